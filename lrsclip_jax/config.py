@@ -1,0 +1,175 @@
+"""Configs: every key with its default, loading a recipe, command-line overrides, and which keys shape the curve.
+
+A recipe is a Python file with `get_config(arg=None)` that starts from `defaults()` and sets what differs.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from lrsclip_jax.errors import InputError, nearest
+
+# A run may be continued with other values of these keys. Every other key determines the curve: another value of
+# one of those is another run (`--branch=NEWDIR` starts it from this run's newest checkpoint).
+OPERATIONAL = ("eval", "checkpoint", "log", "data.threads", "data.max_torn")
+
+
+def defaults() -> ConfigDict:
+    """Returns the config with every key that exists, at its default, locked against new keys."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 256  # pairs a step over all devices: the loss is a function of this global batch
+    config.epochs = 1.0  # an epoch is as many pairs as the sources hold together
+
+    config.model = ConfigDict()
+    config.model.name = "vitb16"  # an entry of lrsclip_jax/models/zoo.py
+    config.model.init = None  # source of weights, or "random"; must be written out
+    config.model.image_init = None  # source of weights for the image tower alone
+    config.model.dtype = "auto"  # of the towers' arithmetic: bfloat16 on accelerators, float32 on CPU
+    config.model.image = ConfigDict({"size": 224})
+    config.model.text = ConfigDict({"context_length": 248, "frozen_positions": 0})
+
+    config.data = ConfigDict()
+    # Prepared sets ("DIR", "DIR:split" or "scenes:COUNT:SEED"), each alone or as (source, weight).
+    config.data.sources = ()
+    config.data.long_length = 248  # static lengths of the two texts in a batch, in tokens
+    config.data.short_length = 77
+    config.data.short_text = "short"  # or "first_sentence" of the long text (Long-CLIP; LRSCLIP's ablation)
+    config.data.crop_scale = None  # (0.8, 1.0): random resized crop of that share of the area
+    config.data.threads = 0  # decoding threads; 0: one a core
+    config.data.max_torn = 100  # unreadable records that are left out before the run stops
+
+    config.loss = ConfigDict()
+    config.loss.long_weight = 0.8  # omega of Eq. 5: a number, or breakpoints ((step, value), …)
+    config.loss.label_smoothing = 0.0
+    config.loss.same_text = "negative"  # or "ignore": equal captions of a batch are no negatives
+    config.loss.temperature = 0.07  # at the start, where the weights bring none
+    config.loss.learn_temperature = True
+    config.loss.max_scale = None  # clamp of 1/temperature (open_clip: 100)
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"  # or "adamw"
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.momentum = 0.9
+    config.optimizer.dampening = 0.1
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.98
+    config.optimizer.eps = 1e-6
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.schedule = "constant"  # or "cosine", down to final_learning_rate
+    config.optimizer.final_learning_rate = 0.0
+    config.optimizer.warmup_steps = 0
+    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.clip_norm = None
+    # Rules over parameter paths (lrsclip_jax/rules.py); the first that matches a parameter holds.
+    config.optimizer.lr_rules = ()
+    config.optimizer.decay_rules = ()
+    config.optimizer.freeze = ()
+
+    config.eval = ConfigDict()
+    config.eval.sources = ()  # held-out sets, as data.sources without weights
+    config.eval.every_steps = 0  # 0: at the end only
+    config.eval.batch_size = 256
+    config.eval.truncations = ()  # also score long texts cut to so many tokens, e.g. (20,)
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1000
+    config.checkpoint.every_minutes = 20.0
+    config.checkpoint.keep = 2
+
+    config.log = ConfigDict()
+    config.log.every_steps = 10
+    config.log.tensorboard = True
+    return config.lock()
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Returns the config of `FILE.py` or `FILE.py:arg` with `key=value` overrides applied, locked.
+
+    Raises InputError for a missing file, a file without `get_config`, an unknown key or a value of another type.
+    """
+    path, _, arg = spec.partition(".py:")
+    path = Path(path if path.endswith(".py") else f"{path}.py")
+    if not path.is_file():
+        raise InputError(f"--config={spec}: no file {path}")
+    module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise InputError(f"--config={path}: the file has no get_config()")
+    if arg and not inspect.signature(module.get_config).parameters:
+        raise InputError(f"--config={spec}: get_config() of {path} takes no argument '{arg}'")
+    config = module.get_config(arg) if arg else module.get_config()
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise InputError(f"--config.{key}: write --config.{key}=VALUE")
+        _set(config, key, text)
+    return config.lock()
+
+
+def _set(config: ConfigDict, key: str, text: str) -> None:
+    known = dict(_leaves(config))
+    if key not in known:
+        if any(name.startswith(f"{key}.") for name in known):
+            raise InputError(f"--config.{key} is a group of keys; set one of them, such as "
+                             f"--config.{next(name for name in known if name.startswith(f'{key}.'))}")
+        raise InputError(f"--config.{key}: unknown key{nearest(key, known)}")
+    value, old = _parse(text), known[key]
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and not isinstance(value, tuple):
+        value = (value,)
+    free = old is None or value is None or key == "loss.long_weight"
+    if not free and type(value) is not type(old):
+        raise InputError(f"--config.{key}={text}: expected {type(old).__name__}, such as {old!r}")
+    group, _, leaf = key.rpartition(".")
+    target = config[group] if group and "." not in group else _descend(config, group)
+    with target.ignore_type():
+        target[leaf] = value
+
+
+def _parse(text: str) -> object:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _descend(config: ConfigDict, group: str) -> ConfigDict:
+    for name in filter(None, group.split(".")):
+        config = config[name]
+    return config
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def to_json(config: ConfigDict) -> str:
+    """Returns the config as indented JSON (tuples become lists)."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def curve_differences(saved: dict, config: ConfigDict) -> list[str]:
+    """Returns "key: old -> new" for every curve-determining key in which a saved config and this one differ."""
+    old = {key: json.dumps(value) for key, value in _leaves(ConfigDict(saved))}
+    new = {key: json.dumps(value) for key, value in _leaves(config)}
+    keys = [key for key in sorted(old.keys() | new.keys())
+            if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)]
+    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+            for key in keys if old.get(key) != new.get(key)]

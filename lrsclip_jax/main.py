@@ -1,0 +1,67 @@
+"""The command: `python -m lrsclip_jax.main --config=FILE.py --workdir=DIR [--config.KEY=VALUE …]`."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.errors import InputError, cli
+
+_EPILOG = """\
+examples:
+  python -m lrsclip_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+      trains on procedural scenes, nothing to download; ends with runs/quickstart/report.html
+  python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid
+      a recipe may take an argument after a colon; here the folder of the data
+  python -m lrsclip_jax.main --config=configs/vitb16.py --workdir=runs/b16 \\
+      --config.model.init=WEIGHTS --config.data.sources=LRS2M --config.batch_size=512
+      any key of the config can be set; lrsclip_jax/config.py lists them all
+
+Starting the same command again continues the run exactly where it stopped.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parses the command line, loads the config, checks what can be checked at once, and trains."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lrsclip_jax.main",
+        description="Trains a long-text CLIP, evaluates it on held-out data and writes report.html.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the recipe")
+    parser.add_argument("--workdir", required=True, metavar="DIR",
+                        help="the run's folder, local or gs://…: config, metrics, checkpoints, report.html")
+    parser.add_argument("--branch", metavar="NEWDIR",
+                        help="go on in NEWDIR from the newest checkpoint of --workdir, with a changed config")
+    options, rest = parser.parse_known_args(arguments)
+    overrides = []
+    for argument in rest:
+        if not argument.startswith("--config."):
+            raise InputError(f"unknown argument {argument}: keys of the config are set with --config.KEY=VALUE")
+        overrides.append(argument.removeprefix("--config."))
+    config = configs.load(options.config, overrides)
+    _require_init_and_sources(config, options.config)
+
+    # JAX takes seconds to import: only once the command is known to make sense.
+    from lrsclip_jax.train import train_and_evaluate
+
+    train_and_evaluate(config, options.workdir, branch=options.branch)
+
+
+def _require_init_and_sources(config: configs.ConfigDict, recipe: str) -> None:
+    missing = [key for key, value in (("model.init", config.model.init), ("data.sources", config.data.sources))
+               if not value]
+    if missing:
+        raise InputError(f"{recipe} leaves {' and '.join(missing)} to you:" + textwrap.dedent(f"""
+              hf download openai/clip-vit-base-patch16 --local-dir=clip          # weights of the same size as the recipe's
+              python -m lrsclip_jax.data.prepare captions.json --image-root=images --out=prepared
+              python -m lrsclip_jax.main --config={recipe} --workdir=runs/NAME --config.model.init=clip --config.data.sources=prepared
+            (--config.model.init=random trains from scratch)"""))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.errors import InputError
+
+RECIPES = sorted(Path("configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_is_locked(path):
+    config = configs.load(f"{path}:folder" if path.stem == "aid_rsicd" else str(path))
+    with pytest.raises(AttributeError):
+        config.not_a_key = 1
+    assert set(config.keys()) == set(configs.defaults().keys())
+
+
+def test_overrides_keep_the_type():
+    config = configs.load(
+        "configs/vitb16.py",
+        [
+            "optimizer.learning_rate=1",
+            "loss.learn_temperature=false",
+            "model.init=random",
+            "data.sources=prepared",
+            "data.crop_scale=(0.8, 1.0)",
+            "loss.long_weight=((0, 0.2), (100, 0.8))",
+            "eval.sources=('a', 'b')",
+        ],
+    )
+    assert config.optimizer.learning_rate == 1.0 and isinstance(config.optimizer.learning_rate, float)
+    assert config.loss.learn_temperature is False
+    assert config.data.sources == ("prepared",)
+    assert config.data.crop_scale == (0.8, 1.0)
+    assert config.loss.long_weight == ((0, 0.2), (100, 0.8))
+    assert config.eval.sources == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.long_wieght=0.5", "did you mean 'loss.long_weight'"),
+        ("loss=0.5", "is a group of keys"),
+        ("batch_size=many", "expected int"),
+        ("optimizer.learning_rate=True", "expected float"),
+        ("batch_size", "write --config.batch_size=VALUE"),
+    ],
+)
+def test_bad_overrides_are_one_clear_line(override, message):
+    with pytest.raises(InputError, match=message) as error:
+        configs.load("configs/vitb16.py", [override])
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_and_arguments():
+    with pytest.raises(InputError, match="no file"):
+        configs.load("configs/vitb61.py")
+    with pytest.raises(InputError, match="takes no argument"):
+        configs.load("configs/vitb16.py:large")
+
+
+def test_only_curve_determining_keys_differ():
+    saved = json.loads(configs.to_json(configs.load("configs/quickstart.py")))
+    same = configs.load("configs/quickstart.py", ["log.every_steps=1", "data.threads=3", "checkpoint.keep=9"])
+    assert configs.curve_differences(saved, same) == []
+    other = configs.load("configs/quickstart.py", ["seed=1", "optimizer.learning_rate=0.5"])
+    assert configs.curve_differences(saved, other) == ["optimizer.learning_rate: 0.001 -> 0.5", "seed: 0 -> 1"]
