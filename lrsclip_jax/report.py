@@ -1,0 +1,195 @@
+"""A run's report.html: curves, the held-out table, queries with their five best images."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from etils import epath
+
+from eval import plots, report
+from eval.retrieval import Retrieval, bootstrap_interval, ranks_to_metrics
+from eval.scores import best_matches
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.telemetry import duration
+
+POINTS = 300  # a curve's; more would swell the page and show nothing
+DIRECTIONS = {"text_to_image": "Text to image", "image_to_text": "Image to text"}
+LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the summary says: title, recipe and data in words, pairs a step, seconds it took, machine."""
+
+    title: str
+    recipe: str
+    data: str
+    batch_size: int
+    seconds: float
+    machine: str
+
+
+@dataclass(frozen=True)
+class HeldOutReport:
+    """A held-out set: rows of its table (name → result of `eval.retrieval`), remarks, queries to show.
+
+    `name` is that of the metrics "eval/NAME/ROW/mean_recall". A row that the metrics lack, such as chance, is
+    drawn among the curves as a level.
+    """
+
+    name: str
+    results: Mapping[str, Mapping]
+    remarks: Sequence[str] = ()
+    queries: Sequence[report.Query] = ()
+
+
+def write_report(
+    workdir: epath.PathLike, run: Run, metrics: Sequence[Mapping], heldout: Sequence[HeldOutReport]
+) -> epath.Path:
+    """Writes `report.html` into the run's folder, whole or not at all, and returns its path.
+
+    Args:
+      workdir: the run's folder.
+      run: facts for the summary.
+      metrics: rows of metrics.jsonl, {"step": …, "loss": …, …}; what a row lacks is not drawn at that step.
+      heldout: the sets of the last evaluation.
+
+    Raises:
+      InputError: the file can't be written.
+    """
+    path = epath.Path(workdir) / "report.html"
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_bytes(compose(run, metrics, heldout).encode())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror or error}") from error
+    return path
+
+
+def compose(run: Run, metrics: Sequence[Mapping], heldout: Sequence[HeldOutReport]) -> str:
+    """Returns the report as one self-contained HTML document; arguments as for `write_report`."""
+    figures = _figures(metrics, heldout)
+    sections = [("Training", plots.side_by_side(figures))] if figures else []
+    for held in heldout:
+        remarks = "\n".join(report.paragraph(remark) for remark in held.remarks)
+        sections.append((f"Retrieval on {held.name}", report.Html(f"{remarks}\n{_table(held)}")))
+        if held.queries:
+            heading = "Queries and their five best images" + (f", {held.name}" if len(heldout) > 1 else "")
+            sections.append((heading, report.gallery(held.queries)))
+    return report.page(run.title, sections, _summary(run, metrics))
+
+
+def best_five(
+    texts: Sequence[str],
+    embeddings: np.ndarray,
+    images: np.ndarray,
+    ranks: Retrieval,
+    picture: Callable[[int], np.ndarray],
+    count: int = 8,
+) -> list[report.Query]:
+    """Returns `count` queries spread evenly over a set, each with its five best images.
+
+    Args:
+      texts: the T texts.
+      embeddings: of the texts, unit rows [T, E].
+      images: embeddings of the images, unit rows [I, E].
+      ranks: of both, from `eval.retrieval.retrieval_ranks`.
+      picture: gives image row i as uint8 [H, W, 3].
+      count: how many queries; all texts if there are fewer.
+    """
+    chosen = np.unique(np.linspace(0, len(texts) - 1, count).round().astype(int))
+    found, scores = best_matches(embeddings[chosen], images, k=5)
+    queries = []
+    for text, rows, row_scores in zip(chosen, found, scores, strict=True):
+        own, place = ranks.image_of_text[text], ranks.text_to_image.above[text] + 1
+        matches = [
+            report.Match(picture(row), f"{score:.3f}", row == own)
+            for row, score in zip(rows, row_scores, strict=True)
+        ]
+        note = f"Its own image is number {place:,} of {len(images):,}."
+        queries.append(report.Query(texts[text], matches, note))
+    return queries
+
+
+def comparison(name: str, ranks: Retrieval, other_name: str, other_ranks: Retrieval) -> str:
+    """Returns a sentence: the mean recalls of two rows over the same images, their ratio and its interval."""
+    value, other = (ranks_to_metrics(each)["mean_recall"] for each in (ranks, other_ranks))
+    ratio = bootstrap_interval(operator.truediv, ranks, other_ranks)
+    return (
+        f"Mean recall: {name} {value:.2f} %; {other_name} {other:.2f} %; ratio {ratio.value:.2f} "
+        f"(95 % bootstrap interval {ratio.low:.2f} to {ratio.high:.2f})."
+    ).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _summary(run: Run, metrics: Sequence[Mapping]) -> str:
+    steps = max((row["step"] for row in metrics), default=0)
+    rates = [row["pairs_per_second"] for row in metrics if "pairs_per_second" in row]
+    rate = f", {np.median(rates):,.0f} pairs/s" if rates else ""
+    return (
+        f"{run.recipe}; trained on {run.data}: {steps:,} steps of {run.batch_size:,} pairs "
+        f"in {duration(run.seconds)}{rate}, on {run.machine}."
+    )
+
+
+def _figures(metrics: Sequence[Mapping], heldout: Sequence[HeldOutReport]) -> list[report.Html]:
+    losses = {name: _curve(metrics, key) for key, name in LOSSES.items()}
+    drawn = [("Loss", losses)]
+    for held in heldout:
+        of_set = f" on {held.name}" if len(heldout) > 1 else ""
+        drawn.append((f"Held-out mean recall{of_set}, %", _recall_curves(metrics, held)))
+    drawn.append(("Learning rate", {"learning rate": _curve(metrics, "learning_rate")}))
+    drawn.append(("Throughput, pairs/s", {"throughput": _curve(metrics, "pairs_per_second")}))
+    figures = []
+    for title, curves in drawn:
+        measured = {name: curve for name, curve in curves.items() if len(curve[0])}
+        if measured:
+            figures.append(plots.line_plot(measured, "step", "", title))
+    return figures
+
+
+def _recall_curves(metrics: Sequence[Mapping], held: HeldOutReport) -> dict[str, tuple]:
+    named = re.compile(f"eval/{re.escape(held.name)}/(.+)/mean_recall")
+    names = {key: match[1] for row in metrics for key in row if (match := named.fullmatch(key))}
+    curves = {name: _curve(metrics, key) for key, name in names.items()}
+    steps = [step for x, _ in curves.values() for step in x]
+    levels = {name: result["mean_recall"] for name, result in held.results.items() if name not in curves}
+    if steps:
+        curves |= {name: ([min(steps), max(steps)], [level] * 2) for name, level in levels.items()}
+    return curves
+
+
+def _curve(metrics: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a metric; a long curve is averaged over equal stretches."""
+    points = np.array([(row["step"], row[key]) for row in metrics if key in row], np.float64).reshape(-1, 2)
+    if len(points) > POINTS:
+        points = np.array([stretch.mean(axis=0) for stretch in np.array_split(points, POINTS)])
+    return points[:, 0], points[:, 1]
+
+
+def _table(held: HeldOutReport) -> report.Html:
+    ks = list(dict.fromkeys(name for result in held.results.values() for name in result["text_to_image"]))
+    columns = [(heading, k) for heading in DIRECTIONS.values() for k in ks]
+    rows = []
+    for name, result in held.results.items():
+        recalls = (result[direction].get(k) for direction in DIRECTIONS for k in ks)
+        rows.append([name, *recalls, result["mean_recall"], result["texts"]])
+    images = max(result["images"] for result in held.results.values())
+    caption = f"Recall in per cent, {images:,} images. Ties count by expectation over random order"
+    ranges = _tie_ranges(held.results)
+    spreads = [f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in ranges.items() if low < high]
+    between = f"; if all were lost or won, mean recall would be: {'; '.join(spreads)}" if spreads else ""
+    return report.table(rows, ["", *columns, "Mean recall", "Texts"], f"{caption}{between}.")
+
+
+def _tie_ranges(results: Mapping[str, Mapping]) -> dict[str, tuple[float, float]]:
+    """Mean recall with all ties lost and with all won, to two decimals, of the rows that say."""
+    return {
+        name: (round(result["pessimistic"]["mean_recall"], 2), round(result["optimistic"]["mean_recall"], 2))
+        for name, result in results.items()
+        if "optimistic" in result
+    }
