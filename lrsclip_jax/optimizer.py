@@ -1,0 +1,211 @@
+"""SGD with dampening and AdamW as PyTorch computes them, with schedules, clipping and per-parameter rules.
+
+`config.optimizer` spells every value:
+
+    name="sgd", momentum=0.9, dampening=0.1,    # or name="adamw", b1=0.9, b2=0.999, eps=1e-8
+    learning_rate=3e-4,
+    schedule="constant",                        # or "cosine", which ends at final_learning_rate
+    final_learning_rate=0.0,
+    warmup_steps=0, warmup_epochs=0.0,          # linear warm-up; one of the two is 0
+    weight_decay=0.0,
+    clip_norm=None,                             # the norm of all gradients is clipped to this; None: never
+    lr_rules=(("image/.*", 0.1),),              # factors of the learning rate, see rules.scales
+    decay_rules=((".*/(bias|scale)", 0.0),),    # factors of the weight decay
+    freeze=("logit_scale", "text/position_embedding[0:20]", "image/blocks/.*[0:6]"),
+
+What is frozen is constant to the bit: no gradient, no momentum, no decay, no part in the clipped norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from lrsclip_jax import rules
+from lrsclip_jax.errors import InputError, nearest
+
+PyTree = Any
+
+_OPTIMIZERS = {"sgd": ("momentum", "dampening"), "adamw": ("b1", "b2", "eps")}
+_SCHEDULES = ("constant", "cosine")
+_SCHEDULE_KEYS = ("learning_rate", "schedule", "final_learning_rate", "warmup_steps", "warmup_epochs")
+_COMMON_KEYS = (*_SCHEDULE_KEYS, "weight_decay", "clip_norm", "lr_rules", "decay_rules", "freeze")
+
+
+class Optimizer(NamedTuple):
+    """What the step and the loop need of an optimizer.
+
+    Attributes:
+        tx: turns gradients into updates. Its state holds fp32 arrays shaped like the trainable parameters, in
+            trees like theirs, and int32 counts; a wholly frozen parameter has none.
+        learning_rate: the learning rate of update 0, 1, … before `lr_rules`, for the log.
+        trainable: a bool for each parameter, in a tree like theirs; False where it is wholly frozen and its
+            gradient is not needed.
+    """
+
+    tx: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    trainable: PyTree
+
+
+def create(
+    config: ConfigDict, params: PyTree, *, total_steps: int, steps_per_epoch: int, freeze: Sequence[str] = ()
+) -> Optimizer:
+    """Builds the optimizer that a config describes.
+
+    Args:
+        config: `config.optimizer`, as in the module's docstring.
+        params: the parameters, or anything with their shapes.
+        total_steps: updates in the run, where a cosine ends.
+        steps_per_epoch: updates in an epoch, the unit of `warmup_epochs`.
+        freeze: patterns to freeze beside `config.freeze`, such as the positions that stretching preserves.
+
+    Raises:
+        InputError: a missing key, an unknown name, an impossible value, a rule that decides nothing.
+    """
+    _check(config)
+    lr_scale = rules.scales(config.lr_rules, params, where="optimizer.lr_rules")
+    decay_scale = rules.scales(config.decay_rules, params, where="optimizer.decay_rules")
+    frozen = jax.tree.map(
+        np.logical_or,
+        rules.selected(config.freeze, params, where="optimizer.freeze"),
+        rules.selected(freeze, params, where="freeze"),
+    )
+    trainable = jax.tree.map(lambda rows: not rows.all(), frozen)
+    decay = jax.tree.map(
+        lambda scale, rows: np.float32(config.weight_decay) * scale * ~rows, decay_scale, frozen
+    )
+    if config.name == "sgd":
+        inner = sgd_momentum(config.momentum, config.dampening)
+        direction = optax.chain(_add_decay(decay), optax.masked(inner, trainable))
+    else:
+        inner = optax.scale_by_adam(config.b1, config.b2, config.eps)
+        direction = optax.chain(optax.masked(inner, trainable), _add_decay(decay))
+    learning_rate = learning_rate_schedule(config, total_steps, steps_per_epoch)
+    tx = optax.chain(
+        _fill(frozen, 0.0),
+        optax.identity() if config.clip_norm is None else clip_by_norm(config.clip_norm),
+        direction,
+        _multiply(lr_scale),
+        optax.scale_by_learning_rate(learning_rate),
+        _fill(frozen, -0.0),  # p + (-0.0) is p to the bit, but p + 0.0 turns a -0.0 into 0.0
+    )
+    return Optimizer(tx, learning_rate, trainable)
+
+
+def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate of update k = 0, 1, …: a linear warm-up, then a constant or a cosine.
+
+    The w warm-up steps have `learning_rate`·(k + 1)/w, so that the first update already moves. A cosine then
+    goes from `learning_rate` at k = w to `final_learning_rate` at k = total_steps, one step after the last;
+    with a final learning rate of 0 it is Long-CLIP's.
+
+    Args:
+        config: `config.optimizer`; `warmup_epochs` may be fractional, and is rounded to steps.
+        total_steps: updates in the run.
+        steps_per_epoch: updates in an epoch.
+
+    Returns:
+        A function from int, or an integer array, to float32.
+    """
+    name = config.schedule
+    if name not in _SCHEDULES:
+        hint = nearest(name, _SCHEDULES)
+        raise InputError(f"optimizer.schedule={name!r} is not one of {', '.join(_SCHEDULES)}{hint}")
+    if config.warmup_steps and config.warmup_epochs:
+        raise InputError("optimizer.warmup_steps and warmup_epochs are both set; set one of them to 0")
+    warmup = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
+    if warmup > total_steps:
+        raise InputError(f"optimizer: the warm-up of {warmup} steps is longer than the run of {total_steps}")
+    peak = config.learning_rate
+    final = config.final_learning_rate if name == "cosine" else peak
+
+    def learning_rate(step):
+        remaining = jnp.clip((total_steps - step) / max(total_steps - warmup, 1), 0, 1)
+        annealed = final + (peak - final) * jnp.sin(jnp.pi / 2 * remaining) ** 2
+        return jnp.where(step < warmup, peak * (step + 1) / max(warmup, 1), annealed).astype(jnp.float32)
+
+    return learning_rate
+
+
+class MomentumState(NamedTuple):
+    """The number of updates so far, and the momentum buffers, a tree like the parameters."""
+
+    count: jax.Array
+    momentum: PyTree
+
+
+def sgd_momentum(momentum: float, dampening: float) -> optax.GradientTransformation:
+    """The momentum of `torch.optim.SGD`: b ← momentum·b + (1 − dampening)·g, except that the first b is g.
+
+    With momentum 0.9, dampening 0.1 and g = 1, b is 1, 1.8, 2.52, …; with momentum 0 torch does not dampen.
+    """
+    if momentum == 0:
+        return optax.identity()
+
+    def init(params):
+        return MomentumState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradients, state, params=None):
+        del params
+        share = jnp.where(state.count == 0, 1.0, 1.0 - dampening)
+        buffers = jax.tree.map(lambda b, g: momentum * b + share * g, state.momentum, gradients)
+        return buffers, MomentumState(optax.safe_increment(state.count), buffers)
+
+    return optax.GradientTransformation(init, update)
+
+
+def clip_by_norm(limit: float) -> optax.GradientTransformation:
+    """Scales all gradients by min(1, limit / (norm + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does."""
+
+    def clip(gradients, _):
+        factor = jnp.minimum(1.0, limit / (optax.tree.norm(gradients) + 1e-6))
+        return jax.tree.map(lambda g: factor * g, gradients)
+
+    return optax.stateless(clip)
+
+
+def _add_decay(decay: PyTree) -> optax.GradientTransformation:
+    """Adds decay·parameter: before the momentum this is torch's SGD, after Adam's moments it is AdamW."""
+
+    def add(updates, params):
+        return jax.tree.map(lambda u, p, d: u + d * p if d.any() else u, updates, params, decay)
+
+    return optax.stateless(add)
+
+
+def _multiply(factors: PyTree) -> optax.GradientTransformation:
+    """Multiplies each update by its factor."""
+    return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
+
+
+def _fill(where: PyTree, value: float) -> optax.GradientTransformation:
+    """Puts a value where the masks are true; a product with zero would let NaN through."""
+
+    def fill(updates, _):
+        return jax.tree.map(lambda u, rows: jnp.where(rows, value, u) if rows.any() else u, updates, where)
+
+    return optax.stateless(fill)
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises an InputError for an unknown name, a missing key, or a number that makes no sense."""
+    name = config.get("name", "")
+    if name not in _OPTIMIZERS:
+        hint = nearest(name, _OPTIMIZERS)
+        raise InputError(f"optimizer.name={name!r} is not one of {', '.join(_OPTIMIZERS)}{hint}")
+    keys = (*_COMMON_KEYS, *_OPTIMIZERS[name])
+    missing = [key for key in keys if key not in config]
+    if missing:
+        raise InputError(f"config.optimizer lacks {', '.join(missing)}, which optimizer.name={name!r} needs")
+    for key in keys:
+        if isinstance(config[key], int | float) and not config[key] >= 0:
+            raise InputError(f"optimizer.{key}={config[key]} must not be negative")
+    if config.clip_norm == 0:
+        raise InputError("optimizer.clip_norm=0 would stop all training; leave it out (None) for no clipping")

@@ -1,0 +1,232 @@
+"""The losses, values and gradients, against a float64 oracle and against PyTorch's cross entropy."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrsclip_jax import losses
+from lrsclip_jax.errors import InputError
+
+SCALES = (14.3, 100.0)
+
+
+# Compiled once for each combination of options, and shared by the tests.
+VALUE_AND_GRADIENTS = jax.jit(
+    jax.value_and_grad(losses.info_nce, (0, 1, 2), has_aux=True), static_argnames="label_smoothing"
+)
+
+
+def unit_rows(seed, pairs=24, width=16, alignment=0.3):
+    """Image and text features [pairs, width] whose pairs resemble each other."""
+    rng = np.random.default_rng(seed)
+    image, text = rng.normal(size=(2, pairs, width))
+    text = alignment * image + (1 - alignment) * text
+    return tuple((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (image, text))
+
+
+def oracle(image, text, scale, *, valid=None, equal=None, smoothing=0.0):
+    """InfoNCE in float64, one row at a time, with its gradients to image, text and scale."""
+    image, text = np.float64(image), np.float64(text)
+    pairs = len(image)
+    valid = np.ones(pairs, bool) if valid is None else valid
+    equal = np.eye(pairs, dtype=bool) if equal is None else equal | np.eye(pairs, dtype=bool)
+    cosines = image @ text.T
+    value, slope = 0.0, np.zeros_like(cosines)
+    for transposed in (False, True):
+        for i in np.flatnonzero(valid):
+            row = (cosines.T if transposed else cosines)[i]
+            candidates = [j for j in range(pairs) if valid[j] and (j == i or not equal[i, j])]
+            logits = scale * row[candidates]
+            log_p = logits - logits.max()
+            log_p -= np.log(np.exp(log_p).sum())
+            target = np.full(len(candidates), smoothing / len(candidates))
+            target[candidates.index(i)] += 1 - smoothing
+            value -= target @ log_p / (2 * valid.sum())
+            d_row = (np.exp(log_p) - target) / (2 * valid.sum())
+            (slope.T if transposed else slope)[i, candidates] += d_row
+    return value, (scale * slope @ text, scale * slope.T @ image, (slope * cosines).sum())
+
+
+def assert_close(got, want):
+    """Values to 1e-6 relative; every gradient to 1e-5 of its largest entry."""
+    (value, gradients), (expected, expected_gradients) = got, want
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for gradient, other in zip(gradients, expected_gradients, strict=True):
+        assert np.abs(gradient - other).max() <= 1e-5 * np.abs(other).max()
+
+
+def info_nce(*args, **options):
+    (value, _), gradients = VALUE_AND_GRADIENTS(*args, **options)
+    return value, gradients
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("alignment", [0.0, 0.3])
+def test_info_nce_equals_the_oracle(scale, smoothing, alignment):
+    image, text = unit_rows(0, alignment=alignment)
+    got = info_nce(image, text, scale, label_smoothing=smoothing)
+    assert_close(got, oracle(image, text, scale, smoothing=smoothing))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pairs_without_a_text_drop_out(scale, smoothing):
+    image, text = unit_rows(1)
+    valid = np.random.default_rng(1).random(len(image)) < 0.6
+    value, (d_image, d_text, d_scale) = info_nce(image, text, scale, valid=valid, label_smoothing=smoothing)
+    expected, (e_image, e_text, e_scale) = oracle(image[valid], text[valid], scale, smoothing=smoothing)
+    assert_close((value, (d_image[valid], d_text[valid], d_scale)), (expected, (e_image, e_text, e_scale)))
+    assert not d_image[~valid].any() and not d_text[~valid].any()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_valid_pair_and_a_single_one_cost_nothing(scale):
+    image, text = unit_rows(2, pairs=6)
+    for valid in (np.zeros(6, bool), np.arange(6) == 3):
+        value, gradients = info_nce(image, text, scale, valid=valid, label_smoothing=0.1)
+        assert value == 0 and all((np.asarray(gradient) == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_equal_texts_can_be_ignored(scale, smoothing):
+    image, text = unit_rows(3)
+    ids = np.random.default_rng(3).integers(0, 9, (len(text), 1)).repeat(5, 1)
+    valid = np.arange(len(image)) % 5 != 0
+    equal = (ids[:, None] == ids[None]).all(-1)
+    assert equal.sum() > 2 * len(ids)
+    got = info_nce(image, text, scale, valid=valid, keys=losses.text_keys(ids), label_smoothing=smoothing)
+    assert_close(got, oracle(image, text, scale, valid=valid, equal=equal, smoothing=smoothing))
+
+
+def test_a_small_loss_keeps_its_digits():
+    """Once learnt, logits are near 100 at scale 100: their float32 difference would be noise of 1e-6."""
+    image, text = unit_rows(4, alignment=0.6)
+    expected, _ = oracle(image, text, 100.0)
+    assert 0 < expected < 1e-6
+    np.testing.assert_allclose(info_nce(image, text, 100.0)[0], expected, rtol=1e-5)
+
+
+def test_accuracy_counts_valid_images_whose_own_text_is_best():
+    image = np.eye(4, dtype=np.float32)
+    text = 0.2 * image + 0.8 * image[[0, 1, 3, 2]]
+    assert losses.info_nce(image, text, 10.0)[1] == 0.5
+    assert losses.info_nce(image, text, 10.0, valid=np.array([True, True, True, False]))[1] == 1.0
+    assert losses.info_nce(image, text, 10.0, keys=np.array([[0], [1], [7], [7]], np.uint32))[1] == 1.0
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_info_nce_equals_torch_cross_entropy(scale, smoothing):
+    torch = pytest.importorskip("torch")
+    image, text = unit_rows(5)
+    leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (image, text, scale)]
+    logits = leaves[2] * leaves[0] @ leaves[1].T
+    targets = torch.arange(len(image))
+    cross_entropy = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
+    value = (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
+    value.backward()
+    expected = value.item(), [leaf.grad.numpy() for leaf in leaves]
+    assert_close(info_nce(image, text, scale, label_smoothing=smoothing), expected)
+
+
+def batch(seed, pairs=16):
+    rng = np.random.default_rng(seed)
+    image, long = unit_rows(seed, pairs)
+    short = unit_rows(seed + 100, pairs)[1]
+    return image, long, short, rng.random(pairs) < 0.7, rng.random(pairs) < 0.7
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_dual_loss_weights_the_long_text(traced):
+    image, long, short, has_long, has_short = batch(6)
+    options = {"has_long": has_long, "has_short": has_short}
+
+    def loss(image, long, short, scale, long_weight):
+        return losses.dual_loss(image, long, short, scale, long_weight=long_weight, **options)
+
+    differentiate = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)
+    compiled = jax.jit(differentiate, static_argnames=() if traced else "long_weight")
+    (value, metrics), gradients = compiled(image, long, short, 14.3, long_weight=0.8)
+
+    loss_long, (image_long, text_long, scale_long) = oracle(image, long, 14.3, valid=has_long)
+    loss_short, (image_short, text_short, scale_short) = oracle(image, short, 14.3, valid=has_short)
+    expected = (
+        0.8 * image_long + 0.2 * image_short,
+        0.8 * text_long,
+        0.2 * text_short,
+        0.8 * scale_long + 0.2 * scale_short,
+    )
+    assert_close((value, gradients), (0.8 * loss_long + 0.2 * loss_short, expected))
+    np.testing.assert_allclose(metrics["loss_long"], loss_long, rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss_short"], loss_short, rtol=1e-6)
+    assert metrics["loss"] == value and metrics["logit_scale"] == np.float32(14.3)
+
+
+def test_a_weight_of_zero_leaves_its_term_out():
+    image, long, short, has_long, has_short = batch(7)
+    value, metrics = losses.dual_loss(image, long, None, 100.0, long_weight=1.0, has_long=has_long)
+    np.testing.assert_allclose(value, oracle(image, long, 100.0, valid=has_long)[0], rtol=1e-6)
+    assert set(metrics) == {"loss", "logit_scale", "loss_long", "accuracy_long"}
+    value, metrics = losses.dual_loss(image, None, short, 100.0, long_weight=0, has_short=has_short)
+    np.testing.assert_allclose(value, oracle(image, short, 100.0, valid=has_short)[0], rtol=1e-6)
+    assert set(metrics) == {"loss", "logit_scale", "loss_short", "accuracy_short"}
+
+
+def test_dual_loss_ignores_equal_texts_of_each_kind_by_itself():
+    image, long, short, _, _ = batch(8)
+    long_ids = np.arange(16).reshape(16, 1) // 2
+    short_ids = np.arange(16).reshape(16, 1) // 4
+    value, _ = losses.dual_loss(
+        image, long, short, 14.3, long_weight=0.8, same_text="ignore", long_ids=long_ids, short_ids=short_ids
+    )
+    expected = 0.8 * oracle(image, long, 14.3, equal=long_ids == long_ids.T)[0]
+    expected += 0.2 * oracle(image, short, 14.3, equal=short_ids == short_ids.T)[0]
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    with pytest.raises(InputError, match="loss.same_text='ignored' .* did you mean 'ignore'"):
+        losses.dual_loss(image, long, short, 14.3, long_weight=0.8, same_text="ignored")
+
+
+def test_text_keys_tell_texts_apart():
+    """Each half of the key is as good as a random 32-bit word, also for texts that differ in little."""
+    rng = np.random.default_rng(9)
+    base = rng.integers(0, 49408, 16)
+    one_changed = np.tile(base, (40_000, 1))
+    one_changed[:, 7] = np.arange(40_000)
+    shuffled = np.stack([rng.permutation(base) for _ in range(40_000)])
+    digits = np.arange(40_000)[:, None] // 2 ** np.arange(16) % 2
+    texts = np.unique(np.concatenate([one_changed, shuffled, digits]).astype(np.int32), axis=0)
+    keys = np.asarray(losses.text_keys(texts))
+    assert keys.shape == (len(texts), 2) and len(np.unique(keys, axis=0)) == len(texts)
+    for half in keys.T:  # 1.7 of 120,000 words are expected to collide
+        assert len(texts) - len(np.unique(half)) <= 10
+    np.testing.assert_array_equal(keys[:5], losses.text_keys(np.copy(texts[:5])))
+
+
+def test_long_weight_is_a_number_or_a_schedule():
+    assert losses.long_weight_at(0.8, jnp.int32(5)) == 0.8
+    assert isinstance(losses.long_weight_at(1.0, jnp.int32(5)), float)
+    points = ((10, 0.2), (20, 0.8), (30, 0.5))
+    weights = jax.jit(partial(losses.long_weight_at, points))(jnp.array([0, 10, 15, 20, 28, 99]))
+    np.testing.assert_allclose(weights, [0.2, 0.2, 0.5, 0.8, 0.56, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(losses.long_weight_at([[0, 0.3]], 7), 0.3)
+
+
+@pytest.mark.parametrize("bad", [1.2, -0.1, (), ((0, 0.2), (0, 0.3)), ((0, 0.2, 1), (3, 0.2, 1)), "x", None])
+def test_a_bad_long_weight_is_named(bad):
+    with pytest.raises(InputError, match="loss.long_weight="):
+        losses.long_weight_at(bad, 0)
+
+
+def test_the_logit_scale_is_clamped_between_one_and_the_limit():
+    for log_scale, expected in ((5.0, np.log(100)), (-0.5, 0.0), (2.66, 2.66)):
+        params = {"image": {}, "logit_scale": jnp.float32(log_scale)}
+        clamped = losses.clamp_logit_scale(params, 100.0)
+        np.testing.assert_allclose(clamped["logit_scale"], expected, rtol=1e-6)
+        assert losses.clamp_logit_scale(params, None) is params
