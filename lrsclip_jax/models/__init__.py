@@ -1,0 +1,1 @@
+"""The towers, their position tables, and the models by name."""

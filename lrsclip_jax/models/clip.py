@@ -1,0 +1,79 @@
+"""CLIP: an image tower and a text tower that meet in one space of unit vectors."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import constant
+
+from lrsclip_jax.models.text import TextTransformer
+from lrsclip_jax.models.vit import ViT
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """x divided by its L2 norm over the last axis, in fp32."""
+    x = x.astype(jnp.float32)
+    # The floor keeps the gradient of an all-zero row finite; no other row comes near it.
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
+
+
+class CLIP(nn.Module):
+    """Two towers and a temperature; parameters `{"image": …, "text": …, "logit_scale": scalar}`, all fp32.
+
+    `logit_scale` is the log of the factor on cosines, ln(1/0.07) at first as in CLIP. The towers are attributes, so
+    what they know besides unit rows needs no method here:
+
+        model.apply(variables, images, method=lambda clip, x: clip.image(x))           # projected, raw rows
+        model.apply(variables, images, method=lambda clip, x: clip.image.features(x))  # before the projection
+    """
+
+    image: ViT
+    text: TextTransformer
+    logit_scale: float = math.log(1 / 0.07)
+
+    def setup(self) -> None:
+        self.log_scale = self.param("logit_scale", constant(self.logit_scale), ())
+
+    def encode_image(self, images: jax.Array, tokens: bool = False) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Unit image rows, and on request every token.
+
+        Args:
+          images: float [B, size, size, 3], normalised with the model's mean and standard deviation.
+          tokens: also return the tokens (heat maps, localisation).
+
+        Returns:
+          fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, 1 + patches, E], the class token and then
+          the patches row by row, after the last norm and the projection, not of unit length.
+        """
+        hidden = self.image.hidden(images)
+        rows = unit(self.image.projection(self.image.pooled(hidden)))
+        return (rows, self.image.tokens(hidden)) if tokens else rows
+
+    def encode_text(self, ids: jax.Array, tokens: bool = False) -> jax.Array | tuple[jax.Array, jax.Array]:
+        """Unit text rows, and on request every token.
+
+        Args:
+          ids: int32 [B, L], L up to the context length, each row with an end-of-text token.
+          tokens: also return the tokens.
+
+        Returns:
+          fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, L, E], after the last norm and the
+          projection, not of unit length; what follows end-of-text in a row means nothing.
+        """
+        hidden = self.text.hidden(ids)
+        rows = unit(self.text.projection(self.text.pooled(hidden, ids)))
+        return (rows, self.text.tokens(hidden)) if tokens else rows
+
+    def __call__(self, images: jax.Array, *texts: jax.Array) -> tuple[jax.Array, list[jax.Array], jax.Array]:
+        """images [B, H, W, 3], any number of texts [B, L_i] -> unit rows [B, E], [unit rows [B, E], …], logit_scale."""
+        return self.encode_image(images), [self.encode_text(ids) for ids in texts], self.log_scale
+
+
+def init_params(model: CLIP, key: jax.Array) -> dict:
+    """Random parameters of `model` as a nested dict; jit it to get them sharded, `jax.eval_shape` it for shapes."""
+    images = jnp.zeros((1, model.image.size, model.image.size, 3))
+    ids = jnp.full((1, 1), model.text.end_token, jnp.int32)
+    return model.init(key, images, ids)["params"]

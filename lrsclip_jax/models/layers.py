@@ -1,0 +1,118 @@
+"""What both towers are made of: attention, the pre-norm Transformer block, and the stack of blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import normal
+
+ACTIVATIONS = {
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP and the models tuned from it
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+    """Scaled dot-product attention, softmax in fp32.
+
+    Args:
+      q, k, v: [batch, tokens, heads, head width], any float dtype.
+      causal: a token sees itself and what stands before it.
+
+    Returns:
+      [batch, tokens, heads, head width] in the dtype of v.
+    """
+    # Heads before tokens, the scale on q, the mask as a sum: on two CPU cores forward and backward take 0.4 to
+    # 0.7 of the time of jax.nn.dot_product_attention ([64, 65, 6, 64], and causal [64, 248, 8, 64]).
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32)
+    if causal:
+        scores += jnp.where(jnp.tri(scores.shape[-1], dtype=bool), 0.0, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.swapaxes(jnp.einsum("bhqk,bhkd->bhqd", weights, v), 1, 2)
+
+
+def layer_norm(eps: float, name: str | None = None) -> nn.LayerNorm:
+    """Layer norm over the last axis, computed and returned in fp32 whatever its input's dtype."""
+    # The two-pass variance: E[x²] − E[x]² cancels on the few huge channels of pretrained towers.
+    return nn.LayerNorm(epsilon=eps, dtype=jnp.float32, use_fast_variance=False, name=name)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: [B, N, width] -> [B, N, width] in `dtype`.
+
+    Parameters: `qkv/kernel` [width, 3, heads, head width] (query, key, value), `out/kernel`
+    [heads, head width, width], and their biases.
+    """
+
+    # One fused product for query, key and value keeps the matrix units full at small widths; heads have an axis
+    # of their own so that tensor parallelism can split them without cutting through the q | k | v boundary.
+    heads: int
+    causal: bool
+    depth: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        qkv = nn.DenseGeneral(
+            (3, self.heads, width // self.heads), dtype=self.dtype, kernel_init=normal(width**-0.5), name="qkv"
+        )(x)
+        q, k, v = jnp.moveaxis(qkv, -3, 0)
+        out = nn.DenseGeneral(
+            width, axis=(-2, -1), dtype=self.dtype, kernel_init=normal((2 * width * self.depth) ** -0.5), name="out"
+        )
+        return out(attention(q, k, v, self.causal))
+
+
+class MLP(nn.Module):
+    """Two dense layers with an activation between them: [B, N, width] -> [B, N, width] in `dtype`."""
+
+    mlp_width: int
+    activation: str
+    depth: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        fc1 = nn.Dense(self.mlp_width, dtype=self.dtype, kernel_init=normal((2 * width) ** -0.5), name="fc1")
+        fc2 = nn.Dense(width, dtype=self.dtype, kernel_init=normal((2 * width * self.depth) ** -0.5), name="fc2")
+        return fc2(ACTIVATIONS[self.activation](fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block: [B, N, width] -> ([B, N, width], None), the pair that a scan wants.
+
+    Kernels start as CLIP's do (`CLIP.initialize_parameters`): normal with standard deviation width^-½ for query,
+    key and value, (2·width)^-½ for `fc1`, and (2·width·depth)^-½ for the two that write into the residual
+    stream; biases 0. `depth` is the number of blocks in the tower.
+    """
+
+    heads: int
+    causal: bool
+    depth: int
+    mlp_width: int
+    activation: str
+    norm_eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
+        attend = Attention(self.heads, self.causal, self.depth, self.dtype, name="attention")
+        mlp = MLP(self.mlp_width, self.activation, self.depth, self.dtype, name="mlp")
+        x = x + attend(layer_norm(self.norm_eps, name="norm1")(x))
+        x = x + mlp(layer_norm(self.norm_eps, name="norm2")(x))
+        return x, None
+
+
+def stack(depth: int, **attributes: Any) -> nn.Module:
+    """`depth` blocks as one scanned module, every parameter with a leading layer axis; `attributes` are Block's."""
+    # Kept for the backward pass are the results of dense layers; norms, activations and attention weights are
+    # computed again. Against keeping all: 40 % of the memory, and no slower (two CPU cores, ViT-S/14 and text at 248).
+    block = nn.remat(Block, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, prevent_cse=False)
+    scanned = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth)
+    return scanned(depth=depth, **attributes)

@@ -1,0 +1,97 @@
+"""The text tower: CLIP's causal Transformer over token ids, of any context length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import normal
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.layers import layer_norm, stack
+
+
+class TextTransformer(nn.Module):
+    """Causal Transformer: ids int32 [B, L ≤ context_length] -> fp32 rows [B, embed_dim], not yet unit.
+
+    A text runs at its own length L with the first L rows of the position table, and is pooled at its FIRST
+    end-of-text token; whatever follows that token has no influence. Every row must hold one (the tokenizer sees to
+    it). A text longer than `context_length` is an InputError.
+
+    The first `frozen_positions` rows of the table receive no gradient (LRSCLIP and Long-CLIP freeze the 20 rows that
+    stretching keeps); the optimizer leaves decay and momentum off them.
+
+    Initialisation as CLIP's: tokens normal with standard deviation 0.02, positions 0.01, projection width^-½,
+    blocks as `layers.Block` says, norms are the identity.
+    """
+
+    vocab_size: int = 49408
+    context_length: int = 77
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    embed_dim: int = 512
+    mlp_width: int | None = None  # None: four times the width
+    norm_eps: float = 1e-5
+    activation: str = "quick_gelu"
+    end_token: int = 49407
+    frozen_positions: int = 0
+    dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
+
+    def setup(self) -> None:
+        if self.width % self.heads:
+            raise InputError(f"text tower: width {self.width} does not divide into {self.heads} heads")
+        if not 0 <= self.frozen_positions <= self.context_length:
+            raise InputError(
+                f"text tower: frozen_positions is {self.frozen_positions}, "
+                f"must lie in 0…{self.context_length}, the context length"
+            )
+        self.token_embedding = self.param("token_embedding", normal(0.02), (self.vocab_size, self.width))
+        self.position_embedding = self.param("position_embedding", normal(0.01), (self.context_length, self.width))
+        self.blocks = stack(
+            self.layers,
+            heads=self.heads,
+            causal=True,
+            activation=self.activation,
+            mlp_width=self.mlp_width or 4 * self.width,
+            norm_eps=self.norm_eps,
+            dtype=self.dtype,
+        )
+        self.final_norm = layer_norm(self.norm_eps)
+        # The last product is small, and its rounding would be the embedding's own: fp32.
+        self.projection = nn.Dense(
+            self.embed_dim, use_bias=False, dtype=jnp.float32, kernel_init=normal(self.width**-0.5)
+        )
+
+    def hidden(self, ids: jax.Array) -> jax.Array:
+        """All tokens after the last block, before `final_norm`: [B, L, width]."""
+        length = ids.shape[1]
+        if length > self.context_length:
+            raise InputError(
+                f"text tower: texts are {length} tokens long, the context length is "
+                f"{self.context_length}; truncate them or stretch the position table"
+            )
+        positions = self.position_embedding
+        if frozen := self.frozen_positions:
+            positions = jnp.concatenate([jax.lax.stop_gradient(positions[:frozen]), positions[frozen:]])
+        x = jnp.take(self.token_embedding, ids, axis=0) + positions[:length]
+        x, _ = self.blocks(x.astype(self.dtype))
+        return x
+
+    def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
+        """[B, L, width] and ids [B, L] -> fp32 [B, width]: the first end-of-text token after `final_norm`."""
+        end = jnp.argmax(ids == self.end_token, axis=1)
+        return self.final_norm(jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0])
+
+    def features(self, ids: jax.Array) -> jax.Array:
+        """The encoder's features, before the projection: fp32 [B, width]."""
+        return self.pooled(self.hidden(ids), ids)
+
+    def tokens(self, hidden: jax.Array) -> jax.Array:
+        """Every token after `final_norm` and projection: [B, L, width] -> fp32 [B, L, embed_dim]."""
+        return self.projection(self.final_norm(hidden))
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        return self.projection(self.features(ids))

@@ -1,0 +1,123 @@
+"""The image tower: one Vision Transformer for the layouts of CLIP, DINOv2 and MAE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import normal, variance_scaling, zeros
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.layers import layer_norm, stack
+
+
+class PatchEmbedding(nn.Module):
+    """Linear map of square patches: [B, H, W, 3] -> [B, (H/patch)·(W/patch), width] in `dtype`, row by row.
+
+    Parameters: `kernel` [patch, patch, 3, width] and, with `use_bias`, `bias` [width].
+    """
+
+    patch: int
+    width: int
+    use_bias: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        # torch's initialisation of a convolution, which CLIP leaves as it is: uniform within ± fan_in^-½.
+        kernel = self.param(
+            "kernel", variance_scaling(1 / 3, "fan_in", "uniform"), (self.patch, self.patch, 3, self.width)
+        )
+        # A convolution whose stride equals its kernel is a matrix product, which CPUs run up to twice as fast.
+        batch, height, width, _ = images.shape
+        rows, columns = height // self.patch, width // self.patch
+        patches = images.astype(self.dtype).reshape(batch, rows, self.patch, columns, self.patch, 3)
+        patches = patches.swapaxes(2, 3).reshape(batch, rows * columns, -1)
+        x = patches @ kernel.reshape(-1, self.width).astype(self.dtype)
+        if self.use_bias:
+            x += self.param("bias", zeros, (self.width,)).astype(self.dtype)
+        return x
+
+
+class ViT(nn.Module):
+    """Vision Transformer: normalised images [B, size, size, 3] -> fp32 rows [B, embed_dim], not yet unit.
+
+    CLIP's layout has no patch bias, a norm before the blocks, eps 1e-5 and QuickGELU (or GELU); DINOv2's and MAE's
+    have a patch bias, no first norm, eps 1e-6 and exact GELU. `pool` takes the class token ("cls") or the mean of the
+    patch tokens ("mean"), `post_norm` follows it. A wrong image size, patch or head count is an InputError.
+
+    Initialisation as CLIP's: class and position embeddings and the projection are normal with standard deviation
+    width^-½, blocks as `layers.Block` says, norms are the identity.
+    """
+
+    size: int = 224
+    patch: int = 32
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    embed_dim: int = 512
+    mlp_width: int | None = None  # None: four times the width
+    patch_bias: bool = False
+    pre_norm: bool = True
+    norm_eps: float = 1e-5
+    activation: str = "quick_gelu"
+    pool: str = "cls"
+    dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
+
+    def setup(self) -> None:
+        if self.size % self.patch:
+            raise InputError(f"image tower: size {self.size} is not a multiple of patch {self.patch}")
+        if self.width % self.heads:
+            raise InputError(f"image tower: width {self.width} does not divide into {self.heads} heads")
+        if self.pool not in ("cls", "mean"):
+            raise InputError(f"image tower: pool is {self.pool!r}, must be 'cls' or 'mean'")
+        tokens = 1 + (self.size // self.patch) ** 2
+        init = normal(self.width**-0.5)
+        self.patch_embedding = PatchEmbedding(self.patch, self.width, self.patch_bias, self.dtype)
+        self.class_embedding = self.param("class_embedding", init, (self.width,))
+        self.position_embedding = self.param("position_embedding", init, (tokens, self.width))
+        if self.pre_norm:
+            self.first_norm = layer_norm(self.norm_eps, name="pre_norm")
+        self.blocks = stack(
+            self.layers,
+            heads=self.heads,
+            causal=False,
+            activation=self.activation,
+            mlp_width=self.mlp_width or 4 * self.width,
+            norm_eps=self.norm_eps,
+            dtype=self.dtype,
+        )
+        self.post_norm = layer_norm(self.norm_eps)
+        # The last product is small, and its rounding would be the embedding's own: fp32.
+        self.projection = nn.Dense(self.embed_dim, use_bias=False, dtype=jnp.float32, kernel_init=init)
+
+    def hidden(self, images: jax.Array) -> jax.Array:
+        """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first."""
+        if images.shape[1:] != (self.size, self.size, 3):
+            raise InputError(
+                f"image tower: images are {list(images.shape)}, must be [batch, {self.size}, {self.size}, 3]"
+            )
+        patches = self.patch_embedding(images)
+        first = jnp.broadcast_to(self.class_embedding, (len(images), 1, self.width))
+        x = jnp.concatenate([first, patches], axis=1) + self.position_embedding
+        if self.pre_norm:
+            x = self.first_norm(x)
+        x, _ = self.blocks(x.astype(self.dtype))
+        return x
+
+    def pooled(self, hidden: jax.Array) -> jax.Array:
+        """[B, 1 + patches, width] -> fp32 [B, width]: the pooled token after `post_norm`."""
+        return self.post_norm(hidden[:, 0] if self.pool == "cls" else hidden[:, 1:].mean(axis=1, dtype=jnp.float32))
+
+    def features(self, images: jax.Array) -> jax.Array:
+        """The encoder's features, before the projection: fp32 [B, width]."""
+        return self.pooled(self.hidden(images))
+
+    def tokens(self, hidden: jax.Array) -> jax.Array:
+        """Every token after `post_norm` and projection: [B, N, width] -> fp32 [B, N, embed_dim]."""
+        return self.projection(self.post_norm(hidden))
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return self.projection(self.features(images))
