@@ -1,0 +1,278 @@
+"""Prepared data sets: captioned images in ArrayRecord shards that TFDS describes and that we read at random.
+
+A prepared set is a folder in the layout of a TFDS data set named `lrs2m`: shards of `tf.train.Example`
+records with `features.json` and `dataset_info.json`, so
+`tfds.builder_from_directory(folder).as_data_source("train")` reads it, and so does `tfds.data_source("lrs2m",
+data_dir=PARENT)` when the folder is PARENT/lrs2m/1.0.0. Neither needs TensorFlow. Writing and reading go
+through the protocol buffer itself: TFDS cannot write ragged features without TensorFlow, and parsing this way
+costs some twenty microseconds a record.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
+
+from lrsclip_jax.errors import InputError, nearest
+
+Example, Feature, Features = tf_example_pb2.Example, tf_feature_pb2.Feature, tf_feature_pb2.Features
+BytesList, Int64List = tf_feature_pb2.BytesList, tf_feature_pb2.Int64List
+
+NAME = "lrs2m"
+KINDS = ("long", "short")
+# How TFDS lays out a sequence of sequences in an Example.
+_FLAT, _LENGTHS = "/ragged_flat_values", "/ragged_row_lengths_0"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A captioned image: encoded `image` bytes, its texts, and their untruncated token ids by tokenizer hash.
+
+    `tokens` is {tokenizer hash: {"long": [ids, …], "short": [ids, …]}}, with one list for each text.
+    """
+
+    id: str
+    source: str
+    image: bytes
+    long: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+    label: str | None = None
+    licence: str | None = None
+    tokens: Mapping[str, Mapping[str, list[list[int]]]] = field(default_factory=dict)
+
+
+def serialize(record: Record) -> bytes:
+    """Returns the record as a `tf.train.Example`; the same record gives the same bytes."""
+    features = {
+        "id": _text([record.id]),
+        "source": _text([record.source]),
+        "image": Feature(bytes_list=BytesList(value=[record.image])),
+        "long": _text(record.long),
+        "short": _text(record.short),
+        "label": _text([record.label or ""]),
+        "licence": _text([record.licence or ""]),
+    }
+    for tokenizer, texts in record.tokens.items():
+        for kind in KINDS:
+            rows = texts[kind]
+            features[f"tokens/{tokenizer}/{kind}{_FLAT}"] = _integers(itertools.chain.from_iterable(rows))
+            features[f"tokens/{tokenizer}/{kind}{_LENGTHS}"] = _integers(map(len, rows))
+    return Example(features=Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def deserialize(data: bytes) -> Record:
+    """Returns the record that `serialize` wrote."""
+    features = Example.FromString(data).features.feature
+    tokens: dict[str, dict[str, list[list[int]]]] = {}
+    for key in features:
+        if key.endswith(_FLAT):
+            name = key.removesuffix(_FLAT)
+            _, tokenizer, kind = name.split("/")
+            flat = iter(features[key].int64_list.value)
+            lengths = features[name + _LENGTHS].int64_list.value
+            tokens.setdefault(tokenizer, {})[kind] = [list(itertools.islice(flat, n)) for n in lengths]
+
+    def texts(key: str) -> tuple[str, ...]:
+        return tuple(value.decode() for value in features[key].bytes_list.value)
+
+    return Record(
+        id=texts("id")[0],
+        source=texts("source")[0],
+        image=features["image"].bytes_list.value[0],
+        long=texts("long"),
+        short=texts("short"),
+        label=texts("label")[0] or None,
+        licence=texts("licence")[0] or None,
+        tokens=tokens,
+    )
+
+
+class RecordReader(Sequence):
+    """The records of one split of a prepared set, by index; safe to share between threads and to pickle."""
+
+    def __init__(self, folder: str | os.PathLike, split: str = "train"):
+        """Raises InputError when the folder is no finished prepared set, or a shard is missing or torn."""
+        self.folder, self.split = Path(folder), split
+        lengths = _shard_lengths(self.folder)
+        if split not in lengths:
+            known = ", ".join(sorted(lengths))
+            raise InputError(f"{folder} has no split '{split}', it has {known}{nearest(split, lengths)}")
+        self._paths = [shard_path(self.folder, split, i, len(lengths[split])) for i in range(len(lengths[split]))]
+        for path, length in zip(self._paths, lengths[split], strict=True):
+            found = _count(path)
+            if found != length:
+                raise InputError(f"{path} holds {found} records instead of {length}: prepare the set again")
+        self._starts = [0, *itertools.accumulate(lengths[split])]
+        self._source = ArrayRecordDataSource(
+            [f"{path}[0:{n}]" for path, n in zip(self._paths, lengths[split], strict=True)]
+        )
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        try:
+            return deserialize(self._source[index])
+        except (RuntimeError, DecodeError, IndexError) as error:
+            shard = bisect.bisect_right(self._starts, index) - 1
+            position = index - self._starts[shard]
+            raise InputError(
+                f"{self._paths[shard]}, record {position}: torn ({error}); prepare the set again"
+            ) from None
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Record]:
+        return [self[index] for index in indices]
+
+    def __repr__(self) -> str:
+        return f"RecordReader({str(self.folder)!r}, {self.split!r})"
+
+
+class RecordWriter:
+    """Writes one shard of a split; the file has its name only once it is whole.
+
+    Used as a context manager, it closes the shard, or removes it when an exception leaves the block. When all
+    shards are written, `write_metadata` makes the folder a data set.
+    """
+
+    def __init__(self, folder: str | os.PathLike, split: str = "train", shard: int = 0, shards: int = 1):
+        self.path = shard_path(Path(folder), split, shard, shards)
+        self._incomplete = self.path.with_name(self.path.name + ".incomplete")
+        # One record a group, as Grain wants it for reading at random.
+        self._writer = self._attempt(ArrayRecordWriter, str(self._incomplete), "group_size:1")
+
+    def write(self, record: Record | bytes) -> None:
+        """Appends a record, or one that `serialize` has made."""
+        data = record if isinstance(record, bytes) else serialize(record)
+        self._attempt(self._writer.write, data)
+
+    def close(self) -> None:
+        """Makes the shard durable under its final name."""
+        self._attempt(self._writer.close)
+        with open(self._incomplete, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self._incomplete, self.path)
+
+    def discard(self) -> None:
+        """Removes the unfinished shard."""
+        self._incomplete.unlink(missing_ok=True)
+
+    def _attempt(self, action, *arguments):
+        try:
+            return action(*arguments)
+        except RuntimeError as error:  # riegeli's, for a full disk and an unwritable folder alike
+            raise InputError(f"can't write {self.path}: {str(error).split(';')[0]}") from None
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self.close() if kind is None else self.discard()
+
+
+def write_metadata(folder: str | os.PathLike, tokenizers: Iterable[str], description: str = "") -> None:
+    """Describes the shards in `folder` to TFDS; `tokenizers` are the hashes of the token ids in the records.
+
+    Splits and shard lengths are read from the shards themselves. Raises InputError if there is none, or one
+    is torn.
+    """
+    import tensorflow_datasets as tfds
+
+    folder = Path(folder)
+    pattern = re.compile(rf"{NAME}-(\w+)\.array_record-\d+-of-\d+")
+    shards: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if match := pattern.fullmatch(path.name):
+            shards.setdefault(match[1], []).append(path)
+    if not shards:
+        raise InputError(f"{folder} holds no shards of records")
+    splits = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[_count(path) for path in paths],
+            num_bytes=sum(path.stat().st_size for path in paths),
+            filename_template=tfds.core.ShardedFileTemplate(
+                data_dir=folder, dataset_name=NAME, split=split, filetype_suffix="array_record"
+            ),
+        )
+        for split, paths in shards.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=tfds_features(tokenizers),
+        split_infos=splits,
+        description=description,
+        check_data=False,  # would read through tf.data, with TensorFlow
+    )
+
+
+def tfds_features(tokenizers: Iterable[str]):
+    """Returns a record's `tfds.features.FeaturesDict`; an absent label or licence is the empty string."""
+    import tensorflow_datasets as tfds
+
+    text = tfds.features.Text
+    ids = {kind: tfds.features.Sequence(tfds.features.Sequence(np.int32)) for kind in KINDS}
+    return tfds.features.FeaturesDict(
+        {
+            "id": text(),
+            "source": text(),
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "long": tfds.features.Sequence(text()),
+            "short": tfds.features.Sequence(text()),
+            "label": text(),
+            "licence": text(),
+            "tokens": {tokenizer: ids for tokenizer in tokenizers},
+        }
+    )
+
+
+def shard_path(folder: Path, split: str, shard: int, shards: int) -> Path:
+    """Returns where TFDS expects shard number `shard` of `shards`."""
+    return folder / f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
+
+
+def _shard_lengths(folder: Path) -> dict[str, list[int]]:
+    path = folder / "dataset_info.json"
+    try:
+        splits = json.loads(path.read_text())["splits"]
+        return {split["name"]: [int(length) for length in split["shardLengths"]] for split in splits}
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{folder} is not a finished prepared set (it has no dataset_info.json): "
+            "make it with python -m lrsclip_jax.data.prepare"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
+
+
+def _count(shard: Path) -> int:
+    if not shard.exists():
+        raise InputError(f"{shard} is missing: prepare the set again")
+    try:
+        reader = ArrayRecordReader(str(shard))
+        count = reader.num_records()
+        reader.close()
+    except RuntimeError as error:
+        raise InputError(f"{shard} is torn ({str(error).split(';')[0]}): prepare the set again") from None
+    return count
+
+
+def _text(values: Iterable[str]) -> Feature:
+    return Feature(bytes_list=BytesList(value=[value.encode() for value in values]))
+
+
+def _integers(values: Iterable[int]) -> Feature:
+    return Feature(int64_list=Int64List(value=values))
