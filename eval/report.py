@@ -54,8 +54,7 @@ def page(title: str, sections: Sequence[tuple[str, Html]], summary: str = "") ->
     """
     lead = f'<p class="summary">{escaped(summary)}</p>\n' if summary else ""
     body = "".join(
-        f"<section>\n<h2>{escaped(heading)}</h2>\n{escaped(content)}\n</section>\n"
-        for heading, content in sections
+        f"<section>\n<h2>{escaped(heading)}</h2>\n{escaped(content)}\n</section>\n" for heading, content in sections
     )
     return Html(f"""<!DOCTYPE html>
 <html lang="en">

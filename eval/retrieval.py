@@ -76,10 +76,12 @@ def retrieval_ranks(images, texts, image_of_text, block: int = 2048) -> Retrieva
     check_unit_rows(images, "images", block)
     check_unit_rows(texts, "texts", block)
 
-    of_text = np.concatenate([
-        pair_scores(read_rows(images, image_of_text[span]), read_rows(texts, span))
-        for span in spans(len(texts), block)
-    ])
+    of_text = np.concatenate(
+        [
+            pair_scores(read_rows(images, image_of_text[span]), read_rows(texts, span))
+            for span in spans(len(texts), block)
+        ]
+    )
     of_image = np.full(len(images), -np.inf)
     np.maximum.at(of_image, image_of_text, of_text)
     best_texts = np.bincount(image_of_text[of_text == of_image[image_of_text]], minlength=len(images))

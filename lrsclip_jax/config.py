@@ -21,8 +21,12 @@ from lrsclip_jax.errors import InputError, nearest
 OPERATIONAL = ("eval", "checkpoint", "log", "data.threads", "data.max_torn")
 
 
+# Groups that take any field of the tower's module (lrsclip_jax/models/vit.py, text.py); the zoo checks them.
+TOWERS = ("model.image", "model.text")
+
+
 def defaults() -> ConfigDict:
-    """Returns the config with every key that exists, at its default, locked against new keys."""
+    """Returns the config with every key that exists, at its default; only the towers take further keys."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 256  # pairs a step over all devices: the loss is a function of this global batch
@@ -87,7 +91,11 @@ def defaults() -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 10
     config.log.tensorboard = True
-    return config.lock()
+
+    config.lock()
+    config.model.image.unlock()
+    config.model.text.unlock()
+    return config
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -104,8 +112,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     module_spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise InputError(f"--config={path}: the file has no get_config()")
-    if arg and not inspect.signature(module.get_config).parameters:
+    parameters = inspect.signature(module.get_config).parameters.values()
+    if arg and not parameters:
         raise InputError(f"--config={spec}: get_config() of {path} takes no argument '{arg}'")
+    if not arg and (needed := [p.name for p in parameters if p.default is p.empty]):
+        raise InputError(
+            f"--config={spec}: the recipe needs its {needed[0]}, write --config={path}:{needed[0].upper()}"
+        )
     config = module.get_config(arg) if arg else module.get_config()
     for override in overrides:
         key, separator, text = override.partition("=")
@@ -117,12 +130,12 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def _set(config: ConfigDict, key: str, text: str) -> None:
     known = dict(_leaves(config))
-    if key not in known:
-        if any(name.startswith(f"{key}.") for name in known):
-            raise InputError(f"--config.{key} is a group of keys; set one of them, such as "
-                             f"--config.{next(name for name in known if name.startswith(f'{key}.'))}")
+    group, _, name = key.rpartition(".")
+    if key not in known and group not in TOWERS:
+        if inner := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
+            raise InputError(f"--config.{key} is a group of keys; set one of them, such as --config.{inner[0]}")
         raise InputError(f"--config.{key}: unknown key{nearest(key, known)}")
-    value, old = _parse(text), known[key]
+    value, old = _parse(text), known.get(key)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(old, tuple) and not isinstance(value, tuple):
@@ -130,10 +143,11 @@ def _set(config: ConfigDict, key: str, text: str) -> None:
     free = old is None or value is None or key == "loss.long_weight"
     if not free and type(value) is not type(old):
         raise InputError(f"--config.{key}={text}: expected {type(old).__name__}, such as {old!r}")
-    group, _, leaf = key.rpartition(".")
-    target = config[group] if group and "." not in group else _descend(config, group)
-    with target.ignore_type():
-        target[leaf] = value
+    target = config
+    for step in filter(None, group.split(".")):
+        target = target[step]
+    with target.unlocked(), target.ignore_type():
+        target[name] = value
 
 
 def _parse(text: str) -> object:
@@ -144,12 +158,6 @@ def _parse(text: str) -> object:
     except (ValueError, SyntaxError):
         return text
     return tuple(value) if isinstance(value, list) else value
-
-
-def _descend(config: ConfigDict, group: str) -> ConfigDict:
-    for name in filter(None, group.split(".")):
-        config = config[name]
-    return config
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -169,7 +177,11 @@ def curve_differences(saved: dict, config: ConfigDict) -> list[str]:
     """Returns "key: old -> new" for every curve-determining key in which a saved config and this one differ."""
     old = {key: json.dumps(value) for key, value in _leaves(ConfigDict(saved))}
     new = {key: json.dumps(value) for key, value in _leaves(config)}
-    keys = [key for key in sorted(old.keys() | new.keys())
-            if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)]
-    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
-            for key in keys if old.get(key) != new.get(key)]
+    keys = [
+        key
+        for key in sorted(old.keys() | new.keys())
+        if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)
+    ]
+    return [
+        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys if old.get(key) != new.get(key)
+    ]

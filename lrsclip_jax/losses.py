@@ -120,17 +120,13 @@ def dual_loss(
         if isinstance(weight, int | float) and weight == 0:
             continue
         keys = text_keys(ids) if same_text == "ignore" else None
-        term, accuracy = info_nce(
-            image, text, logit_scale, valid=valid, keys=keys, label_smoothing=label_smoothing
-        )
+        term, accuracy = info_nce(image, text, logit_scale, valid=valid, keys=keys, label_smoothing=label_smoothing)
         loss += weight * term
         metrics |= {f"loss_{kind}": term, f"accuracy_{kind}": accuracy}
     return loss, {"loss": loss, **metrics}
 
 
-def long_weight_at(
-    long_weight: float | Sequence[tuple[int, float]], step: jax.Array | int
-) -> jax.Array | float:
+def long_weight_at(long_weight: float | Sequence[tuple[int, float]], step: jax.Array | int) -> jax.Array | float:
     """The weight ω of the long text at a step, from `config.loss.long_weight`.
 
     A number holds for every step and stays a Python number. Breakpoints (step, weight) are joined by straight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 
 from lrsclip_jax import config as configs
@@ -33,10 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the recipe")
-    parser.add_argument("--workdir", required=True, metavar="DIR",
-                        help="the run's folder, local or gs://…: config, metrics, checkpoints, report.html")
-    parser.add_argument("--branch", metavar="NEWDIR",
-                        help="go on in NEWDIR from the newest checkpoint of --workdir, with a changed config")
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        metavar="DIR",
+        help="the run's folder, local or gs://…: config, metrics, checkpoints, report.html",
+    )
+    parser.add_argument(
+        "--branch",
+        metavar="NEWDIR",
+        help="go on in NEWDIR from the newest checkpoint of --workdir, with a changed config",
+    )
     options, rest = parser.parse_known_args(arguments)
     overrides = []
     for argument in rest:
@@ -52,15 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train_and_evaluate(config, options.workdir, branch=options.branch)
 
 
+_SUPPLY = """{recipe} leaves {missing} to you. Weights, data, and the run with both:
+  hf download openai/clip-vit-base-patch16 --local-dir=WEIGHTS      (of the recipe's size; or init=random)
+  python -m lrsclip_jax.data.prepare captions.jsonl --image-root=IMAGES --out=PREPARED
+  python -m lrsclip_jax.main --config={recipe} --workdir=DIR --config.model.init=WEIGHTS \\
+      --config.data.sources=PREPARED"""
+
+
 def _require_init_and_sources(config: configs.ConfigDict, recipe: str) -> None:
-    missing = [key for key, value in (("model.init", config.model.init), ("data.sources", config.data.sources))
-               if not value]
+    missing = [key for key in ("model.init", "data.sources") if not config[key.split(".")[0]][key.split(".")[1]]]
     if missing:
-        raise InputError(f"{recipe} leaves {' and '.join(missing)} to you:" + textwrap.dedent(f"""
-              hf download openai/clip-vit-base-patch16 --local-dir=clip          # weights of the same size as the recipe's
-              python -m lrsclip_jax.data.prepare captions.json --image-root=images --out=prepared
-              python -m lrsclip_jax.main --config={recipe} --workdir=runs/NAME --config.model.init=clip --config.data.sources=prepared
-            (--config.model.init=random trains from scratch)"""))
+        raise InputError(_SUPPLY.format(recipe=recipe, missing=" and ".join(missing)))
 
 
 if __name__ == "__main__":

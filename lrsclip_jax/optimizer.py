@@ -78,9 +78,7 @@ def create(
         rules.selected(freeze, params, where="freeze"),
     )
     trainable = jax.tree.map(lambda rows: not rows.all(), frozen)
-    decay = jax.tree.map(
-        lambda scale, rows: np.float32(config.weight_decay) * scale * ~rows, decay_scale, frozen
-    )
+    decay = jax.tree.map(lambda scale, rows: np.float32(config.weight_decay) * scale * ~rows, decay_scale, frozen)
     if config.name == "sgd":
         inner = sgd_momentum(config.momentum, config.dampening)
         direction = optax.chain(_add_decay(decay), optax.masked(inner, trainable))

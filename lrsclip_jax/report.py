@@ -108,8 +108,7 @@ def best_five(
     for text, rows, row_scores in zip(chosen, found, scores, strict=True):
         own, place = ranks.image_of_text[text], ranks.text_to_image.above[text] + 1
         matches = [
-            report.Match(picture(row), f"{score:.3f}", row == own)
-            for row, score in zip(rows, row_scores, strict=True)
+            report.Match(picture(row), f"{score:.3f}", row == own) for row, score in zip(rows, row_scores, strict=True)
         ]
         note = f"Its own image is number {place:,} of {len(images):,}."
         queries.append(report.Query(texts[text], matches, note))

@@ -59,6 +59,8 @@ def test_missing_files_and_arguments():
         configs.load("configs/vitb61.py")
     with pytest.raises(InputError, match="takes no argument"):
         configs.load("configs/vitb16.py:large")
+    with pytest.raises(InputError, match="needs its data, write --config=configs/aid_rsicd.py:DATA"):
+        configs.load("configs/aid_rsicd.py")
 
 
 def test_only_curve_determining_keys_differ():

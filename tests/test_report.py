@@ -18,7 +18,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.report import HeldOutReport, Run, best_five, comparison, compose, write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-EVIL = '<script>alert("x")</script> & \'y\''
+EVIL = "<script>alert(\"x\")</script> & 'y'"
 
 
 class Document(HTMLParser):
@@ -151,7 +151,10 @@ def test_report_of_a_run(tmp_path):
         "tiny, AdamW; trained on 6,000 scenes: 40 steps of 64 pairs in 3 min 05 s, 120 pairs/s, on 1 × cpu."
     )
     assert document.text("figcaption")[:4] == [
-        "Loss", "Held-out mean recall, %", "Learning rate", "Throughput, pairs/s"
+        "Loss",
+        "Held-out mean recall, %",
+        "Learning rate",
+        "Throughput, pairs/s",
     ]
     assert document.text("li") == ["total", "long text", "long", "chance"]  # legends
     row = results["long"]
@@ -167,8 +170,14 @@ def test_best_five_tells_right_from_wrong_and_where_the_right_one_is():
     images, texts, image_of_text = model_outputs(seed=3)
     ranks = retrieval_ranks(images, texts, image_of_text)
     shown = []
-    queries = best_five(list("abcdefghijklmnopqrstuvwxyz1234"), texts, images, ranks,
-                        lambda row: shown.append(row) or picture(row), count=3)
+    queries = best_five(
+        list("abcdefghijklmnopqrstuvwxyz1234"),
+        texts,
+        images,
+        ranks,
+        lambda row: shown.append(row) or picture(row),
+        count=3,
+    )
     assert [query.text for query in queries] == ["a", "o", "4"]
     scores = texts @ images.T
     for query, text, rows in zip(queries, (0, 14, 29), np.reshape(shown, (3, 5)), strict=True):
@@ -199,8 +208,10 @@ def test_two_sets_have_their_own_curves_tables_and_galleries():
     document = Document(compose(RUN, metrics, sets))
     assert document.text("figcaption")[:2] == [f"Held-out mean recall on {name}, %" for name in ("a+b", "c")]
     assert document.text("h2")[1:] == [
-        "Retrieval on a+b", "Queries and their five best images, a+b",
-        "Retrieval on c", "Queries and their five best images, c",
+        "Retrieval on a+b",
+        "Queries and their five best images, a+b",
+        "Retrieval on c",
+        "Queries and their five best images, c",
     ]
 
 

@@ -78,8 +78,11 @@ def metrics_by(oracle, scores, image_of_text, ks=(1, 5, 10)):
         return {f"R@{k}": 100 * np.mean([oracle(*query, k) for query in queries]) for k in ks}
 
     text, image = recalls(scores.T, is_positive.T), recalls(scores[with_text], is_positive[with_text])
-    return {**text, **{f"image {name}": value for name, value in image.items()},
-            "mean": np.mean([*text.values(), *image.values()])}
+    return {
+        **text,
+        **{f"image {name}": value for name, value in image.items()},
+        "mean": np.mean([*text.values(), *image.values()]),
+    }
 
 
 def flat(result):
@@ -183,10 +186,12 @@ def test_bootstrap_draws_images_and_their_texts_follow():
 
     def mean_recall(ranks, image_sample):
         text_sample = np.concatenate([np.flatnonzero(image_of_text == image) for image in image_sample])
-        return np.mean([
-            [hit_probability(ranks.text_to_image, k)[text_sample].mean() for k in (1, 5, 10)],
-            [hit_probability(ranks.image_to_text, k)[image_sample].mean() for k in (1, 5, 10)],
-        ])
+        return np.mean(
+            [
+                [hit_probability(ranks.text_to_image, k)[text_sample].mean() for k in (1, 5, 10)],
+                [hit_probability(ranks.image_to_text, k)[image_sample].mean() for k in (1, 5, 10)],
+            ]
+        )
 
     rng = np.random.default_rng(7)
     drawn = [rng.integers(30, size=30) for _ in range(200)]
@@ -210,21 +215,24 @@ def test_bootstrap_of_one_model_and_of_equal_ones():
 EYE = np.eye(3, dtype=np.float32)
 
 
-@pytest.mark.parametrize("images, texts, image_of_text, ks, message", [
-    (EYE, np.eye(2), [0, 1], (1,), "images have 3 dimensions and texts 2: embed both with the same model"),
-    (EYE, EYE, [0, 1], (1,), "image_of_text has 2 entries for 3 texts"),
-    (EYE, EYE, [0, 3, 1], (1,), "text 1 points to image 3, but the last image is row 2"),
-    (EYE, EYE, [0, 1, -1], (1,), "text 2 points to image -1"),
-    (EYE, EYE, [0.0, 1.0, 2.0], (1,), "image_of_text must list the image row of each text, got float64"),
-    (EYE, EYE, [], (1,), "image_of_text must list the image row of each text"),
-    (EYE * [[1], [2], [1]], EYE, [0, 1, 2], (1,), "row 1 of images has length 2 instead of 1"),
-    (EYE, EYE * [[1], [1], [np.nan]], [0, 1, 2], (1,), "row 2 of texts has NaN or infinite values"),
-    (EYE, np.where(EYE, np.inf, 0), [0, 1, 2], (1,), "row 0 of texts has NaN or infinite values"),
-    (EYE[:0], EYE, [0, 1, 2], (1,), r"images must be a matrix of at least one row, got the shape \(0, 3\)"),
-    (EYE, EYE[0], [0], (1,), r"texts must be a matrix of at least one row, got the shape \(3,\)"),
-    (EYE, EYE, [0, 1, 2], (), "ks must be one or more whole numbers"),
-    (EYE, EYE, [0, 1, 2], (0, 1), "ks must be one or more whole numbers"),
-])
+@pytest.mark.parametrize(
+    "images, texts, image_of_text, ks, message",
+    [
+        (EYE, np.eye(2), [0, 1], (1,), "images have 3 dimensions and texts 2: embed both with the same model"),
+        (EYE, EYE, [0, 1], (1,), "image_of_text has 2 entries for 3 texts"),
+        (EYE, EYE, [0, 3, 1], (1,), "text 1 points to image 3, but the last image is row 2"),
+        (EYE, EYE, [0, 1, -1], (1,), "text 2 points to image -1"),
+        (EYE, EYE, [0.0, 1.0, 2.0], (1,), "image_of_text must list the image row of each text, got float64"),
+        (EYE, EYE, [], (1,), "image_of_text must list the image row of each text"),
+        (EYE * [[1], [2], [1]], EYE, [0, 1, 2], (1,), "row 1 of images has length 2 instead of 1"),
+        (EYE, EYE * [[1], [1], [np.nan]], [0, 1, 2], (1,), "row 2 of texts has NaN or infinite values"),
+        (EYE, np.where(EYE, np.inf, 0), [0, 1, 2], (1,), "row 0 of texts has NaN or infinite values"),
+        (EYE[:0], EYE, [0, 1, 2], (1,), r"images must be a matrix of at least one row, got the shape \(0, 3\)"),
+        (EYE, EYE[0], [0], (1,), r"texts must be a matrix of at least one row, got the shape \(3,\)"),
+        (EYE, EYE, [0, 1, 2], (), "ks must be one or more whole numbers"),
+        (EYE, EYE, [0, 1, 2], (0, 1), "ks must be one or more whole numbers"),
+    ],
+)
 def test_bad_input_is_one_clear_line(images, texts, image_of_text, ks, message):
     with pytest.raises(ValueError, match=message) as error:
         retrieval_metrics(images, texts, image_of_text, ks)

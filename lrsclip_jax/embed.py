@@ -1,0 +1,76 @@
+"""Images and texts in, unit embeddings out: the jitted towers, fed in batches of one static shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.sharding import batch_sharded, replicated
+
+
+class Encoders(NamedTuple):
+    """The two towers of one model: (params, uint8 [B, S, S, 3]) and (params, int32 [B, L]) to float32 [B, E]."""
+
+    images: Callable[[Any, np.ndarray], jax.Array]
+    texts: Callable[[Any, np.ndarray], jax.Array]
+
+
+def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
+    """Returns the jitted towers of `model`, batches split over `mesh`, results on every device."""
+
+    def images(params: Any, pixels: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, normalise(pixels, preprocessing), method="encode_image")
+
+    def texts(params: Any, ids: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, ids, method="encode_text")
+
+    shardings = {"in_shardings": (replicated(mesh), batch_sharded(mesh)), "out_shardings": replicated(mesh)}
+    return Encoders(jax.jit(images, **shardings), jax.jit(texts, **shardings))
+
+
+def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
+    """Returns uint8 [..., 3] as float32 with the checkpoint's mean and std (of values in 0 … 1) taken off."""
+    mean = jnp.asarray(preprocessing.mean, jnp.float32)
+    std = jnp.asarray(preprocessing.std, jnp.float32)
+    return (pixels.astype(jnp.float32) / 255 - mean) / std
+
+
+def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
+    """Returns the embeddings of `rows`, float32 [N, E], encoding `batch_size` at a time.
+
+    Every batch has the same shape: the last one is filled up by repeating its first row.
+    """
+    results: list[np.ndarray] = []
+    pending = None
+    for batch in _chunks(rows, batch_size):
+        filled = np.stack(batch + [batch[0]] * (batch_size - len(batch)))
+        dispatched = encode(params, filled), len(batch)
+        # Fetched one batch late, so that the host prepares the next one while the device works.
+        if pending:
+            results.append(_fetched(*pending))
+        pending = dispatched
+    if pending is None:
+        raise ValueError("nothing to embed")
+    return np.concatenate([*results, _fetched(*pending)])
+
+
+def _fetched(embeddings: jax.Array, count: int) -> np.ndarray:
+    return np.asarray(embeddings[:count], np.float32)
+
+
+def _chunks(rows: Iterable[np.ndarray], size: int) -> Iterator[Sequence[np.ndarray]]:
+    chunk: list[np.ndarray] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

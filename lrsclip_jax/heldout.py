@@ -1,0 +1,189 @@
+"""Retrieval on held-out sets, during training and after it: embeds a set and asks `eval.retrieval`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from eval import retrieval
+from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
+from lrsclip_jax.data.pipeline import open_source, token_ids
+from lrsclip_jax.data.records import Record
+from lrsclip_jax.data.tokenizer import Tokenizer, fit
+from lrsclip_jax.embed import Encoders, embed
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.report import HeldOutReport, best_five, comparison
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All texts of one kind in a set: untruncated ids, and for each the row of its image."""
+
+    ids: list[list[int]]
+    image: np.ndarray
+    text: list[str]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A held-out set: its records, and its long and short texts (a kind that no record has is absent)."""
+
+    name: str
+    records: Sequence[Record]
+    texts: dict[str, Texts]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: a name such as "long" or "long, first 20 tokens", text embeddings, ranks and metrics.
+
+    `cut` counts the texts that were longer than the row's length.
+    """
+
+    name: str
+    texts: Texts
+    cut: int
+    embeddings: np.ndarray
+    ranks: retrieval.Retrieval
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The scores of one set: its records, their image embeddings (float32 [I, E]), and a row for each kind of text."""
+
+    heldout: HeldOut
+    images: np.ndarray
+    rows: list[Row]
+
+
+def load(source: str, tokenizer: Tokenizer) -> HeldOut:
+    """Opens a held-out set (as `data.sources` names it) and reads its texts; images are read when needed."""
+    records = open_source(source)
+    texts = {}
+    for kind in ("long", "short"):
+        ids, image, raw = [], [], []
+        for row in range(len(records)):
+            record = records[row]
+            found = token_ids(record, tokenizer)[kind]
+            ids += found
+            image += [row] * len(found)
+            raw += getattr(record, kind)
+        if ids:
+            texts[kind] = Texts(ids, np.asarray(image), raw)
+    if not texts:
+        raise InputError(f"eval.sources: {source} has no text at all")
+    return HeldOut(source.rsplit("/", 1)[-1], records, texts)
+
+
+def score(
+    heldout: HeldOut,
+    encoders: Encoders,
+    params: Any,
+    tokenizer: Tokenizer,
+    preprocessing: Preprocessing,
+    *,
+    lengths: dict[str, int],
+    truncations: Sequence[int] = (),
+    batch_size: int,
+) -> Table:
+    """Embeds a set and scores retrieval for each kind of text; long texts also cut to each of `truncations` tokens.
+
+    Args:
+      lengths: static length in tokens of each kind, "long" and "short".
+      truncations: numbers of tokens, start and end token included (the end token takes the last place).
+    """
+
+    def embedded(encode: Callable, rows: Iterable[np.ndarray], count: int, what: str) -> np.ndarray:
+        shown = tqdm(rows, f"{heldout.name}: {what}", count, leave=False, disable=None)
+        return embed(encode, params, shown, batch_size)
+
+    def row(name: str, texts: Texts, length: int) -> Row:
+        ids = (fit(text, length, tokenizer.end, tokenizer.pad) for text in texts.ids)
+        embeddings = embedded(encoders.texts, ids, len(texts.ids), name)
+        ranks = retrieval.retrieval_ranks(images, embeddings, texts.image)
+        cut = sum(len(text) > length for text in texts.ids)
+        return Row(name, texts, cut, embeddings, ranks, retrieval.ranks_to_metrics(ranks))
+
+    images = embedded(encoders.images, pixels(heldout.records, preprocessing), len(heldout.records), "images")
+    rows = [row(kind, texts, lengths[kind]) for kind, texts in heldout.texts.items()]
+    if "long" in heldout.texts:
+        rows += [row(f"long, first {n} tokens", heldout.texts["long"], n) for n in truncations]
+    return Table(heldout, images, rows)
+
+
+def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+    """Yields every record's image as the model wants it, uint8 [S, S, 3], decoded by a thread a core, in order."""
+
+    def decode(row: int) -> np.ndarray:
+        return preprocess(read_image(records[row].image), preprocessing)
+
+    workers = os.cpu_count()
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(records), 64 * workers):
+            yield from pool.map(decode, range(start, min(start + 64 * workers, len(records))))
+
+
+def flat(tables: Sequence[Table]) -> dict[str, float]:
+    """Returns the scores as one row of metrics.jsonl: "eval/SET/long/text_to_image/R@1": …"""
+    metrics = {}
+    for table in tables:
+        for row in table.rows:
+            prefix = f"eval/{table.heldout.name}/{row.name}"
+            metrics[f"{prefix}/mean_recall"] = row.metrics["mean_recall"]
+            for direction in ("text_to_image", "image_to_text"):
+                metrics |= {f"{prefix}/{direction}/{name}": value for name, value in row.metrics[direction].items()}
+    return metrics
+
+
+def lines(table: Table) -> list[str]:
+    """Returns the table as lines of text, recalls in per cent, and what `remarks` says."""
+    ks = list(table.rows[0].metrics["text_to_image"])
+    width = max(len(name) for name in _results(table))
+    out = [
+        f"{table.heldout.name}, {len(table.images):,} images",
+        f"{'':{width}}  text to image {'':{8 * len(ks) - 15}} image to text {'':{8 * len(ks) - 15}}    mean",
+        f"{'':{width}}  {''.join(f'{k:>8}' for k in ks)} {''.join(f'{k:>8}' for k in ks)}  recall",
+    ]
+    for name, metrics in _results(table).items():
+        recalls = ("".join(f"{metrics[side][k]:8.2f}" for k in ks) for side in ("text_to_image", "image_to_text"))
+        out.append(f"{name:{width}}  {' '.join(recalls)}{metrics['mean_recall']:8.2f}")
+    kinds = [row for row in table.rows if row.name in table.heldout.texts and row.cut]
+    cut = [f"Of {len(row.texts.ids):,} {row.name} texts {row.cut:,} were cut to fit." for row in kinds]
+    return out + cut + remarks(table)
+
+
+def remarks(table: Table) -> list[str]:
+    """Returns, for each truncation, a sentence that compares the whole long text with its first tokens."""
+    long = next((row for row in table.rows if row.name == "long"), None)
+    cut = [row for row in table.rows if row.name.startswith("long, ")]
+    return [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
+
+
+def for_report(table: Table) -> HeldOutReport:
+    """Returns the table for the run's report, with queries from the first kind of text."""
+
+    def picture(row: int) -> np.ndarray:
+        return np.asarray(read_image(table.heldout.records[row].image))
+
+    shown = table.rows[0]
+    queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.ranks, picture)
+    return HeldOutReport(table.heldout.name, _results(table), remarks(table), queries)
+
+
+def _results(table: Table) -> dict[str, dict[str, Any]]:
+    """The rows of the table: chance (of each kind of text, where they differ), then what was measured."""
+    chances = {
+        row.name: retrieval.chance(len(table.images), row.texts.image)
+        for row in table.rows
+        if row.name in table.heldout.texts
+    }
+    same = len({chance["mean_recall"] for chance in chances.values()}) == 1
+    first = {"chance": next(iter(chances.values()))} if same else {f"chance, {kind}": c for kind, c in chances.items()}
+    return first | {row.name: row.metrics for row in table.rows}

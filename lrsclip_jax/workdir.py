@@ -1,0 +1,84 @@
+"""The run's folder: claimed by one config, continued only under a config of the same curve."""
+
+from __future__ import annotations
+
+import json
+
+from etils import epath
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.errors import InputError
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+
+
+def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
+    """Makes `workdir` the folder of this run, new or continued, and writes config.json into it.
+
+    Raises InputError if the folder can't be written, or holds a run whose curve-determining keys differ.
+    """
+    folder = epath.Path(workdir)
+    saved = read_config(folder)
+    if saved is not None:
+        differences = configs.curve_differences(saved, config)
+        if differences:
+            raise InputError(
+                f"{folder} holds a run of another config ({'; '.join(differences)}): give another --workdir, "
+                "or go on from its newest checkpoint in a new folder with --branch=NEWDIR"
+            )
+    _write_config(folder, config)
+    return folder
+
+
+def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
+    """Starts folder `new` with the newest checkpoint and the metrics of `workdir`, under another config.
+
+    A branch that was begun already is continued like any run.
+    """
+    source, target = epath.Path(workdir), epath.Path(new)
+    if read_config(target) is not None:
+        return claim(new, config)
+    steps = sorted(int(path.name) for path in _children(source / CHECKPOINTS) if path.name.isdigit())
+    if not steps:
+        raise InputError(f"{source} has no checkpoint to branch from")
+    try:
+        _copy(source / CHECKPOINTS / str(steps[-1]), target / CHECKPOINTS / str(steps[-1]))
+        if (source / "metrics.jsonl").exists():
+            (source / "metrics.jsonl").copy(target / "metrics.jsonl", overwrite=True)
+    except OSError as error:
+        raise InputError(f"can't branch into {target}: {error.strerror or error}") from error
+    _write_config(target, config)
+    return target
+
+
+def read_config(folder: epath.Path) -> dict | None:
+    """Returns the config that a run folder was claimed with, or None for a folder without a run."""
+    path = epath.Path(folder) / CONFIG
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not readable JSON ({error}): restore it, or start in another --workdir") from None
+
+
+def _write_config(folder: epath.Path, config: configs.ConfigDict) -> None:
+    temporary = folder / f"{CONFIG}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(configs.to_json(config))
+        temporary.replace(folder / CONFIG)
+    except OSError as error:
+        raise InputError(f"can't write to --workdir={folder}: {error.strerror or error}") from error
+
+
+def _children(folder: epath.Path) -> list[epath.Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def _copy(source: epath.Path, target: epath.Path) -> None:
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        for child in source.iterdir():
+            _copy(child, target / child.name)
+    else:
+        source.copy(target, overwrite=True)

@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.main import main
+from lrsclip_jax.train import train_and_evaluate
+
+TINY = [
+    "--config=configs/quickstart.py",
+    "--config.data.sources=scenes:8",
+    "--config.eval.sources=scenes:8:1",
+    "--config.batch_size=4",
+    "--config.optimizer.warmup_steps=0",
+]
+
+
+def test_a_recipe_without_weights_and_data_says_within_seconds_how_to_get_them(tmp_path):
+    begun = time.monotonic()
+    found = subprocess.run(
+        [sys.executable, "-m", "lrsclip_jax.main", "--config=configs/vitb16.py", f"--workdir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert "leaves model.init and data.sources to you" in found.stderr
+    assert sum(word in found.stderr for word in ("hf download", "lrsclip_jax.data.prepare", "lrsclip_jax.main")) == 3
+    assert time.monotonic() - begun < 20
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.optimizer.learning_rat=1"], "did you mean 'optimizer.learning_rate'"),
+        (["--learning_rate=1"], "set with --config.KEY=VALUE"),
+        (["--config.model.name=tinny"], "unknown model 'tinny', did you mean 'tiny'"),
+        (["--config.model.image.sise=64"], "image tower has no field 'sise', did you mean 'size'"),
+        (["--config.data.sources=nowhere"], "nowhere is not a finished prepared set"),
+        (["--config.model.init=nowhere"], "no weights at nowhere"),
+        (["--config.batch_size=0"], "batch_size is 0"),
+        (["--config.batch_size=16"], "make no batch of 16"),
+        (["--config.data.long_length=300"], "data.long_length is 300, the text tower has 248 positions"),
+        (["--config.optimizer.freeze=image/block/.*"], "optimizer.freeze: 'image/block/.*' matches no parameter"),
+        (["--config.loss.same_text=ignored"], "did you mean 'ignore'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message, tmp_path):
+    with pytest.raises(InputError, match=message.replace(".*", r"\.\*")) as error:
+        main([*TINY, "--config.epochs=1", f"--workdir={tmp_path}", *arguments])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc/version"), reason="root may write everywhere")
+def test_an_unwritable_workdir_is_one_clear_line(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(InputError, match="can't write to --workdir"):
+        train_and_evaluate(configs.load("configs/quickstart.py"), str(blocked / "run"))
+
+
+def test_a_damaged_run_folder_is_one_clear_line(tmp_path):
+    (tmp_path / "config.json").write_text("{torn")
+    with pytest.raises(InputError, match="config.json is not readable JSON"):
+        train_and_evaluate(configs.load("configs/quickstart.py"), str(tmp_path))

@@ -1,0 +1,146 @@
+"""Whole runs of the command in processes of their own: what they leave, and that an interruption leaves no trace."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+KEYS = {
+    "model.image.layers": 1,
+    "model.image.width": 32,
+    "model.text.layers": 1,
+    "model.text.width": 32,
+    "model.image.patch": 16,
+    "data.sources": "scenes:80:0",
+    "data.long_length": 64,
+    "data.short_length": 24,
+    "batch_size": 16,
+    "epochs": 2.4,
+    "optimizer.warmup_steps": 3,
+    "eval.sources": "scenes:24:1",
+    "eval.every_steps": 6,
+    "eval.batch_size": 16,
+    "checkpoint.every_steps": 4,
+    "log.every_steps": 1,
+    "log.tensorboard": True,
+}
+STEPS = 12
+
+
+def command(workdir: Path, *arguments: str, devices: int = 1, **overrides) -> subprocess.Popen:
+    """Starts the quickstart at a hundredth of its size."""
+    keys = KEYS | {key.replace("__", "."): value for key, value in overrides.items()}
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    flags = [f"--config.{key}={value}" for key, value in keys.items()]
+    program = [sys.executable, "-m", "lrsclip_jax.main", "--config=configs/quickstart.py", f"--workdir={workdir}"]
+    return subprocess.Popen(
+        [*program, *arguments, *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def rows(workdir: Path) -> dict[int, dict]:
+    """The rows of metrics.jsonl by step, without what depends on the clock."""
+    found: dict[int, dict] = {}
+    path = workdir / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        row = json.loads(line)
+        found.setdefault(row["step"], {}).update(row)
+    return {
+        step: {k: v for k, v in row.items() if k not in ("pairs_per_second", "data_wait")}
+        for step, row in found.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    status, out, err = finish(command(workdir))
+    assert status == 0, err
+    assert "Mean recall: long text" in out
+    return workdir
+
+
+def test_what_a_run_leaves(finished):
+    metrics = rows(finished)
+    assert sorted(metrics) == list(range(1, STEPS + 1))
+    assert all(math.isfinite(metrics[step]["loss"]) for step in metrics)
+    assert "eval/scenes:24:1/long/mean_recall" in metrics[6] and "eval/scenes:24:1/long/mean_recall" in metrics[STEPS]
+    assert "<html" in (finished / "report.html").read_text()
+    assert json.loads((finished / "config.json").read_text())["batch_size"] == 16
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["12", "8"]
+    assert any((finished / "tensorboard").iterdir())
+
+
+def test_killed_and_continued_is_as_if_nothing_had_happened(finished, tmp_path):
+    workdir = tmp_path / "killed"
+    process = command(workdir)
+    deadline = time.monotonic() + 240
+    while max(rows(workdir), default=0) < 6 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    interrupted = max(rows(workdir))
+    assert 6 <= interrupted < STEPS, "the run was over before it could be killed"
+    status, _, err = finish(command(workdir))
+    assert status == 0 and "continuing after step" in err, err
+    assert rows(workdir) == rows(finished)
+
+
+def test_a_finished_run_only_evaluates_again(finished):
+    before = rows(finished)
+    status, _, err = finish(command(finished))
+    assert status == 0 and f"continuing after step {STEPS}" in err, err
+    assert rows(finished) == before
+
+
+def test_four_devices_train_the_same_curve(finished, tmp_path):
+    workdir = tmp_path / "four"
+    status, _, err = finish(command(workdir, devices=4))
+    assert status == 0 and "4 × cpu" in err, err
+    one, four = rows(finished), rows(workdir)
+    for step in one:
+        assert four[step]["loss"] == pytest.approx(one[step]["loss"], rel=1e-5)
+
+
+def test_another_config_is_refused_and_may_branch(finished, tmp_path):
+    status, _, err = finish(command(finished, optimizer__learning_rate=0.5))
+    assert status == 2
+    assert "optimizer.learning_rate: 0.001 -> 0.5" in err and "--branch=NEWDIR" in err
+    assert err.count("\n") == 1
+    branch = tmp_path / "branch"
+    status, _, err = finish(command(finished, f"--branch={branch}", epochs=3.0, optimizer__learning_rate=1e-4))
+    assert status == 0 and f"continuing after step {STEPS} of 15" in err, err
+    assert rows(branch)[5] == rows(finished)[5]
+    assert rows(branch)[15]["learning_rate"] < 1e-4
+
+
+def test_another_architecture_is_one_clear_line(finished, tmp_path):
+    branch = tmp_path / "wider"
+    status, _, err = finish(command(finished, f"--branch={branch}", model__text__width=48))
+    assert status == 2
+    assert "holds another model" in err.splitlines()[-1] and "Traceback" not in err
+
+
+def test_a_diverging_run_stops_and_keeps_its_checkpoint(tmp_path):
+    workdir = tmp_path / "diverging"
+    status, _, err = finish(
+        command(workdir, optimizer__learning_rate=1e30, optimizer__warmup_steps=0, loss__max_scale=None)
+    )
+    assert status == 2
+    assert " at step " in err.splitlines()[-1] and "lower optimizer.learning_rate" in err
+    assert all(math.isfinite(row["loss"]) for row in rows(workdir).values())
