@@ -8,7 +8,9 @@ file of its own: a batch is a function of (seed, step).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -46,9 +48,19 @@ def metadata(config: ConfigDict, preprocessing: Preprocessing, tokenizer: Tokeni
 
 
 def save(checkpoints: ocp.training.Checkpointer, state: TrainState, step: int, about: dict[str, Any]) -> None:
-    """Writes `state` in the background, after waiting for a save still under way."""
+    """Writes `state` in the background, after waiting for a save still under way.
+
+    Raises InputError if that one, or the beginning of this one, failed (a full disk); earlier checkpoints are intact.
+    """
     trees = {"params": state.params, "optimizer": state.opt_state}
-    checkpoints.save_checkpointables_async(step, trees, custom_metadata=about | {"step": step})
+    with _failure_named(checkpoints):
+        checkpoints.save_checkpointables_async(step, trees, custom_metadata=about | {"step": step})
+
+
+def close(checkpoints: ocp.training.Checkpointer) -> None:
+    """Waits for the last save; raises InputError if it failed."""
+    with _failure_named(checkpoints):
+        checkpoints.close()
 
 
 def restore(checkpoints: ocp.training.Checkpointer, state: TrainState) -> TrainState:
@@ -91,8 +103,7 @@ def _load(folder: epath.Path, trees: dict[str, Any]) -> dict[str, Any]:
     except InputError:
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds for a torn file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{folder} can't be restored ({reason}): remove it to go on from the one before") from error
+        raise InputError(f"{folder} can't be read ({_first_line(error)}): remove it to use the one before") from error
 
 
 def _check_shapes(folder: epath.Path, saved: Any, expected: Any) -> None:
@@ -109,4 +120,20 @@ def _check_shapes(folder: epath.Path, saved: Any, expected: Any) -> None:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    # Without a sharding Orbax would want the devices that wrote the file.
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+@contextlib.contextmanager
+def _failure_named(checkpoints: ocp.training.Checkpointer) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # what a background thread met: any kind
+        raise InputError(
+            f"can't write a checkpoint to {checkpoints.directory} ({_first_line(error)}); earlier ones are intact"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import sys
 from collections.abc import Callable, Iterable
+
+# What a disk can refuse, whoever was writing.
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class InputError(ValueError):
@@ -18,7 +22,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def cli(main: Callable[[], int | None]) -> None:
-    """Runs a program's `main` and exits: status 2 and one line for bad input, 130 when interrupted.
+    """Runs a program's `main` and exits: status 2 and one line for bad input or a refusing disk, 130 when interrupted.
 
     Anything else is a defect of ours and keeps its traceback.
     """
@@ -26,6 +30,11 @@ def cli(main: Callable[[], int | None]) -> None:
         status = main() or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        print(f"error: {error.filename or 'writing'}: {error.strerror}; what was finished is kept", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -155,7 +155,7 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
             with progress.outside():
                 evaluate(step)
     progress.close()
-    checkpoints.close()
+    checkpoint.close(checkpoints)
     for line in data_report.warnings(lengths):
         print(line, file=sys.stderr)
 

@@ -48,11 +48,14 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
     Raises:
       InputError: an unknown source, or weights of other shapes than the model's.
     """
-    params = jax.jit(lambda: init_params(model, jax.random.key(config.seed)))()
-    preprocessing = CLIP_PREPROCESSING
-    if config.model.init != "random":
+    def draw():
+        return init_params(model, jax.random.key(config.seed))
+
+    if config.model.init == "random":
+        params, preprocessing = jax.jit(draw)(), CLIP_PREPROCESSING
+    else:
         found, preprocessing = _read(config.model.init)
-        params = _fitted(params, found, config.model.init)
+        params = _fitted(jax.eval_shape(draw), found, config.model.init)
     if source := config.model.image_init:
         if source.endswith(".safetensors"):
             image = dinov2_image_tower(source, model.image.size, model.image.heads)
@@ -89,8 +92,8 @@ def _fitted(params: Any, found: dict[str, Any], source: str) -> Any:
     def fit(path, param):
         name = path_of(path)
         if name not in values:
-            if name == "image/projection/kernel":
-                return param
+            if name == "image/projection/kernel" and isinstance(param, jax.Array):
+                return param  # an image tower without one, before a random projection
             raise InputError(f"{source} lacks {name} of the model")
         value = np.asarray(values[name], np.float32)
         if value.shape[1:] == param.shape[1:] and value.shape != param.shape:
@@ -101,7 +104,7 @@ def _fitted(params: Any, found: dict[str, Any], source: str) -> Any:
                 value = resize_positions(value, math.isqrt(len(param) - 1), antialias=True)
         if value.shape != param.shape:
             raise InputError(f"{source}: {name} is {value.shape}, the model's is {param.shape}; another model.name?")
-        return jax.device_put(value, param.sharding)
+        return jnp.asarray(value)
 
     return jax.tree.map_with_path(fit, params)
 

@@ -115,6 +115,24 @@ def test_dinov2_layout_has_a_patch_bias_and_no_first_norm():
     assert image["position_embedding"].shape == (65, 384)
 
 
+@pytest.mark.parametrize(
+    ("name", "activation", "norm_eps", "image_heads", "text_heads"),
+    [
+        ("vitb32", "quick_gelu", 1e-5, 12, 8),
+        ("vitb16", "quick_gelu", 1e-5, 12, 8),
+        ("vitl14", "quick_gelu", 1e-5, 16, 12),
+        ("vitl14_336", "quick_gelu", 1e-5, 16, 12),
+        ("vith14", "gelu", 1e-5, 16, 16),
+        ("vits14", "gelu", 1e-6, 6, 6),
+    ],
+)
+def test_what_parameter_counts_do_not_tell(name, activation, norm_eps, image_heads, text_heads):
+    model = zoo.create(name)
+    assert (model.image.activation, model.image.norm_eps, model.image.pool) == (activation, norm_eps, "cls")
+    assert (model.image.heads, model.text.heads) == (image_heads, text_heads)
+    assert model.text.context_length == 77
+
+
 def test_initialisation_is_clips():
     model = zoo.create("tiny", image={"width": 256, "heads": 4}, text={"width": 256, "heads": 4})
     params = jax.jit(lambda key: init_params(model, key))(jax.random.key(0))
