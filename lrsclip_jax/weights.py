@@ -48,6 +48,7 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
     Raises:
       InputError: an unknown source, or weights of other shapes than the model's.
     """
+
     def draw():
         return init_params(model, jax.random.key(config.seed))
 

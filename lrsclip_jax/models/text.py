@@ -18,7 +18,7 @@ class TextTransformer(nn.Module):
 
     A text runs at its own length L with the first L rows of the position table, and is pooled at its FIRST
     end-of-text token; whatever follows that token has no influence. Every row must hold one (the tokenizer sees to
-    it). A text longer than `context_length` is an InputError.
+    it). A text longer than `context_length` is an InputError; an id outside the vocabulary gives NaN.
 
     The first `frozen_positions` rows of the table receive no gradient (LRSCLIP and Long-CLIP freeze the 20 rows that
     stretching keeps); the optimizer leaves decay and momentum off them.

@@ -1,0 +1,162 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.convert.huggingface import clip_tree
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.models import zoo
+from lrsclip_jax.models.clip import init_params
+from lrsclip_jax.optimizer import create
+from lrsclip_jax.rules import path_of
+from lrsclip_jax.sharding import data_mesh, to_devices
+from lrsclip_jax.step import initial_state, make_train_step
+
+PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+IMAGE = {"size": 16, "width": 32, "layers": 2, "heads": 2, "embed_dim": 16}
+TEXT = {"width": 32, "layers": 2, "heads": 2, "embed_dim": 16, "vocab_size": 60, "end_token": 59, "context_length": 24}
+PAIRS = 8
+
+
+def model(dtype=None):
+    return zoo.create("tiny", image=IMAGE, text=TEXT, dtype=dtype)
+
+
+def batch(seed=0):
+    rng = np.random.default_rng(seed)
+
+    def texts(length):
+        ids = np.zeros((PAIRS, length), np.int32)
+        for row in ids:
+            end = rng.integers(3, length)
+            row[: end + 1] = [58, *rng.integers(1, 58, end - 1), 59]
+        return ids
+
+    return {
+        "image": rng.integers(0, 256, (PAIRS, 16, 16, 3), np.uint8),
+        "long": texts(20),
+        "short": texts(9),
+        "has_long": np.ones(PAIRS, bool),
+        "has_short": np.ones(PAIRS, bool),
+    }
+
+
+def run(batches, *overrides, params=None, dtype=None, freeze=()):
+    """Trains on `batches` and returns the final state and the metrics of every step."""
+    config = configs.load(
+        "configs/vitb16.py", ["optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01", *overrides]
+    )
+    clip, mesh = model(dtype), data_mesh()
+    params = params or init_params(clip, jax.random.key(0))
+    optimizer = create(config.optimizer, params, total_steps=10, steps_per_epoch=5, freeze=freeze)
+    state = initial_state(params, optimizer, mesh)
+    step = make_train_step(clip, optimizer, PREPROCESSING, config.loss, mesh)
+    metrics = []
+    for each in batches:
+        state, values = step(state, to_devices(each, mesh))
+        metrics.append({key: float(value) for key, value in values.items()})
+    return state, metrics
+
+
+def test_it_learns_a_batch_by_heart():
+    _, metrics = run([batch()] * 30)
+    assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
+    assert metrics[-1]["accuracy_long"] == 1.0
+    assert metrics[0].keys() >= {"loss_long", "loss_short", "learning_rate", "gradient_norm", "logit_scale"}
+
+
+def test_bfloat16_towers_train_float32_parameters():
+    state, metrics = run([batch()] * 5, dtype="bfloat16")
+    _, exact = run([batch()] * 5)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    np.testing.assert_allclose([m["loss"] for m in metrics], [m["loss"] for m in exact], rtol=0.02)
+    assert metrics[-1] != exact[-1]
+
+
+@pytest.mark.parametrize(("weight", "kind", "other"), [("0.0", "short", "long"), ("1.0", "long", "short")])
+def test_a_text_of_weight_zero_plays_no_part(weight, kind, other):
+    first = batch()
+    second = first | {other: batch(1)[other]}
+    states, metrics = zip(*(run([each] * 2, f"loss.long_weight={weight}") for each in (first, second)), strict=True)
+    assert metrics[0] == metrics[1] and f"loss_{kind}" in metrics[0][0] and f"loss_{other}" not in metrics[0][0]
+    jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
+
+
+def test_the_weight_may_follow_the_steps():
+    _, metrics = run([batch()] * 3, "loss.long_weight=((0, 0.0), (2, 1.0))")
+    for step, m in enumerate(metrics):
+        assert m["loss"] == pytest.approx(step / 2 * m["loss_long"] + (1 - step / 2) * m["loss_short"], rel=1e-6)
+
+
+def test_a_pair_without_texts_has_no_influence():
+    present = np.arange(PAIRS) != 3
+    first = batch() | {"has_long": present, "has_short": present}
+    second = {key: value.copy() for key, value in first.items()}
+    second["image"][3], second["long"][3] = 0, second["long"][4]
+    states, metrics = zip(*(run([each] * 2) for each in (first, second)), strict=True)
+    assert metrics[0][0]["loss"] == metrics[1][0]["loss"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), states[0].params, states[1].params)
+
+
+def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves():
+    params = init_params(model(), jax.random.key(0))
+    patterns = ("image/(?!projection).*", "text/position_embedding[0:5]", "logit_scale")
+    state, _ = run([batch(), batch(1), batch(2)], params=params, freeze=patterns)
+    moved = {
+        path_of(path): np.asarray(new != old)
+        for (path, new), old in zip(jax.tree.leaves_with_path(state.params), jax.tree.leaves(params), strict=True)
+    }
+    assert not any(change.any() for name, change in moved.items() if name.startswith("image/") and "proj" not in name)
+    assert not moved["logit_scale"].any() and moved["image/projection/kernel"].any()
+    assert not moved["text/position_embedding"][:5].any() and moved["text/position_embedding"][5:20].all()
+
+
+def test_the_scale_is_clamped():
+    params = init_params(model(), jax.random.key(0)) | {"logit_scale": jnp.float32(np.log(99.99))}
+    state, _ = run([batch()] * 5, "loss.max_scale=100.0", "optimizer.learning_rate=1.0", params=params)
+    assert float(jnp.exp(state.params["logit_scale"])) <= 100.001
+
+
+def test_training_equals_torch():
+    """Ten updates of the whole model beside transformers' CLIPModel, torch's cross entropy and torch's SGD."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    fields = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    torch.manual_seed(0)
+    reference = transformers.CLIPModel(
+        transformers.CLIPConfig(
+            vision_config=fields | {"image_size": 16, "patch_size": 8},
+            text_config=fields | {"vocab_size": 60, "eos_token_id": 59, "max_position_embeddings": 24},
+            projection_dim=16,
+            logit_scale_init_value=2.6592,
+        )
+    )
+
+    def parameters():
+        return clip_tree({key: value.detach().numpy() for key, value in reference.state_dict().items()}, 2, 2)
+
+    start = jax.tree.map(np.array, parameters())
+    batches = [batch(seed) for seed in range(10)]
+    state, metrics = run(batches, params=start)
+
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PREPROCESSING.mean, PREPROCESSING.std))
+    sgd = torch.optim.SGD(reference.parameters(), lr=0.05, momentum=0.9, dampening=0.1, weight_decay=0.01)
+    labels = torch.arange(PAIRS)
+    for each, ours in zip(batches, metrics, strict=True):
+        pixels = (torch.from_numpy(each["image"]).permute(0, 3, 1, 2) / 255 - mean) / std
+        image = torch.nn.functional.normalize(reference.get_image_features(pixels).pooler_output, dim=-1)
+        loss = 0
+        for kind, weight in (("long", 0.8), ("short", 0.2)):
+            text = reference.get_text_features(torch.from_numpy(each[kind]).long()).pooler_output
+            logits = reference.logit_scale.exp() * image @ torch.nn.functional.normalize(text, dim=-1).T
+            cross_entropy = torch.nn.functional.cross_entropy
+            loss = loss + weight * (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        assert ours["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for (path, ours), theirs in zip(
+        jax.tree.leaves_with_path(state.params), jax.tree.leaves(parameters()), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=2e-6, err_msg=path_of(path))
