@@ -24,13 +24,13 @@ from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.rules import path_of
 from lrsclip_jax.step import TrainState
-from lrsclip_jax.workdir import CHECKPOINTS
+from lrsclip_jax.workdir import CHECKPOINTS, folder_of, steps
 
 
 def open_checkpoints(run: epath.Path, keep: int) -> ocp.training.Checkpointer:
     """Opens the checkpoints of a run folder; the newest `keep` stay, remains of killed saves are removed."""
     return ocp.training.Checkpointer(
-        (run / CHECKPOINTS).resolve() if "://" not in str(run) else run / CHECKPOINTS,
+        run / CHECKPOINTS,
         # When to save is the loop's business: it counts steps and minutes.
         save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
         preservation_policy=ocp.training.preservation_policies.LatestN(keep),
@@ -78,11 +78,11 @@ def restore(checkpoints: ocp.training.Checkpointer, state: TrainState) -> TrainS
 
 def find(source: str) -> epath.Path | None:
     """Returns the checkpoint folder that `source` means, a run folder's newest or itself; None if it is neither."""
-    folder = epath.Path(source).expanduser()
+    folder = folder_of(source)
     if (folder / "params").exists() and folder.name.isdigit():
         return folder
-    steps = [int(path.name) for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit()]
-    return folder / CHECKPOINTS / str(max(steps)) if steps else None
+    saved = steps(folder)
+    return folder / CHECKPOINTS / str(saved[-1]) if saved else None
 
 
 def load_params(folder: epath.Path, like: Any) -> Any:

@@ -13,14 +13,20 @@ CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 
 
+def folder_of(name: str) -> epath.Path:
+    """Returns the path of a run folder; a local one is made absolute, as Orbax wants it."""
+    return epath.Path(name) if "://" in name else epath.Path(name).expanduser().resolve()
+
+
 def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
     """Makes `workdir` the folder of this run, new or continued, and writes config.json into it.
 
-    Raises InputError if the folder can't be written, or holds a run whose curve-determining keys differ.
+    Raises InputError if the folder can't be written, or holds checkpoints of a run whose curve-determining keys
+    differ. A run that saved nothing yet is simply started anew.
     """
-    folder = epath.Path(workdir)
+    folder = folder_of(workdir)
     saved = read_config(folder)
-    if saved is not None:
+    if saved is not None and steps(folder):
         differences = configs.curve_differences(saved, config)
         if differences:
             raise InputError(
@@ -36,14 +42,13 @@ def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
 
     A branch that was begun already is continued like any run.
     """
-    source, target = epath.Path(workdir), epath.Path(new)
+    source, target = folder_of(workdir), folder_of(new)
     if read_config(target) is not None:
         return claim(new, config)
-    steps = sorted(int(path.name) for path in _children(source / CHECKPOINTS) if path.name.isdigit())
-    if not steps:
+    if not (saved := steps(source)):
         raise InputError(f"{source} has no checkpoint to branch from")
     try:
-        _copy(source / CHECKPOINTS / str(steps[-1]), target / CHECKPOINTS / str(steps[-1]))
+        _copy(source / CHECKPOINTS / str(saved[-1]), target / CHECKPOINTS / str(saved[-1]))
         if (source / "metrics.jsonl").exists():
             (source / "metrics.jsonl").copy(target / "metrics.jsonl", overwrite=True)
     except OSError as error:
@@ -52,9 +57,14 @@ def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
     return target
 
 
+def steps(folder: epath.Path) -> list[int]:
+    """Returns the steps of a run folder's complete checkpoints, in order."""
+    return sorted(int(path.name) for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit())
+
+
 def read_config(folder: epath.Path) -> dict | None:
     """Returns the config that a run folder was claimed with, or None for a folder without a run."""
-    path = epath.Path(folder) / CONFIG
+    path = folder / CONFIG
     try:
         return json.loads(path.read_text()) if path.exists() else None
     except json.JSONDecodeError as error:
@@ -69,10 +79,6 @@ def _write_config(folder: epath.Path, config: configs.ConfigDict) -> None:
         temporary.replace(folder / CONFIG)
     except OSError as error:
         raise InputError(f"can't write to --workdir={folder}: {error.strerror or error}") from error
-
-
-def _children(folder: epath.Path) -> list[epath.Path]:
-    return list(folder.iterdir()) if folder.exists() else []
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:
