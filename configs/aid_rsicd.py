@@ -5,13 +5,17 @@
     for split in train valid test; do python -m lrsclip_jax.data.mosaic DATA/aid --split=$split --n=2 \
         --size=224 --count=$([ $split = train ] && echo 4000 || echo 500) --out=DATA/mosaics; done
     cp dinov2_vits14.safetensors DATA
-    python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid_frozen \
-        --config.optimizer.freeze="('image/(?!projection).*',)"
-    python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid \
-        --config.model.init=runs/aid_frozen --config.model.image_init=None --config.optimizer.learning_rate=2e-4
 
-The first run trains the text tower and both projections against the pretrained image tower; the second starts from
-it and trains everything.
+Two runs: the text tower and both projections against the frozen image tower, then everything from there on.
+
+    python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid_frozen --config.epochs=1.25 \
+        --config.optimizer.freeze="('image/(?!projection).*',)"
+    python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid --config.epochs=0.75 \
+        --config.model.init=runs/aid_frozen --config.model.image_init=None --config.optimizer.learning_rate=3e-4 \
+        --config.optimizer.lr_rules="(('image/(?!projection).*', 0.1),)"
+
+Learning rates were chosen on the validation split (--config.eval.sources=DATA/aid:valid); benchmarks/README.md has
+the table.
 """
 
 from lrsclip_jax.config import defaults
