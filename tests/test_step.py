@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,11 @@ PAIRS = 8
 
 def model(dtype=None):
     return zoo.create("tiny", image=IMAGE, text=TEXT, dtype=dtype)
+
+
+@functools.cache
+def start():
+    return jax.jit(lambda: init_params(model(), jax.random.key(0)))()
 
 
 def batch(seed=0):
@@ -48,7 +55,7 @@ def run(batches, *overrides, params=None, dtype=None, freeze=()):
         "configs/vitb16.py", ["optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01", *overrides]
     )
     clip, mesh = model(dtype), data_mesh()
-    params = params or init_params(clip, jax.random.key(0))
+    params = params or start()
     optimizer = create(config.optimizer, params, total_steps=10, steps_per_epoch=5, freeze=freeze)
     state = initial_state(params, optimizer, mesh)
     step = make_train_step(clip, optimizer, PREPROCESSING, config.loss, mesh)
@@ -60,7 +67,7 @@ def run(batches, *overrides, params=None, dtype=None, freeze=()):
 
 
 def test_it_learns_a_batch_by_heart():
-    _, metrics = run([batch()] * 30)
+    _, metrics = run([batch()] * 40, "optimizer.name=adamw", "optimizer.learning_rate=0.003")
     assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
     assert metrics[-1]["accuracy_long"] == 1.0
     assert metrics[0].keys() >= {"loss_long", "loss_short", "learning_rate", "gradient_norm", "logit_scale"}
@@ -100,7 +107,7 @@ def test_a_pair_without_texts_has_no_influence():
 
 
 def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves():
-    params = init_params(model(), jax.random.key(0))
+    params = start()
     patterns = ("image/(?!projection).*", "text/position_embedding[0:5]", "logit_scale")
     state, _ = run([batch(), batch(1), batch(2)], params=params, freeze=patterns)
     moved = {
@@ -113,7 +120,7 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves():
 
 
 def test_the_scale_is_clamped():
-    params = init_params(model(), jax.random.key(0)) | {"logit_scale": jnp.float32(np.log(99.99))}
+    params = start() | {"logit_scale": jnp.float32(np.log(99.99))}
     state, _ = run([batch()] * 5, "loss.max_scale=100.0", "optimizer.learning_rate=1.0", params=params)
     assert float(jnp.exp(state.params["logit_scale"])) <= 100.001
 
@@ -136,9 +143,9 @@ def test_training_equals_torch():
     def parameters():
         return clip_tree({key: value.detach().numpy() for key, value in reference.state_dict().items()}, 2, 2)
 
-    start = jax.tree.map(np.array, parameters())
+    initial = jax.tree.map(np.array, parameters())
     batches = [batch(seed) for seed in range(10)]
-    state, metrics = run(batches, params=start)
+    state, metrics = run(batches, params=initial)
 
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PREPROCESSING.mean, PREPROCESSING.std))
     sgd = torch.optim.SGD(reference.parameters(), lr=0.05, momentum=0.9, dampening=0.1, weight_decay=0.01)
@@ -159,4 +166,6 @@ def test_training_equals_torch():
     for (path, ours), theirs in zip(
         jax.tree.leaves_with_path(state.params), jax.tree.leaves(parameters()), strict=True
     ):
-        np.testing.assert_allclose(ours, theirs, atol=2e-6, err_msg=path_of(path))
+        np.testing.assert_allclose(
+            ours, theirs, rtol=0, atol=1e-6 * max(1, np.abs(theirs).max()), err_msg=path_of(path)
+        )
