@@ -184,6 +184,6 @@ def _results(table: Table) -> dict[str, dict[str, Any]]:
         for row in table.rows
         if row.name in table.heldout.texts
     }
-    same = len({chance["mean_recall"] for chance in chances.values()}) == 1
+    same = len({round(chance["mean_recall"], 2) for chance in chances.values()}) == 1
     first = {"chance": next(iter(chances.values()))} if same else {f"chance, {kind}": c for kind, c in chances.items()}
     return first | {row.name: row.metrics for row in table.rows}
