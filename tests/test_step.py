@@ -66,6 +66,7 @@ def run(batches, *overrides, params=None, dtype=None, freeze=()):
     return state, metrics
 
 
+@pytest.mark.slow
 def test_it_learns_a_batch_by_heart():
     _, metrics = run([batch()] * 40, "optimizer.name=adamw", "optimizer.learning_rate=0.003")
     assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
@@ -73,6 +74,7 @@ def test_it_learns_a_batch_by_heart():
     assert metrics[0].keys() >= {"loss_long", "loss_short", "learning_rate", "gradient_norm", "logit_scale"}
 
 
+@pytest.mark.slow
 def test_bfloat16_towers_train_float32_parameters():
     state, metrics = run([batch()] * 5, dtype="bfloat16")
     _, exact = run([batch()] * 5)
@@ -81,6 +83,7 @@ def test_bfloat16_towers_train_float32_parameters():
     assert metrics[-1] != exact[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "kind", "other"), [("0.0", "short", "long"), ("1.0", "long", "short")])
 def test_a_text_of_weight_zero_plays_no_part(weight, kind, other):
     first = batch()
@@ -90,12 +93,14 @@ def test_a_text_of_weight_zero_plays_no_part(weight, kind, other):
     jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
 
 
+@pytest.mark.slow
 def test_the_weight_may_follow_the_steps():
     _, metrics = run([batch()] * 3, "loss.long_weight=((0, 0.0), (2, 1.0))")
     for step, m in enumerate(metrics):
         assert m["loss"] == pytest.approx(step / 2 * m["loss_long"] + (1 - step / 2) * m["loss_short"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pair_without_texts_has_no_influence():
     present = np.arange(PAIRS) != 3
     first = batch() | {"has_long": present, "has_short": present}
@@ -119,6 +124,7 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves():
     assert not moved["text/position_embedding"][:5].any() and moved["text/position_embedding"][5:20].all()
 
 
+@pytest.mark.slow
 def test_the_scale_is_clamped():
     params = start() | {"logit_scale": jnp.float32(np.log(99.99))}
     state, _ = run([batch()] * 5, "loss.max_scale=100.0", "optimizer.learning_rate=1.0", params=params)

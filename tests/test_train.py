@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
 KEYS = {
     "model.image.layers": 1,
     "model.image.width": 32,
@@ -86,6 +85,7 @@ def test_what_a_run_leaves(finished):
     assert any((finished / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_and_continued_is_as_if_nothing_had_happened(finished, tmp_path):
     workdir = tmp_path / "killed"
     process = command(workdir)
@@ -101,6 +101,7 @@ def test_killed_and_continued_is_as_if_nothing_had_happened(finished, tmp_path):
     assert rows(workdir) == rows(finished)
 
 
+@pytest.mark.slow
 def test_a_finished_run_only_evaluates_again(finished):
     before = rows(finished)
     status, _, err = finish(command(finished))
@@ -108,6 +109,7 @@ def test_a_finished_run_only_evaluates_again(finished):
     assert rows(finished) == before
 
 
+@pytest.mark.slow
 def test_four_devices_train_the_same_curve(finished, tmp_path):
     workdir = tmp_path / "four"
     status, _, err = finish(command(workdir, devices=4))
@@ -117,6 +119,7 @@ def test_four_devices_train_the_same_curve(finished, tmp_path):
         assert four[step]["loss"] == pytest.approx(one[step]["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_and_may_branch(finished, tmp_path):
     status, _, err = finish(command(finished, optimizer__learning_rate=0.5))
     assert status == 2
@@ -129,6 +132,7 @@ def test_another_config_is_refused_and_may_branch(finished, tmp_path):
     assert rows(branch)[15]["learning_rate"] < 1e-4
 
 
+@pytest.mark.slow
 def test_another_architecture_is_one_clear_line(finished, tmp_path):
     branch = tmp_path / "wider"
     status, _, err = finish(command(finished, f"--branch={branch}", model__text__width=48))
@@ -136,6 +140,7 @@ def test_another_architecture_is_one_clear_line(finished, tmp_path):
     assert "holds another model" in err.splitlines()[-1] and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(tmp_path):
     workdir = tmp_path / "diverging"
     status, _, err = finish(
