@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.rules import path_of
 from lrsclip_jax.step import TrainState
 from lrsclip_jax.workdir import CHECKPOINTS, folder_of, steps
+
+# Orbax logs a failure with its traceback from each of its threads, and raises it besides.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 def open_checkpoints(run: epath.Path, keep: int) -> ocp.training.Checkpointer:
@@ -114,7 +118,7 @@ def _check_shapes(folder: epath.Path, saved: Any, expected: Any) -> None:
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise InputError(
-                f"{folder} holds another model: {name} is {found.get(name, 'absent')} there, "
+                f"{folder} is torn or holds another model: {name} is {found.get(name, 'absent')} there, "
                 f"{wanted.get(name, 'absent')} here"
             )
 
@@ -136,4 +140,6 @@ def _failure_named(checkpoints: ocp.training.Checkpointer) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
+    if "No space left on device" in str(error):
+        return "no space left on device"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

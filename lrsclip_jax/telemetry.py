@@ -71,7 +71,7 @@ class Progress:
     def __init__(self, start: int, total: int, batch_size: int):
         self._batch_size = batch_size
         self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None)
-        self._total, self._step = total, start
+        self._total = total
         self._since, self._waited, self._outside = (start, time.perf_counter()), 0.0, 0.0
 
     @contextlib.contextmanager
@@ -88,25 +88,24 @@ class Progress:
         yield
         self._outside += time.perf_counter() - begun
 
-    def step(self, step: int) -> None:
-        """Says that update `step` (1-based) was dispatched."""
-        self._step = step
+    def step(self) -> None:
+        """Says that one more update was dispatched."""
         self._bar.update(1)
 
-    def report(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Shows `metrics` (of which the loss) and returns the rates since the last report."""
+    def report(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        """Shows the `metrics` of update `step` (of them the loss) and returns the rates since the last report."""
         start, begun = self._since
         now = time.perf_counter()
         seconds = max(now - begun - self._outside, 1e-9)
-        rate = (self._step - start) * self._batch_size / seconds
+        rate = (step - start) * self._batch_size / seconds
         rates = {"pairs_per_second": rate, "data_wait": self._waited / seconds}
-        left = (self._total - self._step) * self._batch_size / max(rate, 1e-9)
+        left = (self._total - step) * self._batch_size / rate
         shown = f"loss {metrics['loss']:.4f}, {rate:.0f} pairs/s, data wait {rates['data_wait']:.0%}"
         if self._bar.disable:
-            print(f"step {self._step}/{self._total}: {shown}, {duration(left)} left", file=sys.stderr, flush=True)
+            print(f"step {step}/{self._total}: {shown}, {duration(left)} left", file=sys.stderr, flush=True)
         else:
             self._bar.set_postfix_str(shown)
-        self._since, self._waited, self._outside = (self._step, now), 0.0, 0.0
+        self._since, self._waited, self._outside = (step, now), 0.0, 0.0
         return rates
 
     def close(self) -> None:

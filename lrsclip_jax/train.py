@@ -118,7 +118,7 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
             writer.write(step, heldout.flat(tables))
         return tables
 
-    def log(step: int, metrics: dict[str, jax.Array]) -> None:
+    def read(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
@@ -126,7 +126,11 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
                     f"{name} is {values[name]} at step {step}: lower optimizer.learning_rate, or set "
                     "optimizer.clip_norm; the last checkpoint is unharmed"
                 )
-        writer.write(step, values | progress.report(values))
+        return values
+
+    def log(step: int, metrics: dict[str, jax.Array]) -> None:
+        values = read(step, metrics)
+        writer.write(step, values | progress.report(step, values))
 
     saved_at = time.perf_counter()
     unread = None  # a step's metrics are read once the next step is under way, so that the device never waits
@@ -134,7 +138,7 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
         with progress.waiting():
             batch = to_devices(next(batches), mesh)
         state, metrics = train_step(state, batch)
-        progress.step(step)
+        progress.step()
         if unread:
             log(*unread)
             unread = None
@@ -143,17 +147,18 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
             or time.perf_counter() - saved_at > 60 * config.checkpoint.every_minutes
             or step == total_steps
         )
-        if save or step % config.log.every_steps == 0:
+        if step % config.log.every_steps == 0 or step == total_steps:
             unread = step, metrics
         if save:
-            log(*unread)  # what is saved is known to be finite
-            unread = None
             with progress.outside():
+                read(step, metrics)  # what is saved is known to be finite
                 checkpoint.save(checkpoints, state, step, about)
             saved_at = time.perf_counter()
         if config.eval.every_steps and step % config.eval.every_steps == 0 and step < total_steps:
             with progress.outside():
                 evaluate(step)
+    if unread:
+        log(*unread)
     progress.close()
     checkpoint.close(checkpoints)
     for line in data_report.warnings(lengths):
