@@ -14,8 +14,7 @@ Two runs: the text tower and both projections against the frozen image tower, th
         --config.model.init=runs/aid_frozen --config.model.image_init=None --config.optimizer.learning_rate=3e-4 \
         --config.optimizer.lr_rules="(('image/(?!projection).*', 0.1),)"
 
-Learning rates were chosen on the validation split (--config.eval.sources=DATA/aid:valid); benchmarks/README.md has
-the table.
+benchmarks/README.md has the table, and how the learning rates were chosen (--config.eval.sources=DATA/aid:valid).
 """
 
 from lrsclip_jax.config import defaults

@@ -16,7 +16,7 @@ from lrsclip_jax.config import ConfigDict
 
 
 class MetricWriter:
-    """Appends rows of metrics to `metrics.jsonl` and, if wanted, TensorBoard events; process 0 only.
+    """Appends rows of metrics to `metrics.jsonl` and, if wanted, TensorBoard events; one process of a run writes.
 
     Rows after `step` (written by a run that was killed after its last checkpoint) are dropped first, so that the
     file reads as if there had been no interruption.

@@ -11,7 +11,7 @@ from lrsclip_jax.data.scenes import scene
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 
-SIZE = 64  # pixels: four times the information of the quickstart's 8×8 patches, at a tenth of a second a batch
+SIZE = 64  # pixels, as the zoo's `tiny` reads them
 
 
 class SceneRecords:
