@@ -110,6 +110,11 @@ def test_seeds_draw_different_parameters():
         (lambda f: (f / "config.json").unlink(), [], "config.json can't be read"),
         (lambda f: (f / "config.json").write_text('{"model_type": "siglip"}'), [], "model_type is 'siglip'"),
         (lambda f: (f / "model.safetensors").write_bytes(b"torn"), [], "model.safetensors can't be read"),
+        (
+            lambda f: (f / "preprocessor_config.json").write_text("{}"),
+            [],
+            "preprocessor_config.json: image_mean is missing",
+        ),
         (lambda f: save_file({"a": np.ones(1)}, f / "model.safetensors"), [], "not a whole CLIPModel, .* is missing"),
     ],
 )

@@ -36,9 +36,10 @@ def clip_parameters(folder: str | Path) -> tuple[dict[str, Any], Preprocessing]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} can't be read ({error})") from error
     try:
-        return clip_tree(tensors, _heads(config, "vision"), _heads(config, "text")), _preprocessing(folder)
+        params = clip_tree(tensors, _heads(config, "vision"), _heads(config, "text"))
     except KeyError as error:
         raise InputError(f"{path}: not a whole CLIPModel, {error.args[0]} is missing") from None
+    return params, _preprocessing(folder)
 
 
 def clip_tree(tensors: dict[str, np.ndarray], image_heads: int, text_heads: int) -> dict[str, Any]:
@@ -114,7 +115,10 @@ def _preprocessing(folder: Path) -> Preprocessing:
     values = _json(path)
     size = values.get("size", 224)
     size = size if isinstance(size, int) else size.get("shortest_edge", 224)
-    return Preprocessing(size=size, mean=tuple(values["image_mean"]), std=tuple(values["image_std"]))
+    try:
+        return Preprocessing(size=size, mean=tuple(values["image_mean"]), std=tuple(values["image_std"]))
+    except KeyError as error:
+        raise InputError(f"{path}: {error.args[0]} is missing") from None
 
 
 def _json(path: Path) -> dict[str, Any]:
