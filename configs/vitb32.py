@@ -15,7 +15,7 @@ def get_config():
     config.epochs = 1.0
     config.model.text.context_length = 248
     config.model.text.frozen_positions = 20  # the released code trains position rows from 20 on
-    config.loss.long_weight = 0.8  # the paper names both readings; see lrsclip_jax/losses.py, dual_loss
+    config.loss.long_weight = 0.8  # the paper names both readings; see lrsclip_jax/losses/dual.py
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 3e-4
     config.optimizer.momentum = 0.9

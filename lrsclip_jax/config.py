@@ -6,6 +6,7 @@ A recipe is a Python file with `get_config(arg=None)` that starts from `defaults
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 import json
@@ -18,7 +19,19 @@ from lrsclip_jax.errors import InputError, nearest
 
 # A run may be continued with other values of these keys. Every other key determines the curve: another value of
 # one of those is another run (`--branch=NEWDIR` starts it from this run's newest checkpoint).
-OPERATIONAL = ("eval", "checkpoint", "log", "data.threads", "data.max_torn")
+OPERATIONAL = (
+    "eval",
+    "checkpoint",
+    "log",
+    "mesh",
+    "train",
+    "model.image.remat",
+    "model.text.remat",
+    "loss.form",
+    "loss.chunk",
+    "data.threads",
+    "data.max_torn",
+)
 
 
 # Groups that take any field of the tower's module (lrsclip_jax/models/vit.py, text.py); the zoo checks them.
@@ -37,8 +50,9 @@ def defaults() -> ConfigDict:
     config.model.init = None  # source of weights, or "random"; must be written out
     config.model.image_init = None  # source of weights for the image tower alone
     config.model.dtype = "auto"  # of the towers' arithmetic: bfloat16 on accelerators, float32 on CPU
-    config.model.image = ConfigDict({"size": 224})
-    config.model.text = ConfigDict({"context_length": 248, "frozen_positions": 0})
+    # "remat" says what the blocks keep for the backward pass, see lrsclip_jax/models/layers.py.
+    config.model.image = ConfigDict({"size": 224, "remat": "dense"})
+    config.model.text = ConfigDict({"context_length": 248, "frozen_positions": 0, "remat": "dense"})
 
     config.data = ConfigDict()
     # Prepared sets ("DIR", "DIR:split" or "scenes:COUNT:SEED"), each alone or as (source, weight).
@@ -57,6 +71,11 @@ def defaults() -> ConfigDict:
     config.loss.temperature = 0.07  # at the start, where the weights bring none
     config.loss.learn_temperature = True
     config.loss.max_scale = None  # clamp of 1/temperature (open_clip: 100)
+    config.loss.pcm_components = 0  # Long-CLIP: the short term sees images reduced to their 32 principal components
+    config.loss.pcm_scope = "global"  # or "group:N": components of every N consecutive pairs (Long-CLIP: of each GPU)
+    config.loss.gradient = "full"  # or "reference": LRSCLIP's, which gathers without gradient
+    config.loss.form = "gather"  # or "ring", "full": three ways to compute the same loss, see lrsclip_jax/losses
+    config.loss.chunk = 1024  # rows of logits at a time on a device; 0: all
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # or "adamw"
@@ -77,6 +96,19 @@ def defaults() -> ConfigDict:
     config.optimizer.decay_rules = ()
     config.optimizer.freeze = ()
 
+    config.train = ConfigDict()
+    config.train.microbatches = 1  # parts of a batch that pass the towers one after the other; the gradient is the same
+    config.train.max_skipped = 0  # updates that may be skipped for a loss or gradient that is not finite
+    config.train.watchdog_minutes = 60.0  # a run that ends no step for so long prints its stacks and exits
+    config.train.compilation_cache = "~/.cache/lrsclip_jax"  # of compiled programs; None: none
+
+    # Axes of the device mesh: a batch is split over data x fsdp, parameters over fsdp and tensor.
+    config.mesh = ConfigDict()
+    config.mesh.data = 0  # 0: as many as the devices give
+    config.mesh.fsdp = 1
+    config.mesh.tensor = 1
+    config.mesh.rules = ()  # (pattern, axis of each dimension), before the rules in lrsclip_jax/sharding.py
+
     config.eval = ConfigDict()
     config.eval.sources = ()  # held-out sets, as data.sources without weights
     config.eval.every_steps = 0  # 0: at the end only
@@ -86,7 +118,10 @@ def defaults() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000
     config.checkpoint.every_minutes = 20.0
-    config.checkpoint.keep = 2
+    config.checkpoint.keep = 2  # the newest so many stay,
+    config.checkpoint.keep_every_minutes = None  # one of every so many minutes,
+    config.checkpoint.best = None  # and the best by this metric, as metrics.jsonl names it: "eval/SET/long/mean_recall"
+    config.checkpoint.keep_best = 1
 
     config.log = ConfigDict()
     config.log.every_steps = 10
@@ -174,14 +209,26 @@ def to_json(config: ConfigDict) -> str:
 
 
 def curve_differences(saved: dict, config: ConfigDict) -> list[str]:
-    """Returns "key: old -> new" for every curve-determining key in which a saved config and this one differ."""
-    old = {key: json.dumps(value) for key, value in _leaves(ConfigDict(saved))}
-    new = {key: json.dumps(value) for key, value in _leaves(config)}
-    keys = [
-        key
-        for key in sorted(old.keys() | new.keys())
-        if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)
-    ]
+    """Returns "key: old -> new" for every curve-determining key in which a saved config and this one differ.
+
+    A key that did not exist yet when the config was saved had its default's meaning.
+    """
+    old, new = _curve(defaults()) | _curve(ConfigDict(saved)), _curve(config)
     return [
-        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in keys if old.get(key) != new.get(key)
+        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
     ]
+
+
+def curve_hash(config: ConfigDict) -> str:
+    """Returns 12 hexadecimal digits that are equal for configs of equal curve-determining keys."""
+    return hashlib.sha256(json.dumps(_curve(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _curve(config: ConfigDict) -> dict[str, str]:
+    return {
+        key: json.dumps(value)
+        for key, value in _leaves(config)
+        if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)
+    }

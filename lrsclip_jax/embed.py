@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
-from lrsclip_jax.sharding import batch_sharded, replicated
+from lrsclip_jax.sharding import batch_sharded, on_mesh, replicated
 
 
 class Encoders(NamedTuple):
@@ -23,7 +23,10 @@ class Encoders(NamedTuple):
 
 
 def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
-    """Returns the jitted towers of `model`, batches split over `mesh`, results on every device."""
+    """Returns the jitted towers of `model`, batches split over `mesh`, results on every device.
+
+    Every process of a run gives them the whole batch; its devices take their rows.
+    """
 
     def images(params: Any, pixels: jax.Array) -> jax.Array:
         return model.apply({"params": params}, normalise(pixels, preprocessing), method="encode_image")
@@ -31,8 +34,14 @@ def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
     def texts(params: Any, ids: jax.Array) -> jax.Array:
         return model.apply({"params": params}, ids, method="encode_text")
 
-    shardings = {"in_shardings": (replicated(mesh), batch_sharded(mesh)), "out_shardings": replicated(mesh)}
-    return Encoders(jax.jit(images, **shardings), jax.jit(texts, **shardings))
+    rows = batch_sharded(mesh)
+
+    def fed(tower: Callable) -> Callable:
+        jitted = jax.jit(on_mesh(mesh, tower), out_shardings=replicated(mesh))
+        # jit itself splits a numpy batch only where one process has all devices.
+        return lambda params, batch: jitted(params, jax.make_array_from_callback(batch.shape, rows, batch.__getitem__))
+
+    return Encoders(fed(images), fed(texts))
 
 
 def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
@@ -62,7 +71,7 @@ def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size:
 
 
 def _fetched(embeddings: jax.Array, count: int) -> np.ndarray:
-    return np.asarray(embeddings[:count], np.float32)
+    return np.asarray(embeddings, np.float32)[:count]
 
 
 def _chunks(rows: Iterable[np.ndarray], size: int) -> Iterator[Sequence[np.ndarray]]:

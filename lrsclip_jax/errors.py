@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -15,6 +16,13 @@ class InputError(ValueError):
     """Bad input of any kind: a file, a record, a key, a flag. Its text is a single line for a person."""
 
 
+class Terminated(Exception):
+    """The end of a run that SIGTERM asked for and that has saved. Its text is a single line for a person."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped by SIGTERM after step {step}, saved; the same command continues")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns ", did you mean 'x'?" for the known name closest to `name`, or "" when none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
@@ -24,7 +32,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def cli(main: Callable[[], int | None]) -> None:
     """Runs a program's `main` and exits: status 2 and one line for bad input or a refusing disk, 130 when interrupted.
 
-    Anything else is a defect of ours and keeps its traceback.
+    After SIGTERM the status is 143, as of a process that the signal ended itself. Anything else is a defect of ours and
+    keeps its traceback.
     """
     try:
         status = main() or 0
@@ -36,6 +45,9 @@ def cli(main: Callable[[], int | None]) -> None:
             raise
         print(f"error: {error.filename or 'writing'}: {error.strerror}; what was finished is kept", file=sys.stderr)
         status = 2
+    except Terminated as end:
+        print(end, file=sys.stderr)
+        status = 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130

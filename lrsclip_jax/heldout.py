@@ -17,7 +17,7 @@ from lrsclip_jax.data.pipeline import open_source, token_ids
 from lrsclip_jax.data.records import Record
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.embed import Encoders, embed
-from lrsclip_jax.errors import InputError
+from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.report import HeldOutReport, best_five, comparison
 
 
@@ -95,6 +95,8 @@ def score(
 ) -> Table:
     """Embeds a set and scores retrieval for each kind of text; long texts also cut to each of `truncations` tokens.
 
+    All processes of a run call it together. Each reads the whole set; the embedding is shared, the scoring is not.
+
     Args:
       lengths: static length in tokens of each kind, "long" and "short".
       truncations: numbers of tokens, start and end token included (the end token takes the last place).
@@ -132,14 +134,28 @@ def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[
 
 def flat(tables: Sequence[Table]) -> dict[str, float]:
     """Returns the scores as one row of metrics.jsonl: "eval/SET/long/text_to_image/R@1": …"""
-    metrics = {}
-    for table in tables:
-        for row in table.rows:
-            prefix = f"eval/{table.heldout.name}/{row.name}"
-            metrics[f"{prefix}/mean_recall"] = row.metrics["mean_recall"]
-            for direction in ("text_to_image", "image_to_text"):
-                metrics |= {f"{prefix}/{direction}/{name}": value for name, value in row.metrics[direction].items()}
-    return metrics
+    rows = [(f"eval/{table.heldout.name}/{row.name}", row.metrics) for table in tables for row in table.rows]
+    return {name: value for prefix, metrics in rows for name, value in _named(prefix, metrics)}
+
+
+def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Sequence[int]) -> None:
+    """Raises InputError unless `checkpoint.best` is None or the name of a score, before anything is trained."""
+    names = []
+    for held in held_out:
+        for kind, texts in held.texts.items():
+            cut = [f"long, first {n} tokens" for n in truncations] if kind == "long" else []
+            metrics = retrieval.chance(len(held.records), texts.image)  # named as every row's
+            names += [name for row in (kind, *cut) for name, _ in _named(f"eval/{held.name}/{row}", metrics)]
+    if metric is not None and metric not in names:
+        known = nearest(metric, names) if names else ": eval.sources is empty"
+        raise InputError(f"checkpoint.best={metric} is no score of this run{known}")
+
+
+def _named(prefix: str, metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    yield f"{prefix}/mean_recall", metrics["mean_recall"]
+    for direction in ("text_to_image", "image_to_text"):
+        for name, value in metrics[direction].items():
+            yield f"{prefix}/{direction}/{name}", value
 
 
 def lines(table: Table) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 
 from lrsclip_jax import config as configs
@@ -53,9 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _require_init_and_sources(config, options.config)
 
     # JAX takes seconds to import: only once the command is known to make sense.
+    begun = time.perf_counter()
+    from lrsclip_jax import distributed
+    from lrsclip_jax.telemetry import Laps
     from lrsclip_jax.train import train_and_evaluate
 
-    train_and_evaluate(config, options.workdir, branch=options.branch)
+    laps = Laps(begun)
+    laps.end("imports")
+    with distributed.joined(config):
+        train_and_evaluate(config, options.workdir, branch=options.branch, laps=laps)
 
 
 _SUPPLY = """{recipe} leaves {missing} to you. Weights, data, and the run with both:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
@@ -17,74 +18,185 @@ from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.embed import normalise
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.optimizer import Optimizer
-from lrsclip_jax.sharding import batch_sharded, replicated
+from lrsclip_jax.sharding import (
+    BATCH,
+    batch_sharded,
+    batch_shards,
+    constrain,
+    like_parameters,
+    on_mesh,
+    parameter_shardings,
+    replicated,
+)
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that an update changes: the number of updates done (int32), parameters, optimizer state."""
+    """Everything that an update changes.
+
+    Attributes:
+      step: int32, the batches done.
+      params: the parameters.
+      opt_state: the optimizer's state.
+      skipped: int32, the batches among them whose update was left out because its loss or gradient was not finite.
+    """
 
     step: jax.Array
     params: Any
     opt_state: Any
+    skipped: jax.Array
 
 
-def initial_state(params: Any, optimizer: Optimizer, mesh: Mesh) -> TrainState:
-    """Returns the state before the first update, whole on every device of `mesh`."""
-    return jax.jit(
-        lambda params: TrainState(jnp.int32(0), params, optimizer.tx.init(params)),
-        out_shardings=replicated(mesh),
-    )(params)
+def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = ()) -> TrainState:
+    """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
+
+    `rules` are those of `config.mesh`; the optimizer's state is split as the parameters it belongs to.
+    """
+    shapes = jax.eval_shape(
+        lambda params: TrainState(jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0)), params
+    )
+    shardings = parameter_shardings(params, mesh, rules)
+    whole = replicated(mesh)
+    split = TrainState(whole, shardings, like_parameters(shapes.opt_state, shardings, mesh), whole)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, split
+    )
+
+
+def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> TrainState:
+    """Returns the state before the first update, split over the devices as `shapes` from `state_shapes` says."""
+    shardings = _shardings(shapes)
+
+    def placed(value: Any, sharding: NamedSharding) -> jax.Array:
+        host = np.asarray(value)  # equal in all processes; each takes what its devices hold
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    params = jax.tree.map(placed, params, shardings.params)
+    opt_state = jax.jit(optimizer.tx.init, out_shardings=shardings.opt_state)(params)
+    return TrainState(placed(np.int32(0), shardings.step), params, opt_state, placed(np.int32(0), shardings.skipped))
+
+
+def batch_shapes(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes, dtypes and shardings of a batch (lrsclip_jax.data.pipeline)."""
+    rows, size = config.batch_size, config.model.image.size
+    shapes = {
+        "image": ((rows, size, size, 3), jnp.uint8),
+        "long": ((rows, config.data.long_length), jnp.int32),
+        "short": ((rows, config.data.short_length), jnp.int32),
+        "has_long": ((rows,), jnp.bool_),
+        "has_short": ((rows,), jnp.bool_),
+    }
+    sharding = batch_sharded(mesh)
+    return {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
 
 
 def make_train_step(
-    model: CLIP, optimizer: Optimizer, preprocessing: Preprocessing, loss: ConfigDict, mesh: Mesh
-) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """Returns the jitted update (state, batch) -> (state, metrics); metrics are float32 scalars of this batch.
+    model: CLIP, optimizer: Optimizer, preprocessing: Preprocessing, config: ConfigDict, shapes: TrainState
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Returns the jitted update (state, batch) -> (state, metrics); metrics are scalars of this batch.
 
-    The batch is that of lrsclip_jax.data.pipeline, split over `mesh`; the loss is a function of the global batch.
+    The loss is a function of the global batch, however that is split over devices and microbatches. An update whose
+    loss or gradient is not finite leaves parameters and optimizer as they were (`finite` is False then): up to
+    `train.max_skipped` such batches are passed over. The next one stops the state for good, at the step before it.
+
+    Args:
+      model: as the config describes it.
+      optimizer: made for the same parameters.
+      preprocessing: whose mean and standard deviation are taken off the pixels.
+      config: its groups `loss`, `train` and `data`.
+      shapes: of the state, from `state_shapes`.
     """
+    mesh = shapes.step.sharding.mesh
+    microbatches = config.train.microbatches
 
-    def objective(params: Any, step: jax.Array, batch: dict[str, jax.Array]) -> tuple[jax.Array, dict]:
+    def encode(params: Any, batch: Batch) -> dict[str, jax.Array]:
+        pixels = normalise(batch["image"], preprocessing)
+        kinds = [kind for kind in ("long", "short") if kind in batch]
+        image, texts, _ = model.apply({"params": params}, pixels, *(batch[kind] for kind in kinds))
+        return {"image": image, **dict(zip(kinds, texts, strict=True))}
+
+    def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         # What is wholly frozen is cut off before the towers, so that no gradient is computed for it.
         params = jax.tree.map(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
-        weight = losses.long_weight_at(loss.long_weight, step)
+        weight = losses.long_weight_at(config.loss.long_weight, step)
         # A text that weighs the number 0 at every step is not even encoded.
-        kinds = [
-            kind for kind, never in (("long", 0), ("short", 1)) if isinstance(weight, jax.Array) or weight != never
-        ]
-        pixels = normalise(batch["image"], preprocessing)
-        image, texts, logit_scale = model.apply({"params": params}, pixels, *(batch[kind] for kind in kinds))
-        rows = dict(zip(kinds, texts, strict=True))
+        unused = {
+            kind for kind, never in (("long", 0), ("short", 1)) if isinstance(weight, int | float) and weight == never
+        }
+        encoded = {key: batch[key] for key in ("image", "long", "short") if key not in unused}
+        rows = _in_microbatches(lambda part: encode(params, part), encoded, microbatches, mesh)
         return losses.dual_loss(
-            image,
+            rows["image"],
             rows.get("long"),
             rows.get("short"),
-            jnp.exp(logit_scale),
+            jnp.exp(params["logit_scale"]),
             long_weight=weight,
             has_long=batch["has_long"],
             has_short=batch["has_short"],
-            label_smoothing=loss.label_smoothing,
-            same_text=loss.same_text,
+            label_smoothing=config.loss.label_smoothing,
+            same_text=config.loss.same_text,
             long_ids=batch["long"],
             short_ids=batch["short"],
+            gradient=config.loss.gradient,
+            pcm_components=config.loss.pcm_components,
+            pcm_scope=config.loss.pcm_scope,
+            form=config.loss.form,
+            chunk=config.loss.chunk,
+            mesh=mesh,
         )
 
-    def update(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, jax.Array]]:
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
-        updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params = losses.clamp_logit_scale(params, loss.max_scale)
-        metrics["learning_rate"] = optimizer.learning_rate(state.step)
+        gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, _shardings(shapes).params)
         metrics["gradient_norm"] = optax.global_norm(gradient)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        metrics["learning_rate"] = optimizer.learning_rate(state.step - state.skipped)
+        metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+
+        updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
+        params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), config.loss.max_scale)
+        new, old = (params, opt_state), (state.params, state.opt_state)
+        skipped = jnp.minimum(state.skipped + ~metrics["finite"], config.train.max_skipped + 1)
+        goes_on = skipped <= config.train.max_skipped
+        metrics["skipped"] = skipped
+        params, opt_state = jax.tree.map(lambda new, old: jnp.where(metrics["finite"] & goes_on, new, old), new, old)
+        return TrainState(state.step + goes_on, params, opt_state, skipped), metrics
 
     return jax.jit(
-        update,
-        in_shardings=(replicated(mesh), batch_sharded(mesh)),
-        out_shardings=replicated(mesh),
+        on_mesh(mesh, update),
+        in_shardings=(_shardings(shapes), batch_sharded(mesh)),
+        out_shardings=(_shardings(shapes), replicated(mesh)),
         # On the CPU a checkpoint being written shares its memory with the arrays, which donation would overwrite.
-        donate_argnums=() if jax.default_backend() == "cpu" else 0,
+        donate_argnums=() if mesh.devices.flat[0].platform == "cpu" else 0,
     )
+
+
+def _in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """`encode(batch)`, computed in `count` parts one after the other; only the features of all parts are kept.
+
+    The loss can thus be that of the whole batch: its gradient on the features is known before the second pass, in
+    which each part is encoded again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
+    """
+    if count == 1:
+        return encode(batch)
+    shards = batch_shards(mesh)
+
+    def split(rows: jax.Array) -> jax.Array:
+        # Each part takes as many rows from every device, so that none have to move.
+        parts = rows.reshape(shards, count, -1, *rows.shape[1:]).swapaxes(0, 1)
+        return constrain(parts.reshape(count, -1, *rows.shape[1:]), None, BATCH)
+
+    def join(parts: jax.Array) -> jax.Array:
+        rows = parts.reshape(count, shards, -1, *parts.shape[2:]).swapaxes(0, 1)
+        return constrain(rows.reshape(-1, *parts.shape[2:]), BATCH)
+
+    features = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), jax.tree.map(split, batch))
+    return jax.tree.map(join, features)
+
+
+def _shardings(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.sharding, shapes)

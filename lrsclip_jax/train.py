@@ -10,38 +10,51 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from lrsclip_jax import checkpoint, heldout, report, telemetry, workdir
+from lrsclip_jax import checkpoint, distributed, heldout, nonfinite, preemption, report, telemetry, workdir
 from lrsclip_jax.data import pipeline
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.embed import encoders
-from lrsclip_jax.errors import InputError
+from lrsclip_jax.errors import InputError, Terminated
 from lrsclip_jax.optimizer import create
-from lrsclip_jax.sharding import check_divides, data_mesh, to_devices
-from lrsclip_jax.step import initial_state, make_train_step
+from lrsclip_jax.sharding import check_divides, local_rows, make_mesh, to_devices
+from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
+from lrsclip_jax.watchdog import Watchdog
 from lrsclip_jax.weights import build_model, initial_parameters
 
 
-def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = None) -> dict[str, float]:
+def train_and_evaluate(
+    config: ConfigDict, folder: str, branch: str | None = None, laps: telemetry.Laps | None = None
+) -> dict[str, float]:
     """Trains as `config` says in `folder`, continuing from its newest checkpoint; evaluates and writes the report.
+
+    The processes of a run (lrsclip_jax.distributed) all call it with the same arguments.
 
     Args:
       config: from `lrsclip_jax.config.load`.
       folder: the run's folder (`--workdir`), local or gs://….
       branch: another folder, in which to go on from the newest checkpoint of `folder`.
+      laps: where the time of the start went so far.
 
     Returns:
       The final scores, named "eval/SET/long/text_to_image/R@1" and so on.
 
     Raises:
       InputError: for everything that a user can mend, in one line.
+      Terminated: after SIGTERM, once the state is saved.
     """
     begun = time.perf_counter()
+    laps = laps or telemetry.Laps(begun)
+    chief = jax.process_index() == 0  # the process that writes all but the checkpoints
 
-    # Folder and devices
-    run = workdir.branch(folder, branch, config) if branch else workdir.claim(folder, config)
-    mesh = data_mesh()
-    check_divides("batch_size", config.batch_size, mesh)
+    # Devices and folder
+    mesh = make_mesh(config.mesh)
+    check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
     check_divides("eval.batch_size", config.eval.batch_size, mesh)
+    telemetry.cache_compiled_programs(config.train.compilation_cache)
+    distributed.first(lambda: workdir.branch(folder, branch, config) if branch else workdir.claim(folder, config))
+    run = workdir.folder_of(branch or folder)
+    distributed.check_shared(run)
+    laps.end("devices")
 
     # Model
     model = build_model(config)
@@ -56,10 +69,12 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
     tokenizer = clip_tokenizer()
     sources = [(pipeline.open_source(name), weight) for name, weight in pipeline.weighted(config.data.sources)]
     held_out = [heldout.load(source, tokenizer) for source in config.eval.sources]
+    heldout.check_best(config.checkpoint.best, held_out, config.eval.truncations)
     records = sum(len(source) for source, _ in sources)
     total_steps = math.floor(config.epochs * records / config.batch_size)
     if not total_steps:
         raise InputError(f"{records} records and epochs={config.epochs} make no batch of {config.batch_size}")
+    laps.end("data")
 
     # Parameters and optimizer
     params, preprocessing = initial_parameters(model, config)
@@ -70,16 +85,27 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
         steps_per_epoch=records / config.batch_size,
         freeze=_frozen(config),
     )
+    laps.end("parameters")
 
-    # State: new, or the newest checkpoint
-    checkpoints = checkpoint.open_checkpoints(run, config.checkpoint.keep)
-    state = checkpoint.restore(checkpoints, initial_state(params, optimizer, mesh))
+    # State: that of the newest checkpoint, or new
+    shapes = state_shapes(params, optimizer, mesh, config.mesh.rules)
+    checkpoints = checkpoint.open_checkpoints(run, config.checkpoint)
     about = checkpoint.metadata(config, preprocessing, tokenizer)
+    state = checkpoint.restore(checkpoints, shapes, about) or initial_state(params, optimizer, shapes)
     done = int(state.step)
-    _introduce(config, params, optimizer.trainable, records, done, total_steps)
+    if chief:
+        _introduce(config, params, optimizer.trainable, records, done, total_steps)
     del params
+    laps.end("restore")
 
-    # The loop
+    # Compiled programs
+    train_step = make_train_step(model, optimizer, preprocessing, config, shapes)
+    if done < total_steps:
+        train_step = train_step.lower(shapes, batch_shapes(config, mesh)).compile()
+    towers = encoders(model, preprocessing, mesh)
+    laps.end("compile")
+
+    # What the loop uses
     data_report = pipeline.DataReport(config.data.max_torn)
     batches = pipeline.batches(
         sources,
@@ -92,83 +118,111 @@ def train_and_evaluate(config: ConfigDict, folder: str, branch: str | None = Non
         short_text=config.data.short_text,
         crop_scale=config.data.crop_scale,
         threads=config.data.threads,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        rows=local_rows(config.batch_size, mesh),
     )
-    train_step = make_train_step(model, optimizer, preprocessing, config.loss, mesh)
-    towers = encoders(model, preprocessing, mesh)
-    writer = telemetry.MetricWriter(run, done, config.log.tensorboard)
-    progress = telemetry.Progress(done, total_steps, config.batch_size)
+    writer = telemetry.MetricWriter(run, done, config.log.tensorboard) if chief else None
+    progress = telemetry.Progress(done, total_steps, config.batch_size, shown=chief)
+    unread: list[tuple[int, dict[str, jax.Array]]] = []
+    saved_at = time.perf_counter()
+
+    def write(step: int, values: dict[str, float]) -> None:
+        if writer and values:
+            writer.write(step, values)
+
+    def read() -> None:
+        """Reads the metrics of the steps since the last time, and stops the run at one that was not finite."""
+        for step, metrics in unread:
+            values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+            skipped = values.pop("skipped")
+            if not values.pop("finite"):
+                ids = pipeline.record_ids(sources, config.batch_size, config.seed, step)
+                what = nonfinite.tell(run, step, values, ids, writes=chief)
+                if skipped > config.train.max_skipped:
+                    before = state.replace(skipped=state.skipped - 1)
+                    if step > 1 and (checkpoints.latest is None or checkpoints.latest.step < step - 1):
+                        checkpoint.save(checkpoints, before, step - 1, about)
+                    raise InputError(f"{what}. {nonfinite.ADVICE}")
+                print(f"warning: {what}; skipped, {skipped} of {config.train.max_skipped} allowed", file=sys.stderr)
+            elif step % config.log.every_steps == 0 or step == total_steps:
+                write(step, values | progress.report(step, values))
+        unread.clear()
+
+    def save(step: int, scores: dict[str, float]) -> None:
+        nonlocal saved_at
+        with progress.outside():
+            read()  # what is saved is known to be finite
+            checkpoint.save(checkpoints, state, step, about, scores)
+        saved_at = time.perf_counter()
 
     def evaluate(step: int) -> list[heldout.Table]:
-        tables = [
-            heldout.score(
-                held,
-                towers,
-                state.params,
-                tokenizer,
-                preprocessing,
-                lengths=lengths,
-                truncations=config.eval.truncations,
-                batch_size=config.eval.batch_size,
-            )
-            for held in held_out
-        ]
-        if tables:
-            writer.write(step, heldout.flat(tables))
+        read()  # what is scored is known to be finite
+        with progress.outside(), watchdog.paused():
+            tables = [
+                heldout.score(
+                    held,
+                    towers,
+                    state.params,
+                    tokenizer,
+                    preprocessing,
+                    lengths=lengths,
+                    truncations=config.eval.truncations,
+                    batch_size=config.eval.batch_size,
+                )
+                for held in held_out
+            ]
+        write(step, heldout.flat(tables))
         return tables
 
-    def read(step: int, metrics: dict[str, jax.Array]) -> dict[str, float]:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                raise InputError(
-                    f"{name} is {values[name]} at step {step}: lower optimizer.learning_rate, or set "
-                    "optimizer.clip_norm; the last checkpoint is unharmed"
-                )
-        return values
+    # The loop
+    with (
+        checkpoint.closing(checkpoints),
+        Watchdog(config.train.watchdog_minutes) as watchdog,
+        preemption.watch() as terminated,
+    ):
+        tables, ends = None, False
+        overdue = preemption.any_process(lambda: time.perf_counter() - saved_at > 60 * config.checkpoint.every_minutes)
+        terminated = preemption.any_process(terminated)
+        for step in range(done + 1, total_steps + 1):
+            with progress.waiting():
+                batch = to_devices(next(batches), mesh, config.batch_size)
+            state, metrics = train_step(state, batch)
+            if step == done + 1:
+                jax.block_until_ready(metrics)
+                laps.end("first step")
+                if chief:
+                    print(f"start-up: {laps.line()}", file=sys.stderr)
+            # Read one step late, so that the device never waits for the host.
+            if unread and unread[-1][0] % config.log.every_steps == 0:
+                read()
+            unread.append((step, metrics))
+            progress.step()
+            watchdog.step(step)
 
-    def log(step: int, metrics: dict[str, jax.Array]) -> None:
-        values = read(step, metrics)
-        writer.write(step, values | progress.report(step, values))
-
-    saved_at = time.perf_counter()
-    unread = None  # a step's metrics are read once the next step is under way, so that the device never waits
-    for step in range(done + 1, total_steps + 1):
-        with progress.waiting():
-            batch = to_devices(next(batches), mesh)
-        state, metrics = train_step(state, batch)
-        progress.step()
-        if unread:
-            log(*unread)
-            unread = None
-        save = (
-            step % config.checkpoint.every_steps == 0
-            or time.perf_counter() - saved_at > 60 * config.checkpoint.every_minutes
-            or step == total_steps
-        )
-        if step % config.log.every_steps == 0 or step == total_steps:
-            unread = step, metrics
-        if save:
-            with progress.outside():
-                read(step, metrics)  # what is saved is known to be finite
-                checkpoint.save(checkpoints, state, step, about)
-            saved_at = time.perf_counter()
-        if config.eval.every_steps and step % config.eval.every_steps == 0 and step < total_steps:
-            with progress.outside():
-                evaluate(step)
-    if unread:
-        log(*unread)
-    progress.close()
-    checkpoint.close(checkpoints)
+            ends, late, last = terminated(), overdue(), step == total_steps
+            evaluates = last or config.eval.every_steps and step % config.eval.every_steps == 0
+            # Scores that decide about a checkpoint come before it; otherwise what was learnt is made safe first.
+            decides = evaluates and config.checkpoint.best
+            if decides:
+                tables = evaluate(step)
+            if decides or ends or late or last or step % config.checkpoint.every_steps == 0:
+                save(step, heldout.flat(tables) if decides else {})
+            if ends:
+                break
+            if evaluates and not decides:
+                tables = evaluate(step)
+        progress.close()
+        if not ends and tables is None:  # a finished run, started again
+            tables = evaluate(total_steps)
+    if ends:
+        distributed.first(lambda: None)  # the first process to leave with an error may end the others
+        raise Terminated(step)
     for line in data_report.warnings(lengths):
         print(line, file=sys.stderr)
 
-    # Evaluation and report
-    tables = evaluate(total_steps)
-    for table in tables:
-        print("\n".join(heldout.lines(table)))
-    if jax.process_index() == 0:
+    # Report
+    if chief:
+        for table in tables:
+            print("\n".join(heldout.lines(table)))
         about_run = report.Run(
             title=f"{run.name}: {config.model.name}",
             recipe=telemetry.describe(config),

@@ -23,11 +23,14 @@ from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.rules import path_of
 
 
-def build_model(config: ConfigDict) -> CLIP:
-    """Returns the model of a config (`config.model`, `config.loss.temperature`), without parameters."""
+def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
+    """Returns the model of a config (`config.model`, `config.loss.temperature`), without parameters.
+
+    The `dtype` "auto" is bfloat16 unless `platform`, by default that of this process, is "cpu".
+    """
     dtype = config.model.dtype
     if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        dtype = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
     return zoo.create(
         config.model.name,
         image=config.model.image.to_dict(),

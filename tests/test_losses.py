@@ -8,17 +8,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from lrsclip_jax import losses
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sharding import AXES
 
 SCALES = (14.3, 100.0)
 
 
 # Compiled once for each combination of options, and shared by the tests.
 VALUE_AND_GRADIENTS = jax.jit(
-    jax.value_and_grad(losses.info_nce, (0, 1, 2), has_aux=True), static_argnames="label_smoothing"
+    jax.value_and_grad(losses.info_nce, (0, 1, 2), has_aux=True), static_argnames=("label_smoothing", "gradient")
 )
+
+FORMS = ("full", "gather", "ring")
+
+
+@partial(jax.jit, static_argnames="form")
+def reference_gradient(image, text, scale, *, form):
+    """The value of one term in any form, in uneven chunks, and its gradients as LRSCLIP's code has them."""
+    mesh = jax.make_mesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1])
+
+    def loss(image, text, scale):
+        options = {"form": form, "chunk": 7, "mesh": mesh, "gradient": "reference"}
+        return losses.dual_loss(image, text, None, scale, long_weight=1, **options)[0]
+
+    return jax.value_and_grad(loss, (0, 1, 2))(image, text, scale)
 
 
 def unit_rows(seed, pairs=24, width=16, alignment=0.3):
@@ -29,27 +45,28 @@ def unit_rows(seed, pairs=24, width=16, alignment=0.3):
     return tuple((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (image, text))
 
 
-def oracle(image, text, scale, *, valid=None, equal=None, smoothing=0.0):
+def oracle(image, text, scale, *, valid=None, equal=None, smoothing=0.0, gradient="full"):
     """InfoNCE in float64, one row at a time, with its gradients to image, text and scale."""
     image, text = np.float64(image), np.float64(text)
     pairs = len(image)
     valid = np.ones(pairs, bool) if valid is None else valid
     equal = np.eye(pairs, dtype=bool) if equal is None else equal | np.eye(pairs, dtype=bool)
     cosines = image @ text.T
-    value, slope = 0.0, np.zeros_like(cosines)
-    for transposed in (False, True):
+    value, slopes = 0.0, np.zeros((2, pairs, pairs))
+    for queries, slope in zip((cosines, cosines.T), slopes, strict=True):
         for i in np.flatnonzero(valid):
-            row = (cosines.T if transposed else cosines)[i]
             candidates = [j for j in range(pairs) if valid[j] and (j == i or not equal[i, j])]
-            logits = scale * row[candidates]
+            logits = scale * queries[i, candidates]
             log_p = logits - logits.max()
             log_p -= np.log(np.exp(log_p).sum())
             target = np.full(len(candidates), smoothing / len(candidates))
             target[candidates.index(i)] += 1 - smoothing
             value -= target @ log_p / (2 * valid.sum())
-            d_row = (np.exp(log_p) - target) / (2 * valid.sum())
-            (slope.T if transposed else slope)[i, candidates] += d_row
-    return value, (scale * slope @ text, scale * slope.T @ image, (slope * cosines).sum())
+            slope[i, candidates] = (np.exp(log_p) - target) / (2 * valid.sum())
+    to_text, to_image = slopes[0], slopes[1].T
+    whole = to_text + to_image
+    of_image, of_text = (to_text, to_image) if gradient == "reference" else (whole, whole)
+    return value, (scale * of_image @ text, scale * of_text.T @ image, (whole * cosines).sum())
 
 
 def assert_close(got, want):
@@ -105,12 +122,21 @@ def test_equal_texts_can_be_ignored(scale, smoothing):
     assert_close(got, oracle(image, text, scale, valid=valid, equal=equal, smoothing=smoothing))
 
 
-def test_a_small_loss_keeps_its_digits():
+@pytest.mark.parametrize("form", FORMS)
+def test_a_small_loss_keeps_its_digits(form):
     """Once learnt, logits are near 100 at scale 100: their float32 difference would be noise of 1e-6."""
     image, text = unit_rows(4, alignment=0.6)
     expected, _ = oracle(image, text, 100.0)
     assert 0 < expected < 1e-6
-    np.testing.assert_allclose(info_nce(image, text, 100.0)[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(reference_gradient(image, text, 100.0, form=form)[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_feature_that_is_no_number_shows(form):
+    image, text = unit_rows(4)
+    image[5, 3] = np.nan
+    value, (d_image, d_text, d_scale) = reference_gradient(image, text, 100.0, form=form)
+    assert np.isnan(value) and np.isnan(d_image).any() and np.isnan(d_text).any() and np.isnan(d_scale)
 
 
 def test_accuracy_counts_valid_images_whose_own_text_is_best():
@@ -119,6 +145,23 @@ def test_accuracy_counts_valid_images_whose_own_text_is_best():
     assert losses.info_nce(image, text, 10.0)[1] == 0.5
     assert losses.info_nce(image, text, 10.0, valid=np.array([True, True, True, False]))[1] == 1.0
     assert losses.info_nce(image, text, 10.0, keys=np.array([[0], [1], [7], [7]], np.uint32))[1] == 1.0
+
+
+def test_a_tie_does_not_count_as_best():
+    """Equal texts have equal cosines up to the order in which a matrix product adds up."""
+    image, text = unit_rows(10, pairs=64, width=512, alignment=0.5)
+    assert losses.info_nce(image, text, 10.0)[1] == 1
+    text = np.concatenate([text[:32], text[:32]])
+    assert losses.info_nce(image, text, 10.0)[1] == 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_reference_gradient_is_that_of_queries_alone(smoothing):
+    image, text = unit_rows(11)
+    got = info_nce(image, text, 14.3, label_smoothing=smoothing, gradient="reference")
+    assert_close(got, oracle(image, text, 14.3, smoothing=smoothing, gradient="reference"))
+    value, (d_image, d_text, d_scale) = info_nce(image, text, 14.3, label_smoothing=smoothing)
+    assert got[0] == value and not np.allclose(got[1][0], d_image, rtol=0.1)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -134,6 +177,24 @@ def test_info_nce_equals_torch_cross_entropy(scale, smoothing):
     value.backward()
     expected = value.item(), [leaf.grad.numpy() for leaf in leaves]
     assert_close(info_nce(image, text, scale, label_smoothing=smoothing), expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_reference_gradient_is_that_of_features_gathered_without_theirs(form, scale):
+    """LRSCLIP gathers with `torch.distributed.all_gather`, whose outputs, on one process too, have no gradient."""
+    torch = pytest.importorskip("torch")
+    image, text = unit_rows(12)
+    leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (image, text, scale)]
+    v, t, s = leaves
+    image_to_text = s * v @ t.detach().T
+    text_to_image = (s * v.detach() @ t.T).T
+    targets = torch.arange(len(image))
+    cross_entropy = torch.nn.CrossEntropyLoss()
+    value = (cross_entropy(image_to_text, targets) + cross_entropy(text_to_image, targets)) / 2
+    value.backward()
+    expected = value.item(), [leaf.grad.numpy() for leaf in leaves]
+    assert_close(reference_gradient(image, text, scale, form=form), expected)
 
 
 def batch(seed, pairs=16):
@@ -189,8 +250,25 @@ def test_dual_loss_ignores_equal_texts_of_each_kind_by_itself():
     expected = 0.8 * oracle(image, long, 14.3, equal=long_ids == long_ids.T)[0]
     expected += 0.2 * oracle(image, short, 14.3, equal=short_ids == short_ids.T)[0]
     np.testing.assert_allclose(value, expected, rtol=1e-6)
-    with pytest.raises(InputError, match="loss.same_text='ignored' .* did you mean 'ignore'"):
-        losses.dual_loss(image, long, short, 14.3, long_weight=0.8, same_text="ignored")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"same_text": "ignored"}, "loss.same_text='ignored' .* did you mean 'ignore'"),
+        ({"form": "gathered"}, "loss.form='gathered' .* did you mean 'gather'"),
+        ({"gradient": "ref"}, "loss.gradient='ref' is not one of full, reference, did you mean 'reference'"),
+        ({"chunk": -1}, "loss.chunk=-1 must be"),
+        ({"form": "ring"}, "loss.form='ring' needs the mesh"),
+        ({"form": "gather", "mesh": AbstractMesh((2, 3, 1), AXES)}, "batch_size is 16: .* multiple of the 6"),
+        ({"pcm_components": -1}, "loss.pcm_components=-1"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_named(options, message):
+    image, long, short, _, _ = batch(8)
+    with pytest.raises(InputError, match=message):
+        losses.dual_loss(image, long, short, 14.3, long_weight=0.8, **options)
 
 
 def test_text_keys_tell_texts_apart():

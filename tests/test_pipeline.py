@@ -66,14 +66,30 @@ def test_every_record_once_an_epoch_and_other_draws_in_the_next():
     assert len(drawn) > 20  # sixteen records with two short texts each: most were met with both in four epochs
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_the_same_global_batches(hosts):
+@pytest.mark.parametrize(
+    "split",
+    [
+        [range(0, 4), range(4, 8)],
+        [range(0, 8, 2), range(1, 8, 2)],
+        [range(0, 2), range(2, 4), range(4, 6), range(6, 8)],
+        [[0, 3, 4], range(8)],  # a mesh may replicate rows, or share them unevenly
+    ],
+)
+def test_hosts_share_the_same_global_batches(split):
     records = [[record(n) for n in range(20)], [record(n) for n in range(100, 110)]]
     whole = take(5, records, [2, 1])
-    parts = [take(5, records, [2, 1], host=host, hosts=hosts) for host in range(hosts)]
-    for step, batch in enumerate(whole):
-        for key in batch:
-            np.testing.assert_array_equal(batch[key], np.concatenate([part[step][key] for part in parts]))
+    for rows in map(np.asarray, split):
+        for batch, part in zip(whole, take(5, records, [2, 1], rows=rows), strict=True):
+            for key in batch:
+                np.testing.assert_array_equal(part[key], batch[key][rows])
+
+
+def test_the_records_of_a_batch_are_named():
+    records = [[record(n) for n in range(20)], [record(n) for n in range(100, 110)]]
+    sources = [(records[0], 2.0), (records[1], 1.0)]
+    for step, batch in enumerate(take(5, records, [2, 1]), start=1):  # beyond the first epoch
+        expected = [f"test: r{number}" for number in numbers(batch)]
+        assert pipeline.record_ids(sources, 8, seed=3, step=step) == expected
 
 
 def test_a_run_continues_at_its_step():
@@ -138,8 +154,6 @@ def test_random_resized_crop_stays_within_scale_and_aspect():
 
 
 def test_bad_options_are_named():
-    with pytest.raises(InputError, match="does not divide among 3 hosts"):
-        take(1, [[record(0)]], hosts=3)
     with pytest.raises(InputError, match="data.short_text is 'shortest'"):
         take(1, [[record(0)]], short_text="shortest")
     with pytest.raises(InputError, match="must be positive"):

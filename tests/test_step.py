@@ -12,8 +12,8 @@ from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.optimizer import create
 from lrsclip_jax.rules import path_of
-from lrsclip_jax.sharding import data_mesh, to_devices
-from lrsclip_jax.step import initial_state, make_train_step
+from lrsclip_jax.sharding import make_mesh, to_devices
+from lrsclip_jax.step import initial_state, make_train_step, state_shapes
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 IMAGE = {"size": 16, "width": 32, "layers": 2, "heads": 2, "embed_dim": 16}
@@ -54,11 +54,12 @@ def run(batches, *overrides, params=None, dtype=None, freeze=()):
     config = configs.load(
         "configs/vitb16.py", ["optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01", *overrides]
     )
-    clip, mesh = model(dtype), data_mesh()
+    clip, mesh = model(dtype), make_mesh(config.mesh)
     params = params or start()
     optimizer = create(config.optimizer, params, total_steps=10, steps_per_epoch=5, freeze=freeze)
-    state = initial_state(params, optimizer, mesh)
-    step = make_train_step(clip, optimizer, PREPROCESSING, config.loss, mesh)
+    shapes = state_shapes(params, optimizer, mesh)
+    state = initial_state(params, optimizer, shapes)
+    step = make_train_step(clip, optimizer, PREPROCESSING, config, shapes)
     metrics = []
     for each in batches:
         state, values = step(state, to_devices(each, mesh))

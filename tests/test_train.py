@@ -38,7 +38,7 @@ def command(workdir: Path, *arguments: str, devices: int = 1, **overrides) -> su
     keys = KEYS | {key.replace("__", "."): value for key, value in overrides.items()}
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_NUM_CPU_DEVICES": str(devices),
     }
     flags = [f"--config.{key}={value}" for key, value in keys.items()]
     program = [sys.executable, "-m", "lrsclip_jax.main", "--config=configs/quickstart.py", f"--workdir={workdir}"]

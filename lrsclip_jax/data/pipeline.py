@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import grain
 import numpy as np
@@ -100,52 +101,63 @@ def batches(
     short_text: str = "short",
     crop_scale: tuple[float, float] | None = None,
     threads: int = 0,
-    host: int = 0,
-    hosts: int = 1,
+    rows: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields this host's rows of the global batches from `start_step` on, without end.
+    """Yields `rows` of the global batches from `start_step` on, without end.
 
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
-    "has_short": bool [b]} with b = batch_size / hosts; host p holds rows p·b … (p+1)·b - 1 of the global batch, so
-    the global batches are the same for any number of hosts. One long and one short text are drawn for a record by
-    (seed, epoch, record). A record whose image can't be read keeps its place without texts, so it drops out of
-    both loss terms; after `report.max_torn` of those InputError is raised.
+    "has_short": bool [b]}. `rows`, int [b], are the positions in the global batch that this host wants, in the order
+    it wants them (None: all), so the global batches are the same for any number of hosts and any mesh. One long and
+    one short text are drawn for a record by (seed, epoch, record). A record whose image can't be read keeps its place
+    without texts, so it drops out of both loss terms; after `report.max_torn` of those InputError is raised.
     """
-    if shape.batch_size % hosts:
-        raise InputError(f"batch_size {shape.batch_size} does not divide among {hosts} hosts")
     if short_text not in ("short", "first_sentence"):
         raise InputError(f"data.short_text is '{short_text}': 'short' and 'first_sentence' are known")
 
     def load(record: Record, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return _example(record, rng, tokenizer, preprocessing, shape, report, short_text, crop_scale)
 
+    rows = np.arange(shape.batch_size) if rows is None else rows
+    local = grain.MapDataset.source(_HostRows(_mixed(sources, seed, load), shape.batch_size, rows))
+    threads = threads or os.cpu_count()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return iter(local.batch(len(rows))[start_step:].to_iter_dataset(options))
+
+
+def record_ids(sources: Sequence[tuple[Sequence[Record], float]], batch_size: int, seed: int, step: int) -> list[str]:
+    """Returns "SOURCE: record id" for every row of the global batch of training step `step`, the first being 1.
+
+    Only the records of this batch are read, and no image is decoded.
+    """
+    stream = _mixed(sources, seed, lambda record, _: f"{record.source}: {record.id}")
+    return [stream[(step - 1) * batch_size + row] for row in range(batch_size)]
+
+
+def _mixed(
+    sources: Sequence[tuple[Sequence[Record], float]], seed: int, load: Callable[[Record, np.random.Generator], Any]
+) -> grain.MapDataset:
+    """The run's endless stream of `load(record, rng)`: each source shuffled anew every epoch, mixed by weight."""
     streams = [
         grain.MapDataset.source(records).seed(seed + index).shuffle().repeat().random_map(load)
         for index, (records, _) in enumerate(sources)
     ]
-    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [w for _, w in sources])
-    rows = grain.MapDataset.source(_HostRows(stream, shape.batch_size, host, hosts))
-    threads = threads or os.cpu_count()
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return iter(rows.batch(shape.batch_size // hosts)[start_step:].to_iter_dataset(options))
+    return streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [weight for _, weight in sources])
 
 
 @dataclass(frozen=True)
 class _HostRows:
-    """The rows of a global stream that one host reads: a contiguous part of every global batch."""
+    """The rows of a global stream that one host reads: the same `rows` of every global batch."""
 
     stream: grain.MapDataset
     batch_size: int
-    host: int
-    hosts: int
+    rows: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.stream) // self.batch_size * (self.batch_size // self.hosts)
+        return len(self.stream) // self.batch_size * len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        rows = self.batch_size // self.hosts
-        step, row = divmod(index, rows)
-        return self.stream[step * self.batch_size + self.host * rows + row]
+        step, row = divmod(index, len(self.rows))
+        return self.stream[step * self.batch_size + int(self.rows[row])]
 
 
 def _example(record, rng, tokenizer, preprocessing, shape, report, short_text, crop_scale) -> dict[str, np.ndarray]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import normal
+
+from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 ACTIVATIONS = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP and the models tuned from it
@@ -41,6 +47,19 @@ def layer_norm(eps: float, name: str | None = None) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=eps, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
+def cast_and_gather(*axes: str | None) -> Callable:
+    """Returns a `promote_dtype` for dense layers: casts, and only then makes the kernel whole along `fsdp`.
+
+    In this order half the bytes travel. `axes` are those that still split the kernel's dimensions.
+    """
+
+    def promote(inputs: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: Any) -> tuple:
+        inputs, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=dtype)
+        return inputs, gathered(kernel, axes), bias
+
+    return promote
+
+
 class Attention(nn.Module):
     """Multi-head self-attention: [B, N, width] -> [B, N, width] in `dtype`.
 
@@ -59,13 +78,23 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         qkv = nn.DenseGeneral(
-            (3, self.heads, width // self.heads), dtype=self.dtype, kernel_init=normal(width**-0.5), name="qkv"
+            (3, self.heads, width // self.heads),
+            dtype=self.dtype,
+            kernel_init=normal(width**-0.5),
+            promote_dtype=cast_and_gather(None, None, "tensor", None),
+            name="qkv",
         )(x)
+        qkv = checkpoint_name(constrain(qkv, BATCH, None, None, "tensor", None), "qkv")
         q, k, v = jnp.moveaxis(qkv, -3, 0)
         out = nn.DenseGeneral(
-            width, axis=(-2, -1), dtype=self.dtype, kernel_init=normal((2 * width * self.depth) ** -0.5), name="out"
+            width,
+            axis=(-2, -1),
+            dtype=self.dtype,
+            kernel_init=normal((2 * width * self.depth) ** -0.5),
+            promote_dtype=cast_and_gather("tensor", None, None),
+            name="out",
         )
-        return out(attention(q, k, v, self.causal))
+        return out(checkpoint_name(attention(q, k, v, self.causal), "attention"))
 
 
 class MLP(nn.Module):
@@ -79,9 +108,22 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        fc1 = nn.Dense(self.mlp_width, dtype=self.dtype, kernel_init=normal((2 * width) ** -0.5), name="fc1")
-        fc2 = nn.Dense(width, dtype=self.dtype, kernel_init=normal((2 * width * self.depth) ** -0.5), name="fc2")
-        return fc2(ACTIVATIONS[self.activation](fc1(x)))
+        fc1 = nn.Dense(
+            self.mlp_width,
+            dtype=self.dtype,
+            kernel_init=normal((2 * width) ** -0.5),
+            promote_dtype=cast_and_gather(None, "tensor"),
+            name="fc1",
+        )
+        fc2 = nn.Dense(
+            width,
+            dtype=self.dtype,
+            kernel_init=normal((2 * width * self.depth) ** -0.5),
+            promote_dtype=cast_and_gather("tensor", None),
+            name="fc2",
+        )
+        hidden = checkpoint_name(constrain(fc1(x), BATCH, None, "tensor"), "mlp_hidden")
+        return fc2(ACTIVATIONS[self.activation](hidden))
 
 
 class Block(nn.Module):
@@ -102,6 +144,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
+        x = constrain(x, BATCH)
         attend = Attention(self.heads, self.causal, self.depth, self.dtype, name="attention")
         mlp = MLP(self.mlp_width, self.activation, self.depth, self.dtype, name="mlp")
         x = x + attend(layer_norm(self.norm_eps, name="norm1")(x))
@@ -109,10 +152,41 @@ class Block(nn.Module):
         return x, None
 
 
-def stack(depth: int, **attributes: Any) -> nn.Module:
-    """`depth` blocks as one scanned module, every parameter with a leading layer axis; `attributes` are Block's."""
-    # Kept for the backward pass are the results of dense layers; norms, activations and attention weights are
-    # computed again. Against keeping all: 40 % of the memory, and no slower (two CPU cores, ViT-S/14 and text at 248).
-    block = nn.remat(Block, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable, prevent_cse=False)
+# What the backward pass finds stored, by name; all else is computed again. "dense" keeps the results of dense layers:
+# against "none" 40 % of the memory, and no slower (two CPU cores, ViT-S/14 and text at 248). "full" keeps only what
+# enters each block, for one more forward pass.
+_REMAT = {
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dense": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+_NAMES = ("qkv", "attention", "mlp_hidden")
+
+
+def remat_policy(name: str) -> Any:
+    """Returns the policy for `jax.checkpoint` that a tower's `remat` names.
+
+    "none", "dense", "full", or "names:" and any of `qkv`, `attention` (its result, before `out`) and `mlp_hidden`,
+    joined by commas: "names:qkv,attention" stores just these. Raises InputError for another name.
+    """
+    kind, separator, stored = name.partition(":")
+    if kind == "names" and separator and set(stored.split(",")) <= set(_NAMES):
+        return jax.checkpoint_policies.save_only_these_names(*stored.split(","))
+    if name not in _REMAT:
+        raise InputError(
+            f"remat={name!r} is none of {', '.join(_REMAT)} or names:{','.join(_NAMES)}{nearest(name, _REMAT)}"
+        )
+    return _REMAT[name]
+
+
+def stack(depth: int, remat: str, **attributes: Any) -> nn.Module:
+    """`depth` blocks as one scanned module, every parameter with a leading layer axis.
+
+    Args:
+      depth: the number of blocks.
+      remat: what they store for the backward pass, see `remat_policy`.
+      **attributes: those of Block.
+    """
+    block = nn.remat(Block, policy=remat_policy(remat), prevent_cse=False)
     scanned = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth)
     return scanned(depth=depth, **attributes)

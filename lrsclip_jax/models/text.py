@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.layers import layer_norm, stack
+from lrsclip_jax.models.layers import cast_and_gather, layer_norm, stack
+from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
 class TextTransformer(nn.Module):
@@ -38,6 +39,7 @@ class TextTransformer(nn.Module):
     activation: str = "quick_gelu"
     end_token: int = 49407
     frozen_positions: int = 0
+    remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:
@@ -52,6 +54,7 @@ class TextTransformer(nn.Module):
         self.position_embedding = self.param("position_embedding", normal(0.01), (self.context_length, self.width))
         self.blocks = stack(
             self.layers,
+            self.remat,
             heads=self.heads,
             causal=True,
             activation=self.activation,
@@ -62,7 +65,11 @@ class TextTransformer(nn.Module):
         self.final_norm = layer_norm(self.norm_eps)
         # The last product is small, and its rounding would be the embedding's own: fp32.
         self.projection = nn.Dense(
-            self.embed_dim, use_bias=False, dtype=jnp.float32, kernel_init=normal(self.width**-0.5)
+            self.embed_dim,
+            use_bias=False,
+            dtype=jnp.float32,
+            kernel_init=normal(self.width**-0.5),
+            promote_dtype=cast_and_gather(),
         )
 
     def hidden(self, ids: jax.Array) -> jax.Array:
@@ -76,8 +83,8 @@ class TextTransformer(nn.Module):
         positions = self.position_embedding
         if frozen := self.frozen_positions:
             positions = jnp.concatenate([jax.lax.stop_gradient(positions[:frozen]), positions[frozen:]])
-        x = jnp.take(self.token_embedding, ids, axis=0) + positions[:length]
-        x, _ = self.blocks(x.astype(self.dtype))
+        tokens = jnp.take(gathered(self.token_embedding), ids, axis=0)
+        x, _ = self.blocks(constrain((tokens + positions[:length]).astype(self.dtype), BATCH))
         return x
 
     def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal, variance_scaling, zeros
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.layers import layer_norm, stack
+from lrsclip_jax.models.layers import cast_and_gather, layer_norm, stack
+from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
 class PatchEmbedding(nn.Module):
@@ -34,8 +35,8 @@ class PatchEmbedding(nn.Module):
         batch, height, width, _ = images.shape
         rows, columns = height // self.patch, width // self.patch
         patches = images.astype(self.dtype).reshape(batch, rows, self.patch, columns, self.patch, 3)
-        patches = patches.swapaxes(2, 3).reshape(batch, rows * columns, -1)
-        x = patches @ kernel.reshape(-1, self.width).astype(self.dtype)
+        patches = constrain(patches.swapaxes(2, 3).reshape(batch, rows * columns, -1), BATCH)
+        x = patches @ gathered(kernel.reshape(-1, self.width).astype(self.dtype))
         if self.use_bias:
             x += self.param("bias", zeros, (self.width,)).astype(self.dtype)
         return x
@@ -64,6 +65,7 @@ class ViT(nn.Module):
     norm_eps: float = 1e-5
     activation: str = "quick_gelu"
     pool: str = "cls"
+    remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:
@@ -82,6 +84,7 @@ class ViT(nn.Module):
             self.first_norm = layer_norm(self.norm_eps, name="pre_norm")
         self.blocks = stack(
             self.layers,
+            self.remat,
             heads=self.heads,
             causal=False,
             activation=self.activation,
@@ -91,7 +94,9 @@ class ViT(nn.Module):
         )
         self.post_norm = layer_norm(self.norm_eps)
         # The last product is small, and its rounding would be the embedding's own: fp32.
-        self.projection = nn.Dense(self.embed_dim, use_bias=False, dtype=jnp.float32, kernel_init=init)
+        self.projection = nn.Dense(
+            self.embed_dim, use_bias=False, dtype=jnp.float32, kernel_init=init, promote_dtype=cast_and_gather()
+        )
 
     def hidden(self, images: jax.Array) -> jax.Array:
         """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first."""
@@ -104,7 +109,7 @@ class ViT(nn.Module):
         x = jnp.concatenate([first, patches], axis=1) + self.position_embedding
         if self.pre_norm:
             x = self.first_norm(x)
-        x, _ = self.blocks(x.astype(self.dtype))
+        x, _ = self.blocks(constrain(x.astype(self.dtype), BATCH))
         return x
 
     def pooled(self, hidden: jax.Array) -> jax.Array:

@@ -1,0 +1,33 @@
+"""Keys of texts: equal for equal texts, and far smaller than their token ids."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def text_keys(ids: jax.Array) -> jax.Array:
+    """A 64-bit key of each text: keys are compared, and sent between devices, instead of all token ids.
+
+    Every (position, token) becomes a random-looking word, and the words of a text are added up; twice, with
+    two hash functions (the finaliser of MurmurHash3, and `lowbias32` of C. Wellons' hash-prospector). Equal
+    texts have equal keys, different ones share a key with probability 2^-64: 5e-10 for any two of 131,072.
+
+    Args:
+        ids: int32 [B, L] token ids below 2^17, with L below 2^15.
+
+    Returns:
+        uint32 [B, 2].
+    """
+    places = ids.astype(jnp.uint32) | jnp.arange(ids.shape[1], dtype=jnp.uint32) << 17
+    murmur = _mix(places, (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16))
+    lowbias = _mix(places, (16, 0x7FEB352D, 15, 0x846CA68B, 16))
+    return jnp.stack([murmur.sum(1, dtype=jnp.uint32), lowbias.sum(1, dtype=jnp.uint32)], axis=1)
+
+
+def _mix(word: jax.Array, constants: tuple[int, int, int, int, int]) -> jax.Array:
+    """A bijection of 32-bit words in which each bit of the input stirs every bit of the output."""
+    shift_1, factor_1, shift_2, factor_2, shift_3 = constants
+    word = (word ^ (word >> shift_1)) * jnp.uint32(factor_1)
+    word = (word ^ (word >> shift_2)) * jnp.uint32(factor_2)
+    return word ^ (word >> shift_3)

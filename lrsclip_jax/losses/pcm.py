@@ -1,0 +1,138 @@
+"""PCM, Long-CLIP's primary component matching: image features reduced to the principal components of their batch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from lrsclip_jax.errors import InputError
+
+_matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+def reduce_to_components(image: jax.Array, components: int, scope: str = "global") -> jax.Array:
+    """The image features that short texts are matched with: mean + P·Pᵀ·(v − mean), not normalised again.
+
+    The columns of P are the directions in which the centred features vary most. This is what Long-CLIP's code
+    computes (`PCA` in model_longclip.py) and differentiates: gradients flow through the mean and through P. LRSCLIP's
+    paper (V-D-3, Table VI) words it otherwise, "aligning the primary components of the short text encoding with the
+    image encoding"; in the code it is the images that are reduced, and no text.
+
+    Long-CLIP takes the components of each GPU's own pairs, so its objective depends on the number of GPUs. Here they
+    are those of the global batch, or with "group:N" those of every N consecutive pairs, which is what N pairs a GPU
+    amount to, on any mesh. Where the rank allows every direction, components ≥ min(N − 1, D), the result is `image`.
+
+    Long-CLIP decomposes the features themselves. Here P comes from their covariance [D, D], or where pairs are fewer
+    than D from their Gram matrix [N, N]: both are sums, so features that are split over devices stay where they are.
+
+    Args:
+        image: [B, D] unit rows.
+        components: how many directions are kept, at least 1; Long-CLIP keeps 32.
+        scope: "global" or "group:N".
+
+    Returns:
+        float32 [B, D].
+
+    Raises:
+        InputError: fewer than one component, an unknown scope, or groups that do not divide the batch.
+    """
+    if components < 1:
+        raise InputError(f"loss.pcm_components={components}: keep at least one component; 0 turns PCM off")
+    pairs, width = image.shape
+    groups = image.astype(jnp.float32).reshape(-1, _group_size(scope, pairs), width)
+    return jax.vmap(partial(_reduce, components=components))(groups).reshape(pairs, width)
+
+
+def _group_size(scope: str, pairs: int) -> int:
+    if scope == "global":
+        return pairs
+    kind, _, size = scope.partition(":")
+    if kind != "group" or not size.isdecimal() or int(size) == 0:
+        raise InputError(f"loss.pcm_scope={scope!r} is neither 'global' nor 'group:N', such as 'group:128'")
+    if pairs % int(size):
+        raise InputError(f"loss.pcm_scope={scope!r}: groups of {size} do not divide a batch of {pairs} pairs")
+    return int(size)
+
+
+def _reduce(image: jax.Array, components: int) -> jax.Array:
+    pairs, width = image.shape
+    if components >= min(pairs - 1, width):
+        return image
+    mean = image.mean(axis=0)
+    centred = image - mean
+    # The projection of the rows on their principal directions is that of the columns on theirs.
+    return mean + (_project(centred, components) if width <= pairs else _project(centred.T, components).T)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _project(rows: jax.Array, components: int) -> jax.Array:
+    """Projects the rows, [n, d], on the `components` directions in which they vary most.
+
+    JAX's derivative of `eigh` divides by the gaps between all eigenvalues, and repeated images make some of them
+    equal. The projection depends on the gaps between kept and dropped directions alone.
+    """
+    directions = _principal_directions(rows, components)
+    kept = directions[:, -components:]
+    return _matmul(_matmul(rows, kept), kept.T)
+
+
+@_project.defjvp
+def _project_jvp(components: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (rows,), (tangent,) = primals, tangents
+    directions = _principal_directions(rows, components)
+    rows, tangent = _matmul(rows, directions), _matmul(tangent, directions)
+    covariance, change = _matmul(rows.T, rows), _matmul(rows.T, tangent)
+    variances = jnp.diagonal(covariance)
+    kept = _last(components, of=len(variances))
+    # Directions without variance may fill up the kept ones. Which of them do is an accident of rounding, on which no
+    # gradient may depend: they count as dropped.
+    varying = kept & (variances > _rounding(variances))
+    turn = _turn(covariance, change + change.T, varying)
+    moved = jnp.where(varying, tangent, 0) + _matmul(rows, turn + turn.T)
+    return _matmul(jnp.where(kept, rows, 0), directions.T), _matmul(moved, directions.T)
+
+
+def _principal_directions(rows: jax.Array, components: int) -> jax.Array:
+    """Returns orthonormal columns, [d, d]; along the last `components` of them the rows vary most.
+
+    `eigh` errs by the rounding of the largest eigenvalue, and a small gap magnifies that. One Newton step on the
+    rotated rows, whose products are rounded to the directions' own variances, gives the digits that a singular value
+    decomposition of the rows would have.
+    """
+    _, directions = jnp.linalg.eigh(_matmul(rows.T, rows))
+    directions = _orthonormal(directions)
+    rows = _matmul(rows, directions)
+    covariance = _matmul(rows.T, rows)
+    turn = _turn(covariance, covariance, _last(components, of=len(directions)))
+    return _orthonormal(directions + _matmul(directions, turn.T - turn))
+
+
+def _turn(covariance: jax.Array, coupling: jax.Array, kept: jax.Array) -> jax.Array:
+    """The angles T, [d, d], by which kept directions (rows) turn towards dropped ones (columns) under a coupling.
+
+    They solve the Sylvester equation C·T − T·C = coupling between kept and dropped directions, where C is the
+    covariance along all of them, diagonal but for rounding. Dividing by the gaps of the diagonal solves it, and one
+    step of refinement makes up for the rounding. What `eigh` can't tell from 0 is no gap, and nothing turns there.
+    """
+    variances = jnp.diagonal(covariance)
+    gaps = variances[:, None] - variances
+    turns = kept[:, None] & ~kept & (gaps > _rounding(variances))
+    inverse = jnp.where(turns, 1 / jnp.where(turns, gaps, 1), 0)
+    turn = inverse * coupling
+    return turn + inverse * (coupling - _matmul(covariance, turn) + _matmul(turn, covariance))
+
+
+def _rounding(variances: jax.Array) -> jax.Array:
+    """What `eigh` can't tell from 0."""
+    return len(variances) * jnp.finfo(variances.dtype).eps * variances.max()
+
+
+def _last(count: int, *, of: int) -> jax.Array:
+    return jnp.arange(of) >= of - count
+
+
+def _orthonormal(matrix: jax.Array) -> jax.Array:
+    """One Newton–Schulz step: columns that are orthonormal up to a small error become so up to its square."""
+    return 1.5 * matrix - 0.5 * _matmul(matrix, _matmul(matrix.T, matrix))

@@ -1,0 +1,250 @@
+"""The loss by blocks of images that travel round the ring of devices, past the texts of each.
+
+Every block of logits, visiting images × a device's own texts, is computed once and serves both directions. Images
+carry with them the log-sum-exp over the texts they have met, texts keep that over the images they have seen; after
+a full round, home again, both know their loss. Autodiff would keep every block of the round. The gradient is
+therefore found on a second round, which computes the blocks anew, and on which images carry their gradient along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import cycle
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from lrsclip_jax.losses.blocks import (
+    NEVER,
+    Labels,
+    cosines,
+    in_chunks,
+    is_best,
+    joined,
+    margins,
+    negatives,
+    own_cosines,
+)
+from lrsclip_jax.sharding import BATCH
+
+PyTree = Any
+Features = tuple[jax.Array, ...]
+
+_ROWS, _WHOLE = PartitionSpec(BATCH), PartitionSpec()
+
+
+class Statistics(NamedTuple):
+    """What queries know of the candidates met so far; float32 leaves [Q]."""
+
+    largest: jax.Array  # margin
+    exponentials: jax.Array  # Σ exp(margin − largest)
+    margins: jax.Array  # Σ margin of negatives
+    negatives: jax.Array  # their number
+
+    @classmethod
+    def empty(cls, own: jax.Array) -> Statistics:
+        """Of queries with these own cosines, before any candidate."""
+        return cls(jnp.full_like(own, NEVER), jnp.zeros_like(own), jnp.zeros_like(own), jnp.zeros_like(own))
+
+    def after(self, margins: jax.Array, negative: jax.Array) -> Statistics:
+        """After the candidates of a block [Q, C]."""
+        largest = jnp.maximum(self.largest, margins.max(1))
+        met = jnp.exp(margins - largest[:, None]).sum(1)
+        return Statistics(
+            largest,
+            self.exponentials * jnp.exp(self.largest - largest) + met,
+            self.margins + jnp.where(negative, margins, 0).sum(1),
+            self.negatives + negative.sum(1),
+        )
+
+    def loss(self, label_smoothing: float) -> jax.Array:
+        """The loss of each query, [Q], when all candidates were met."""
+        partition = jax.nn.softplus(self.largest + jnp.log(self.exponentials))
+        return partition - label_smoothing * self.margins / (1 + self.negatives)
+
+    def summary(self, label_smoothing: float) -> Summary:
+        """What is kept of these statistics when all candidates were met."""
+        largest = jnp.maximum(self.largest, 0)
+        partition = jnp.exp(-largest) + self.exponentials * jnp.exp(self.largest - largest)
+        return Summary(largest, 1 / partition, label_smoothing / (1 + self.negatives))
+
+
+class Summary(NamedTuple):
+    """What the gradient needs of the complete statistics; float32 leaves [Q]."""
+
+    largest: jax.Array  # margin, the own candidate's 0 included
+    factor: jax.Array  # the probability of a candidate is exp(margin − largest) · factor
+    share: jax.Array  # of the label smoothing that each candidate gets, ε / (1 + number of negatives)
+
+    def surrogate(self, margins: jax.Array, negative: jax.Array) -> jax.Array:
+        """[Q], with the loss's gradient in the margins of a block [Q, C] although this summary is held fixed."""
+        probabilities = jnp.exp(margins - self.largest[:, None]) * self.factor[:, None]
+        return (probabilities - self.share[:, None] * jnp.where(negative, margins, 0)).sum(1)
+
+
+class Options(NamedTuple):
+    """What is known when the loss is compiled."""
+
+    label_smoothing: float
+    gradient: str
+    chunk: int
+    mesh: Mesh
+
+
+def pair_losses(
+    views: Sequence[jax.Array],
+    texts: Sequence[jax.Array],
+    labels: Sequence[Labels],
+    logit_scale: jax.Array,
+    *,
+    label_smoothing: float,
+    gradient: str,
+    chunk: int,
+    mesh: Mesh,
+) -> list[tuple[jax.Array, jax.Array]]:
+    """As `gather.pair_losses`, with the same arguments; no device ever holds the features of all."""
+    options = Options(label_smoothing, gradient, chunk, mesh)
+    return _pair_losses(options, tuple(views), tuple(texts), logit_scale, tuple(labels))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _pair_losses(options: Options, views, texts, logit_scale, labels):
+    return _forward(options, views, texts, logit_scale, labels)[0]
+
+
+def _forward(options: Options, views, texts, logit_scale, labels):
+    first_round = jax.shard_map(
+        partial(_first_round, options),
+        mesh=options.mesh,
+        in_specs=(_ROWS, _ROWS, _WHOLE, _ROWS),
+        out_specs=(_ROWS, _ROWS),
+    )
+    pairs, summaries = first_round(views, texts, logit_scale, labels)
+    return pairs, (views, texts, logit_scale, labels, summaries)
+
+
+def _backward(options: Options, residuals, cotangents):
+    second_round = jax.shard_map(
+        partial(_second_round, options),
+        mesh=options.mesh,
+        in_specs=(_ROWS, _ROWS, _WHOLE, _ROWS, _ROWS, _ROWS),
+        out_specs=(_ROWS, _ROWS, _WHOLE),
+    )
+    return *second_round(*residuals, [loss for loss, _ in cotangents]), None
+
+
+_pair_losses.defvjp(_forward, _backward)
+
+
+def _first_round(options: Options, views, texts, logit_scale, labels):
+    """On one device: the losses of its pairs, and the summaries of its images and of its texts."""
+    owns, _ = _own_cosines(views, texts, options.gradient)
+    images = in_chunks(((views, owns), labels), options.chunk)
+
+    def meet(images, image_statistics, text_statistics):
+        blocks = list(_blocks(*images, (texts, owns), labels, logit_scale, options.gradient))
+        image_statistics = [known.after(*block) for known, (block, _) in zip(image_statistics, blocks, strict=True)]
+        text_statistics = [known.after(*block) for known, (_, block) in zip(text_statistics, blocks, strict=True)]
+        return image_statistics, text_statistics
+
+    unmet = [Statistics.empty(own) for own in owns]
+    image_statistics, text_statistics = _round(meet, images, in_chunks(unmet, options.chunk), unmet)
+    image_statistics = joined(image_statistics, len(owns[0]))
+
+    smoothing = options.label_smoothing
+    pairs = [
+        ((image.loss(smoothing) + text.loss(smoothing)) / 2, is_best(image.largest, logit_scale))
+        for image, text in zip(image_statistics, text_statistics, strict=True)
+    ]
+    summaries = [[known.summary(smoothing) for known in side] for side in (image_statistics, text_statistics)]
+    return pairs, summaries
+
+
+def _second_round(options: Options, views, texts, logit_scale, labels, summaries, cotangents):
+    """On one device: the gradients of its images, of its texts, and of the logit scale."""
+    # Varying from here on, so that its gradient is summed over devices once and not at every block.
+    logit_scale = jax.lax.pcast(logit_scale, BATCH, to="varying")
+    of_images, of_texts = summaries
+    (image_owns, text_owns), pull_owns = jax.vjp(partial(_own_cosines, gradient=options.gradient), views, texts)
+    weights = [cotangent / 2 for cotangent in cotangents]
+    images = in_chunks(((views, image_owns), labels, of_images, weights), options.chunk)
+
+    def meet(images, image_gradient, text_gradient):
+        images, image_labels, of_images, image_weights = images
+
+        def surrogate(images, texts_and_scale):
+            texts, logit_scale = texts_and_scale
+            blocks = _blocks(images, image_labels, texts, labels, logit_scale, options.gradient)
+            return sum(
+                image_weight @ of_image.surrogate(*to_texts) + weight @ of_text.surrogate(*to_images)
+                for (to_texts, to_images), of_image, image_weight, of_text, weight in zip(
+                    blocks, of_images, image_weights, of_texts, weights, strict=True
+                )
+            )
+
+        gradients = jax.grad(surrogate, (0, 1))(images, ((texts, text_owns), logit_scale))
+        return jax.tree.map(jnp.add, (image_gradient, text_gradient), gradients)
+
+    zeros = jax.tree.map(jnp.zeros_like, (images[0], ((texts, text_owns), logit_scale)))
+    image_gradient, ((d_texts, d_text_owns), d_logit_scale) = _round(meet, images, *zeros)
+    d_views, d_image_owns = joined(image_gradient, len(texts[0]))
+    d_views, d_texts = jax.tree.map(jnp.add, (d_views, d_texts), pull_owns((d_image_owns, d_text_owns)))
+    return d_views, d_texts, jax.lax.psum(d_logit_scale, BATCH)
+
+
+def _round(
+    meet: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]], images: PyTree, carried: PyTree, kept: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Sends images once round all devices, and adds up what they and the texts there learn of each other.
+
+    Args:
+        meet: (a chunk of images, what it carries, what the texts keep) -> both of the latter after this block.
+        images: leaves [N, C, …], chunks of images and of whatever else stays the same.
+        carried: leaves [N, C, …], what changes and travels with the images.
+        kept: what changes and stays with the device's own texts.
+
+    Returns:
+        carried and kept, after all blocks.
+    """
+    devices = jax.lax.axis_size(BATCH)
+    to_the_next = [(device, (device + 1) % devices) for device in range(devices)]
+
+    def stop(_, state):
+        images, carried, kept = state
+
+        def chunk(kept, rows):
+            carried, kept = meet(*rows, kept)
+            return kept, carried
+
+        kept, carried = jax.lax.scan(chunk, kept, (images, carried))
+        images, carried = jax.lax.ppermute((images, carried), BATCH, to_the_next)
+        return images, carried, kept
+
+    _, carried, kept = jax.lax.fori_loop(0, devices, stop, (images, carried, kept))
+    return carried, kept
+
+
+def _blocks(images, image_labels, texts, text_labels, logit_scale: jax.Array, gradient: str) -> Iterator:
+    """Yields, of each kind of text, the margins [Q, C] and the negatives of images as queries and of texts as queries.
+
+    `images` and `texts` are pairs: their features, and for each kind of text their own cosines as queries.
+    """
+    (views, image_owns), (texts, text_owns) = images, texts
+    for view, image_own, image_label, text, text_own, text_label in zip(
+        cycle(views), image_owns, image_labels, texts, text_owns, text_labels, strict=False
+    ):
+        negative = negatives(image_label, text_label)
+        to_texts, to_images = cosines(view, text, gradient)
+        yield (
+            (margins(to_texts, image_own, negative, logit_scale), negative),
+            (margins(to_images, text_own, negative.T, logit_scale), negative.T),
+        )
+
+
+def _own_cosines(views: Features, texts: Features, gradient: str) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The own cosines, of each kind of text, of images as queries and of texts as queries."""
+    owns = [own_cosines(view, text, gradient) for view, text in zip(cycle(views), texts, strict=False)]
+    return [of_images for of_images, _ in owns], [of_texts for _, of_texts in owns]

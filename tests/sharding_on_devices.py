@@ -1,0 +1,113 @@
+"""Cases of test_sharding.py that need eight devices: prints one JSON line of what it found."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from lrsclip_jax import config as configs
+from lrsclip_jax import sharding
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.models import zoo
+from lrsclip_jax.models.clip import init_params
+from lrsclip_jax.optimizer import create
+from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
+
+PAIRS = 16
+TOWER = {"width": 32, "layers": 2, "heads": 2, "embed_dim": 16}
+KEYS = {
+    "batch_size": PAIRS,
+    "data.long_length": 12,
+    "data.short_length": 5,
+    "model.image.size": 16,
+    "optimizer.learning_rate": 0.5,
+    "loss.chunk": 3,
+}
+# mesh (data, fsdp, tensor) and overrides; the first is what the others must equal
+CASES = [
+    ((1, 1, 1), {"loss.form": "full"}),
+    ((8, 1, 1), {"loss.form": "ring"}),
+    ((2, 2, 2), {"loss.form": "gather", "train.microbatches": 2, "model.image.remat": "full"}),
+    ((1, 8, 1), {"loss.form": "ring", "train.microbatches": 2, "model.text.remat": "names:qkv,attention"}),
+    ((1, 2, 1), {"loss.form": "gather", "train.microbatches": 8, "model.image.remat": "none"}),
+]
+
+
+def batch(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+
+    def texts(length):
+        ids = rng.integers(1, 58, (PAIRS, length), dtype=np.int32)
+        ids[:, 0], ids[np.arange(PAIRS), rng.integers(2, length, PAIRS)] = 58, 59
+        return ids
+
+    return {
+        "image": rng.integers(0, 256, (PAIRS, 16, 16, 3), np.uint8),
+        "long": texts(12),
+        "short": texts(5),
+        "has_long": rng.random(PAIRS) < 0.8,
+        "has_short": rng.random(PAIRS) < 0.8,
+    }
+
+
+def train(mesh_shape: tuple[int, int, int], overrides: dict) -> tuple[list[float], list[np.ndarray], dict]:
+    """Two updates; returns their losses, the parameters, and how some arrays lie on the devices."""
+    keys = KEYS | overrides | dict(zip(("mesh.data", "mesh.fsdp", "mesh.tensor"), mesh_shape, strict=True))
+    config = configs.load("configs/vitb16.py", [f"{key}={value}" for key, value in keys.items()])
+    mesh = sharding.make_mesh(config.mesh, jax.devices()[: int(np.prod(mesh_shape))])
+    remat = {kind: {"remat": config.model[kind].remat} for kind in ("image", "text")}
+    model = zoo.create(
+        "tiny",
+        image=TOWER | {"size": 16} | remat["image"],
+        text=TOWER | {"vocab_size": 60, "end_token": 59, "context_length": 12} | remat["text"],
+    )
+    params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
+    optimizer = create(config.optimizer, params, total_steps=9, steps_per_epoch=9)
+    shapes = state_shapes(params, optimizer, mesh, config.mesh.rules)
+    state = initial_state(params, optimizer, shapes)
+    step = make_train_step(model, optimizer, Preprocessing(16, (0.5,) * 3, (0.2,) * 3), config, shapes)
+    step = step.lower(shapes, batch_shapes(config, mesh)).compile()
+    losses = []
+    for seed in range(2):
+        state, metrics = step(state, sharding.to_devices(batch(seed), mesh))
+        losses.append(float(metrics["loss"]))
+    kernel = state.params["image"]["blocks"]["mlp"]["fc1"]["kernel"]
+    momentum = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
+    layout = {
+        "kernel": kernel.addressable_shards[0].data.size / kernel.size,
+        "momentum": momentum[0].addressable_shards[0].data.size / kernel.size,
+    }
+    return losses, [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)], layout
+
+
+def main() -> None:
+    found = {"layouts": [], "loss": [], "params": []}
+    reference = None
+    for mesh_shape, overrides in CASES:
+        losses, params, layout = train(mesh_shape, overrides)
+        reference = reference or (losses, params)
+        found["layouts"].append(layout)
+        found["loss"].append(max(abs(a - b) / abs(b) for a, b in zip(losses, reference[0], strict=True)))
+        found["params"].append(
+            max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(params, reference[1], strict=True))
+        )
+
+    config = configs.defaults()
+    config.mesh.fsdp, config.mesh.tensor = 2, 2
+    mesh = sharding.make_mesh(config.mesh)
+    rows = {"x": np.arange(24).reshape(8, 3)}
+    placed = sharding.to_devices(rows, mesh)["x"]
+    found["rows"] = bool((np.asarray(placed) == rows["x"]).all()) and placed.sharding.spec == PartitionSpec(
+        ("data", "fsdp")
+    )
+    found["local_rows"] = sharding.local_rows(8, mesh).tolist()
+    inside = jax.jit(sharding.on_mesh(mesh, lambda x: sharding.constrain(x + 1, None, "tensor")))
+    found["constrained"] = str(inside(jax.device_put(jnp.zeros((4, 4)), sharding.replicated(mesh))).sharding.spec)
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
