@@ -100,10 +100,13 @@ def save(
     trees = {"params": state.params, "optimizer": state.opt_state}
     position = {"seed": about["config"]["seed"], "sample": step * about["config"]["batch_size"]}
     finite = {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
-    listed = ocp.options.AsyncOptions(
-        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step), [*trees])
+    options = ocp.options.AsyncOptions(
+        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step), [*trees]),
+        # If a thread of their own could not make them, the threads that write would wait for them for twenty minutes,
+        # and the end of the program for these.
+        create_directories_asynchronously=False,
     )
-    with _failure_named(checkpoints), ocp.Context(async_options=listed):
+    with _failure_named(checkpoints), ocp.Context(async_options=options):
         # Orbax's thread that removes what the old save superseded would otherwise wait for the new one in its place.
         checkpoints.wait()
         checkpoints.save_checkpointables_async(

@@ -100,6 +100,7 @@ def defaults() -> ConfigDict:
     config.train.microbatches = 1  # parts of a batch that pass the towers one after the other; the gradient is the same
     config.train.max_skipped = 0  # updates that may be skipped for a loss or gradient that is not finite
     config.train.watchdog_minutes = 60.0  # a run that ends no step for so long prints its stacks and exits
+    config.train.heartbeat_seconds = 100  # of several processes, one that was silent for so long counts as dead
     config.train.compilation_cache = "~/.cache/lrsclip_jax"  # of compiled programs; None: none
 
     # Axes of the device mesh: a batch is split over data x fsdp, parameters over fsdp and tensor.
@@ -131,6 +132,14 @@ def defaults() -> ConfigDict:
     config.model.image.unlock()
     config.model.text.unlock()
     return config
+
+
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """Returns "KEY=VALUE" for each command-line argument "--config.KEY=VALUE"; InputError for any other argument."""
+    for argument in arguments:
+        if not argument.startswith("--config."):
+            raise InputError(f"unknown argument {argument}: keys of the config are set with --config.KEY=VALUE")
+    return [argument.removeprefix("--config.") for argument in arguments]
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:

@@ -39,7 +39,7 @@ _exchanges = itertools.count()  # every process takes part in the same exchanges
 
 
 @contextlib.contextmanager
-def joined(config: ConfigDict, *, initialization_seconds: float = 1800, heartbeat_seconds: int = 100) -> Iterator[None]:
+def joined(config: ConfigDict, *, initialization_seconds: float = 1800) -> Iterator[None]:
     """A context in which the processes of a run are joined and agree; for a process that is alone it does nothing.
 
     To be entered before anything touches a device. On CPU the collectives are Gloo's, JAX's default. An error that
@@ -47,9 +47,9 @@ def joined(config: ConfigDict, *, initialization_seconds: float = 1800, heartbea
     would wait for the other processes, which wait for this one.
 
     Args:
-      config: the run's config, the same for all.
+      config: the run's config, the same for all; a process that was silent for its `train.heartbeat_seconds` counts as
+        dead, and the others end.
       initialization_seconds: how long to wait for the others; a cold start of many hosts takes its time.
-      heartbeat_seconds: a process from which nothing was heard for so long counts as dead, and the others end.
 
     Raises:
       InputError: if the environment makes no sense, or, in all processes together, if they differ in their config,
@@ -59,7 +59,7 @@ def joined(config: ConfigDict, *, initialization_seconds: float = 1800, heartbea
     if place is None:
         yield
         return
-    _connect(place, initialization_seconds, heartbeat_seconds)
+    _connect(place, initialization_seconds, config.train.heartbeat_seconds)
     try:
         check_agreement(_exchange(_about(config, place)))
         check_devices(jax.devices())
@@ -70,14 +70,21 @@ def joined(config: ConfigDict, *, initialization_seconds: float = 1800, heartbea
 
 def first(task: Callable[[], Any]) -> None:
     """Runs `task` in process 0 while the others wait; an InputError of it is raised in all."""
-    failure = None
+    from_first(lambda: (task(), None)[1])
+
+
+def from_first(task: Callable[[], Any]) -> Any:
+    """Returns in all processes what `task` returns in process 0, a JSON value; an InputError of it is raised in all."""
+    result, failure = None, None
     if global_state.process_id == 0:
         try:
-            task()
+            result = task()
         except InputError as error:
             failure = str(error)
-    if failure := _exchange(failure)[0]:
+    result, failure = _exchange([result, failure])[0]
+    if failure is not None:
         raise InputError(failure)
+    return result
 
 
 def check_shared(folder: epath.Path, patience_seconds: float = 30) -> None:

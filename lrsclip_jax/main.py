@@ -45,12 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="go on in NEWDIR from the newest checkpoint of --workdir, with a changed config",
     )
     options, rest = parser.parse_known_args(arguments)
-    overrides = []
-    for argument in rest:
-        if not argument.startswith("--config."):
-            raise InputError(f"unknown argument {argument}: keys of the config are set with --config.KEY=VALUE")
-        overrides.append(argument.removeprefix("--config."))
-    config = configs.load(options.config, overrides)
+    config = configs.load(options.config, configs.overrides_of(rest))
     _require_init_and_sources(config, options.config)
 
     # JAX takes seconds to import: only once the command is known to make sense.

@@ -97,6 +97,13 @@ def create(
     return Optimizer(tx, learning_rate, trainable)
 
 
+def frozen_by(config: ConfigDict) -> tuple[str, ...]:
+    """Returns what the config freezes beside `optimizer.freeze`: stretched positions, a fixed temperature."""
+    positions = config.model.text.get("frozen_positions", 0)
+    rules = (f"text/position_embedding[0:{positions}]",) if positions else ()
+    return rules if config.loss.learn_temperature else (*rules, "logit_scale")
+
+
 def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
     """The learning rate of update k = 0, 1, …: a linear warm-up, then a constant or a cosine.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -57,8 +58,10 @@ def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -
             f"mesh: {axes} does not cover the {len(devices)} devices; the product must be {len(devices)}, "
             "and data=0 takes what the others leave"
         )
-    # Flax Linen's parameters don't trace under Explicit axes, the default since jax 0.9.
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    # A side of a TPU's torus may serve two axes (jax.make_mesh would refuse). Auto, for Flax Linen's parameters don't
+    # trace under Explicit axes, the default since jax 0.9.
+    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

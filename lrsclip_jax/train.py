@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from lrsclip_jax import checkpoint, distributed, heldout, nonfinite, preemption, report, telemetry, workdir
@@ -15,7 +16,7 @@ from lrsclip_jax.data import pipeline
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.embed import encoders
 from lrsclip_jax.errors import InputError, Terminated
-from lrsclip_jax.optimizer import create
+from lrsclip_jax.optimizer import create, frozen_by
 from lrsclip_jax.sharding import check_divides, local_rows, make_mesh, to_devices
 from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
 from lrsclip_jax.watchdog import Watchdog
@@ -83,7 +84,7 @@ def train_and_evaluate(
         params,
         total_steps=total_steps,
         steps_per_epoch=records / config.batch_size,
-        freeze=_frozen(config),
+        freeze=frozen_by(config),
     )
     laps.end("parameters")
 
@@ -123,7 +124,7 @@ def train_and_evaluate(
     writer = telemetry.MetricWriter(run, done, config.log.tensorboard) if chief else None
     progress = telemetry.Progress(done, total_steps, config.batch_size, shown=chief)
     unread: list[tuple[int, dict[str, jax.Array]]] = []
-    saved_at = time.perf_counter()
+    saved, saved_at = done, time.perf_counter()
 
     def write(step: int, values: dict[str, float]) -> None:
         if writer and values:
@@ -148,11 +149,11 @@ def train_and_evaluate(
         unread.clear()
 
     def save(step: int, scores: dict[str, float]) -> None:
-        nonlocal saved_at
+        nonlocal saved, saved_at
         with progress.outside():
             read()  # what is saved is known to be finite
             checkpoint.save(checkpoints, state, step, about, scores)
-        saved_at = time.perf_counter()
+        saved, saved_at = step, time.perf_counter()
 
     def evaluate(step: int) -> list[heldout.Table]:
         read()  # what is scored is known to be finite
@@ -173,13 +174,18 @@ def train_and_evaluate(
         write(step, heldout.flat(tables))
         return tables
 
+    def is_evaluated(step: int) -> bool:
+        return step == total_steps or bool(config.eval.every_steps and step % config.eval.every_steps == 0)
+
     # The loop
     with (
-        checkpoint.closing(checkpoints),
-        Watchdog(config.train.watchdog_minutes) as watchdog,
         preemption.watch() as terminated,
+        Watchdog(config.train.watchdog_minutes) as watchdog,
+        checkpoint.closing(checkpoints),
     ):
         tables, ends = None, False
+        if 0 < done < total_steps and is_evaluated(done) and not distributed.from_first(lambda: _has_scores(run, done)):
+            evaluate(done)  # the run ended between a checkpoint and its scores
         overdue = preemption.any_process(lambda: time.perf_counter() - saved_at > 60 * config.checkpoint.every_minutes)
         terminated = preemption.any_process(terminated)
         for step in range(done + 1, total_steps + 1):
@@ -198,17 +204,17 @@ def train_and_evaluate(
             progress.step()
             watchdog.step(step)
 
-            ends, late, last = terminated(), overdue(), step == total_steps
-            evaluates = last or config.eval.every_steps and step % config.eval.every_steps == 0
+            # Several processes learn of their clocks a step late, so also of one that has been obeyed already.
+            ends, late = terminated(), overdue() and step > saved + 1
             # Scores that decide about a checkpoint come before it; otherwise what was learnt is made safe first.
-            decides = evaluates and config.checkpoint.best
+            decides = is_evaluated(step) and config.checkpoint.best
             if decides:
                 tables = evaluate(step)
-            if decides or ends or late or last or step % config.checkpoint.every_steps == 0:
+            if decides or ends or late or step == total_steps or step % config.checkpoint.every_steps == 0:
                 save(step, heldout.flat(tables) if decides else {})
             if ends:
                 break
-            if evaluates and not decides:
+            if is_evaluated(step) and not decides:
                 tables = evaluate(step)
         progress.close()
         if not ends and tables is None:  # a finished run, started again
@@ -236,11 +242,9 @@ def train_and_evaluate(
     return heldout.flat(tables)
 
 
-def _frozen(config: ConfigDict) -> tuple[str, ...]:
-    """What the model's and the loss's own keys freeze, as rules of the optimizer."""
-    positions = config.model.text.get("frozen_positions", 0)
-    rules = (f"text/position_embedding[0:{positions}]",) if positions else ()
-    return rules if config.loss.learn_temperature else (*rules, "logit_scale")
+def _has_scores(run: epath.Path, step: int) -> bool:
+    rows = (row for row in telemetry.read_metrics(run) if row["step"] == step)
+    return any(name.startswith("eval/") for row in rows for name in row)
 
 
 def _introduce(config: ConfigDict, params: Any, trainable: Any, records: int, done: int, total_steps: int) -> None:

@@ -59,7 +59,10 @@ def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
 
 def steps(folder: epath.Path) -> list[int]:
     """Returns the steps of a run folder's complete checkpoints, in order."""
-    return sorted(int(path.name) for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit())
+    named = [path for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit()]
+    if "://" in str(folder):  # an object store can't rename a folder once it is complete; Orbax adds a file then
+        named = [path for path in named if (path / "commit_success.txt").exists()]
+    return sorted(int(path.name) for path in named)
 
 
 def read_config(folder: epath.Path) -> dict | None:

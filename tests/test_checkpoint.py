@@ -1,5 +1,6 @@
 """Saving, keeping and restoring: what stays, what is found after a kill, on other devices, from torn folders."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ from etils import epath
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from lrsclip_jax import checkpoint
+from lrsclip_jax import checkpoint, manifest
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.errors import InputError
@@ -176,7 +177,6 @@ TEARS = {
     "cut JSON": (lambda folder: os.truncate(folder / "_CHECKPOINT_METADATA", 50), "its JSON is missing or cut off"),
     "cut manifest": (lambda folder: os.truncate(folder / "manifest.json", 50), "manifest.json is cut off"),
     "empty": (lambda folder: [shutil.rmtree(folder), folder.mkdir()], "its JSON is missing or cut off"),
-    "overwritten": (lambda folder: data_file(folder).write_bytes(bytes(data_file(folder).stat().st_size)), "params"),
 }
 
 
@@ -216,18 +216,29 @@ def test_other_weights_under_the_same_config_are_found_out(two):
     assert_equal(restored(two, preprocessing=other, seed=1), state(2))  # a branch has another config
 
 
-def test_a_save_that_failed_is_reported_by_the_next(run):
+def test_a_save_that_failed_in_the_background_is_reported_by_the_next(run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     checkpoints = checkpoint.open_checkpoints(run, keeping())
-    with pytest.raises(InputError, match=f"can't write a checkpoint to {run}/checkpoints .*earlier ones are intact"):
-        with checkpoint.closing(checkpoints):
-            (run / "checkpoints").rename(run / "elsewhere")
-            (run / "checkpoints").write_text("a file")
+    with checkpoint.closing(checkpoints):
+        with monkeypatch.context() as patch:
+            patch.setattr(manifest, "write", full)
             checkpoint.save(checkpoints, state(3), 3, about())
-            checkpoint.save(checkpoints, state(4), 4, about())
-            raise AssertionError("the second save did not tell that the first had failed")
-    (run / "checkpoints").unlink()
-    (run / "elsewhere").rename(run / "checkpoints")
-    assert_equal(restored(run), state(2))
+            with pytest.raises(InputError, match="no space left on device.; earlier ones are intact"):
+                checkpoint.save(checkpoints, state(4), 4, about())
+        assert there(run) == [1, 2]
+        checkpoint.save(checkpoints, state(5), 5, about())
+    assert_equal(restored(run), state(5))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(run):
+    checkpoints = checkpoint.open_checkpoints(run, keeping())
+    (run / "checkpoints").rename(run / "elsewhere")
+    (run / "checkpoints").write_text("a file")
+    with pytest.raises(InputError, match=f"can't write a checkpoint to {run}/checkpoints .*Not a directory"):
+        with checkpoint.closing(checkpoints):
+            checkpoint.save(checkpoints, state(3), 3, about())
 
 
 def test_an_error_in_the_loop_waits_for_the_save_and_stays_the_error(tmp_path):
@@ -292,11 +303,21 @@ def on_eight_devices(run):
             checkpoint.save(checkpoints, state(step, shardings=shardings), step, about())
 
 
+def on_a_damaged_disk(run):
+    """Bytes that are there, but not those that were written, are one line, too."""
+    file = data_file(Path(run) / "checkpoints" / "4")
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(
+        InputError, match=r"checkpoints/4 can't be read \(.+\): if it stays so, remove this folder to go"
+    ):
+        restored(run)
+
+
 def on_a_small_disk(run):
     """The disk is full in the second save: one line, the first is intact, and a later start saves again."""
     small, large = (128, 128), (1024, 1024)
     checkpoints = checkpoint.open_checkpoints(run, keeping())
-    with pytest.raises(InputError, match="no space left on device.*earlier ones are intact") as error:
+    with pytest.raises(InputError, match="no space left on device.; earlier ones are intact$") as error:
         with checkpoint.closing(checkpoints):
             checkpoint.save(checkpoints, state(1, small), 1, about())
             checkpoint.save(checkpoints, state(2, large), 2, about())
@@ -329,5 +350,6 @@ def test_on_other_numbers_of_devices_and_on_a_small_disk(tmp_path):
 
 if __name__ == "__main__":
     on_eight_devices(epath.Path(sys.argv[1]))
+    on_a_damaged_disk(epath.Path(sys.argv[1]))
     if len(sys.argv) > 2:
         on_a_small_disk(epath.Path(sys.argv[2]))

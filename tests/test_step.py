@@ -176,3 +176,19 @@ def test_training_equals_torch():
         np.testing.assert_allclose(
             ours, theirs, rtol=0, atol=1e-6 * max(1, np.abs(theirs).max()), err_msg=path_of(path)
         )
+
+
+def test_a_batch_that_is_not_finite_changes_nothing():
+    """An id outside the vocabulary makes the loss NaN; the state stops before it, or passes over it if allowed."""
+    good, other = batch(0), batch(1)
+    bad = batch(2) | {"long": np.full_like(batch(2)["long"], 60)}
+    before, _ = run([good])
+    stopped, metrics = run([good, bad, other])
+    assert (int(stopped.step), int(stopped.skipped)) == (1, 1)
+    assert [m["finite"] for m in metrics[:2]] == [1, 0] and np.isnan(metrics[1]["loss"])
+    jax.tree.map(np.testing.assert_array_equal, (before.params, before.opt_state), (stopped.params, stopped.opt_state))
+
+    passed, metrics = run([good, bad, other], "train.max_skipped=1")
+    assert (int(passed.step), int(passed.skipped)) == (3, 1)
+    expected, _ = run([good, other])
+    jax.tree.map(np.testing.assert_array_equal, expected.params, passed.params)

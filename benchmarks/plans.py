@@ -1,0 +1,115 @@
+"""Plans of large jobs: do they fit, and how fast can they be. Run as `python -m benchmarks.plans`.
+
+Each row is one run of `lrsclip_jax.plan`, in a process of its own, one after the other. Most need libtpu.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from lrsclip_jax.chips import GIB
+from lrsclip_jax.errors import InputError, cli
+
+_FULL = ("--config.model.image.remat=full", "--config.model.text.remat=full")
+_LARGE = (*_FULL, "--config.mesh.fsdp=16")
+
+# Name of a row, and the arguments of its plan.
+ROWS = {
+    "b16-2k": ("configs/vitb16.py", "v5e:4x4", 2_048),
+    "b16-32k": ("configs/vitb16.py", "v5e:16x16", 32_768),
+    "b16-128k": ("configs/vitb16.py", "v5e:16x16", 131_072, *_FULL),
+    "l14-32k": ("configs/vitl14.py", "v5e:16x16", 32_768, *_LARGE),
+    "l14-64k": ("configs/vitl14.py", "v5e:16x16", 65_536, *_LARGE),
+    "l14-336-32k": ("configs/vitl14.py", "v5p:4x4x4", 32_768, "--config.model.image.size=336", *_FULL),
+    "b16-512": ("configs/vitb16.py", "v5p:1x1x1", 512, "--chip=H100-SXM"),
+    "b16-4k": ("configs/vitb16.py", "v5p:1x1x1", 4_096, "--chip=H100-SXM", "--config.train.microbatches=8"),
+    "b16-512-cpu": ("configs/vitb16.py", "cpu:1", 512, "--chip=H100-SXM"),
+    "b16-4k-cpu": ("configs/vitb16.py", "cpu:1", 4_096, "--chip=H100-SXM", "--config.train.microbatches=8"),
+}
+# The same pairs a chip on 16 and on 256 chips: what a device holds must not grow with the devices.
+SCALED = ("b16-2k", "b16-32k")
+
+_EPILOG = f"""\
+rows: {", ".join(ROWS)}
+
+A row takes one to several minutes on two cores. "peak" is the compiler's account of a device's memory; a row whose
+chip is not the one that it is compiled for says so. Times are lower bounds: python -m lrsclip_jax.plan --help.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.plans",
+        description="Plans large jobs and prints the table of benchmarks/README.md.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="rows to plan (all)")
+    names = parser.parse_args(arguments).rows or list(ROWS)
+    if unknown := [name for name in names if name not in ROWS]:
+        raise InputError(f"unknown row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    print(
+        "| job | pairs a step | compiled for | judged as | peak a device, of | step, at least | pairs/s, at most "
+        "| MFU, at most | a device sends |\n|---|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
+    plans = {}
+    for number, name in enumerate(names, 1):
+        print(f"{number}/{len(names)} {name}: {command(name)}", file=sys.stderr, flush=True)
+        begun = time.perf_counter()
+        plans[name] = plan(name)
+        print(row(name, plans[name]), flush=True)
+        print(f"{number}/{len(names)} {name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+    print()
+    if plans.keys() >= set(SCALED):
+        small, large = (plans[name]["memory"]["peak"] for name in SCALED)
+        few, many = (plans[name]["devices"] for name in SCALED)
+        print(f"From {few} to {many} chips, with as many pairs a chip, the peak changes by {large / small - 1:+.1%}.\n")
+    for name in names:
+        print(f"    {command(name)}")
+
+
+def command(name: str) -> str:
+    """Returns the command line of a row."""
+    return " ".join(["python", "-m", *_arguments(name)])
+
+
+def plan(name: str) -> dict:
+    """Returns the document of a row's plan."""
+    done = subprocess.run([sys.executable, "-m", *_arguments(name), "--json"], stdout=subprocess.PIPE, text=True)
+    if done.returncode > 1:
+        raise InputError(f"{name}: the plan failed, see above")
+    return json.loads(done.stdout)
+
+
+def row(name: str, document: dict) -> str:
+    """Returns a row of the table."""
+    memory, best, sent = document["memory"], document["estimate"], document["collectives"]
+    peak = f"{memory['peak'] / GIB:.1f} of {memory['limit'] / GIB:.1f} GiB"
+    cells = [
+        name,
+        f"{document['batch_size']:,}",
+        f"{document['devices']} × {document['compiled_for']}",
+        document["chip"] or "",
+        peak if document["fits"] else f"**{peak}**: {document['verdict']}",
+        f"{best['seconds']:.3f} s ({best['bound']})" if best else "",
+        f"{best['pairs_per_second']:,.0f}" if best else "",
+        f"{best['mfu']:.0%}" if best else "",
+        f"{sum(kind['bytes'] for kind in sent) / GIB:.2f} GiB" if sent is not None else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _arguments(name: str) -> list[str]:
+    recipe, topology, pairs, *rest = ROWS[name]
+    return ["lrsclip_jax.plan", f"--config={recipe}", f"--topology={topology}", f"--config.batch_size={pairs}", *rest]
+
+
+if __name__ == "__main__":
+    cli(main)

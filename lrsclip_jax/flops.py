@@ -1,0 +1,215 @@
+"""How much arithmetic a model is: FLOPs of its matrix products, counted from its dimensions.
+
+Counted are the products with 2·m·k·n FLOPs each, as usual; norms, activations, softmax and the optimizer are not (a
+few per cent of the time, less of the arithmetic). Two totals matter:
+
+- `useful`, the numerator of MFU: forward once, backward twice as much, nothing that is computed again; of causal
+  attention only what the mask lets through.
+- `executed`, what the devices really do: causal attention in full, as `models.layers.attention` computes it, and all
+  that rematerialisation and accumulation repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.text import TextTransformer
+from lrsclip_jax.models.vit import ViT
+
+Tower = ViT | TextTransformer
+
+BACKWARD = 2  # a product's backward pass is two products of its size, one for each operand's gradient
+
+# How often a form of the loss multiplies features [B, D] × [D, B] for one kind of text, both passes together. One
+# product and its backward pass are needed. "ring" computes its blocks again for the backward pass; "gather" does, too,
+# and multiplies separately for images as queries and for texts.
+LOGIT_PRODUCTS = {"full": 1 + BACKWARD, "ring": 2 + BACKWARD, "gather": 2 * (2 + BACKWARD)}
+
+
+@dataclass(frozen=True)
+class Product:
+    """The matrix product [m, k] × [k, n], done `count` times for one example in a forward pass.
+
+    `weights` says that the second operand is a parameter, the same for every example; `useful` is the share of the
+    result that a causal mask lets through.
+    """
+
+    name: str
+    m: int
+    k: int
+    n: int
+    count: int = 1
+    weights: bool = True
+    useful: float = 1.0
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.m * self.k * self.n * self.count
+
+
+def products(tower: Tower, length: int) -> list[Product]:
+    """Returns the products of one example's forward pass through a tower.
+
+    Args:
+      tower: the module, of which only the fields are read.
+      length: of the text in tokens; of an image tower `tokens(tower)`.
+    """
+    width, layers, heads = tower.width, tower.layers, tower.heads
+    head, hidden = width // heads, tower.mlp_width or 4 * width
+    seen = (length + 1) / (2 * length) if isinstance(tower, TextTransformer) else 1.0
+    found = [
+        Product("qkv", length, width, 3 * width, layers),
+        Product("scores", length, head, length, layers * heads, weights=False, useful=seen),
+        Product("values", length, length, head, layers * heads, weights=False, useful=seen),
+        Product("out", length, width, width, layers),
+        Product("fc1", length, width, hidden, layers),
+        Product("fc2", length, hidden, width, layers),
+        Product("projection", 1, width, tower.embed_dim),
+    ]
+    if isinstance(tower, ViT):
+        found.insert(0, Product("patch_embedding", length - 1, 3 * tower.patch**2, width))
+    return found
+
+
+def tokens(tower: ViT) -> int:
+    """Returns the tokens of an image: its patches and the class token."""
+    return 1 + (tower.size // tower.patch) ** 2
+
+
+def recomputed(remat: str, forward: Iterable[Product]) -> list[Product]:
+    """Returns those products of a forward pass that the backward pass repeats under a policy of layers.remat_policy.
+
+    The last product of a block, fc2, is never among them: its result only goes on to the residual stream.
+    """
+    kind, _, stored = remat.partition(":")
+    repeated = {
+        "none": set(),
+        "dense": {"scores", "values"},
+        "full": {"qkv", "scores", "values", "out", "fc1"},
+        # The backward pass of softmax needs its weights, so the scores come again even if their use is stored.
+        "names": {"scores", "out"}
+        | {
+            product
+            for product, name in (("qkv", "qkv"), ("values", "attention"), ("fc1", "mlp_hidden"))
+            if name not in stored.split(",")
+        },
+    }[kind]
+    return [product for product in forward if product.name in repeated]
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOPs of some products: dense layers, attention, and how much of the latter a causal mask throws away."""
+
+    dense: float = 0
+    attention: float = 0
+    masked: float = 0
+
+    @property
+    def executed(self) -> float:
+        return self.dense + self.attention
+
+    @property
+    def useful(self) -> float:
+        return self.executed - self.masked
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.dense + other.dense, self.attention + other.attention, self.masked + other.masked)
+
+    def __mul__(self, times: float) -> Work:
+        return Work(self.dense * times, self.attention * times, self.masked * times)
+
+
+def work(counted: Iterable[Product]) -> Work:
+    """Returns the FLOPs of products."""
+    total = Work()
+    for product in counted:
+        flops = product.flops
+        total += Work(flops) if product.weights else Work(0, flops, flops * (1 - product.useful))
+    return total
+
+
+@dataclass(frozen=True)
+class PairWork:
+    """FLOPs of one training step for one pair, an image with its texts.
+
+    Attributes:
+      image: forward pass through the image tower.
+      texts: forward passes through the text tower, one for each length.
+      backward: of all towers that learn, twice their forward passes.
+      remat: what blocks compute again for the backward pass.
+      accumulation: the second forward pass when a batch is taken in microbatches.
+      logits: the loss's products of features, forward and backward; they grow with the batch.
+      loss: those that the form of the loss really executes, in float32.
+    """
+
+    image: Work
+    texts: tuple[Work, ...]
+    backward: Work
+    remat: Work
+    accumulation: Work
+    logits: float
+    loss: float
+
+    @property
+    def forward(self) -> Work:
+        return sum(self.texts, self.image)
+
+    @property
+    def towers(self) -> Work:
+        """All that the towers do."""
+        return self.forward + self.backward + self.remat + self.accumulation
+
+    @property
+    def useful(self) -> float:
+        """The numerator of MFU."""
+        return (self.forward + self.backward).useful + self.logits
+
+    @property
+    def executed(self) -> float:
+        """What the devices do."""
+        return self.towers.executed + self.loss
+
+
+def train_pair(
+    model: CLIP,
+    lengths: Sequence[int],
+    *,
+    batch_size: int,
+    microbatches: int = 1,
+    form: str = "full",
+    frozen: Collection[str] = (),
+) -> PairWork:
+    """Returns the FLOPs of a training step for one pair.
+
+    The backward pass is counted as twice the forward pass, as is the custom, which includes a gradient of the pixels
+    that nobody computes: less than 0.4 % of it.
+
+    Args:
+      model: its fields are read, `remat` included.
+      lengths: of the texts that go through the text tower, in tokens: (248, 77).
+      batch_size: pairs in the global batch, over which the loss compares.
+      microbatches: `train.microbatches`.
+      form: `loss.form`.
+      frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
+    """
+    towers = [("image", model.image, tokens(model.image)), *(("text", model.text, length) for length in lengths)]
+    forward = [work(products(tower, length)) for _, tower, length in towers]
+    learns = [name not in frozen for name, _, _ in towers]
+    repeats = [work(recomputed(tower.remat, products(tower, length))) for _, tower, length in towers]
+
+    def of_those_that_learn(counted: Iterable[Work]) -> Work:
+        return sum((each for each, trained in zip(counted, learns, strict=True) if trained), Work())
+
+    logits = 2 * batch_size * model.image.embed_dim * len(lengths)
+    return PairWork(
+        image=forward[0],
+        texts=tuple(forward[1:]),
+        backward=of_those_that_learn(forward) * BACKWARD,
+        remat=of_those_that_learn(repeats),
+        accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
+        logits=logits * (1 + BACKWARD),
+        loss=logits * LOGIT_PRODUCTS[form],
+    )

@@ -1,0 +1,209 @@
+"""What a compiled program sends between devices, read from its text (`compiled.as_text()`).
+
+XLA's own `cost_analysis()` counts the body of a loop once, and the layers of a tower are a loop. Here a collective in
+a loop counts as often as the loop runs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute", "collective-broadcast")
+
+
+@dataclass(frozen=True)
+class Collectives:
+    """All collectives of one kind in one execution of a program.
+
+    Attributes:
+      kind: one of KINDS.
+      count: how many are executed.
+      bytes: that one device sends for them, by the ring algorithm: (n−1)/n of the whole array when n devices gather
+        or scatter it, twice that for an all-reduce, the operand for a permutation.
+      exact: False if one stands in a loop whose number of passes the text does not tell; it then counts once.
+    """
+
+    kind: str
+    count: int
+    bytes: int
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    name: str
+    type: str  # "f32[8,16]{1,0}", or a tuple of such
+    opcode: str
+    operands: tuple[str, ...]
+    text: str  # what follows the operands: attributes, backend_config
+    arguments: str  # the operands as written; the value of a constant, the number of a parameter
+
+
+@dataclass(frozen=True)
+class _Computation:
+    instructions: dict[str, _Instruction]
+    root: _Instruction
+
+
+def collectives(text: str) -> list[Collectives]:
+    """Returns the collectives that one execution of a compiled program performs, in the order of KINDS.
+
+    Args:
+      text: `compiled.as_text()` of a partitioned program, from the CPU, TPU or GPU compiler. An asynchronous pair of
+        start and done is one collective.
+    """
+    computations, entry = _parse(text)
+    devices = int(found[1]) if (found := re.search(r"num_partitions=(\d+)", text)) else 1
+    counts, sent, inexact = Counter(), Counter(), set()
+    for instruction, scope, times, exact in _executed(computations, entry):
+        kind = instruction.opcode.removesuffix("-start")
+        # The TPU compiler spreads an asynchronous collective over several fusions; the first bears a −1.
+        if kind not in KINDS or re.search(r'"async_collective_fusion_config":\{"flag_start":"\d', instruction.text):
+            continue
+        size = sum(_bytes(scope.instructions[name].type) for name in instruction.operands)
+        counts[kind] += times
+        sent[kind] += times * _sent(kind, size, _group_size(instruction.text, devices))
+        if not exact:
+            inexact.add(kind)
+    return [Collectives(kind, counts[kind], sent[kind], kind not in inexact) for kind in KINDS if counts[kind]]
+
+
+def _sent(kind: str, size: int, group: int) -> int:
+    """Bytes that one device sends when each of `group` devices has an operand of `size` bytes."""
+    if kind == "all-gather":
+        return size * (group - 1)
+    if kind in ("reduce-scatter", "all-to-all"):
+        return size * (group - 1) // group
+    if kind == "all-reduce":
+        return 2 * size * (group - 1) // group
+    return size
+
+
+def _executed(
+    computations: dict[str, _Computation], name: str, times: int = 1, exact: bool = True
+) -> Iterator[tuple[_Instruction, _Computation, int, bool]]:
+    """Yields every instruction that runs, with its computation, how often, and whether that number is certain."""
+    scope = computations[name]
+    for instruction in scope.instructions.values():
+        yield instruction, scope, times, exact
+        if instruction.opcode == "while":
+            passes = _passes(instruction, scope, computations)
+            yield from _executed(
+                computations, _called("body", instruction), times * (passes or 1), exact and passes is not None
+            )
+        elif instruction.opcode in ("fusion", "call", "async-start"):
+            called = _called("calls", instruction) or _called("to_apply", instruction)
+            yield from _executed(computations, called, times, exact)
+        elif instruction.opcode == "conditional":
+            # One of the branches runs; which is not known, and with collectives in all of them they are alike.
+            branches = re.findall(r"(?:true|false)_computation=%([\w.\-]+)", instruction.text) or re.findall(
+                r"%([\w.\-]+)", re.search(r"branch_computations=\{([^}]*)\}", instruction.text)[1]
+            )
+            yield from _executed(computations, branches[0], times, exact)
+
+
+def _passes(loop: _Instruction, scope: _Computation, computations: dict[str, _Computation]) -> int | None:
+    """How often a while loop runs: as the compiler noted, or as a counter's start, step and bound tell; else None."""
+    if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text):
+        return int(noted[1])
+    condition, body = (computations[_called(role, loop)] for role in ("condition", "body"))
+    test = condition.root
+    if test.opcode != "compare" or "direction=LT" not in test.text:
+        return None
+    counter, limit = (condition.instructions[name] for name in test.operands)
+    if counter.opcode != "get-tuple-element":
+        return None
+    index = int(re.search(r"index=(\d+)", counter.text)[1])
+    bound = _constant(limit, condition)
+    initial = scope.instructions[loop.operands[0]]
+    if initial.opcode != "tuple" or body.root.opcode != "tuple" or bound is None:
+        return None
+    start = _constant(scope.instructions[initial.operands[index]], scope)
+    increment = body.instructions[body.root.operands[index]]
+    if increment.opcode != "add" or start is None:
+        return None
+    steps = [_constant(body.instructions[name], body) for name in increment.operands]
+    step = next((step for step in steps if step), None)
+    return step and max(0, math.ceil((bound - start) / step))
+
+
+def _constant(instruction: _Instruction, scope: _Computation) -> int | None:
+    """The value of an integer constant, perhaps copied."""
+    while instruction.opcode in ("copy", "bitcast", "convert"):
+        instruction = scope.instructions[instruction.operands[0]]
+    value = instruction.arguments
+    return int(value) if instruction.opcode == "constant" and re.fullmatch(r"-?\d+", value) else None
+
+
+def _called(role: str, instruction: _Instruction) -> str | None:
+    found = re.search(rf"\b{role}=%([\w.\-]+)", instruction.text)
+    return found and found[1]
+
+
+def _group_size(attributes: str, devices: int) -> int:
+    """How many devices take part together, from `replica_groups` in any of its notations."""
+    found = re.search(r"replica_groups=(.*)", attributes)
+    groups = found[1] if found else ""
+    if listed := re.match(r"\{\{([\d,]+)\}", groups):
+        return len(listed[1].split(","))
+    if iota := re.match(r"\[\d+,(\d+)\]<=", groups):  # [groups, devices a group]<=[…]
+        return int(iota[1])
+    if mesh := re.match(r"mesh\[([^\]]*)\][^{]*\{([^}]*)\}", groups):  # mesh['a'=4,'b'=2] {'a'}, or {'a':(1)2}
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
+        axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh[2])
+        return math.prod(int(part or sizes[axis]) for axis, part in axes)
+    return devices
+
+
+def _bytes(type_: str) -> int:
+    """The size of an array or a tuple of arrays."""
+    total = 0
+    for name, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", type_):
+        bits = 8 if name == "pred" else int(re.search(r"\d+", name)[0]) if re.search(r"\d", name) else 0
+        total += math.prod(map(int, filter(None, dimensions.split(",")))) * bits // 8
+    return total
+
+
+def _parse(text: str) -> tuple[dict[str, _Computation], str]:
+    """The computations of a module by name, and the name of the one that runs."""
+    computations, entry, instructions = {}, "", {}
+    for line in text.splitlines():
+        if head := re.match(r"(ENTRY )?%([\w.\-]+) \(.*\{$", line):
+            name, instructions = head[2], {}
+            entry = name if head[1] else entry
+        elif found := re.match(r"  (ROOT )?%([\w.\-]+) = (.*)", line):
+            instruction = _instruction(found[2], found[3])
+            instructions[instruction.name] = instruction
+            if found[1]:
+                computations[name] = _Computation(instructions, instruction)
+    return computations, entry
+
+
+def _instruction(name: str, text: str) -> _Instruction:
+    """Splits "TYPE opcode(operands), attributes"."""
+    end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
+    opening = text.index("(", end)
+    closing = _closing(text, opening)
+    arguments = text[opening + 1 : closing]
+    return _Instruction(
+        name,
+        text[:end],
+        text[end:opening].strip(),
+        tuple(re.findall(r"%([\w.\-]+)", arguments)),
+        text[closing + 1 :],
+        arguments,
+    )
+
+
+def _closing(text: str, opening: int) -> int:
+    """The position of the parenthesis that closes the one at `opening`."""
+    depth = 0
+    for found in re.compile(r"[()]").finditer(text, opening):
+        depth += 1 if found[0] == "(" else -1
+        if not depth:
+            return found.start()
+    raise ValueError(f"unbalanced parentheses in {text[:80]!r}")

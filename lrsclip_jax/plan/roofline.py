@@ -1,0 +1,120 @@
+"""The least time that a step can take on a chip, from what it must compute, move and send.
+
+Three terms, of which the longest counts, as if they overlapped perfectly:
+
+- arithmetic: all products that are executed, repetitions included, at the chip's bfloat16 peak, and the logits of the
+  loss at its float32 one (they are multiplied at the highest precision);
+- memory: every product reads its operands and writes its result once, everything elementwise is fused with one of
+  them for free, and the optimizer reads and writes its state;
+- interconnect: what the compiled program's collectives send, over all links at once; None where that is not known.
+
+The first and the last are lower bounds. The second is one unless a compiler keeps results on the chip from one product
+to the next, as fused attention does. So the pairs per second and the MFU that follow are ceilings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lrsclip_jax import flops
+from lrsclip_jax.chips import Chip
+from lrsclip_jax.models.clip import CLIP
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the estimate must know of a training job.
+
+    Attributes:
+      model: its fields are read.
+      lengths: of the texts that go through the text tower.
+      batch_size: pairs in the global batch.
+      microbatches: `train.microbatches`.
+      form: `loss.form`.
+      frozen: towers of which nothing learns.
+      devices: how many share the work; their shares are taken to be equal.
+      state_bytes: parameters and optimizer state on one device.
+      gradient_bytes: the gradient on one device.
+    """
+
+    model: CLIP
+    lengths: tuple[int, ...]
+    batch_size: int
+    microbatches: int
+    form: str
+    frozen: frozenset[str]
+    devices: int
+    state_bytes: int
+    gradient_bytes: int
+
+    @property
+    def pair(self) -> flops.PairWork:
+        """The FLOPs of one pair."""
+        return flops.train_pair(
+            self.model,
+            self.lengths,
+            batch_size=self.batch_size,
+            microbatches=self.microbatches,
+            form=self.form,
+            frozen=self.frozen,
+        )
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Lower bounds in seconds, and the ceilings that follow from the longest; `mfu` is a fraction of the peak."""
+
+    arithmetic: float
+    memory: float
+    interconnect: float | None
+    seconds: float
+    bound: str
+    pairs_per_second: float
+    mfu: float
+
+
+def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
+    """Returns the estimate for a job on `job.devices` such chips, of which each sends `sent` bytes a step."""
+    pair, share = job.pair, job.batch_size / job.devices
+    terms = {
+        "arithmetic": share * (pair.towers.executed / chip.flops + pair.loss / chip.float32),
+        "memory": traffic(job) / chip.bandwidth,
+        "interconnect": None if sent is None else sent / chip.interconnect,
+    }
+    bound = max((name for name, seconds in terms.items() if seconds is not None), key=terms.get)
+    seconds = terms[bound]
+    return Estimate(
+        **terms,
+        seconds=seconds,
+        bound=bound,
+        pairs_per_second=job.batch_size / seconds,
+        mfu=share * pair.useful / (seconds * chip.flops),
+    )
+
+
+def traffic(job: Job) -> float:
+    """Bytes between one chip and its memory in a step, as the module's docstring supposes."""
+    share = job.batch_size / job.devices
+    towers = [("image", job.model.image, flops.tokens(job.model.image))]
+    towers += [("text", job.model.text, length) for length in job.lengths]
+    total = 2 * (job.state_bytes + job.gradient_bytes)
+    for name, tower, length in towers:
+        forward = flops.products(tower, length)
+        passes = list(forward)
+        if name not in job.frozen:
+            passes += forward * flops.BACKWARD + flops.recomputed(tower.remat, forward)
+            passes += forward * (job.microbatches > 1)
+        itemsize = tower.dtype.itemsize
+        activations = sum(_activation_bytes(product, itemsize) for product in passes)
+        weights = sum(product.k * product.n * product.count for product in passes if product.weights) * itemsize
+        total += share * activations + job.microbatches * weights
+    # Logits are float32, and come into being once a product.
+    kinds, float32 = len(job.lengths), 4
+    return total + float32 * kinds * flops.LOGIT_PRODUCTS[job.form] * share * job.batch_size
+
+
+def _activation_bytes(product: flops.Product, itemsize: int) -> int:
+    """Bytes that one example's product reads and writes, without weights."""
+    result = 4 if product.name == "scores" else itemsize  # the scores of attention are float32
+    operands = product.m * product.k + (0 if product.weights else product.k * product.n)
+    return product.count * (operands * itemsize + product.m * product.n * result)

@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from lrsclip_jax import flops, losses
+from lrsclip_jax.config import defaults
+from lrsclip_jax.models import zoo
+from lrsclip_jax.models.clip import CLIP, init_params
+from lrsclip_jax.sharding import make_mesh
+
+LENGTHS = (24, 9)
+BATCH = 4
+
+
+def model(remat="dense", **fields):
+    """A small model whose dimensions are all different."""
+    image = {"size": 48, "patch": 12, "width": 96, "heads": 3, "layers": 2, "embed_dim": 40, "remat": remat}
+    text = {"vocab_size": 50, "context_length": 24, "width": 64, "heads": 2, "layers": 3, "embed_dim": 40}
+    return zoo.create("tiny", image=image | fields, text=text | {"remat": remat, "end_token": 49} | fields)
+
+
+def inputs(clip: CLIP):
+    params = jax.eval_shape(lambda: init_params(clip, jax.random.key(0)))
+    images = jax.ShapeDtypeStruct((BATCH, clip.image.size, clip.image.size, 3), jnp.float32)
+    return params, images, [jax.ShapeDtypeStruct((BATCH, length), jnp.int32) for length in LENGTHS]
+
+
+def forward(clip: CLIP):
+    return lambda params, images, texts: clip.apply({"params": params}, images, *texts)
+
+
+def loss(clip: CLIP):
+    """Something that needs every embedding, and no product of matrices."""
+
+    def objective(params, images, texts):
+        image, texts, _ = forward(clip)(params, images, texts)
+        return sum(jnp.sum(jnp.sin(rows)) for rows in (image, *texts))
+
+    return jax.grad(objective)
+
+
+def counted(function, *arguments) -> int:
+    """The FLOPs of all matrix products in a traced function, those in loops as often as they run."""
+
+    def walk(jaxpr) -> int:
+        total = 0
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                k = 1
+                for dimension in contracted:
+                    k *= equation.invars[0].aval.shape[dimension]
+                total += 2 * k * equation.outvars[0].aval.size
+            times = equation.params["length"] if equation.primitive.name == "scan" else 1
+            for inner in jax.tree.leaves([*equation.params.values()], is_leaf=lambda value: hasattr(value, "eqns")):
+                if hasattr(inner, "eqns"):
+                    total += times * walk(inner)
+        return total
+
+    return walk(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def test_the_forward_pass_is_what_the_model_traces_to():
+    clip = model()
+    pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
+    assert BATCH * pair.forward.executed == counted(forward(clip), *inputs(clip))
+
+
+@pytest.mark.parametrize(
+    "remat", ["none", "dense", "full", "names:qkv", "names:attention", "names:qkv,attention,mlp_hidden"]
+)
+def test_the_backward_pass_and_what_it_repeats_are_what_the_gradient_traces_to(remat):
+    clip = model(remat)
+    pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
+    traced = counted(loss(clip), *inputs(clip))
+    # The custom of 2 × forward counts a gradient of the pixels, which is not computed.
+    patches = flops.products(clip.image, flops.tokens(clip.image))[0]
+    assert patches.name == "patch_embedding"
+    assert traced == BATCH * ((pair.forward + pair.backward + pair.remat).executed - patches.flops)
+
+
+def test_xla_counts_the_same_products():
+    # A single layer, because XLA counts the body of a loop once.
+    clip = model("none", layers=1)
+    params, images, _ = inputs(clip)
+
+    def objective(params, images):
+        return jnp.sum(jnp.sin(clip.apply({"params": params}, images, method="encode_image")))
+
+    forward = flops.products(clip.image, flops.tokens(clip.image))
+    ours = BATCH * (3 * flops.work(forward).executed - forward[0].flops)
+    xla = jax.jit(jax.grad(objective)).lower(params, images).compile().cost_analysis()["flops"]
+    # XLA's number also holds elementwise arithmetic: norms, biases, activations, softmax.
+    assert ours <= xla <= 1.05 * ours
+
+
+@pytest.mark.parametrize(("form", "chunk"), [("full", 0), ("gather", 0), ("gather", 2), ("ring", 0), ("ring", 2)])
+def test_the_loss_multiplies_as_often_as_its_form_says(form, chunk):
+    rows = jax.ShapeDtypeStruct((8, 40), jnp.float32)
+    mesh = make_mesh(defaults().mesh, jax.devices()[:1])
+
+    def loss(image, long, short):
+        return losses.dual_loss(image, long, short, 10.0, long_weight=0.8, form=form, chunk=chunk, mesh=mesh)[0]
+
+    pair = flops.train_pair(model(), LENGTHS, batch_size=8, form=form)
+    # Beside these, "ring" has a few products of vectors.
+    assert counted(jax.grad(loss, argnums=(0, 1, 2)), rows, rows, rows) == pytest.approx(8 * pair.loss, rel=0.01)
+    assert pair.logits == 3 * 2 * 8 * 40 * len(LENGTHS)
+
+
+def test_causal_attention_is_useful_below_the_diagonal():
+    tower = model().text
+    mask = sum(row + 1 for row in range(9))  # token i sees i + 1 tokens
+    total = flops.work(flops.products(tower, 9))
+    assert total.executed - total.useful == pytest.approx(total.attention * (1 - mask / 81))
+    assert flops.work(flops.products(model().image, 17)).masked == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "short", "dual"),
+    [("vitb32", 8.8, 6.0, 105), ("vitb16", 35.1, 6.0, 184), ("vitl14", 162.0, 13.3, 659), ("vith14", 335, 47.1, 1613)],
+)
+def test_published_sizes(name, images, short, dual):
+    # Forward GFLOPs of CLIP's models as open_clip's docs/model_profile.csv prints them (image 224, text 77).
+    clip = zoo.create(name, image={"remat": "none"}, text={"context_length": 248, "remat": "none"})
+    pair = flops.train_pair(clip, (248, 77), batch_size=1)
+    assert pair.image.executed / 1e9 == pytest.approx(images, rel=0.01)
+    assert pair.texts[1].executed / 1e9 == pytest.approx(short, rel=0.01)
+    assert pair.executed / 1e9 == pytest.approx(dual, rel=0.01)
+
+
+def test_what_a_step_repeats_and_what_it_leaves_out():
+    clip = model()
+    pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
+    assert pair.accumulation.executed == 0
+    accumulated = flops.train_pair(clip, LENGTHS, batch_size=BATCH, microbatches=2)
+    assert accumulated.executed - pair.executed == pair.forward.executed
+    assert accumulated.useful == pair.useful
+    frozen = flops.train_pair(clip, LENGTHS, batch_size=BATCH, frozen=("image",))
+    assert frozen.forward == pair.forward
+    assert frozen.backward.executed == 2 * sum(text.executed for text in pair.texts)
+    one = flops.train_pair(clip, LENGTHS[:1], batch_size=2 * BATCH)
+    assert one.logits == pair.logits  # twice the batch, half the texts
