@@ -102,7 +102,9 @@ def train_and_evaluate(
     # Compiled programs
     train_step = make_train_step(model, optimizer, preprocessing, config, shapes)
     if done < total_steps:
-        train_step = train_step.lower(shapes, batch_shapes(config, mesh)).compile()
+        train_step = train_step.lower(shapes, batch_shapes(config, mesh))
+        laps.end("trace")
+        train_step = train_step.compile()
     towers = encoders(model, preprocessing, mesh)
     laps.end("compile")
 

@@ -1,0 +1,90 @@
+"""What a batch of 32,768 pairs needs with and without microbatches: `python -m benchmarks.accumulation`."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.models.clip import init_params
+from lrsclip_jax.optimizer import create
+from lrsclip_jax.sharding import make_mesh, to_devices
+from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
+from lrsclip_jax.weights import build_model
+
+_DESCRIPTION = """\
+Compiles the train step of the quickstart's model for one batch, whole and in microbatches, on this machine's device,
+prints the temporaries that the compiler counts, and runs one step of those that fit: seconds, and the process's peak.
+The loss is "gather" with blocks of 1,024 rows throughout, the gradient that of the whole batch.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints a Markdown table, one row for each number of microbatches."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accumulation",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--batch", type=int, default=32_768, help="pairs; 32768")
+    parser.add_argument("--microbatches", type=int, nargs="+", default=[128, 32, 1], help="128 32 1")
+    parser.add_argument("--memory", type=float, default=12.0, help="GiB of temporaries up to which a step is run; 12")
+    options = parser.parse_args(arguments)
+    if min(options.batch, *options.microbatches) < 1:
+        raise InputError("--batch and --microbatches must be positive")
+    print("| microbatches | temporaries | a step | peak of the process | loss |\n|---:|---:|---:|---:|---:|")
+    for count in options.microbatches:
+        print(_row(options.batch, count, options.memory), flush=True)
+
+
+def _row(pairs: int, microbatches: int, memory: float) -> str:
+    keys = {"batch_size": pairs, "train.microbatches": microbatches}
+    config = configs.load("configs/quickstart.py", [f"{key}={value}" for key, value in keys.items()])
+    mesh = make_mesh(config.mesh, jax.devices()[:1])
+    model = build_model(config)
+    params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
+    optimizer = create(config.optimizer, params, total_steps=100, steps_per_epoch=100)
+    shapes = state_shapes(params, optimizer, mesh)
+    step = make_train_step(model, optimizer, CLIP_PREPROCESSING, config, shapes)
+    step = step.lower(shapes, batch_shapes(config, mesh)).compile()
+    temporaries = step.memory_analysis().temp_size_in_bytes / 2**30
+    row = f"| {microbatches} | {temporaries:.2f} GiB"
+    if temporaries > memory:
+        return f"{row} | not run | | |"
+    state = initial_state(params, optimizer, shapes)
+    batch = to_devices(_batch(pairs, config.data.long_length, config.data.short_length, model), mesh)
+    begun = time.perf_counter()
+    _, metrics = jax.block_until_ready(step(state, batch))
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # so far: the rows rise
+    return f"{row} | {seconds:.0f} s | {peak:.2f} GiB | {float(metrics['loss']):.6f} |"
+
+
+def _batch(pairs: int, long: int, short: int, model) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+
+    def texts(length: int) -> np.ndarray:
+        ids = rng.integers(1, model.text.end_token - 1, (pairs, length), dtype=np.int32)
+        ids[:, -1] = model.text.end_token
+        return ids
+
+    size = model.image.size
+    present = np.ones(pairs, bool)
+    return {
+        "image": rng.integers(0, 256, (pairs, size, size, 3), np.uint8),
+        "long": texts(long),
+        "short": texts(short),
+        "has_long": present,
+        "has_short": present,
+    }
+
+
+if __name__ == "__main__":
+    cli(main)
