@@ -152,8 +152,8 @@ def train_and_evaluate(
 
     def save(step: int, scores: dict[str, float]) -> None:
         nonlocal saved, saved_at
+        read()  # what is saved is known to be finite
         with progress.outside():
-            read()  # what is saved is known to be finite
             checkpoint.save(checkpoints, state, step, about, scores)
         saved, saved_at = step, time.perf_counter()
 

@@ -69,3 +69,26 @@ def test_only_curve_determining_keys_differ():
     assert configs.curve_differences(saved, same) == []
     other = configs.load("configs/quickstart.py", ["seed=1", "optimizer.learning_rate=0.5"])
     assert configs.curve_differences(saved, other) == ["optimizer.learning_rate: 0.001 -> 0.5", "seed: 0 -> 1"]
+
+
+def test_a_key_that_is_newer_than_a_run_had_its_default_there():
+    config = configs.load("configs/quickstart.py")
+    saved = json.loads(configs.to_json(config))
+    del saved["loss"]["pcm_components"], saved["mesh"]
+    assert configs.curve_differences(saved, config) == []
+    changed = configs.load("configs/quickstart.py", ["loss.pcm_components=32"])
+    assert configs.curve_differences(saved, changed) == ["loss.pcm_components: 0 -> 32"]
+
+
+def test_the_hash_is_of_what_determines_the_curve():
+    config = configs.load("configs/quickstart.py")
+    operational = ["mesh.fsdp=2", "train.microbatches=4", "loss.form=ring", "loss.chunk=7", "model.image.remat=full"]
+    assert configs.curve_hash(configs.load("configs/quickstart.py", operational)) == configs.curve_hash(config)
+    for other in ("loss.gradient=reference", "loss.pcm_components=32", "batch_size=64"):
+        assert configs.curve_hash(configs.load("configs/quickstart.py", [other])) != configs.curve_hash(config)
+
+
+def test_only_keys_of_the_config_follow_a_command():
+    assert configs.overrides_of(["--config.seed=1", "--config.a.b=c=d"]) == ["seed=1", "a.b=c=d"]
+    with pytest.raises(InputError, match="unknown argument --batch=3: keys of the config are set with --config.KEY"):
+        configs.overrides_of(["--config.seed=1", "--batch=3"])

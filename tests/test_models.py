@@ -9,7 +9,7 @@ import pytest
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params, unit
-from lrsclip_jax.models.layers import attention
+from lrsclip_jax.models.layers import attention, remat_policy
 
 
 def shapes(model):
@@ -310,3 +310,26 @@ def test_wrong_input_shapes_are_errors(tiny):
 
 def test_the_zoo_lists_its_models():
     assert zoo.names() == ["vitb32", "vitb16", "vitl14", "vitl14_336", "vith14", "vits14", "tiny"]
+
+
+@pytest.mark.parametrize("name", ["some", "names:", "names:qkv,mlp", "names", "dens"])
+def test_an_unknown_remat_policy_is_named(name):
+    with pytest.raises(InputError, match=f"remat='{name}' is none of none, dense, full or names:qkv,attention,mlp_hid"):
+        remat_policy(name)
+
+
+def test_what_is_stored_for_the_backward_pass_follows_the_policy():
+    """Fewer bytes from "none" to "full", and "names:" in between; all give the same gradient (test_sharding)."""
+
+    def stored(remat):
+        clip = zoo.create("tiny", image={"remat": remat, "size": 16}, text={"context_length": 8})
+        params = jax.eval_shape(lambda: init_params(clip, jax.random.key(0)))
+        images = jax.ShapeDtypeStruct((64, 16, 16, 3), jnp.float32)
+
+        def residuals(params, images):
+            return jax.vjp(lambda p: clip.apply({"params": p}, images, method="encode_image"), params)[1]
+
+        return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(residuals, params, images)))
+
+    everything, dense, named, nothing = map(stored, ("none", "dense", "names:qkv", "full"))
+    assert everything > dense > named > nothing
