@@ -30,7 +30,7 @@ from orbax.checkpoint import v1 as ocp
 
 from lrsclip_jax.errors import InputError, cli
 
-STEPS = 30
+STEPS = 120
 TOLERANCE = 1e-5  # of the losses on other devices, relative
 KEYS = {
     "model.image.layers": 1,
@@ -97,7 +97,7 @@ def start(workdir: Path, devices: int = 1, processes: int = 1) -> Run:
     for process in range(processes):
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_NUM_CPU_DEVICES": str(devices),
         }
         if processes > 1:
             environment |= {

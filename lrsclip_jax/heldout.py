@@ -147,7 +147,7 @@ def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Seq
             metrics = retrieval.chance(len(held.records), texts.image)  # named as every row's
             names += [name for row in (kind, *cut) for name, _ in _named(f"eval/{held.name}/{row}", metrics)]
     if metric is not None and metric not in names:
-        known = nearest(metric, names) if names else ": eval.sources is empty"
+        known = nearest(metric, names) or f", such as {names[0]}" if names else ": eval.sources is empty"
         raise InputError(f"checkpoint.best={metric} is no score of this run{known}")
 
 
