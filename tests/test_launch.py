@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(path.name for path in LAUNCH.glob("*.sh"))
 # Words that only faithful quoting carries through one or two shells and YAML.
-ARGUMENTS = ["--config=configs/my recipe.py", "--workdir=/tmp/it's", '--config.data.sources=(("a&b", 2.0), ($c, `d`))']
+ARGUMENTS = ["--config=configs/my recipe.py", "--workdir=runs/it's", '--config.data.sources=(("a&b", 2.0), ($c, `d`))']
 SETTINGS = {
     "tpu_vm.sh": {"TPU": "slice", "ZONE": "zone-b", "BUCKET": "bucket"},
     "gke.sh": {"IMAGE": "registry/image:1", "BUCKET": "bucket", "TOPOLOGY": "v5e:16x16"},
@@ -155,7 +155,7 @@ def test_slurm_runs_the_command_to_its_end(cluster):
     subprocess.run(command, cwd=ROOT, env=job(SLURM_NTASKS_PER_NODE="4"), capture_output=True, check=True)
     assert "--cpus-per-task=12" in calls()[1]
 
-    bad = ["bash", LAUNCH / "slurm.sh", "--", "--config=configs/nowhere.py", "--workdir=/tmp/nowhere"]
+    bad = ["bash", LAUNCH / "slurm.sh", "--", "--config=configs/nowhere.py", "--workdir=runs/nowhere"]
     found = subprocess.run(bad, cwd=ROOT, env=job(), capture_output=True, text=True)
     assert found.returncode == 2 and "no file configs/nowhere.py" in found.stderr
     assert [name for name, *_ in calls()] == ["srun"] * 3  # bad input is not queued again
