@@ -1,4 +1,4 @@
-"""The training program, read from top to bottom: folder, devices, data, model, state, loop, evaluation, report."""
+"""The training program, read from top to bottom: devices, folder, model, data, state, programs, loop, report."""
 
 from __future__ import annotations
 
@@ -145,7 +145,8 @@ def train_and_evaluate(
                     if step > 1 and (checkpoints.latest is None or checkpoints.latest.step < step - 1):
                         checkpoint.save(checkpoints, before, step - 1, about)
                     raise InputError(f"{what}. {nonfinite.ADVICE}")
-                print(f"warning: {what}; skipped, {skipped} of {config.train.max_skipped} allowed", file=sys.stderr)
+                if chief:
+                    print(f"warning: {what}; skipped, {skipped} of {config.train.max_skipped} allowed", file=sys.stderr)
             elif step % config.log.every_steps == 0 or step == total_steps:
                 write(step, values | progress.report(step, values))
         unread.clear()

@@ -68,6 +68,7 @@ class TextTransformer(nn.Module):
             self.embed_dim,
             use_bias=False,
             dtype=jnp.float32,
+            precision=jax.lax.Precision.HIGHEST,
             kernel_init=normal(self.width**-0.5),
             promote_dtype=cast_and_gather(),
         )

@@ -95,7 +95,12 @@ class ViT(nn.Module):
         self.post_norm = layer_norm(self.norm_eps)
         # The last product is small, and its rounding would be the embedding's own: fp32.
         self.projection = nn.Dense(
-            self.embed_dim, use_bias=False, dtype=jnp.float32, kernel_init=init, promote_dtype=cast_and_gather()
+            self.embed_dim,
+            use_bias=False,
+            dtype=jnp.float32,
+            precision=jax.lax.Precision.HIGHEST,
+            kernel_init=init,
+            promote_dtype=cast_and_gather(),
         )
 
     def hidden(self, images: jax.Array) -> jax.Array:
