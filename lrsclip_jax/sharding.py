@@ -39,7 +39,7 @@ _RULES = (
     (".*/blocks/mlp/fc2/kernel", (None, "tensor", "fsdp")),
     (".*/patch_embedding/kernel", (None, None, None, "fsdp")),
     (".*/token_embedding", (None, "fsdp")),
-    (".*/projection/kernel", ("fsdp", None)),
+    (".*/(pooler|projection)/kernel", ("fsdp", None)),
     (".*", ()),
 )
 

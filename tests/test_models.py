@@ -308,10 +308,6 @@ def test_wrong_input_shapes_are_errors(tiny):
         model.apply(variables, jnp.zeros((2, 78), jnp.int32), method="encode_text")
 
 
-def test_the_zoo_lists_its_models():
-    assert zoo.names() == ["vitb32", "vitb16", "vitl14", "vitl14_336", "vith14", "vits14", "tiny"]
-
-
 @pytest.mark.parametrize("name", ["some", "names:", "names:qkv,mlp", "names", "dens"])
 def test_an_unknown_remat_policy_is_named(name):
     with pytest.raises(InputError, match=f"remat='{name}' is none of none, dense, full or names:qkv,attention,mlp_hid"):

@@ -131,7 +131,7 @@ def test_one_objective_whatever_the_devices():
     found = json.loads(child.stdout)
     assert max(found["loss"]) < 1e-6
     assert max(found["params"]) < 1e-5
-    assert [layout["kernel"] for layout in found["layouts"]] == [1, 1, 1 / 4, 1 / 8, 1 / 2]
-    assert [layout["momentum"] for layout in found["layouts"]] == [1, 1, 1 / 4, 1 / 8, 1 / 2]
+    assert [layout["kernel"] for layout in found["layouts"]] == [1, 1, 1 / 4, 1 / 8, 1 / 2, 1, 1 / 4]
+    assert [layout["momentum"] for layout in found["layouts"]] == [1, 1, 1 / 4, 1 / 8, 1 / 2, 1, 1 / 4]
     assert found["rows"] and found["local_rows"] == list(range(8))
     assert found["constrained"] == "P(None, 'tensor')"

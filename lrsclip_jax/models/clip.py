@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import constant
 
+from lrsclip_jax.models.bert import Bert
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
@@ -31,7 +32,7 @@ class CLIP(nn.Module):
     """
 
     image: ViT
-    text: TextTransformer
+    text: TextTransformer | Bert
     logit_scale: float = math.log(1 / 0.07)
 
     def setup(self) -> None:
@@ -56,12 +57,12 @@ class CLIP(nn.Module):
         """Unit text rows, and on request every token.
 
         Args:
-          ids: int32 [B, L], L up to the context length, each row with an end-of-text token.
+          ids: int32 [B, L], L up to the context length, each row as the tower's tokenizer makes it.
           tokens: also return the tokens.
 
         Returns:
           fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, L, E], after the last norm and the
-          projection, not of unit length; what follows end-of-text in a row means nothing.
+          projection, not of unit length; what follows the end of a text in its row means nothing.
         """
         hidden = self.text.hidden(ids)
         rows = unit(self.text.projection(self.text.pooled(hidden, ids)))
@@ -75,5 +76,5 @@ class CLIP(nn.Module):
 def init_params(model: CLIP, key: jax.Array) -> dict:
     """Random parameters of `model` as a nested dict; jit it to get them sharded, `jax.eval_shape` it for shapes."""
     images = jnp.zeros((1, model.image.size, model.image.size, 3))
-    ids = jnp.full((1, 1), model.text.end_token, jnp.int32)
+    ids = jnp.ones((1, 1), jnp.int32)
     return model.init(key, images, ids)["params"]

@@ -1,4 +1,4 @@
-"""What both towers are made of: attention, the pre-norm Transformer block, and the stack of blocks."""
+"""What the towers are made of: attention, the pre-norm Transformer block, and the stack of blocks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ ACTIVATIONS = {
 }
 
 
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, lengths: jax.Array | None = None) -> jax.Array:
     """Scaled dot-product attention, softmax in fp32.
 
     Args:
       q, k, v: [batch, tokens, heads, head width], any float dtype.
       causal: a token sees itself and what stands before it.
+      lengths: int [batch], at least 1: every token sees only so many, from the first on.
 
     Returns:
       [batch, tokens, heads, head width] in the dtype of v.
@@ -37,6 +38,9 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Arr
     scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32)
     if causal:
         scores += jnp.where(jnp.tri(scores.shape[-1], dtype=bool), 0.0, -jnp.inf)
+    if lengths is not None:
+        seen = jnp.arange(scores.shape[-1]) < lengths[:, None]
+        scores += jnp.where(seen, 0.0, -jnp.inf)[:, None, None]
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.swapaxes(jnp.einsum("bhqk,bhkd->bhqd", weights, v), 1, 2)
 
@@ -60,6 +64,11 @@ def cast_and_gather(*axes: str | None) -> Callable:
     return promote
 
 
+def freeze_rows(table: jax.Array, rows: int) -> jax.Array:
+    """Returns `table`, whose first `rows` rows receive no gradient."""
+    return jnp.concatenate([jax.lax.stop_gradient(table[:rows]), table[rows:]]) if rows else table
+
+
 class Attention(nn.Module):
     """Multi-head self-attention: [B, N, width] -> [B, N, width] in `dtype`.
 
@@ -75,7 +84,7 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
         qkv = nn.DenseGeneral(
             (3, self.heads, width // self.heads),
@@ -94,7 +103,7 @@ class Attention(nn.Module):
             promote_dtype=cast_and_gather("tensor", None, None),
             name="out",
         )
-        return out(checkpoint_name(attention(q, k, v, self.causal), "attention"))
+        return out(checkpoint_name(attention(q, k, v, self.causal, lengths), "attention"))
 
 
 class MLP(nn.Module):
@@ -179,14 +188,17 @@ def remat_policy(name: str) -> Any:
     return _REMAT[name]
 
 
-def stack(depth: int, remat: str, **attributes: Any) -> nn.Module:
+def stack(depth: int, remat: str, block: type[nn.Module] = Block, **attributes: Any) -> nn.Module:
     """`depth` blocks as one scanned module, every parameter with a leading layer axis.
 
     Args:
       depth: the number of blocks.
       remat: what they store for the backward pass, see `remat_policy`.
-      **attributes: those of Block.
+      block: their class; what it is called with beside x is the same for all.
+      **attributes: those of the class.
     """
-    block = nn.remat(Block, policy=remat_policy(remat), prevent_cse=False)
-    scanned = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, length=depth)
+    saving = nn.remat(block, policy=remat_policy(remat), prevent_cse=False)
+    scanned = nn.scan(
+        saving, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=depth
+    )
     return scanned(depth=depth, **attributes)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.layers import cast_and_gather, layer_norm, stack
+from lrsclip_jax.models.layers import cast_and_gather, freeze_rows, layer_norm, stack
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
@@ -81,9 +81,7 @@ class TextTransformer(nn.Module):
                 f"text tower: texts are {length} tokens long, the context length is "
                 f"{self.context_length}; truncate them or stretch the position table"
             )
-        positions = self.position_embedding
-        if frozen := self.frozen_positions:
-            positions = jnp.concatenate([jax.lax.stop_gradient(positions[:frozen]), positions[frozen:]])
+        positions = freeze_rows(self.position_embedding, self.frozen_positions)
         tokens = jnp.take(gathered(self.token_embedding), ids, axis=0)
         x, _ = self.blocks(constrain((tokens + positions[:length]).astype(self.dtype), BATCH))
         return x

@@ -10,17 +10,24 @@ from typing import Any
 import jax.numpy as jnp
 
 from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.models.bert import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.layers import ACTIVATIONS
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
+
+TEXT_TOWERS: dict[str, type] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
 
 _B = {"width": 768, "layers": 12, "heads": 12, "embed_dim": 512}
 _L = {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 768, "patch": 14}
 _B_TEXT = {"width": 512, "layers": 12, "heads": 8, "embed_dim": 512}
 _L_TEXT = {"width": 768, "layers": 12, "heads": 12, "embed_dim": 768}
 
-# name: (fields of the image tower, fields of the text tower), over the defaults of ViT and TextTransformer
+# A plain ViT: MAE's and DINOv2's (whose LayerScale is folded into the weights when they are loaded).
+_PLAIN = {"activation": "gelu", "norm_eps": 1e-6, "patch_bias": True, "pre_norm": False}
+_S = _PLAIN | {"patch": 14, "width": 384, "layers": 12, "heads": 6, "embed_dim": 384}
+
+# name: (fields of the image tower, fields of the text tower), over the defaults of their classes
 _MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vitb32": (_B | {"patch": 32}, _B_TEXT),
     "vitb16": (_B | {"patch": 16}, _B_TEXT),
@@ -30,25 +37,19 @@ _MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"patch": 14, "width": 1280, "layers": 32, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
         {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
     ),
-    # DINOv2's image tower (LayerScale is folded into the weights when they are loaded) beside a small text tower
-    "vits14": (
-        {
-            "patch": 14,
-            "width": 384,
-            "layers": 12,
-            "heads": 6,
-            "embed_dim": 384,
-            "activation": "gelu",
-            "norm_eps": 1e-6,
-            "patch_bias": True,
-            "pre_norm": False,
-        },
-        {"width": 384, "layers": 6, "heads": 6, "embed_dim": 384},
-    ),
+    # DINOv2's image tower beside a small text tower, and beside MiniLM
+    "vits14": (_S, {"width": 384, "layers": 6, "heads": 6, "embed_dim": 384}),
+    "vits14_minilm": (_S, {"kind": "bert", "width": 384, "layers": 6, "heads": 12, "embed_dim": 384}),
+    "rsclip_vitb16_448_bert": (_PLAIN | _B | {"patch": 16, "size": 448}, {"kind": "bert", "embed_dim": 512}),
     "tiny": (
         {"size": 64, "patch": 8, "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
         {"width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
     ),
+    "tiny_bert": (
+        _PLAIN | {"size": 64, "patch": 8, "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
+        {"kind": "bert", "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
+    ),
+    "custom": ({}, {}),  # every field is given
 }
 
 
@@ -68,7 +69,8 @@ def create(
 
     Args:
       name: one of `names()`.
-      image, text: fields of ViT and TextTransformer to replace, e.g. {"size": 112}, {"context_length": 248}.
+      image, text: fields of the towers to replace, e.g. {"size": 112}, {"context_length": 248}. "kind" among those of
+        text chooses its class.
       dtype: compute dtype of both towers (a dtype or its name); None is float32.
       logit_scale: initial value of the parameter, in log space.
 
@@ -80,13 +82,36 @@ def create(
     image_fields, text_fields = _MODELS[name]
     dtype = jnp.dtype(dtype or jnp.float32)
     image_tower = _tower(ViT, "image", {"dtype": dtype} | image_fields | dict(image or {}))
-    text_tower = _tower(TextTransformer, "text", {"dtype": dtype} | text_fields | dict(text or {}))
+    text_fields = {"dtype": dtype} | text_fields | dict(text or {})
+    text_tower = _tower(_text_class(text_fields.pop("kind", "transformer")), "text", text_fields)
     if image_tower.embed_dim != text_tower.embed_dim:
         raise InputError(
             f"model {name!r}: image.embed_dim is {image_tower.embed_dim}, text.embed_dim is "
             f"{text_tower.embed_dim}; they must be equal"
         )
     return CLIP(image_tower, text_tower, logit_scale)
+
+
+def fields(model: CLIP) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the fields of image and text tower that shape their function: `create("custom", …)` makes it of them."""
+    return _values(model.image), {"kind": text_kind(model)} | _values(model.text)
+
+
+def text_kind(model: CLIP) -> str:
+    """Returns the kind of a model's text tower, a key of TEXT_TOWERS."""
+    return next(kind for kind, tower in TEXT_TOWERS.items() if isinstance(model.text, tower))
+
+
+def _values(tower: Any) -> dict[str, Any]:
+    own = ("parent", "name", "dtype", "remat")
+    values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in own}
+    return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
+
+
+def _text_class(kind: str) -> type:
+    if kind not in TEXT_TOWERS:
+        raise InputError(f"text tower: unknown kind {kind!r}; known are {', '.join(TEXT_TOWERS)}")
+    return TEXT_TOWERS[kind]
 
 
 def _tower(module: type, role: str, fields: dict[str, Any]) -> Any:

@@ -1,0 +1,143 @@
+"""The other text tower: BERT, whose every token sees the whole text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import normal
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.layers import MLP, Attention, cast_and_gather, freeze_rows, layer_norm, stack
+from lrsclip_jax.sharding import BATCH, constrain, gathered
+
+
+class PostNormBlock(nn.Module):
+    """Transformer block with the norms after its sums: [B, N, width], lengths [B] -> ([B, N, width], None).
+
+    `norm1` follows attention, `norm2` the MLP. Kernels start as `layers.Block` says.
+    """
+
+    heads: int
+    depth: int
+    mlp_width: int
+    activation: str
+    norm_eps: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, None]:
+        x = constrain(x, BATCH)
+        attend = Attention(self.heads, causal=False, depth=self.depth, dtype=self.dtype, name="attention")
+        mlp = MLP(self.mlp_width, self.activation, self.depth, self.dtype, name="mlp")
+        x = layer_norm(self.norm_eps, name="norm1")(x + attend(x, lengths))
+        x = layer_norm(self.norm_eps, name="norm2")(x + mlp(x))
+        return x.astype(self.dtype), None
+
+
+class Bert(nn.Module):
+    """BERT (arXiv 1810.04805): ids int32 [B, L ≤ context_length] -> fp32 rows [B, embed_dim], not yet unit.
+
+    A row is [CLS], the text, [SEP], and then padding, which no token sees; a row of padding alone gives finite values
+    that mean nothing. All tokens are of type 0. A text longer than `context_length` is an InputError; an id outside the
+    vocabulary gives NaN.
+
+    RSCLIP says "BERT-base" and no more. Two things are left open, and chosen here:
+
+    - `pool`: a text's features are its [CLS] token through BERT's pooler, a dense layer and tanh ("pooler", the
+      default: transformers' dual encoders do so, and a trained model can be exported to them), or that token itself
+      ("cls").
+    - `positions`: which rows pretrained weights bring when their table has another length: the first `context_length`
+      ("native", the default: BERT learnt 512), or as CLIP's, the first 77 rows stretched from row 20 on ("stretched":
+      77 become 248). It does not change what the tower computes.
+
+    The first `frozen_positions` rows of the table receive no gradient, as in `text.TextTransformer`. Embeddings start
+    normal with standard deviation 0.02 and norms as the identity, as in BERT; blocks as `layers.Block` says.
+    """
+
+    vocab_size: int = 30522
+    context_length: int = 248
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    embed_dim: int = 512
+    mlp_width: int | None = None  # None: four times the width
+    norm_eps: float = 1e-12
+    activation: str = "gelu"
+    pool: str = "pooler"
+    positions: str = "native"
+    pad_token: int = 0
+    frozen_positions: int = 0
+    remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
+    dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax, pooler and projection are fp32
+
+    def setup(self) -> None:
+        if self.width % self.heads:
+            raise InputError(f"text tower: width {self.width} does not divide into {self.heads} heads")
+        for field, known in (("pool", ("pooler", "cls")), ("positions", ("native", "stretched"))):
+            if getattr(self, field) not in known:
+                raise InputError(f"text tower: {field} is {getattr(self, field)!r}, must be {' or '.join(known)}")
+        if not 0 <= self.frozen_positions <= self.context_length:
+            raise InputError(
+                f"text tower: frozen_positions is {self.frozen_positions}, "
+                f"must lie in 0…{self.context_length}, the context length"
+            )
+        init = normal(0.02)
+        self.token_embedding = self.param("token_embedding", init, (self.vocab_size, self.width))
+        self.position_embedding = self.param("position_embedding", init, (self.context_length, self.width))
+        # The second type marks the second of two sentences; it is kept for the sake of exports.
+        self.type_embedding = self.param("type_embedding", init, (2, self.width))
+        self.embedding_norm = layer_norm(self.norm_eps)
+        self.blocks = stack(
+            self.layers,
+            self.remat,
+            PostNormBlock,
+            heads=self.heads,
+            activation=self.activation,
+            mlp_width=self.mlp_width or 4 * self.width,
+            norm_eps=self.norm_eps,
+            dtype=self.dtype,
+        )
+        # The last products are small, and their rounding would be the embedding's own: fp32.
+        exact = {
+            "dtype": jnp.float32,
+            "precision": jax.lax.Precision.HIGHEST,
+            "kernel_init": normal(self.width**-0.5),
+            "promote_dtype": cast_and_gather(),
+        }
+        if self.pool == "pooler":
+            self.pooler = nn.Dense(self.width, **exact)
+        self.projection = nn.Dense(self.embed_dim, use_bias=False, **exact)
+
+    def hidden(self, ids: jax.Array) -> jax.Array:
+        """All tokens after the last block: [B, L, width]."""
+        length = ids.shape[1]
+        if length > self.context_length:
+            raise InputError(
+                f"text tower: texts are {length} tokens long, the context length is "
+                f"{self.context_length}; truncate them or take more positions"
+            )
+        positions = freeze_rows(self.position_embedding, self.frozen_positions)
+        tokens = jnp.take(gathered(self.token_embedding), ids, axis=0)
+        x = self.embedding_norm(tokens + positions[:length] + self.type_embedding[0])
+        lengths = jnp.maximum(jnp.sum(ids != self.pad_token, axis=1), 1)
+        x, _ = self.blocks(constrain(x.astype(self.dtype), BATCH), lengths)
+        return x
+
+    def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
+        """[B, L, width] -> fp32 [B, width]: the first token, as `pool` says; `ids` do not matter here."""
+        first = hidden[:, 0].astype(jnp.float32)
+        return jnp.tanh(self.pooler(first)) if self.pool == "pooler" else first
+
+    def features(self, ids: jax.Array) -> jax.Array:
+        """The encoder's features, before the projection: fp32 [B, width]."""
+        return self.pooled(self.hidden(ids), ids)
+
+    def tokens(self, hidden: jax.Array) -> jax.Array:
+        """Every token after the projection: [B, L, width] -> fp32 [B, L, embed_dim]."""
+        return self.projection(hidden)
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        return self.projection(self.features(ids))
