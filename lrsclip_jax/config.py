@@ -34,7 +34,7 @@ OPERATIONAL = (
 )
 
 
-# Groups that take any field of the tower's module (lrsclip_jax/models/vit.py, text.py); the zoo checks them.
+# Groups that take any field of the tower's class (lrsclip_jax/models: vit.py, text.py, bert.py); the zoo checks them.
 TOWERS = ("model.image", "model.text")
 
 
@@ -43,12 +43,13 @@ def defaults() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 256  # pairs a step over all devices: the loss is a function of this global batch
-    config.epochs = 1.0  # an epoch is as many pairs as the sources hold together
+    config.epochs = 1.0  # an epoch is as many samples as the sources hold together, see data.sampling
 
     config.model = ConfigDict()
     config.model.name = "vitb16"  # an entry of lrsclip_jax/models/zoo.py
-    config.model.init = None  # source of weights, or "random"; must be written out
-    config.model.image_init = None  # source of weights for the image tower alone
+    config.model.init = None  # source of weights, or "random"; must be written out,
+    config.model.image_init = None  # unless there is one for the image tower alone
+    config.model.text_init = None  # and one for the text tower
     config.model.dtype = "auto"  # of the towers' arithmetic: bfloat16 on accelerators, float32 on CPU
     # "remat" says what the blocks keep for the backward pass, see lrsclip_jax/models/layers.py.
     config.model.image = ConfigDict({"size": 224, "remat": "dense"})
@@ -57,6 +58,9 @@ def defaults() -> ConfigDict:
     config.data = ConfigDict()
     # Prepared sets ("DIR", "DIR:split" or "scenes:COUNT:SEED"), each alone or as (source, weight).
     config.data.sources = ()
+    # What a sample is: "draw", a record with one long and one short text drawn anew each epoch, or "pairs" (RSCLIP), a
+    # record with one of its texts, all of them each epoch; these are long texts to the loss, whose long_weight is 1.
+    config.data.sampling = "draw"
     config.data.long_length = 248  # static lengths of the two texts in a batch, in tokens
     config.data.short_length = 77
     config.data.short_text = "short"  # or "first_sentence" of the long text (Long-CLIP; LRSCLIP's ablation)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from lrsclip_jax.models.bert import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
-Tower = ViT | TextTransformer
+Tower = ViT | TextTransformer | Bert
 
 BACKWARD = 2  # a product's backward pass is two products of its size, one for each operand's gradient
 
@@ -70,6 +71,8 @@ def products(tower: Tower, length: int) -> list[Product]:
     ]
     if isinstance(tower, ViT):
         found.insert(0, Product("patch_embedding", length - 1, 3 * tower.patch**2, width))
+    if isinstance(tower, Bert) and tower.pool == "pooler":
+        found.insert(-1, Product("pooler", 1, width, width))
     return found
 
 
@@ -78,18 +81,21 @@ def tokens(tower: ViT) -> int:
     return 1 + (tower.size // tower.patch) ** 2
 
 
-def recomputed(remat: str, forward: Iterable[Product]) -> list[Product]:
-    """Returns those products of a forward pass that the backward pass repeats under a policy of layers.remat_policy.
+def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
+    """Returns those products of a tower's forward pass that its backward pass repeats, as its `remat` says.
 
-    The last product of a block, fc2, is never among them: its result only goes on to the residual stream.
+    The last product of a block, fc2, only goes on to the residual stream and is not among them, but for BERT: there a
+    norm follows, whose backward pass needs its result.
     """
-    kind, _, stored = remat.partition(":")
+    kind, _, stored = tower.remat.partition(":")
+    last = {"fc2"} if isinstance(tower, Bert) else set()
     repeated = {
         "none": set(),
         "dense": {"scores", "values"},
-        "full": {"qkv", "scores", "values", "out", "fc1"},
+        "full": {"qkv", "scores", "values", "out", "fc1"} | last,
         # The backward pass of softmax needs its weights, so the scores come again even if their use is stored.
         "names": {"scores", "out"}
+        | last
         | {
             product
             for product, name in (("qkv", "qkv"), ("values", "attention"), ("fc1", "mlp_hidden"))
@@ -198,7 +204,7 @@ def train_pair(
     towers = [("image", model.image, tokens(model.image)), *(("text", model.text, length) for length in lengths)]
     forward = [work(products(tower, length)) for _, tower, length in towers]
     learns = [name not in frozen for name, _, _ in towers]
-    repeats = [work(recomputed(tower.remat, products(tower, length))) for _, tower, length in towers]
+    repeats = [work(recomputed(tower, products(tower, length))) for _, tower, length in towers]
 
     def of_those_that_learn(counted: Iterable[Work]) -> Work:
         return sum((each for each, trained in zip(counted, learns, strict=True) if trained), Work())

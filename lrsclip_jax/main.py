@@ -61,14 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 _SUPPLY = """{recipe} leaves {missing} to you. Weights, data, and the run with both:
-  hf download openai/clip-vit-base-patch16 --local-dir=WEIGHTS      (of the recipe's size; or init=random)
+  hf download openai/clip-vit-base-patch16 --local-dir=WEIGHTS      (of the recipe's size; or init=random;
+      or a source for each tower, --config.model.image_init=WEIGHTS --config.model.text_init=WEIGHTS)
   python -m lrsclip_jax.data.prepare captions.jsonl --image-root=IMAGES --out=PREPARED
   python -m lrsclip_jax.main --config={recipe} --workdir=DIR --config.model.init=WEIGHTS \\
       --config.data.sources=PREPARED"""
 
 
 def _require_init_and_sources(config: configs.ConfigDict, recipe: str) -> None:
-    missing = [key for key in ("model.init", "data.sources") if not config[key.split(".")[0]][key.split(".")[1]]]
+    weights = config.model.init or (config.model.image_init and config.model.text_init)
+    missing = [key for key, value in (("model.init", weights), ("data.sources", config.data.sources)) if not value]
     if missing:
         raise InputError(_SUPPLY.format(recipe=recipe, missing=" and ".join(missing)))
 

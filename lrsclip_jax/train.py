@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax import checkpoint, distributed, heldout, nonfinite, preemption, report, telemetry, workdir
 from lrsclip_jax.data import pipeline
-from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.embed import encoders
 from lrsclip_jax.errors import InputError, Terminated
+from lrsclip_jax.models import zoo
 from lrsclip_jax.optimizer import create, frozen_by
 from lrsclip_jax.sharding import check_divides, local_rows, make_mesh, to_devices
 from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
@@ -67,14 +68,14 @@ def train_and_evaluate(
             )
 
     # Data
-    tokenizer = clip_tokenizer()
-    sources = [(pipeline.open_source(name), weight) for name, weight in pipeline.weighted(config.data.sources)]
+    tokenizer = tokenizer_for(zoo.text_kind(model))
+    sources = pipeline.open_sources(config)
     held_out = [heldout.load(source, tokenizer) for source in config.eval.sources]
     heldout.check_best(config.checkpoint.best, held_out, config.eval.truncations)
-    records = sum(len(source) for source, _ in sources)
-    total_steps = math.floor(config.epochs * records / config.batch_size)
+    samples = sum(len(source) for source, _ in sources)
+    total_steps = math.floor(config.epochs * samples / config.batch_size)
     if not total_steps:
-        raise InputError(f"{records} records and epochs={config.epochs} make no batch of {config.batch_size}")
+        raise InputError(f"{samples} samples and epochs={config.epochs} make no batch of {config.batch_size}")
     laps.end("data")
 
     # Parameters and optimizer
@@ -83,7 +84,7 @@ def train_and_evaluate(
         config.optimizer,
         params,
         total_steps=total_steps,
-        steps_per_epoch=records / config.batch_size,
+        steps_per_epoch=samples / config.batch_size,
         freeze=frozen_by(config),
     )
     laps.end("parameters")
@@ -95,7 +96,8 @@ def train_and_evaluate(
     state = checkpoint.restore(checkpoints, shapes, about) or initial_state(params, optimizer, shapes)
     done = int(state.step)
     if chief:
-        _introduce(config, params, optimizer.trainable, records, done, total_steps)
+        notes = pipeline.retokenised(config, sources, tokenizer)
+        _introduce(config, params, optimizer.trainable, samples, done, total_steps, notes)
     del params
     laps.end("restore")
 
@@ -250,14 +252,18 @@ def _has_scores(run: epath.Path, step: int) -> bool:
     return any(name.startswith("eval/") for row in rows for name in row)
 
 
-def _introduce(config: ConfigDict, params: Any, trainable: Any, records: int, done: int, total_steps: int) -> None:
+def _introduce(
+    config: ConfigDict, params: Any, trainable: Any, samples: int, done: int, total_steps: int, notes: list[str]
+) -> None:
     """Says what is about to be trained."""
     sizes = jax.tree.map(lambda param: param.size / 1e6, params)
     trained = jax.tree.map(lambda size, trains: size * trains, sizes, trainable)
     millions, of_them = (sum(jax.tree.leaves(tree)) for tree in (sizes, trained))
     begin = f"continuing after step {done} of {total_steps}" if done else f"{total_steps} steps"
-    print(
-        f"{config.model.name}: {millions:.1f} M parameters, {of_them:.1f} M trained, on {telemetry.machine()}\n"
-        f"{records:,} records, {config.epochs:g} epochs of batch {config.batch_size}: {begin}",
-        file=sys.stderr,
-    )
+    what = "pairs" if config.data.sampling == "pairs" else "records"
+    lines = [
+        *notes,
+        f"{config.model.name}: {millions:.1f} M parameters, {of_them:.1f} M trained, on {telemetry.machine()}",
+        f"{samples:,} {what}, {config.epochs:g} epochs of batch {config.batch_size}: {begin}",
+    ]
+    print("\n".join(lines), file=sys.stderr)

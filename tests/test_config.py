@@ -6,12 +6,17 @@ import pytest
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError
 
-RECIPES = sorted(Path("configs").glob("*.py"))
+ARGUMENTS = {"aid_rsicd": ["folder"], "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"]}
+RECIPES = [
+    spec
+    for path in sorted(Path("configs").glob("*.py"))
+    for spec in ([f"{path}:{argument}" for argument in ARGUMENTS.get(path.stem, ())] or [str(path)])
+]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_loads_and_is_locked(path):
-    config = configs.load(f"{path}:folder" if path.stem == "aid_rsicd" else str(path))
+@pytest.mark.parametrize("spec", RECIPES)
+def test_every_recipe_loads_and_is_locked(spec):
+    config = configs.load(spec)
     with pytest.raises(AttributeError):
         config.not_a_key = 1
     assert set(config.keys()) == set(configs.defaults().keys())
@@ -52,6 +57,15 @@ def test_bad_overrides_are_one_clear_line(override, message):
     with pytest.raises(InputError, match=message) as error:
         configs.load("configs/vitb16.py", [override])
     assert "\n" not in str(error.value)
+
+
+def test_rsclips_learning_rate_follows_the_batch_size():
+    paper, small = configs.load("configs/rsclip.py"), configs.load("configs/rsclip.py:256")
+    assert (paper.batch_size, paper.optimizer.learning_rate) == (1792, 2.734375e-5)
+    assert (small.batch_size, small.optimizer.learning_rate) == (256, 3.90625e-6)
+    for argument in ("big", "0", "-8"):
+        with pytest.raises(InputError, match=f"rsclip.py:{argument}: the argument is the batch size, such as 1792"):
+            configs.load(f"configs/rsclip.py:{argument}")
 
 
 def test_missing_files_and_arguments():

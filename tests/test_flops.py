@@ -19,6 +19,13 @@ def model(remat="dense", **fields):
     return zoo.create("tiny", image=image | fields, text=text | {"remat": remat, "end_token": 49} | fields)
 
 
+def model_with_bert(remat="dense", pool="pooler"):
+    """The same with the other text tower."""
+    image = {"size": 48, "patch": 12, "width": 96, "heads": 3, "layers": 2, "embed_dim": 40, "remat": remat}
+    text = {"vocab_size": 50, "context_length": 24, "width": 64, "heads": 2, "layers": 3, "embed_dim": 40}
+    return zoo.create("tiny_bert", image=image, text=text | {"remat": remat, "pool": pool})
+
+
 def inputs(clip: CLIP):
     params = jax.eval_shape(lambda: init_params(clip, jax.random.key(0)))
     images = jax.ShapeDtypeStruct((BATCH, clip.image.size, clip.image.size, 3), jnp.float32)
@@ -60,17 +67,18 @@ def counted(function, *arguments) -> int:
     return walk(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def test_the_forward_pass_is_what_the_model_traces_to():
-    clip = model()
+@pytest.mark.parametrize("clip", [model(), model_with_bert(), model_with_bert(pool="cls")], ids=["clip", "bert", "cls"])
+def test_the_forward_pass_is_what_the_model_traces_to(clip):
     pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
     assert BATCH * pair.forward.executed == counted(forward(clip), *inputs(clip))
 
 
+@pytest.mark.parametrize("create", [model, model_with_bert])
 @pytest.mark.parametrize(
     "remat", ["none", "dense", "full", "names:qkv", "names:attention", "names:qkv,attention,mlp_hidden"]
 )
-def test_the_backward_pass_and_what_it_repeats_are_what_the_gradient_traces_to(remat):
-    clip = model(remat)
+def test_the_backward_pass_and_what_it_repeats_are_what_the_gradient_traces_to(create, remat):
+    clip = create(remat)
     pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
     traced = counted(loss(clip), *inputs(clip))
     # The custom of 2 × forward counts a gradient of the pixels, which is not computed.
@@ -114,6 +122,7 @@ def test_causal_attention_is_useful_below_the_diagonal():
     total = flops.work(flops.products(tower, 9))
     assert total.executed - total.useful == pytest.approx(total.attention * (1 - mask / 81))
     assert flops.work(flops.products(model().image, 17)).masked == 0
+    assert flops.work(flops.products(model_with_bert().text, 9)).masked == 0  # padding is no triangle
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import io
 import random
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from lrsclip_jax.data.images import (
     CLIP_PREPROCESSING,
     Preprocessing,
+    as_rgb,
     preprocess,
     read_image,
     resize_and_crop,
@@ -37,21 +39,32 @@ def write_tiff(path, values: np.ndarray, **profile) -> None:
         file.write(values)
 
 
-@pytest.mark.parametrize("height, width", [(224, 224), (300, 224), (150, 150), (226, 340), (97, 441), (640, 512)])
-def test_preprocess_equals_transformers_clip(height, width):
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "RGBA", "P", "CMYK", "1"])
+def test_preprocess_equals_transformers_clip(mode):
     processors = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
-    image = Image.fromarray(pixels(height, width))
-    oracle = processors.CLIPImageProcessorPil(do_rescale=False, do_normalize=False)(image, return_tensors="np")
-    expected = oracle["pixel_values"][0].transpose(1, 2, 0)
-    # Its crop floors odd margins, torchvision's rounds them: equal here, as the margins are even.
-    assert all((side - 224) % 2 == 0 for side in resize_shorter(image, 224).size)
-    np.testing.assert_array_equal(preprocess(image, CLIP_PREPROCESSING), expected)
+    processor = processors.CLIPImageProcessorPil(do_rescale=False, do_normalize=False)
+    preprocessing = replace(CLIP_PREPROCESSING, crop="center_floor")
+    sizes = [(224, 224), (300, 224), (150, 150), (226, 340), (97, 441), (640, 512), (227, 224), (224, 231), (231, 401)]
+    for height, width in sizes:
+        image = Image.fromarray(pixels(height, width)).convert(mode)
+        expected = processor(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+        np.testing.assert_array_equal(preprocess(as_rgb(image), preprocessing), expected, f"{height} × {width}")
 
 
-@pytest.mark.parametrize("margin, offset", [(1, 0), (2, 1), (3, 2), (5, 2), (7, 4)])
-def test_crop_rounds_half_margins_to_even_as_torchvision(margin, offset):
+@pytest.mark.parametrize("margin, even, floor", [(1, 0, 0), (2, 1, 1), (3, 2, 1), (5, 2, 2), (7, 4, 3), (11, 6, 5)])
+def test_half_margins_are_rounded_to_even_as_in_torchvision_or_down_as_in_transformers(margin, even, floor):
     rows = np.broadcast_to(np.arange(32 + margin, dtype=np.uint8)[:, None, None], (32 + margin, 32, 3))
-    assert resize_and_crop(Image.fromarray(rows.copy()), 32)[0, 0, 0] == offset
+    for crop, offset in (("center", even), ("center_floor", floor)):
+        assert resize_and_crop(Image.fromarray(rows.copy()), 32, crop)[0, 0, 0] == offset
+
+
+def test_crops_equal_torchvision():
+    transforms = pytest.importorskip("torchvision.transforms")
+    bicubic = transforms.InterpolationMode.BICUBIC
+    reference = transforms.Compose([transforms.Resize(33, bicubic), transforms.CenterCrop(33)])
+    for height, width in np.random.default_rng(0).integers(20, 120, (40, 2)):
+        image = Image.fromarray(pixels(height, width))
+        np.testing.assert_array_equal(resize_and_crop(image, 33), np.asarray(reference(image)), f"{height} × {width}")
 
 
 def test_longer_side_is_truncated():

@@ -18,7 +18,8 @@ from lrsclip_jax.data.draws import stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
 from lrsclip_jax.data.mosaic import compose, main, plan_mosaics
 from lrsclip_jax.data.mosaic_text import choose_clauses, clause, describe, place, summaries
-from lrsclip_jax.data.records import Record, RecordReader, RecordWriter, write_metadata
+from lrsclip_jax.data.records import Record, RecordReader, RecordWriter
+from lrsclip_jax.data.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lrsclip_jax import config as configs
 from lrsclip_jax.data import pipeline
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.pairs import Pairs
 from lrsclip_jax.data.records import Record
-from lrsclip_jax.data.tokenizer import clip_tokenizer, fit
+from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
 
 SMALL = Preprocessing(size=8, mean=CLIP_PREPROCESSING.mean, std=CLIP_PREPROCESSING.std)
@@ -119,6 +121,97 @@ def test_first_sentence_as_the_short_text():
         assert (
             batch["short"][row].tolist() == fit(tokenizer.encode([f"Record {number}"])[0], 12, tokenizer.end).tolist()
         )
+
+
+def pairs(records) -> Pairs:
+    return Pairs(records, np.asarray([len(each.long) + len(each.short) for each in records]))
+
+
+def seen(batches) -> list[tuple[int, tuple[int, ...]]]:
+    """The number of the image and the long text of every row."""
+    return [(n, tuple(ids)) for batch in batches for n, ids in zip(numbers(batch), batch["long"].tolist(), strict=True)]
+
+
+def test_every_text_is_a_pair_and_all_pairs_are_an_epoch():
+    records = [record(n) for n in range(4)] + [record(4, long=()), record(5, long=(), short=()), record(6, short=())]
+    tokenizer = clip_tokenizer()
+    expected = [
+        (n, tuple(fit(ids, 16, tokenizer.end).tolist()))
+        for n, each in enumerate(records)
+        for ids in tokenizer.encode([*each.long, *each.short])
+    ]
+    assert len(pairs(records)) == len(expected) == 15
+    batches = take(6, [pairs(records)], batch_size=5)
+    first, second = seen(batches[:3]), seen(batches[3:])
+    assert sorted(first) == sorted(second) == sorted(expected)
+    assert first != second
+    for batch in batches:
+        assert batch["has_long"].all() and not batch["has_short"].any()
+
+
+def test_pairs_keep_the_ids_of_their_text():
+    tokens = {"hash": {"long": [[1, 2]], "short": [[3], [4, 5]]}}
+    (whole,) = [Record("r", "test", b"", ("a b",), ("c", "d e"), tokens=tokens)]
+    found = [(each.id, each.long, each.short, each.tokens["hash"]) for each in pairs([whole])]
+    assert found == [
+        ("r", (text,), (), {"long": [ids], "short": []}) for text, ids in (("a b", [1, 2]), ("c", [3]), ("d e", [4, 5]))
+    ]
+
+
+def test_pairs_are_the_same_for_any_hosts_and_for_a_run_that_continues():
+    records = [pairs([record(n) for n in range(9)]), pairs([record(n, long=()) for n in range(100, 106)])]
+    whole = take(7, records, [2, 1])  # beyond the first epoch
+    for rows in (np.arange(0, 8, 2), np.arange(1, 8, 2)):
+        for batch, part in zip(whole, take(7, records, [2, 1], rows=rows), strict=True):
+            for key in batch:
+                np.testing.assert_array_equal(part[key], batch[key][rows])
+    assert seen(take(2, records, [2, 1], start=5)) == seen(whole[5:])
+    sources = [(records[0], 2.0), (records[1], 1.0)]
+    for step, batch in enumerate(whole, start=1):
+        expected = [f"test: r{number}" for number in numbers(batch)]
+        assert pipeline.record_ids(sources, 8, seed=3, step=step) == expected
+    assert sum(number >= 100 for batch in whole[:3] for number in numbers(batch)) == 8
+
+
+def test_an_epoch_of_rsclips_pairs_is_5405_steps():
+    described, from_rs5m = 6_278_368 // 2, 3_408_352
+    images = range(described + from_rs5m)
+    everything = Pairs(images, np.repeat([2, 1], [described, from_rs5m]))
+    assert len(everything) == 9_686_720
+    assert len(everything) // 1792 == 5405
+    assert len(images) // 1792 == 3653
+
+
+def test_sources_are_opened_as_the_config_says():
+    config = configs.defaults()
+    config.data.sources = ("scenes:6", ("scenes:4:1", 2.0))
+    drawn = pipeline.open_sources(config)
+    assert [(len(records), weight) for records, weight in drawn] == [(6, 1.0), (4, 2.0)]
+    config.data.sampling = "pairs"
+    with pytest.raises(InputError, match="loss.long_weight is 0.8: data.sampling='pairs' has all texts in the long"):
+        pipeline.open_sources(config)
+    config.loss.long_weight = 1.0
+    paired = pipeline.open_sources(config)
+    assert [(len(records), weight) for records, weight in paired] == [(30, 1.0), (20, 2.0)]
+    assert {each.long[0] for each in paired[0][0]} == {
+        text for each in map(drawn[0][0].__getitem__, range(6)) for text in (*each.long, *each.short)
+    }
+    config.data.sampling = "pair"
+    with pytest.raises(InputError, match="data.sampling is 'pair': 'draw' and 'pairs' are known"):
+        pipeline.open_sources(config)
+
+
+def test_texts_of_another_tokenizer_are_made_anew_and_said_so():
+    config = configs.defaults()
+    config.data.sources = ("scenes:8", ("scenes:8:1", 2.0))
+    sources = pipeline.open_sources(config)
+    assert pipeline.retokenised(config, sources, clip_tokenizer()) == []
+    assert pipeline.retokenised(config, sources, bert_tokenizer()) == [
+        f"note: {name} has no token ids of the tokenizer 'bert': its texts are tokenised as they are read"
+        for name in ("scenes:8", "scenes:8:1")
+    ]
+    first = sources[0][0][0]
+    assert pipeline.token_ids(first, bert_tokenizer())["long"] == bert_tokenizer().encode(first.long)
 
 
 def test_cut_texts_are_counted_and_reported():

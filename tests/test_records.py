@@ -15,8 +15,8 @@ from lrsclip_jax.data.records import (
     RecordWriter,
     deserialize,
     serialize,
-    write_metadata,
 )
+from lrsclip_jax.data.tfds_metadata import write_metadata
 from lrsclip_jax.errors import InputError
 
 
@@ -73,6 +73,19 @@ def test_reader_serves_threads_and_pickles(tmp_path):
         assert list(pool.map(reader.__getitem__, indices)) == [records[i] for i in indices]
 
 
+def test_texts_are_counted_with_and_without_the_files_beside_the_shards(tmp_path, monkeypatch):
+    expected = [len(each.long) + len(each.short) for each in write(tmp_path)]
+    assert 0 in expected and len(set(expected)) > 3
+    reader = RecordReader(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(reader, "_source", None)  # no record is read
+        assert reader.text_counts().tolist() == expected
+    first, _, last = sorted(tmp_path.glob("texts-*.npy"))
+    first.unlink()
+    last.write_bytes(last.read_bytes()[:-2])
+    assert RecordReader(tmp_path).text_counts().tolist() == expected
+
+
 def test_tfds_reads_every_record_back(tmp_path):
     folder = tmp_path / "lrs2m" / "1.0.0"
     folder.mkdir(parents=True)
@@ -113,7 +126,8 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with RecordWriter(tmp_path) as writer:
         writer.write(record(0))
-    assert [path.name for path in tmp_path.iterdir()] == ["lrs2m-train.array_record-00000-of-00001"]
+    names = ["lrs2m-train.array_record-00000-of-00001", "texts-train-00000-of-00001.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_unfinished_folder_and_unknown_split(tmp_path):

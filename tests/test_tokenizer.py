@@ -1,13 +1,20 @@
 import gzip
 import html
+import random
 from importlib import resources
 
 import ftfy
 import numpy as np
 import pytest
 import regex
+from transformers import BertTokenizer
+from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
-from lrsclip_jax.data.tokenizer import clip_tokenizer, fit
+from lrsclip_jax.data.draws import stream
+from lrsclip_jax.data.scenes.captions import captions
+from lrsclip_jax.data.scenes.plan import plan
+from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit, tokenizer_for
+from lrsclip_jax.errors import InputError
 
 TEXTS = [
     "An aerial photo of an airport with 12 planes.",
@@ -71,3 +78,85 @@ def test_long_texts_stay_whole_until_they_are_fitted():
     ids = clip_tokenizer().encode(["tree " * 400])[0]
     assert len(ids) == 402
     assert fit(ids, 248, 49407)[247] == 49407
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    """BERT's vocabulary as the text file that other implementations read."""
+    packed = resources.files("lrsclip_jax.data").joinpath("vocabulary/bert_base_uncased_vocab.txt.gz").read_bytes()
+    path = tmp_path_factory.mktemp("bert") / "vocab.txt"
+    path.write_bytes(gzip.decompress(packed))
+    return path
+
+
+def scene_texts() -> list[str]:
+    texts = [captions(plan(0, index), stream(0, index, purpose=1)) for index in range(200)]
+    return [text for short, long in texts for text in (*short, long)]
+
+
+def glued_pieces(path) -> list[str]:
+    """Words of the vocabulary's own pieces in any case, with accents, signs and spaces strewn in."""
+    pieces = [piece.removeprefix("##") for piece in path.read_text().splitlines() if not piece.startswith("[")]
+    strewn = ["", "", " ", " ", "\u0301", "\u0327", "-", "'", ".", "\t", "\u00a0", "\u200b", "\x00", "\ufffd"]
+    rng = random.Random(0)
+    texts = ["".join(rng.choice(pieces) + rng.choice(strewn) for _ in range(rng.randrange(12))) for _ in range(2000)]
+    return [rng.choice([str, str.upper, str.title])(text) for text in texts]
+
+
+AWKWARD = [
+    *TEXTS,
+    "x" * 100 + " " + "x" * 101 + " " + "é" * 60 + " " + "e\u0301" * 60,
+    "İstanbul, Ångström, ẞ, ﬁ, ½, café, cafe\u0301",
+    "東京の空港 서울 Москва ἀρχή",
+    "🛰️👩🏽‍🌾 don't 1,000.5km² <b> __init__",
+    " \n ",
+    "a\x00b\ufffdc\u200bd\u2028e\u3000f",
+]
+
+
+def test_word_pieces_equal_those_of_the_original_code(vocabulary):
+    reference = BertTokenizerLegacy(vocabulary, do_lower_case=True)
+    texts = [*AWKWARD, *scene_texts(), *glued_pieces(vocabulary)]
+    assert len(texts) > 3000
+    for text, ids in zip(texts, bert_tokenizer().encode(texts), strict=True):
+        assert ids == reference(text)["input_ids"], ascii(text)
+
+
+def test_word_pieces_equal_those_of_transformers_on_any_characters(vocabulary):
+    words = {word: index for index, word in enumerate(vocabulary.read_text().splitlines())}
+    reference = BertTokenizer(vocab=words)
+    rng = random.Random(1)
+    ranges = [(0, 0x80), (0, 0x250), (0x300, 0x370), (0x370, 0x1000), (0x1000, 0xD800), (0xE000, 0x110000)]
+    texts = ["".join(chr(rng.randrange(*rng.choice(ranges))) for _ in range(rng.randrange(60))) for _ in range(2000)]
+    for text, ids in zip(texts, bert_tokenizer().encode(texts), strict=True):
+        assert ids == reference(text)["input_ids"], ascii(text)
+
+
+def test_word_pieces_known_ids():
+    tokenizer = bert_tokenizer()
+    assert tokenizer.encode(["Hello, world!"])[0] == [101, 7592, 1010, 2088, 999, 102]  # of Google's release
+    assert (tokenizer.vocab_size, tokenizer.start, tokenizer.end, tokenizer.pad) == (30522, 101, 102, 0)
+    assert tokenizer.encode([""]) == [[101, 102]]
+    assert len(tokenizer.encode(["tree " * 600])[0]) == 602
+
+
+def test_no_text_spells_a_special_token():
+    special = {101, 102, 103, 0}
+    for text in ("[PAD] a [SEP] b [CLS] [MASK]", "[sep][PAD]"):
+        assert not special & set(bert_tokenizer().encode([text])[0][1:-1])
+    assert bert_tokenizer().encode(["[SEP]"]) == bert_tokenizer().encode(["[ sep ]"])
+    ids = clip_tokenizer().encode(["<|endoftext|> a <|startoftext|>"])[0]
+    assert not {49406, 49407} & set(ids[1:-1])
+
+
+def test_half_a_surrogate_pair_is_dropped():
+    # JSON can hold one ("\\ud83d"), no encoding of text can.
+    assert bert_tokenizer().encode(["a\ud83d tree"]) == bert_tokenizer().encode(["a tree"])
+
+
+def test_the_tokenizer_of_a_text_tower():
+    assert tokenizer_for("transformer") is clip_tokenizer() and tokenizer_for("bert") is bert_tokenizer()
+    assert [tokenizer_for(kind).name for kind in ("transformer", "bert")] == ["clip", "bert"]
+    assert bert_tokenizer().hash != clip_tokenizer().hash == "e79b3f2160c3"
+    with pytest.raises(InputError, match="no tokenizer for a text tower of kind 'brt'; known are transformer, bert"):
+        tokenizer_for("brt")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -36,14 +37,17 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resize: Literal["shorter"] = "shorter"  # the shorter side becomes `size`
-    crop: Literal["center"] = "center"
+    # The central square; where half the margin is no whole number, CLIP and open_clip round it to the even one
+    # ("center"), transformers' processors down ("center_floor"): for margins of 3, 7, 11 … they are a pixel apart.
+    crop: Literal["center", "center_floor"] = "center"
     interpolation: Literal["bicubic"] = "bicubic"  # Pillow's: antialiased, a = -0.5
 
     def __post_init__(self) -> None:
-        for field, known in (("resize", "shorter"), ("crop", "center"), ("interpolation", "bicubic")):
+        known = {"resize": ("shorter",), "crop": ("center", "center_floor"), "interpolation": ("bicubic",)}
+        for field, values in known.items():
             value = getattr(self, field)
-            if value != known:
-                raise InputError(f"preprocessing: {field} '{value}' is unknown, '{known}' is the one known")
+            if value not in values:
+                raise InputError(f"preprocessing: {field} '{value}' is unknown; known: {', '.join(values)}")
 
 
 CLIP_PREPROCESSING = Preprocessing(
@@ -78,6 +82,16 @@ def read_image(
     image = _decode(data, bands, name)
     if image is None:
         return _to_rgb(_read_raster(data, bands, name), stretch, name)
+    return as_rgb(image, bands, stretch, name)
+
+
+def as_rgb(
+    image: Image.Image,
+    bands: tuple[int, ...] | None = None,
+    stretch: tuple[float, float] = (2.0, 98.0),
+    name: str = "image",
+) -> Image.Image:
+    """Returns an image of any of Pillow's modes as 8-bit RGB, by the rules of `read_image`."""
     if image.mode.startswith("I"):  # 16-bit grey PNG
         return _to_rgb(_choose(np.asarray(image)[None], bands, name), stretch, name)
     if image.mode == "P" and "transparency" in image.info:
@@ -90,16 +104,18 @@ def read_image(
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """Returns the uint8 [S, S, 3] pixels that CLIP's transform has before ToTensor and Normalize."""
-    return resize_and_crop(image, preprocessing.size)
+    return resize_and_crop(image, preprocessing.size, preprocessing.crop)
 
 
-def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
+def resize_and_crop(image: Image.Image, size: int, crop: str = "center") -> np.ndarray:
     """Returns an RGB image as uint8 [size, size, 3]: shorter side to `size`, then the central square.
 
-    torchvision's Resize(size, BICUBIC) and CenterCrop(size) on a PIL image, byte for byte.
+    torchvision's Resize(size, BICUBIC) and CenterCrop(size) on a PIL image, byte for byte; with `crop`
+    "center_floor" those of transformers' `CLIPImageProcessorPil`.
     """
     image = resize_shorter(image, size)
-    left, top = (int(round((side - size) / 2.0)) for side in image.size)
+    half = round if crop == "center" else math.floor
+    left, top = (int(half((side - size) / 2.0)) for side in image.size)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 

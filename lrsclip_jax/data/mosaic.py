@@ -23,7 +23,8 @@ from tqdm import tqdm
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
 from lrsclip_jax.data.mosaic_text import CountTokens, choose_clauses, clause, describe, summaries
-from lrsclip_jax.data.records import Record, RecordReader, RecordWriter, write_metadata
+from lrsclip_jax.data.records import Record, RecordReader, RecordWriter
+from lrsclip_jax.data.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, cli
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import grain
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
+from lrsclip_jax.data.pairs import Pairs
 from lrsclip_jax.data.records import Record, RecordReader
 from lrsclip_jax.data.scene_records import SceneRecords
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
@@ -89,6 +91,37 @@ def weighted(sources: Sequence) -> list[tuple[str, float]]:
     return pairs
 
 
+def open_sources(config: ConfigDict) -> list[tuple[Sequence[Record], float]]:
+    """Opens `data.sources` with their weights; their lengths together are the samples of an epoch.
+
+    A sample is a record, or with `data.sampling="pairs"` a record with one of its texts (`lrsclip_jax.data.pairs`).
+    Any other sampling is an InputError, and so is "pairs" where `loss.long_weight` is not 1: the texts of pairs are
+    all in the long slot, so that the loss is one InfoNCE over the pairs of a batch.
+    """
+    sampling, long_weight = config.data.sampling, config.loss.long_weight
+    if sampling not in ("draw", "pairs"):
+        raise InputError(f"data.sampling is '{sampling}': 'draw' and 'pairs' are known")
+    if sampling == "pairs" and long_weight != 1:
+        raise InputError(
+            f"loss.long_weight is {long_weight}: data.sampling='pairs' has all texts in the long slot, set it to 1.0"
+        )
+    sources = [(open_source(name), weight) for name, weight in weighted(config.data.sources)]
+    if sampling == "pairs":
+        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
+    return sources
+
+
+def retokenised(
+    config: ConfigDict, sources: Sequence[tuple[Sequence[Record], float]], tokenizer: Tokenizer
+) -> list[str]:
+    """Returns a line for each of the sources, those of `open_sources(config)`, that holds no ids of this tokenizer."""
+    return [
+        f"note: {name} has no token ids of the tokenizer '{tokenizer.name}': its texts are tokenised as they are read"
+        for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True)
+        if len(records) and tokenizer.hash not in records[0].tokens
+    ]
+
+
 def batches(
     sources: Sequence[tuple[Sequence[Record], float]],
     tokenizer: Tokenizer,
@@ -108,8 +141,9 @@ def batches(
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
     "has_short": bool [b]}. `rows`, int [b], are the positions in the global batch that this host wants, in the order
     it wants them (None: all), so the global batches are the same for any number of hosts and any mesh. One long and
-    one short text are drawn for a record by (seed, epoch, record). A record whose image can't be read keeps its place
-    without texts, so it drops out of both loss terms; after `report.max_torn` of those InputError is raised.
+    one short text are drawn for a record by (seed, epoch, record); a record of `Pairs` has its one text alone. A record
+    whose image can't be read keeps its place without texts, so it drops out of both loss terms; after `report.max_torn`
+    of those InputError is raised.
     """
     if short_text not in ("short", "first_sentence"):
         raise InputError(f"data.short_text is '{short_text}': 'short' and 'first_sentence' are known")

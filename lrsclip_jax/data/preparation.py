@@ -25,9 +25,10 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from lrsclip_jax.data.encode import Options, encode_item
-from lrsclip_jax.data.records import RecordWriter, shard_path, write_metadata
+from lrsclip_jax.data.records import RecordWriter, shard_path
 from lrsclip_jax.data.sources import Item, Source
 from lrsclip_jax.data.statistics import Statistics
+from lrsclip_jax.data.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.data.workers import ordered_map
 from lrsclip_jax.errors import InputError

@@ -5,7 +5,8 @@ records with `features.json` and `dataset_info.json`, so
 `tfds.builder_from_directory(folder).as_data_source("train")` reads it, and so does `tfds.data_source("lrs2m",
 data_dir=PARENT)` when the folder is PARENT/lrs2m/1.0.0. Neither needs TensorFlow. Writing and reading go
 through the protocol buffer itself: TFDS cannot write ragged features without TensorFlow, and parsing this way
-costs some twenty microseconds a record.
+costs some twenty microseconds a record. Beside each shard lies how many texts each of its records has,
+`texts-train-00000-of-00002.npy`, so that nobody has to read all images to learn it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import bisect
 import itertools
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
+from tqdm import tqdm
 
 from lrsclip_jax.errors import InputError, nearest
 
@@ -32,6 +34,7 @@ BytesList, Int64List = tf_feature_pb2.BytesList, tf_feature_pb2.Int64List
 
 NAME = "lrs2m"
 KINDS = ("long", "short")
+T = TypeVar("T")
 # How TFDS lays out a sequence of sequences in an Example.
 _FLAT, _LENGTHS = "/ragged_flat_values", "/ragged_row_lengths_0"
 
@@ -99,6 +102,12 @@ def deserialize(data: bytes) -> Record:
     )
 
 
+def count_texts(data: bytes) -> int:
+    """Returns how many texts a record has that `serialize` wrote."""
+    features = Example.FromString(data).features.feature
+    return sum(len(features[kind].bytes_list.value) for kind in KINDS)
+
+
 class RecordReader(Sequence):
     """The records of one split of a prepared set, by index; safe to share between threads and to pickle."""
 
@@ -111,7 +120,7 @@ class RecordReader(Sequence):
             raise InputError(f"{folder} has no split '{split}', it has {known}{nearest(split, lengths)}")
         self._paths = [shard_path(self.folder, split, i, len(lengths[split])) for i in range(len(lengths[split]))]
         for path, length in zip(self._paths, lengths[split], strict=True):
-            found = _count(path)
+            found = count_records(path)
             if found != length:
                 raise InputError(f"{path} holds {found} records instead of {length}: prepare the set again")
         self._starts = [0, *itertools.accumulate(lengths[split])]
@@ -125,8 +134,30 @@ class RecordReader(Sequence):
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
+        return self._read(index, deserialize)
+
+    def text_counts(self) -> np.ndarray:
+        """Returns int32 [records]: how many texts each record has, long and short ones together.
+
+        The records are read where the files beside the shards are missing or unsound.
+        """
+        counts = np.zeros(len(self), np.int32)
+        described = f"counting the texts of {self.folder.name}"
+        with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
+            for path, start, end in zip(self._paths, self._starts, self._starts[1:], strict=False):
+                kept = _kept_counts(path)
+                if kept is None or kept.shape != (end - start,):
+                    for index in range(start, end):
+                        counts[index] = self._read(index, count_texts)
+                        bar.update()
+                else:
+                    counts[start:end] = kept
+                    bar.update(end - start)
+        return counts
+
+    def _read(self, index: int, parse: Callable[[bytes], T]) -> T:
         try:
-            return deserialize(self._source[index])
+            return parse(self._source[index])
         except (RuntimeError, DecodeError, IndexError) as error:
             shard = bisect.bisect_right(self._starts, index) - 1
             position = index - self._starts[shard]
@@ -145,12 +176,13 @@ class RecordWriter:
     """Writes one shard of a split; the file has its name only once it is whole.
 
     Used as a context manager, it closes the shard, or removes it when an exception leaves the block. When all
-    shards are written, `write_metadata` makes the folder a data set.
+    shards are written, `tfds_metadata.write_metadata` makes the folder a data set.
     """
 
     def __init__(self, folder: str | os.PathLike, split: str = "train", shard: int = 0, shards: int = 1):
         self.path = shard_path(Path(folder), split, shard, shards)
         self._incomplete = self.path.with_name(self.path.name + ".incomplete")
+        self._text_counts: list[int] = []
         # One record a group, as Grain wants it for reading at random.
         self._writer = self._attempt(ArrayRecordWriter, str(self._incomplete), "group_size:1")
 
@@ -158,10 +190,13 @@ class RecordWriter:
         """Appends a record, or one that `serialize` has made."""
         data = record if isinstance(record, bytes) else serialize(record)
         self._attempt(self._writer.write, data)
+        self._text_counts.append(count_texts(data))
 
     def close(self) -> None:
         """Makes the shard durable under its final name."""
         self._attempt(self._writer.close)
+        with open(_counts_path(self.path), "wb") as file:
+            np.save(file, np.asarray(self._text_counts, np.int32))
         with open(self._incomplete, "rb") as file:
             os.fsync(file.fileno())
         os.replace(self._incomplete, self.path)
@@ -183,65 +218,21 @@ class RecordWriter:
         self.close() if kind is None else self.discard()
 
 
-def write_metadata(folder: str | os.PathLike, tokenizers: Iterable[str], description: str = "") -> None:
-    """Describes the shards in `folder` to TFDS; `tokenizers` are the hashes of the token ids in the records.
-
-    Splits and shard lengths are read from the shards themselves. Raises InputError if there is none, or one
-    is torn.
-    """
-    import tensorflow_datasets as tfds
-
-    folder = Path(folder)
-    pattern = re.compile(rf"{NAME}-(\w+)\.array_record-\d+-of-\d+")
-    shards: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if match := pattern.fullmatch(path.name):
-            shards.setdefault(match[1], []).append(path)
-    if not shards:
-        raise InputError(f"{folder} holds no shards of records")
-    splits = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[_count(path) for path in paths],
-            num_bytes=sum(path.stat().st_size for path in paths),
-            filename_template=tfds.core.ShardedFileTemplate(
-                data_dir=folder, dataset_name=NAME, split=split, filetype_suffix="array_record"
-            ),
-        )
-        for split, paths in shards.items()
-    ]
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder,
-        features=tfds_features(tokenizers),
-        split_infos=splits,
-        description=description,
-        check_data=False,  # would read through tf.data, with TensorFlow
-    )
-
-
-def tfds_features(tokenizers: Iterable[str]):
-    """Returns a record's `tfds.features.FeaturesDict`; an absent label or licence is the empty string."""
-    import tensorflow_datasets as tfds
-
-    text = tfds.features.Text
-    ids = {kind: tfds.features.Sequence(tfds.features.Sequence(np.int32)) for kind in KINDS}
-    return tfds.features.FeaturesDict(
-        {
-            "id": text(),
-            "source": text(),
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "long": tfds.features.Sequence(text()),
-            "short": tfds.features.Sequence(text()),
-            "label": text(),
-            "licence": text(),
-            "tokens": {tokenizer: ids for tokenizer in tokenizers},
-        }
-    )
-
-
 def shard_path(folder: Path, split: str, shard: int, shards: int) -> Path:
     """Returns where TFDS expects shard number `shard` of `shards`."""
     return folder / f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
+
+
+def _counts_path(shard: Path) -> Path:
+    name = shard.name.removeprefix(f"{NAME}-").replace(".array_record", "")
+    return shard.with_name(f"texts-{name}.npy")
+
+
+def _kept_counts(shard: Path) -> np.ndarray | None:
+    try:
+        return np.load(_counts_path(shard))
+    except (OSError, ValueError, EOFError):  # sets of earlier versions have none
+        return None
 
 
 def _shard_lengths(folder: Path) -> dict[str, list[int]]:
@@ -258,7 +249,8 @@ def _shard_lengths(folder: Path) -> dict[str, list[int]]:
         raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
 
 
-def _count(shard: Path) -> int:
+def count_records(shard: Path) -> int:
+    """Returns how many records a shard holds; InputError where it is missing or torn."""
     if not shard.exists():
         raise InputError(f"{shard} is missing: prepare the set again")
     try:

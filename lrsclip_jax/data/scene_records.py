@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 from PIL import Image
 
 from lrsclip_jax.data.records import Record
@@ -41,6 +42,10 @@ class SceneRecords:
         if index not in self._drawn:
             self._drawn[index] = self._draw(index)
         return self._drawn[index]
+
+    def text_counts(self) -> np.ndarray:
+        """Returns int32 [records]: how many texts each record has, the same number for all."""
+        return np.full(self._count, len(self[0].long) + len(self[0].short), np.int32)
 
     def _draw(self, index: int) -> Record:
         drawn = scene(self._seed, index, self._size)

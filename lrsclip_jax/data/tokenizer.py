@@ -1,7 +1,8 @@
-"""CLIP's byte-pair tokenizer, with ids equal to OpenAI's, at any context length.
+"""CLIP's byte pairs and BERT's word pieces, with ids equal to OpenAI's and Google's, at any context length.
 
-The merges ship with the package; the Rust `tokenizers` library (the engine of `transformers`) applies them. Texts
-are kept as untruncated id lists as long as possible: `fit` cuts and pads one to a static length at the very end.
+The vocabularies ship with the package; the Rust `tokenizers` library (the engine of `transformers`) applies them.
+Texts are kept as untruncated id lists as long as possible: `fit` cuts and pads one to a static length at the very
+end. No text can spell a special token: "[SEP]" in a caption is a bracket, a word and a bracket.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import gzip
 import hashlib
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -19,6 +20,8 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
+from lrsclip_jax.errors import InputError
+
 # OpenAI reads this many merges of the file (49152 entries - 256 byte symbols, twice - 2 special tokens).
 _NUM_MERGES = 49152 - 256 - 2
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -26,7 +29,10 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A tokenizer with its special ids; `hash` names the vocabulary in prepared records and checkpoints."""
+    """A tokenizer with its special ids; `hash` names the vocabulary in prepared records and checkpoints.
+
+    `clean` is what the reference does to a text before its engine sees it.
+    """
 
     name: str
     hash: str
@@ -34,11 +40,12 @@ class Tokenizer:
     start: int
     end: int
     pad: int
+    clean: Callable[[str], str]
     engine: tokenizers.Tokenizer
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the untruncated ids of each text, with the start and the end token."""
-        encodings = self.engine.encode_batch_fast([_clean(text) for text in texts], add_special_tokens=False)
+        encodings = self.engine.encode_batch_fast([self.clean(text) for text in texts], add_special_tokens=False)
         return [[self.start, *encoding.ids, self.end] for encoding in encodings]
 
 
@@ -58,7 +65,7 @@ def fit(ids: Sequence[int], length: int, end: int, pad: int = 0) -> np.ndarray:
 @functools.cache
 def clip_tokenizer() -> Tokenizer:
     """Returns OpenAI CLIP's tokenizer: 49,408 ids, start 49406, end 49407, padded with 0."""
-    data = resources.files(__package__).joinpath("vocabulary/bpe_simple_vocab_16e6.txt.gz").read_bytes()
+    data = _shipped("bpe_simple_vocab_16e6.txt.gz")
     lines = gzip.decompress(data).decode("utf-8").split("\n")[1 : _NUM_MERGES + 1]
     merges = [tuple(line.split()) for line in lines]
     symbols = _byte_symbols()
@@ -81,13 +88,55 @@ def clip_tokenizer() -> Tokenizer:
         start=vocabulary["<|startoftext|>"],
         end=vocabulary["<|endoftext|>"],
         pad=0,
+        clean=_mended,
         engine=engine,
     )
 
 
-def _clean(text: str) -> str:
+@functools.cache
+def bert_tokenizer() -> Tokenizer:
+    """Returns uncased BERT's tokenizer: 30,522 ids, start [CLS] 101, end [SEP] 102, padded with [PAD] 0."""
+    data = gzip.decompress(_shipped("bert_base_uncased_vocab.txt.gz"))
+    vocabulary = {piece: index for index, piece in enumerate(data.decode("utf-8").splitlines())}
+    # A word of more than 100 characters is unknown, as in Google's code.
+    pieces = models.WordPiece(vocab=vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
+    engine = tokenizers.Tokenizer(pieces)
+    engine.normalizer = normalizers.BertNormalizer(lowercase=True)
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return Tokenizer(
+        name="bert",
+        hash=hashlib.sha256(b"bert-wordpiece\n" + data).hexdigest()[:12],
+        vocab_size=len(vocabulary),
+        start=vocabulary["[CLS]"],
+        end=vocabulary["[SEP]"],
+        pad=vocabulary["[PAD]"],
+        clean=_without_surrogates,
+        engine=engine,
+    )
+
+
+_TOKENIZERS = {"transformer": clip_tokenizer, "bert": bert_tokenizer}
+
+
+def tokenizer_for(kind: str) -> Tokenizer:
+    """Returns the tokenizer of a kind of text tower, "transformer" (CLIP's) or "bert"; InputError for another."""
+    if kind not in _TOKENIZERS:
+        raise InputError(f"no tokenizer for a text tower of kind {kind!r}; known are {', '.join(_TOKENIZERS)}")
+    return _TOKENIZERS[kind]()
+
+
+def _shipped(name: str) -> bytes:
+    return resources.files(__package__).joinpath("vocabulary", name).read_bytes()
+
+
+def _mended(text: str) -> str:
     """OpenAI's `basic_clean`: mends broken encodings and HTML entities (ids differ from theirs without it)."""
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+
+
+def _without_surrogates(text: str) -> str:
+    """Drops halves of surrogate pairs, as Google's `_clean_text` does; the rest of it is in the normaliser."""
+    return text.encode("utf-8", "ignore").decode("utf-8")
 
 
 def _byte_symbols() -> list[str]:

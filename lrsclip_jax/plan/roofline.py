@@ -102,7 +102,7 @@ def traffic(job: Job) -> float:
         forward = flops.products(tower, length)
         passes = list(forward)
         if name not in job.frozen:
-            passes += forward * flops.BACKWARD + flops.recomputed(tower.remat, forward)
+            passes += forward * flops.BACKWARD + flops.recomputed(tower, forward)
             passes += forward * (job.microbatches > 1)
         itemsize = tower.dtype.itemsize
         activations = sum(_activation_bytes(product, itemsize) for product in passes)
