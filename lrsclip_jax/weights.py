@@ -1,26 +1,33 @@
-"""The model a config describes, and the parameters it starts from: random, or a source of weights fitted to it."""
+"""Sources of weights: what one holds, the model that it is, and the parameters that a run begins with."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from lrsclip_jax import checkpoint
-from lrsclip_jax.convert.dinov2 import dinov2_image_tower
-from lrsclip_jax.convert.huggingface import clip_parameters
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING, Preprocessing
+from lrsclip_jax.convert import read as convert
+from lrsclip_jax.convert.found import Found, Hints
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.rules import path_of
+
+RUN = "lrsclip_jax"  # the family of our own runs
+
+# The fields that pretrained weights determine. The rest is a matter of choice (a position table is resized, a pooling
+# or projection trained).
+_IMAGE_FIELDS = ("patch", "width", "layers", "heads", "mlp_width", "patch_bias", "pre_norm", "norm_eps", "activation")
+_TEXT_FIELDS = ("kind", "vocab_size", "width", "layers", "heads", "mlp_width", "norm_eps", "activation", "end_token")
 
 
 def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
@@ -40,78 +47,175 @@ def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
     )
 
 
-def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocessing]:
-    """Returns the parameters of `model` that a config starts from, float32, and the preprocessing that goes with them.
+def read(source: str, hints: Hints | None = None) -> Found:
+    """Returns what a source of weights holds.
 
-    `model.init` is "random" or a source of weights: a run folder, one of its checkpoints, or a Hugging Face
-    `CLIPModel` folder. A text table of other length is stretched (KPS) or cut, an image table of another grid is
-    resized with antialias. `model.image_init` gives the image tower alone: any of those, or a DINOv2 safetensors
-    file, whose missing projection stays random.
+    Args:
+      source: a run folder (its newest checkpoint), one of its checkpoints, any file or folder that
+        `lrsclip_jax.convert` knows, or "hf:owner/name".
+      hints: for a source that doesn't tell all of itself.
 
     Raises:
-      InputError: an unknown source, or weights of other shapes than the model's.
+      InputError: there is none, it is damaged or of an unknown family, or a hint is needed.
+    """
+    folder = checkpoint.find(source)
+    return _of_run(folder) if folder else convert.read(source, hints or Hints())
+
+
+def model_of(found: Found, dtype: Any = None) -> CLIP:
+    """Returns the model of a source that `check_whole` accepts, computing in `dtype` (None: float32)."""
+    return zoo.create("custom", image=found.image, text=found.text, dtype=dtype)
+
+
+def check_whole(found: Found, source: str) -> None:
+    """Raises InputError unless `found`, in `source`, has two towers that meet in one space."""
+    missing = []
+    for tower, article in (("image", "an"), ("text", "a")):
+        if getattr(found, tower) is None:
+            missing.append(f"{article} {tower} tower")
+        elif "projection" not in found.params[tower]:
+            missing.append(f"the {tower} tower's projection")
+    if not missing and "logit_scale" not in found.params:
+        missing = ["the temperature (logit_scale)"]
+    if missing:
+        raise InputError(
+            f"{source} ({found.family}) lacks {' and '.join(missing)}: `python -m lrsclip_jax.convert import "
+            "--image=… --text=… --workdir=DIR` joins two towers, and training fits them to each other"
+        )
+
+
+def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocessing]:
+    """Returns the parameters of `model` that a config starts from, float32 on the host or a device, and preprocessing.
+
+    `model.init` is "random" or a source of weights (see `read`); `model.image_init` and `model.text_init` give one
+    tower alone, whose projection, if the source has none, stays random; with both, `model.init` may be None. A table
+    of text positions of other length is stretched (KPS) or cut, for BERT as `models.bert.Bert.positions` says; one of
+    image positions of another grid is resized as its family does.
+
+    Raises:
+      InputError: an unknown source, or weights of another model.
     """
 
     def draw():
         return init_params(model, jax.random.key(config.seed))
 
-    if config.model.init == "random":
+    if config.model.init in ("random", None):
         params, preprocessing = jax.jit(draw)(), CLIP_PREPROCESSING
     else:
-        found, preprocessing = _read(config.model.init)
-        params = _fitted(jax.eval_shape(draw), found, config.model.init)
-    if source := config.model.image_init:
-        if source.endswith(".safetensors"):
-            image = dinov2_image_tower(source, model.image.size, model.image.heads)
-            preprocessing = IMAGENET_PREPROCESSING
-        else:
-            found, preprocessing = _read(source)
-            image = found["image"]
-        params = _fitted(params, params | {"image": image}, source)
+        found = read(config.model.init, _hints(model, "image", "text"))
+        params, preprocessing = fitted(model, found, config.model.init), found.preprocessing
+    for tower in ("image", "text"):
+        if source := config.model[f"{tower}_init"]:
+            found = read(source, _hints(model, tower))
+            params = params | {tower: fitted_tower(model, tower, found, source, params[tower])}
+            preprocessing = found.preprocessing if tower == "image" else preprocessing
     return params, dataclasses.replace(preprocessing, size=model.image.size)
 
 
-def _read(source: str) -> tuple[Any, Preprocessing]:
-    """The parameters of a run or of a Hugging Face folder, whatever their sizes."""
-    folder = checkpoint.find(source)
-    if folder is None:
-        if not Path(source).is_dir():
-            raise InputError(
-                f"no weights at {source}: give a run folder, a checkpoint, or a Hugging Face CLIPModel folder"
-            )
-        return clip_parameters(source)
-    about = checkpoint.read_metadata(folder)
-    saved = about["preprocessing"]
-    shapes = jax.eval_shape(lambda: init_params(build_model(ConfigDict(about["config"])), jax.random.key(0)))
-    return checkpoint.load_params(folder, shapes), Preprocessing(**{k: _tuple(v) for k, v in saved.items()})
+def fitted(model: CLIP, found: Found, source: str) -> dict[str, Any]:
+    """Returns the parameters of `model` out of a source that has both towers; its position tables are made to fit.
+
+    Raises:
+      InputError: the source is of another model, or lacks a part of this one.
+    """
+    check_whole(found, source)
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    towers = {tower: fitted_tower(model, tower, found, source, shapes[tower]) for tower in ("image", "text")}
+    return towers | {"logit_scale": np.float32(found.params["logit_scale"])}
 
 
-def _fitted(params: Any, found: dict[str, Any], source: str) -> Any:
-    """`params` with the values of `found`; position tables are stretched, cut or resized to fit."""
-    values = {path_of(path): value for path, value in jax.tree.leaves_with_path(found)}
-    names = {path_of(path) for path, _ in jax.tree.leaves_with_path(params)}
-    if unexpected := sorted(values.keys() - names):
-        raise InputError(f"{source} has {unexpected[0]} and {len(unexpected) - 1} more weights that the model has not")
+def fitted_tower(model: CLIP, tower: str, found: Found, source: str, params: Any) -> Any:
+    """Returns the parameters of one tower of `model`, "image" or "text", out of a source.
 
-    def fit(path, param):
+    Args:
+      model: to be given parameters.
+      tower: which of its towers.
+      found: in `source`.
+      source: for messages.
+      params: of the tower, or their shapes. Where the source has no projection, the one here is taken.
+    """
+    values = found.params.get(tower)
+    if values is None:
+        raise InputError(f"{source} ({found.family}) has no {tower} tower")
+    _check_fields(model, tower, found, source)
+    values = {path_of(path): np.asarray(value, np.float32) for path, value in jax.tree.leaves_with_path(values)}
+    if tower == "image":
+        side = model.image.size // model.image.patch
+        values["position_embedding"] = resized(values["position_embedding"], side, found.antialias)
+    else:
+        values["position_embedding"] = _of_length(values["position_embedding"], model)
+        if getattr(model.text, "pool", None) == "cls":
+            values = {name: value for name, value in values.items() if not name.startswith("pooler/")}
+
+    def fit(path: tuple, param: Any) -> Any:
         name = path_of(path)
         if name not in values:
-            if name == "image/projection/kernel" and isinstance(param, jax.Array):
-                return param  # an image tower without one, before a random projection
-            raise InputError(f"{source} lacks {name} of the model")
-        value = np.asarray(values[name], np.float32)
-        if value.shape[1:] == param.shape[1:] and value.shape != param.shape:
-            if name == "text/position_embedding":
-                longer = len(param) > len(value)
-                value = stretch_positions(value, length=len(param)) if longer else value[: len(param)]
-            elif name == "image/position_embedding":
-                value = resize_positions(value, math.isqrt(len(param) - 1), antialias=True)
+            if name == "projection/kernel" and not isinstance(param, jax.ShapeDtypeStruct):
+                return param
+            advice = "; --config.model.text.pool=cls needs none" if name.startswith("pooler/") else ""
+            raise InputError(f"{source} ({found.family}) has no {tower}/{name}{advice}")
+        value = values.pop(name)
         if value.shape != param.shape:
-            raise InputError(f"{source}: {name} is {value.shape}, the model's is {param.shape}; another model.name?")
-        return jnp.asarray(value)
+            raise InputError(
+                f"{source}: {tower}/{name} is {list(value.shape)}, the model's {list(param.shape)}; another model.name?"
+            )
+        return value
 
-    return jax.tree.map_with_path(fit, params)
+    params = jax.tree.map_with_path(fit, params)
+    if values:
+        raise InputError(f"{source} ({found.family}) has {tower}/{min(values)}, which the model has not")
+    return params
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
+    """Returns a table of image positions for side × side patches: itself if it has as many, else resized."""
+    return table if len(table) == side * side + 1 else resize_positions(table, side, antialias)
+
+
+def _of_length(table: np.ndarray, model: CLIP) -> np.ndarray:
+    length = model.text.context_length
+    if getattr(model.text, "positions", "") == "stretched":
+        table = table if len(table) == length else stretch_positions(table[:77], length=length)
+    elif getattr(model.text, "positions", "") != "native" and len(table) < length:
+        table = stretch_positions(table, length=length)
+    return table[:length]
+
+
+def _check_fields(model: CLIP, tower: str, found: Found, source: str) -> None:
+    ours = dict(zip(("image", "text"), zoo.fields(model), strict=True))[tower]
+    theirs = getattr(found, tower)
+    known = _IMAGE_FIELDS if tower == "image" else _TEXT_FIELDS
+    other = [field for field in known if theirs.get(field, ours.get(field)) != ours.get(field)]
+    if other:
+        other = ["kind"] if "kind" in other else other
+        said = ", ".join(f"{field} {theirs[field]}" + _because(found, f"{tower}.{field}") for field in other)
+        keys = " ".join(f"--config.model.{tower}.{field}={theirs[field]}" for field in other)
+        wanted = ", ".join(f"{ours.get(field)}" for field in other)
+        raise InputError(
+            f"{source} ({found.family}): its {tower} tower has {said}, the model {wanted}; "
+            f"another model.name, or {keys}"
+        )
+
+
+def _because(found: Found, field: str) -> str:
+    return f" ({found.reasons[field]})" if field in found.reasons else ""
+
+
+def _hints(model: CLIP, *towers: str) -> Hints:
+    """A config describes its model, and so says what a file leaves open."""
+    activations = {getattr(model, tower).activation for tower in towers}
+    return Hints(
+        activation=activations.pop() if len(activations) == 1 else None,
+        image_heads=model.image.heads,
+        text_heads=model.text.heads,
+    )
+
+
+def _of_run(folder: epath.Path) -> Found:
+    about = checkpoint.read_metadata(folder)
+    model = build_model(ConfigDict(about["config"]))
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    params = jax.tree.map(np.asarray, checkpoint.load_params(folder, shapes))
+    image, text = zoo.fields(model)
+    saved = {key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()}
+    return Found(RUN, params, image, text, Preprocessing(**saved))

@@ -33,7 +33,17 @@ def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
                 f"{folder} holds a run of another config ({'; '.join(differences)}): give another --workdir, "
                 "or go on from its newest checkpoint in a new folder with --branch=NEWDIR"
             )
-    _write_config(folder, config)
+    write_config(folder, config)
+    return folder
+
+
+def new(workdir: str) -> epath.Path:
+    """Returns a run folder that is to be made; InputError if anything is there already."""
+    folder = folder_of(workdir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        unfinished = not steps(folder) and (folder / CHECKPOINTS).exists()
+        what = "an unfinished checkpoint" if unfinished else "something already"
+        raise InputError(f"{folder} holds {what}, and nothing is overwritten: remove it, or give another folder")
     return folder
 
 
@@ -53,7 +63,7 @@ def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
             (source / "metrics.jsonl").copy(target / "metrics.jsonl", overwrite=True)
     except OSError as error:
         raise InputError(f"can't branch into {target}: {error.strerror or error}") from error
-    _write_config(target, config)
+    write_config(target, config)
     return target
 
 
@@ -74,7 +84,8 @@ def read_config(folder: epath.Path) -> dict | None:
         raise InputError(f"{path} is not readable JSON ({error}): restore it, or start in another --workdir") from None
 
 
-def _write_config(folder: epath.Path, config: configs.ConfigDict) -> None:
+def write_config(folder: epath.Path, config: configs.ConfigDict) -> None:
+    """Writes config.json into a run folder, which is made where there is none."""
     temporary = folder / f"{CONFIG}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)

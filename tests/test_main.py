@@ -40,7 +40,7 @@ def test_a_recipe_without_weights_and_data_says_within_seconds_how_to_get_them(t
         (["--config.model.name=tinny"], "unknown model 'tinny', did you mean 'tiny'"),
         (["--config.model.image.sise=64"], "image tower has no field 'sise', did you mean 'size'"),
         (["--config.data.sources=nowhere"], "nowhere is not a finished prepared set"),
-        (["--config.model.init=nowhere"], "no weights at nowhere"),
+        (["--config.model.init=nowhere"], "there is no file or folder nowhere"),
         (["--config.batch_size=0"], "batch_size is 0"),
         (["--config.batch_size=16"], "make no batch of 16"),
         (["--config.data.long_length=300"], "data.long_length is 300, the text tower has 248 positions"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.convert.huggingface import clip_tree
+from lrsclip_jax.convert.families.huggingface import clip_tree
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params

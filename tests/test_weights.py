@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lrsclip_jax import checkpoint, workdir
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
+from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.weights import build_model, initial_parameters
@@ -53,7 +55,7 @@ def folder(tmp_path):
     towers = {f"{kind}_config": {"num_attention_heads": 2} for kind in ("vision", "text")}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip", **towers}))
     (tmp_path / "preprocessor_config.json").write_text(
-        json.dumps({"size": {"shortest_edge": 64}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]})
+        json.dumps({"size": 64, "crop_size": 64, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]})
     )
     return tmp_path
 
@@ -105,17 +107,23 @@ def test_seeds_draw_different_parameters():
 @pytest.mark.parametrize(
     ("spoil", "overrides", "message"),
     [
-        (None, ["model.text.width=32"], "text/.* is .*, the model's is .*; another model.name"),
-        (None, ["model.image.layers=3"], "image/blocks/.* is .*, the model's is"),
-        (lambda f: (f / "config.json").unlink(), [], "config.json can't be read"),
-        (lambda f: (f / "config.json").write_text('{"model_type": "siglip"}'), [], "model_type is 'siglip'"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"torn"), [], "model.safetensors can't be read"),
         (
-            lambda f: (f / "preprocessor_config.json").write_text("{}"),
-            [],
-            "preprocessor_config.json: image_mean is missing",
+            None,
+            ["model.text.width=32"],
+            "its text tower has width 64, mlp_width 256, the model 32, 128; another model.name",
         ),
-        (lambda f: save_file({"a": np.ones(1)}, f / "model.safetensors"), [], "not a whole CLIPModel, .* is missing"),
+        (None, ["model.image.layers=3"], "its image tower has layers 2, the model 3"),
+        (
+            None,
+            ["model.text.activation=gelu"],
+            r"has activation quick_gelu \(.*config.json.*\), the model gelu; .* or --config",
+        ),
+        (None, ["model.image.embed_dim=32", "model.text.embed_dim=32"], r"is \[64, 64\], the model's \[64, 32\]"),
+        (None, ["model.text.kind=bert"], "has kind transformer, the model bert"),
+        (lambda f: (f / "config.json").unlink(), [], "a CLIPModel comes with a config.json"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "siglip"}'), [], "model_type 'siglip'"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"torn"), [], "model.safetensors can't be read"),
+        (lambda f: save_file({"a": np.ones(1)}, f / "model.safetensors"), [], "no checkpoint known here"),
     ],
 )
 def test_bad_weights_are_one_clear_line(folder, spoil, overrides, message):
@@ -124,3 +132,81 @@ def test_bad_weights_are_one_clear_line(folder, spoil, overrides, message):
     with pytest.raises(InputError, match=message) as error:
         load(f"model.init={folder}", *overrides)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def bert(tmp_path):
+    """A BERT of 90 positions, of the zoo's `tiny_bert` otherwise, as Hugging Face saves it."""
+    rng = np.random.default_rng(1)
+    shapes = {
+        "embeddings.word_embeddings.weight": (30522, WIDTH),
+        "embeddings.position_embeddings.weight": (90, WIDTH),
+        "embeddings.token_type_embeddings.weight": (2, WIDTH),
+        "pooler.dense.weight": (WIDTH, WIDTH),
+        "pooler.dense.bias": (WIDTH,),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(LAYERS):
+        block = f"encoder.layer.{layer}"
+        attention = [f"attention.{name}" for name in ("self.query", "self.key", "self.value", "output.dense")]
+        sizes = dict.fromkeys(attention, (WIDTH, WIDTH))
+        sizes |= {"intermediate.dense": (4 * WIDTH, WIDTH), "output.dense": (WIDTH, 4 * WIDTH)}
+        for name, shape in sizes.items():
+            shapes |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
+        norms += [f"{block}.attention.output.LayerNorm", f"{block}.output.LayerNorm"]
+    shapes |= {f"{norm}.{part}": (WIDTH,) for norm in norms for part in ("weight", "bias")}
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    tensors = {key: rng.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "num_attention_heads": 2}))
+    return folder
+
+
+def test_a_text_tower_of_its_own(bert):
+    """BERT's table gives its first rows, or its first 77 stretched; its pooler serves one pooling of two."""
+    tensors = load_file(bert / "model.safetensors")
+    table = tensors["embeddings.position_embeddings.weight"]
+    sources = ["model.name=tiny_bert", "model.init=random", f"model.text_init={bert}"]
+    params, _ = load(*sources, "model.text.context_length=50")
+    np.testing.assert_array_equal(params["text"]["position_embedding"], table[:50])
+    np.testing.assert_array_equal(params["text"]["pooler"]["kernel"], tensors["pooler.dense.weight"].T)
+    random, _ = load("model.name=tiny_bert", "model.init=random", "model.text.context_length=50")
+    np.testing.assert_array_equal(params["text"]["projection"]["kernel"], random["text"]["projection"]["kernel"])
+    np.testing.assert_array_equal(params["image"]["class_embedding"], random["image"]["class_embedding"])
+    params, _ = load(*sources, "model.text.positions=stretched", "model.text.pool=cls")
+    np.testing.assert_array_equal(params["text"]["position_embedding"], stretch_positions(table[:77]))
+    assert "pooler" not in params["text"]
+    with pytest.raises(InputError, match=r"text/position_embedding is \[90, 64\], the model's \[248, 64\]"):
+        load(*sources)
+
+
+def test_a_bert_without_pooler(bert):
+    tensors = load_file(bert / "model.safetensors")
+    save_file({key: value for key, value in tensors.items() if "pooler" not in key}, bert / "model.safetensors")
+    sources = ["model.name=tiny_bert", "model.init=random", f"model.text_init={bert}", "model.text.context_length=50"]
+    with pytest.raises(InputError, match="has no text/pooler/.*; --config.model.text.pool=cls needs none"):
+        load(*sources)
+    load(*sources, "model.text.pool=cls")
+
+
+def test_one_tower_is_no_model(bert):
+    with pytest.raises(InputError, match="lacks an image tower and the text tower's projection"):
+        load("model.name=tiny_bert", f"model.init={bert}")
+    with pytest.raises(InputError, match=r"\(BERT\) has no image tower"):
+        load("model.name=tiny_bert", "model.init=random", f"model.image_init={bert}")
+
+
+def test_weights_alone_are_a_source(folder, tmp_path):
+    """What `checkpoint.write` made is read like a run, and is no run to continue."""
+    config = configs.load("configs/quickstart.py", [f"model.image.patch={PATCH}", f"model.init={folder}"])
+    params, preprocessing = initial_parameters(build_model(config), config)
+    about = checkpoint.metadata(config, preprocessing, clip_tokenizer())
+    run = workdir.new(str(tmp_path / "run"))
+    workdir.write_config(run, config)
+    checkpoint.write(run, params, about)
+    again, kept = load(f"model.init={run}")
+    assert kept == preprocessing
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, again, params)))
+    with pytest.raises(InputError, match="holds something already, and nothing is overwritten"):
+        workdir.new(str(run))

@@ -1,0 +1,67 @@
+"""Vision-language models for remote sensing that read long captions, in JAX and Flax.
+
+import lrsclip_jax
+model = lrsclip_jax.load("runs/b16")
+images = model.images(["harbour.tif", "forest.jpg"])
+texts = model.texts(["An aerial photo of a harbour with two piers.", "A dense forest."])
+scores = model.logit_scale * images @ texts.T
+print(scores.argmax(axis=1))
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrsclip_jax.pretrained import Pretrained
+
+__all__ = ["load"]
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    batch_size: int = 64,
+    model: str | None = None,
+    activation: str | None = None,
+    image_heads: int | None = None,
+    text_heads: int | None = None,
+) -> Pretrained:
+    """Loads a pretrained model of two towers, to embed images and texts with.
+
+        model = lrsclip_jax.load("hf:openai/clip-vit-base-patch16")
+        images = model.images(["a.jpg", "b.tif"])       # float32 [2, E], unit rows
+        texts = model.texts(["a harbour", "a forest"])  # float32 [2, E], unit rows
+        print(images @ texts.T)                         # cosines
+
+    Args:
+      source: a run folder, one of its checkpoints, a checkpoint file or folder of OpenAI's CLIP, open_clip, Long-CLIP,
+        LRSCLIP, RemoteCLIP, GeoRSCLIP, SkyCLIP or Hugging Face's transformers, or "hf:owner/name[@revision]". A text
+        tower of 77 positions reads 77 tokens; `python -m lrsclip_jax.convert import --context-length=248` stretches it.
+      dtype: of the towers' arithmetic. None: float32 on a CPU, bfloat16 on accelerators. "float32" is full float32
+        everywhere, where accelerators would otherwise round the factors of products.
+      batch_size: rows that pass a tower at once, over all local devices; fewer rows take a smaller batch.
+      model: a published model's name (lrsclip_jax/convert/families/published.py), for a file that doesn't tell its own.
+      activation: "quick_gelu" or "gelu", of both towers, for a file that doesn't tell.
+      image_heads, text_heads: numbers of attention heads, for a file that doesn't tell.
+
+    Returns:
+      A `lrsclip_jax.pretrained.Pretrained`.
+
+    Raises:
+      InputError: there is nothing, something damaged or unknown, one tower alone, or one of the last four arguments
+        is needed.
+    """
+    from lrsclip_jax import pretrained  # imports JAX, which takes seconds
+
+    return pretrained.load(
+        source,
+        dtype=dtype,
+        batch_size=batch_size,
+        model=model,
+        activation=activation,
+        image_heads=image_heads,
+        text_heads=text_heads,
+    )

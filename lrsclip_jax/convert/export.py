@@ -1,0 +1,111 @@
+"""A model in the layouts of other code: Long-CLIP's and LRSCLIP's, OpenAI's, open_clip's, transformers'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrsclip_jax.convert.exports import open_clip_folder, transformers_folder
+from lrsclip_jax.convert.families import openai
+from lrsclip_jax.convert.files.writing import counts, whole, write_pt, write_safetensors
+from lrsclip_jax.convert.layout import to_theirs
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.text import TextTransformer
+
+FORMATS = ("longclip", "openai", "open_clip", "hf")
+
+_WRITERS: dict[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = {
+    ".pt": write_pt,
+    ".safetensors": write_safetensors,
+}
+_POSITIONS = {"longclip": 248, "openai": 77}
+_CODE = {"longclip": "Long-CLIP's", "openai": "OpenAI's", "open_clip": "open_clip's"}
+
+
+def export(
+    model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, *, format: str, out: str | Path, source: str
+) -> list[str]:
+    """Writes a model in another layout, and returns what to tell of it, line by line.
+
+    Args:
+      model: whose function is to be written; its dtype does not matter.
+      params: its parameters, any float dtype; float32 is written.
+      preprocessing: of its images.
+      format: "longclip" or "openai", a state dict of which Long-CLIP's and LRSCLIP's code, or OpenAI's, builds its
+        model; "open_clip", the same keys for any context length and both activations, as a file, or, if `out` does not
+        end in .pt or .safetensors, as a folder with open_clip's config; "hf", a folder that transformers loads.
+      out: a path to .pt (needs torch) or .safetensors, or a folder. Nothing there is overwritten.
+      source: where the model comes from, for the model card.
+
+    Raises:
+      InputError: an unknown format; a model whose function the format can't say; something at `out`, or no space.
+    """
+    if format not in FORMATS:
+        raise InputError(f"--format={format} is unknown{nearest(format, FORMATS)}; known are {', '.join(FORMATS)}")
+    out = Path(out)
+    folder = format == "hf" or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
+    if folder and out.suffix in _WRITERS:
+        raise InputError(f"--format={format} writes a folder: --out={out} should not end in {out.suffix}")
+    if not folder and out.suffix not in _WRITERS:
+        raise InputError(f"--format={format} writes a file: --out={out} should end in {' or '.join(_WRITERS)}")
+    if format == "hf":
+        return transformers_folder.write(model, params, preprocessing, out, source)
+    if fault := next(_faults(model, format), None):
+        raise InputError(f"--format={format} can't say what this model computes: {fault}")
+    if folder:
+        return open_clip_folder.write(model, params, preprocessing, out)
+    with whole(out) as partial:
+        longclip = format == "longclip"
+        tensors = openai.longclip_tensors(params, model) if longclip else to_theirs(openai.table(model), params)
+        _WRITERS[out.suffix](partial, tensors)
+    lines = [f"{out}: a state dict for {_CODE[format]} code, {model.text.context_length} positions, {counts(tensors)}"]
+    if format == "open_clip":
+        lines.append(f"what the file does not tell: {open_clip_folder.untold(model)}")
+    return lines
+
+
+def _faults(model: CLIP, format: str) -> Iterator[str]:
+    """Yields why the code that reads a format would compute something else of these parameters."""
+    image, text, code = model.image, model.text, _CODE[format]
+    if not isinstance(text, TextTransformer):
+        yield "its text tower is a BERT; try --format=hf"
+        return
+    ours = clip_tokenizer()
+    if (text.vocab_size, text.end_token) != (ours.vocab_size, ours.end):
+        yield f"its vocabulary of {text.vocab_size} tokens is not CLIP's"
+    if image.patch_bias:
+        yield f"its image tower has a bias on its patches, {code} has none; try --format=hf"
+    if format == "open_clip":
+        if image.activation != text.activation:
+            yield f"its towers have two activations, {image.activation} and {text.activation}, {code} config has one"
+        return
+    if not image.pre_norm or image.pool != "cls":
+        yield f"{code} image tower has a norm before its blocks and takes the class token"
+    for name, tower in (("image", image), ("text", text)):
+        if tower.width != 64 * tower.heads:
+            yield f"its {name} tower has {tower.heads} heads, {code} code makes heads of 64: {tower.width // 64}"
+        if (tower.mlp_width or 4 * tower.width) != 4 * tower.width:
+            yield f"its {name} tower's MLP is {tower.mlp_width} wide, in {code} code {4 * tower.width}"
+        if tower.activation != "quick_gelu":
+            yield f"its {name} tower has {tower.activation}, {code} code quick_gelu; try --format=open_clip"
+        if tower.norm_eps != 1e-5:
+            yield f"its {name} tower's norms have eps {tower.norm_eps}, in {code} code 1e-05; try --format=open_clip"
+    if text.context_length != _POSITIONS[format]:
+        yield f"it has {text.context_length} positions, {code} code {_POSITIONS[format]}{_why_not(text, format)}"
+
+
+def _why_not(text: TextTransformer, format: str) -> str:
+    if format == "longclip":
+        return "; import it with --context-length=248" if text.context_length == 77 else "; try --format=open_clip"
+    if text.context_length == 248:
+        return (
+            ". Stretching can't be undone: the first 20 rows and every fourth one after them would come back, "
+            "what training put between them would be lost; --format=longclip and open_clip keep it"
+        )
+    return "; try --format=open_clip"

@@ -1,0 +1,93 @@
+"""The preprocessing that lies beside weights, in Hugging Face's preprocessor_config.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.errors import InputError
+
+_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+_BICUBIC = 3  # Pillow's number
+
+
+def preprocessing(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Preprocessing, str]:
+    """Returns the preprocessing of a model with images of `size` pixels, and where it comes from.
+
+    A key that the file leaves out has the value that transformers' CLIPImageProcessor gives it; mean and std must be
+    there. Without a file it is the family's, `otherwise`.
+
+    Args:
+      folder: of the weights.
+      size: of the model's images.
+      otherwise: what holds without a file, at any size.
+
+    Raises:
+      InputError: a torn file, or one that says anything but: the shorter side to `size`, bicubic, the central square.
+    """
+    path, values = _values(folder)
+    if path is None:
+        return replace(otherwise, size=size), "the family's"
+    faults = [step for step in _STEPS if values.get(step, True) is not True]
+    if faults:
+        raise InputError(f"{path}: {faults[0]} is {values[faults[0]]}, only true is supported")
+    if values.get("resample", _BICUBIC) != _BICUBIC:
+        raise InputError(f"{path}: resample is {values['resample']}, only {_BICUBIC} (bicubic) is supported")
+    if not math.isclose(factor := values.get("rescale_factor", 1 / 255), 1 / 255):
+        raise InputError(f"{path}: rescale_factor is {factor}, only 1/255 is supported")
+    for key, forms in (
+        ("size", (size, {"shortest_edge": size})),
+        ("crop_size", (size, {"height": size, "width": size})),
+    ):
+        if values.get(key, 224) not in forms:
+            raise InputError(
+                f"{path}: {key} is {json.dumps(values[key] if key in values else 224)}, the model's images have "
+                f"{size} pixels: only {json.dumps(forms[1])} is supported"
+            )
+    # CLIPImageProcessor's crop, PIL's and torchvision's alike, begins at the whole pixel below half the margin.
+    return replace(_normalised(path, values, size), crop="center_floor"), path.name
+
+
+def normalisation(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Preprocessing, str]:
+    """Returns the preprocessing of a tower trained alone: mean and std of the file, if there is one, at `size`.
+
+    How its images were resized was a matter of that training. The rest as `preprocessing`.
+    """
+    path, values = _values(folder)
+    if path is None:
+        return replace(otherwise, size=size), "the family's"
+    return _normalised(path, values, size), path.name
+
+
+def _values(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """The settings and their file; transformers, too, looks first into the processor's file, which is the newer one."""
+    path = folder / "processor_config.json"
+    if path.is_file() and isinstance(values := _object(path).get("image_processor"), dict):
+        return path, values
+    path = folder / "preprocessor_config.json"
+    return (path, _object(path)) if path.is_file() else (None, {})
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds no settings by name")
+    return values
+
+
+def _normalised(path: Path, values: Mapping[str, Any], size: int) -> Preprocessing:
+    found = []
+    for key in ("image_mean", "image_std"):
+        value = values.get(key)
+        if not isinstance(value, list) or len(value) != 3 or not all(isinstance(x, int | float) for x in value):
+            raise InputError(f"{path}: {key} is {'missing' if value is None else value}, it should be three numbers")
+        found.append(tuple(map(float, value)))
+    return Preprocessing(size, *found)

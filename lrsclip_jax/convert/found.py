@@ -1,0 +1,50 @@
+"""What the readers of checkpoints return, and what a user may tell them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lrsclip_jax.data.images import Preprocessing
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What a user says of a checkpoint whose files do not tell it.
+
+    Attributes:
+      model: a published model, see convert/families/published.py.
+      activation: of both towers, "quick_gelu" or "gelu".
+      image_heads, text_heads: numbers of attention heads.
+    """
+
+    model: str | None = None
+    activation: str | None = None
+    image_heads: int | None = None
+    text_heads: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The weights of a source, in our layout.
+
+    Attributes:
+      family: whose layout the source has, such as "Long-CLIP".
+      params: what it holds of {"image": …, "text": …, "logit_scale": scalar}, float32 numpy. A tower pretrained alone
+        has no "projection".
+      image: fields of `models.vit.ViT`, all that shape its function; None without an image tower.
+      text: fields of `models.text.TextTransformer` or `models.bert.Bert`, and "kind", the key of `zoo.TEXT_TOWERS`.
+      preprocessing: that the image tower was trained with; None without an image tower.
+      antialias: how the family resizes its table of image positions.
+      reasons: where a value comes from that tensors do not show: {"image.activation": "config.json"}.
+      unused: names of the tensors that nothing was made of.
+    """
+
+    family: str
+    params: dict[str, Any]
+    image: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    preprocessing: Preprocessing | None = None
+    antialias: bool = True
+    reasons: dict[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()

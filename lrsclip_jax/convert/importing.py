@@ -1,0 +1,219 @@
+"""A checkpoint of any family made a run folder of ours: read, stretched where asked, described, written."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lrsclip_jax import checkpoint, weights, workdir
+from lrsclip_jax import config as configs
+from lrsclip_jax.convert.found import Found, Hints
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import zoo
+from lrsclip_jax.models.clip import CLIP, init_params
+
+_TOWERS = ("image", "text")
+_EMBED_DIM = 512  # where neither tower has a projection: RSCLIP's and CLIP's B models meet in so many dimensions
+
+
+class Changes(NamedTuple):
+    """What the model is to be besides what its sources hold; None: as they have it.
+
+    Attributes:
+      context_length: positions of the text tower; CLIP's table is stretched (KPS) or cut, BERT's cut.
+      size: side of the images in pixels; the table of positions is resized as its family does.
+      embed_dim: dimensions of the space in which the towers meet; a projection into another one is drawn anew.
+      seed: of what is drawn.
+    """
+
+    context_length: int | None = None
+    size: int | None = None
+    embed_dim: int | None = None
+    seed: int = 0
+
+
+class Imported(NamedTuple):
+    """A model of one or two sources: what each tower was found as, and what became of it; `drawn` is random."""
+
+    found: dict[str, Found]
+    model: CLIP
+    params: dict[str, Any]
+    preprocessing: Preprocessing
+    drawn: tuple[str, ...]
+
+
+def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, changes: Changes) -> None:
+    """Makes a run folder whose checkpoint 0 is the model of `sources`, and prints what that is.
+
+    Args:
+      sources: of weights, {"image": …, "text": …}: twice the same for a model of both towers.
+      folder: to be made, or empty.
+      hints: for a source that doesn't tell all of itself.
+      changes: to what the sources hold.
+
+    Raises:
+      InputError: the folder holds something; a source is damaged, unknown or needs a hint; the towers don't meet.
+    """
+    begun = time.perf_counter()
+    run = workdir.new(folder)
+    imported = joined(sources, hints, changes)
+    tokenizer = tokenizer_for(zoo.text_kind(imported.model))
+    print("\n".join(_description(sources, imported, tokenizer)), flush=True)
+    config = _config(sources, imported.model)
+    about = checkpoint.metadata(config, imported.preprocessing, tokenizer)
+    checkpoint.write(run, imported.params, about)
+    workdir.write_config(run, config)
+    seconds = time.perf_counter() - begun
+    print(f"imported {_millions(imported.params)} in {seconds:.1f} s into {folder}; peak memory {_peak_memory()}")
+
+
+def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Imported:
+    """Returns the model that `sources` make together; arguments and errors as of `import_checkpoint`."""
+    read = {source: weights.read(source, hints) for source in dict.fromkeys(sources.values())}
+    found = {tower: read[source] for tower, source in sources.items()}
+    fields = {tower: _fields(tower, found[tower], sources[tower]) for tower in _TOWERS}
+    widths = {tower: _projection_width(found[tower].params[tower]) for tower in _TOWERS}
+    embed_dim = changes.embed_dim or _common(widths, sources)
+    fields["image"] |= {"embed_dim": embed_dim, "size": changes.size or fields["image"]["size"]}
+    fields["text"] |= {
+        "embed_dim": embed_dim,
+        "context_length": changes.context_length or fields["text"]["context_length"],
+    }
+    model = zoo.create("custom", **fields)
+
+    def draw() -> dict[str, Any]:
+        return init_params(model, jax.random.key(changes.seed))
+
+    towers = [tower for tower in _TOWERS if widths[tower] != embed_dim]
+    projections = jax.jit(lambda: {tower: draw()[tower]["projection"] for tower in towers})()
+    like = jax.eval_shape(draw)
+    params = {}
+    for tower in _TOWERS:
+        source = found[tower]
+        if tower in towers:
+            without = {name: value for name, value in source.params[tower].items() if name != "projection"}
+            source = dataclasses.replace(source, params={tower: without})
+            like[tower] = like[tower] | {"projection": projections[tower]}
+        params[tower] = weights.fitted_tower(model, tower, source, sources[tower], like[tower])
+    # A temperature belongs to two towers that were trained together.
+    scale = found["image"].params.get("logit_scale") if len(read) == 1 else None
+    params["logit_scale"] = jnp.float32(model.logit_scale if scale is None else scale)
+    drawn = tuple(f"{tower}/projection" for tower in towers) + (("logit_scale",) if scale is None else ())
+    preprocessing = dataclasses.replace(found["image"].preprocessing, size=model.image.size)
+    return Imported(found, model, params, preprocessing, drawn)
+
+
+def _fields(tower: str, found: Found, source: str) -> dict[str, Any]:
+    fields = getattr(found, tower)
+    if fields is None:
+        other = "text" if tower == "image" else "image"
+        raise InputError(
+            f"{source} ({found.family}) has no {tower} tower: name a source for each tower, "
+            f"--{other}={source} --{tower}=SRC"
+        )
+    return dict(fields)
+
+
+def _projection_width(tower: Mapping[str, Any]) -> int | None:
+    return tower["projection"]["kernel"].shape[1] if "projection" in tower else None
+
+
+def _common(widths: Mapping[str, int | None], sources: Mapping[str, str]) -> int:
+    known = {width for width in widths.values() if width}
+    if len(known) > 1:
+        raise InputError(
+            f"{sources['image']} projects to {widths['image']} dimensions, {sources['text']} to {widths['text']}: "
+            "choose with --embed-dim; a projection into another space is drawn anew, to be trained"
+        )
+    return known.pop() if known else _EMBED_DIM
+
+
+def _config(sources: Mapping[str, str], model: CLIP) -> ConfigDict:
+    """A config that says what the model is and where it is from, and is otherwise the default one."""
+    config = configs.defaults()
+    image, text = zoo.fields(model)
+    config.model.image.update(image)
+    config.model.text.update(text)
+    with config.ignore_type():
+        config.model.name = _name(model)
+        if sources["image"] == sources["text"]:
+            config.model.init = sources["image"]
+        else:
+            config.model.init, config.model.image_init, config.model.text_init = "random", *map(sources.get, _TOWERS)
+    return config
+
+
+def _name(model: CLIP) -> str:
+    """The entry of the zoo that a model is, but for the lengths of its position tables; "custom" if it is none."""
+    lengths = {"size": model.image.size}, {"context_length": model.text.context_length}
+    known = (name for name in zoo.names() if zoo.fields(zoo.create(name, *lengths)) == zoo.fields(model))
+    return next(known, "custom")
+
+
+def _description(sources: Mapping[str, str], imported: Imported, tokenizer: Tokenizer) -> list[str]:
+    """Everything that was found, and why; what was made of it; what of it must be trained."""
+    found, model, params, preprocessing, drawn = imported
+    lines = []
+    for tower, fields in zip(_TOWERS, zoo.fields(model), strict=True):
+        lines.append(f"{tower} tower: {_millions(params[tower])}, {found[tower].family}, from {sources[tower]}")
+        reasons = _reasons(tower, found[tower], fields)
+        plain = [f"{name} {value}" for name, value in fields.items() if name not in reasons]
+        lines.append(f"    {', '.join(plain)}")
+        lines += [f"    {name} {fields[name]}: {why}" for name, why in reasons.items() if name in fields]
+        lines += [f"    {name}: {why}" for name, why in reasons.items() if name not in fields]
+    why = found["image"].reasons.get("preprocessing")
+    lines.append(
+        f"preprocessing{f' ({why})' if why else ''}: shorter side to {preprocessing.size}, bicubic, central square; "
+        f"mean {_triple(preprocessing.mean)}, std {_triple(preprocessing.std)}"
+    )
+    lines.append(f"tokenizer: {tokenizer.name}, {tokenizer.vocab_size:,} ids")
+    lines.append(
+        f"model: {_name(model)}, {_millions(params)}, logit_scale {math.exp(float(params['logit_scale'])):.2f}"
+    )
+    for source in dict.fromkeys(sources.values()):
+        unused = next(found[tower].unused for tower in _TOWERS if sources[tower] == source)
+        if unused:
+            more = f" and {len(unused) - 10} more" if len(unused) > 10 else ""
+            lines.append(f"not used of {source} ({len(unused)}): {', '.join(unused[:10])}{more}")
+    if drawn:
+        lines.append(f"drawn at random or by default, to be trained: {', '.join(drawn)}")
+    if sources["image"] != sources["text"]:
+        lines.append("The towers come from two sources: their rows mean nothing to each other before training.")
+    return lines
+
+
+def _reasons(tower: str, found: Found, fields: Mapping[str, Any]) -> dict[str, str]:
+    """Where a value comes from that the tensors don't show, or that was changed."""
+    prefix = f"{tower}."
+    reasons = {key.removeprefix(prefix): why for key, why in found.reasons.items() if key.startswith(prefix)}
+    name = "size" if tower == "image" else "context_length"
+    before, after = getattr(found, tower)[name], fields[name]
+    if before != after:
+        change = "resized" if tower == "image" else "stretched" if after > before else "cut"
+        reasons[name] = f"position table {change} from {before}"
+    return reasons
+
+
+def _millions(params: Any) -> str:
+    return f"{sum(np.size(leaf) for leaf in jax.tree.leaves(params)) / 1e6:.1f} M parameters"
+
+
+def _triple(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _peak_memory() -> str:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB"
