@@ -38,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images = model.images(read_image(record.image) for record in held.records)
         rows = model.texts(texts.text)
         found = [
-            _recall(images, rows, texts.image, np.random.default_rng(seed).permutation(len(images))[: options.images])
+            recall(images, rows, texts.image, np.random.default_rng(seed).permutation(len(images))[: options.images])
             for seed in range(options.galleries)
         ]
         print(f"| {source} | {np.mean(found):.2f} | {min(found):.2f} | {max(found):.2f} |", flush=True)
 
 
-def _recall(images: np.ndarray, texts: np.ndarray, image_of_text: np.ndarray, gallery: np.ndarray) -> float:
+def recall(images: np.ndarray, texts: np.ndarray, image_of_text: np.ndarray, gallery: np.ndarray) -> float:
     """R@10 of the texts of the images in `gallery` among these images, in per cent."""
     place = np.full(len(images), -1)
     place[gallery] = np.arange(len(gallery))

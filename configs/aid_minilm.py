@@ -6,11 +6,12 @@
         --short-key=captions --long-key=long --label-key=cls --out=DATA/aid_long
     cp dinov2_vits14.safetensors DATA; cp -r MINILM DATA/minilm        # MINILM has config.json and model.safetensors
 
-"long" is an image's distinct captions, one after the other. Three runs, the second and the third from the first:
+"long" is an image's distinct captions, one after the other. Three runs, the second and the third from the first; as
+sources of single towers its weights come without its temperature:
 
     python -m lrsclip_jax.main --config=configs/aid_minilm.py:heads:DATA --workdir=runs/heads
     python -m lrsclip_jax.main --config=configs/aid_minilm.py:rsclip:DATA --workdir=runs/rsclip \
-        --config.model.init=runs/heads
+        --config.model.image_init=runs/heads --config.model.text_init=runs/heads
     python -m lrsclip_jax.main --config=configs/aid_minilm.py:lrsclip:DATA --workdir=runs/lrsclip \
         --config.model.init=runs/heads
 
@@ -63,12 +64,13 @@ def _rsclip(config, data):
     config.data.crop_scale = (0.8, 1.0)
     config.loss.long_weight = 1.0
     config.loss.learn_temperature = False
-    config.epochs = 0.2  # of 39,730 pairs: the paper trains for ten
+    config.epochs = 0.323  # of 39,730 pairs: the paper trains for ten
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-4
+    config.optimizer.learning_rate = 3e-4
+    config.optimizer.lr_rules = (_TOWERS,)
     config.optimizer.weight_decay = 0.01
     config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 0.02  # a tenth of the run, as in the paper
+    config.optimizer.warmup_epochs = 0.0323  # a tenth of the run, as in the paper
 
 
 def _lrsclip(config, data):
@@ -78,6 +80,10 @@ def _lrsclip(config, data):
     config.loss.long_weight = 0.8
     config.epochs = 1.0
     config.optimizer.learning_rate = 3e-2
+    config.optimizer.lr_rules = (_TOWERS,)
+    config.optimizer.schedule = "cosine"  # which the paper leaves open, as warm-up
+    config.optimizer.warmup_steps = 12
 
 
+_TOWERS = ("(image|text)/(?!projection).*", 1 / 30)  # pretrained, and easily spoilt
 _RECIPES = {"heads": _heads, "rsclip": _rsclip, "lrsclip": _lrsclip}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -42,3 +43,15 @@ def test_a_row_of_bytes(loss_memory, capsys):
 def test_a_row_of_times(loss_memory):
     full, this, ratio = loss_memory.times("gather", 0, pairs=8, width=4, rounds=1).split(" | ")
     assert int(full) >= 0 and int(this) >= 0 and float(ratio.split()[0]) > 0
+
+
+def test_a_gallery_ranks_its_own_images_alone(monkeypatch):
+    """Of 30 images a caption's own is the twentieth best; in galleries of 10 it is always among the best ten."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    galleries = importlib.import_module("benchmarks.galleries")
+    images = np.eye(30, dtype=np.float32)
+    texts = np.stack([np.roll(np.arange(30.0), own - 10) for own in range(30)])  # `own` is behind 19 others
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    own = np.arange(30)
+    assert galleries.recall(images, texts, own, np.arange(30)) == 0
+    assert galleries.recall(images, texts, own, np.random.default_rng(0).permutation(30)[:10]) == 100
