@@ -86,7 +86,9 @@ def test_openai_has_the_references_keys(params, tmp_path):
     model = tiny(text={"context_length": 77})
     write(model, random_params(model), "openai", tmp_path / "x.safetensors")
     tensors = load_file(tmp_path / "x.safetensors")
-    assert set(tensors) == openai_keys() and tensors["positional_embedding"].shape == (77, 64)
+    numbers = {"input_resolution": 16, "context_length": 77, "vocab_size": 49408}
+    assert set(tensors) == openai_keys() | numbers.keys() and tensors["positional_embedding"].shape == (77, 64)
+    assert {name: tensors[name] for name in numbers} == numbers
 
 
 def reference(torch):
@@ -185,9 +187,16 @@ def test_files_are_read_back_bit_by_bit(format, length, suffix, tmp_path):
     model = tiny(text={"context_length": length})
     params = random_params(model)
     write(model, params, format, tmp_path / f"x{suffix}")
-    found = read(str(tmp_path / f"x{suffix}"), Hints(activation="quick_gelu", image_heads=2, text_heads=1))
+    untold = format == "open_clip"  # the other two are told by their keys
+    hints = Hints(activation="quick_gelu", image_heads=2, text_heads=1) if untold else Hints()
+    found = read(str(tmp_path / f"x{suffix}"), hints)
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
     assert zoo.fields(zoo.create("custom", image=found.image, text=found.text)) == zoo.fields(model)
+
+
+def test_what_a_file_does_not_tell_is_said(model, params, tmp_path):
+    lines = export(model, params, IMAGENET_PREPROCESSING, format="longclip", out=tmp_path / "x.safetensors", source="x")
+    assert lines[1].startswith("what the file does not tell: images are normalised with mean [0.485, 0.456, 0.406]")
 
 
 def test_an_open_clip_folder_tells_the_whole_model(tmp_path):

@@ -11,8 +11,7 @@ import numpy as np
 from lrsclip_jax.convert.exports import open_clip_folder, transformers_folder
 from lrsclip_jax.convert.families import openai
 from lrsclip_jax.convert.files.writing import counts, whole, write_pt, write_safetensors
-from lrsclip_jax.convert.layout import to_theirs
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.clip import CLIP
@@ -25,6 +24,11 @@ _WRITERS: dict[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = {
     ".safetensors": write_safetensors,
 }
 _POSITIONS = {"longclip": 248, "openai": 77}
+_TENSORS = {
+    "longclip": openai.longclip_tensors,
+    "openai": openai.openai_tensors,
+    "open_clip": openai.open_clip_tensors,
+}
 _CODE = {"longclip": "Long-CLIP's", "openai": "OpenAI's", "open_clip": "open_clip's"}
 
 
@@ -61,13 +65,13 @@ def export(
     if folder:
         return open_clip_folder.write(model, params, preprocessing, out)
     with whole(out) as partial:
-        longclip = format == "longclip"
-        tensors = openai.longclip_tensors(params, model) if longclip else to_theirs(openai.table(model), params)
+        tensors = _TENSORS[format](params, model)
         _WRITERS[out.suffix](partial, tensors)
     lines = [f"{out}: a state dict for {_CODE[format]} code, {model.text.context_length} positions, {counts(tensors)}"]
-    if format == "open_clip":
-        lines.append(f"what the file does not tell: {open_clip_folder.untold(model)}")
-    return lines
+    untold = [open_clip_folder.untold(model)] if format == "open_clip" else []
+    if (preprocessing.mean, preprocessing.std) != (CLIP_PREPROCESSING.mean, CLIP_PREPROCESSING.std):
+        untold.append(f"images are normalised with mean {list(preprocessing.mean)} and std {list(preprocessing.std)}")
+    return lines + [f"what the file does not tell: {fact}" for fact in untold]
 
 
 def _faults(model: CLIP, format: str) -> Iterator[str]:

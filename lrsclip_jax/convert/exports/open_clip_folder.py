@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lrsclip_jax.convert.families.openai import CONFIG, table
+from lrsclip_jax.convert.families.openai import CONFIG, open_clip_tensors
 from lrsclip_jax.convert.files.writing import counts, whole, write_json, write_safetensors
-from lrsclip_jax.convert.layout import to_theirs
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
 
@@ -20,7 +19,7 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
     with whole(out) as partial:
         partial.mkdir()
         write_json(partial / CONFIG, config(model, preprocessing))
-        tensors = to_theirs(table(model), params)
+        tensors = open_clip_tensors(params, model)
         write_safetensors(partial / WEIGHTS, tensors)
     return [
         f"{out}: a CLIP for open_clip, {model.text.context_length} positions, {counts(tensors)} ({WEIGHTS}, {CONFIG})",

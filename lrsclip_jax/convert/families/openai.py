@@ -95,10 +95,23 @@ def _blocks(path: str, key: str) -> list[Leaf]:
     ]
 
 
+def open_clip_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarray]:
+    """Returns parameters as open_clip saves them, float32."""
+    return layout.to_theirs(table(model), params)
+
+
 def longclip_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarray]:
     """Returns parameters as Long-CLIP and LRSCLIP save them, float32: both position tables are that of `params`."""
     tensors = layout.to_theirs(table(model), params)
     return tensors | {_SECOND_TABLE: tensors[_FIRST_TABLE].copy()}
+
+
+def openai_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarray]:
+    """Returns parameters, float32, with the three numbers that OpenAI's archives hold beside them."""
+    numbers = (model.image.size, model.text.context_length, model.text.vocab_size)
+    return layout.to_theirs(table(model), params) | {
+        name: np.asarray(number) for name, number in zip(_NUMBERS, numbers, strict=True)
+    }
 
 
 def recognises(tensors: Tensors) -> bool:
