@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.convert.families.huggingface import clip_tree
+from lrsclip_jax.convert import layout
+from lrsclip_jax.convert.families import huggingface
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
@@ -148,7 +149,8 @@ def test_training_equals_torch():
     )
 
     def parameters():
-        return clip_tree({key: value.detach().numpy() for key, value in reference.state_dict().items()}, 2, 2)
+        tensors = {key: value.detach().numpy() for key, value in reference.state_dict().items()}
+        return layout.to_ours(huggingface.table(), layout.shapes(model()), tensors)
 
     initial = jax.tree.map(np.array, parameters())
     batches = [batch(seed) for seed in range(10)]
