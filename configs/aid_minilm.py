@@ -6,8 +6,9 @@
         --short-key=captions --long-key=long --label-key=cls --out=DATA/aid_long
     cp dinov2_vits14.safetensors DATA; cp -r MINILM DATA/minilm        # MINILM has config.json and model.safetensors
 
-"long" is an image's distinct captions, one after the other. Three runs, the second and the third from the first; as
-sources of single towers its weights come without its temperature:
+In rsicd_long.jsonl each line of the other file has one key more, "long", an image's distinct captions in a row:
+`" ".join(dict.fromkeys(caption.strip() for caption in row["captions"]))`. Three runs, the second and the third from the
+first; as sources of single towers its weights come without its temperature:
 
     python -m lrsclip_jax.main --config=configs/aid_minilm.py:heads:DATA --workdir=runs/heads
     python -m lrsclip_jax.main --config=configs/aid_minilm.py:rsclip:DATA --workdir=runs/rsclip \

@@ -55,13 +55,7 @@ def load(
         is needed.
     """
     from lrsclip_jax import pretrained  # imports JAX, which takes seconds
+    from lrsclip_jax.convert.found import Hints
 
-    return pretrained.load(
-        source,
-        dtype=dtype,
-        batch_size=batch_size,
-        model=model,
-        activation=activation,
-        image_heads=image_heads,
-        text_heads=text_heads,
-    )
+    hints = Hints(model, activation, image_heads, text_heads)
+    return pretrained.load(source, hints, dtype=dtype, batch_size=batch_size)

@@ -149,20 +149,13 @@ class Pretrained:
 
 
 def load(
-    source: str | os.PathLike[str],
-    *,
-    dtype: Any = None,
-    batch_size: int = 64,
-    model: str | None = None,
-    activation: str | None = None,
-    image_heads: int | None = None,
-    text_heads: int | None = None,
+    source: str | os.PathLike[str], hints: Hints | None = None, *, dtype: Any = None, batch_size: int = 64
 ) -> Pretrained:
-    """See `lrsclip_jax.load`."""
+    """Loads a model; see `lrsclip_jax.load`, whose last four arguments are `hints` here."""
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
     source = os.fspath(source)
-    found = weights.read(source, Hints(model, activation, image_heads, text_heads))
+    found = weights.read(source, hints)
     weights.check_whole(found, source)
     clip = weights.model_of(found, dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
     mesh = make_mesh(config.defaults().mesh, jax.local_devices())

@@ -102,11 +102,11 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
     if config.model.init in ("random", None):
         params, preprocessing = jax.jit(draw)(), CLIP_PREPROCESSING
     else:
-        found = read(config.model.init, _hints(model, "image", "text"))
+        found = _read_for(model, config.model.init, "image", "text")
         params, preprocessing = fitted(model, found, config.model.init), found.preprocessing
     for tower in ("image", "text"):
         if source := config.model[f"{tower}_init"]:
-            found = read(source, _hints(model, tower))
+            found = _read_for(model, source, tower)
             params = params | {tower: fitted_tower(model, tower, found, source, params[tower])}
             preprocessing = found.preprocessing if tower == "image" else preprocessing
     return params, dataclasses.replace(preprocessing, size=model.image.size)
@@ -141,7 +141,7 @@ def fitted_tower(model: CLIP, tower: str, found: Found, source: str, params: Any
     values = {path_of(path): np.asarray(value, np.float32) for path, value in jax.tree.leaves_with_path(values)}
     if tower == "image":
         side = model.image.size // model.image.patch
-        values["position_embedding"] = resized(values["position_embedding"], side, found.antialias)
+        values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
     else:
         values["position_embedding"] = _of_length(values["position_embedding"], model)
         if getattr(model.text, "pool", None) == "cls":
@@ -167,8 +167,7 @@ def fitted_tower(model: CLIP, tower: str, found: Found, source: str, params: Any
     return params
 
 
-def resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
-    """Returns a table of image positions for side × side patches: itself if it has as many, else resized."""
+def _resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
     return table if len(table) == side * side + 1 else resize_positions(table, side, antialias)
 
 
@@ -201,14 +200,14 @@ def _because(found: Found, field: str) -> str:
     return f" ({found.reasons[field]})" if field in found.reasons else ""
 
 
-def _hints(model: CLIP, *towers: str) -> Hints:
-    """A config describes its model, and so says what a file leaves open."""
-    activations = {getattr(model, tower).activation for tower in towers}
-    return Hints(
-        activation=activations.pop() if len(activations) == 1 else None,
-        image_heads=model.image.heads,
-        text_heads=model.text.heads,
-    )
+def _read_for(model: CLIP, source: str, *towers: str) -> Found:
+    """Reads a source of these towers of a model, which is a config's, and so says what a file leaves open."""
+    try:
+        return read(source)  # what it tells itself goes first: `_check_fields` then says where the model differs
+    except InputError:
+        activations = {getattr(model, tower).activation for tower in towers}
+        activation = activations.pop() if len(activations) == 1 else None
+        return read(source, Hints(None, activation, model.image.heads, model.text.heads))
 
 
 def _of_run(folder: epath.Path) -> Found:

@@ -119,6 +119,7 @@ def test_seeds_draw_different_parameters():
             r"has activation quick_gelu \(.*config.json.*\), the model gelu; .* or --config",
         ),
         (None, ["model.image.embed_dim=32", "model.text.embed_dim=32"], r"is \[64, 64\], the model's \[64, 32\]"),
+        (None, ["model.image.heads=4"], r"has heads 2 \(.*config.json.*\), the model 4"),
         (None, ["model.text.kind=bert"], "has kind transformer, the model bert"),
         (lambda f: (f / "config.json").unlink(), [], "a CLIPModel comes with a config.json"),
         (lambda f: (f / "config.json").write_text('{"model_type": "siglip"}'), [], "model_type 'siglip'"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
     Raises:
       InputError: a source or the set can't be read.
     """
-    model = pretrained.load(source, dtype="float32", batch_size=_BATCH, **asdict(hints))
+    model = pretrained.load(source, hints, dtype="float32", batch_size=_BATCH)
     held = _first(heldout.load(data, model.tokenizer), count)
     ours, theirs = as_side("lrsclip_jax", model), _of_export(export, model)
     print(f"{source}: {ours.name}\n{export}: {theirs.name}\n", flush=True)
@@ -113,7 +112,7 @@ def _of_export(export: str, model: Pretrained) -> Side:
     activation = image.activation if image.activation == text.activation else None
     hints = Hints(activation=activation, image_heads=image.heads, text_heads=text.heads)
     back = "read back by lrsclip_jax, not computed by PyTorch"
-    return as_side(back, pretrained.load(export, dtype="float32", batch_size=_BATCH, **asdict(hints)))
+    return as_side(back, pretrained.load(export, hints, dtype="float32", batch_size=_BATCH))
 
 
 def _first(held: heldout.HeldOut, count: int | None) -> heldout.HeldOut:
