@@ -1,19 +1,15 @@
-"""Errors that a user can mend: one line that says what was wrong, where, and what to do."""
+"""Errors that a user can mend, as `eval.errors` has them for the evaluators, and the end that SIGTERM asks for."""
 
 from __future__ import annotations
 
-import difflib
-import errno
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-# What a disk can refuse, whoever was writing.
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+from eval import errors
+from eval.errors import InputError, nearest
 
-
-class InputError(ValueError):
-    """Bad input of any kind: a file, a record, a key, a flag. Its text is a single line for a person."""
+__all__ = ["InputError", "Terminated", "cli", "nearest"]
 
 
 class Terminated(Exception):
@@ -23,32 +19,17 @@ class Terminated(Exception):
         super().__init__(f"stopped by SIGTERM after step {step}, saved; the same command continues")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns ", did you mean 'x'?" for the known name closest to `name`, or "" when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean '{close[0]}'?" if close else ""
-
-
 def cli(main: Callable[[], int | None]) -> None:
-    """Runs a program's `main` and exits: status 2 and one line for bad input or a refusing disk, 130 when interrupted.
+    """Runs a program's `main` and exits as `eval.errors.cli` does.
 
-    After SIGTERM the status is 143, as of a process that the signal ended itself. Anything else is a defect of ours and
-    keeps its traceback.
+    After SIGTERM the status is 143, as of a process that the signal ended itself.
     """
-    try:
-        status = main() or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except OSError as error:
-        if error.errno not in _REFUSALS:
-            raise
-        print(f"error: {error.filename or 'writing'}: {error.strerror}; what was finished is kept", file=sys.stderr)
-        status = 2
-    except Terminated as end:
-        print(end, file=sys.stderr)
-        status = 128 + signal.SIGTERM
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+
+    def terminable() -> int | None:
+        try:
+            return main()
+        except Terminated as end:
+            print(end, file=sys.stderr)
+            return 128 + signal.SIGTERM
+
+    errors.cli(terminable)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +13,9 @@ from eval import retrieval
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
 from lrsclip_jax.data.pipeline import open_source, token_ids
 from lrsclip_jax.data.records import Record
+from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
-from lrsclip_jax.embed import Encoders, embed
+from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.report import HeldOutReport, best_five, comparison
 
@@ -126,10 +125,7 @@ def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[
     def decode(row: int) -> np.ndarray:
         return preprocess(read_image(records[row].image), preprocessing)
 
-    workers = os.cpu_count()
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(records), 64 * workers):
-            yield from pool.map(decode, range(start, min(start + 64 * workers, len(records))))
+    yield from in_order(decode, range(len(records)))
 
 
 def flat(tables: Sequence[Table]) -> dict[str, float]:

@@ -6,9 +6,7 @@ import itertools
 import math
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,16 +18,16 @@ from PIL import Image
 from lrsclip_jax import config, weights
 from lrsclip_jax.convert.found import Hints
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
+from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
-from lrsclip_jax.embed import Encoders, embed, encoders
+from lrsclip_jax.encoders import Encoders, embed, encoders, static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.sharding import batch_shards, make_mesh, replicated
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
-# Every length and every batch size is a program of its own: few of each, so that few are compiled.
-_TEXT_LENGTHS = (32, 77, 128)  # and the context length
+# Every batch size is a program of its own: few, so that few are compiled.
 _FEW = (1, 8)  # and the batch size
 
 
@@ -87,7 +85,7 @@ class Pretrained:
             raise TypeError("images come as a list: model.images([image]), not model.images(image)")
         if isinstance(images, np.ndarray) and images.ndim == 3:
             raise TypeError(f"images come as a list or as [N, H, W, 3]: one array {list(images.shape)} is one image")
-        return self._embedded(self._encoders.images, _in_order(self.preprocess, images))
+        return self._embedded(self._encoders.images, in_order(self.preprocess, images))
 
     def texts(self, texts: Iterable[str]) -> np.ndarray:
         """Returns the unit rows of texts, float32 [N, E], in their order.
@@ -98,7 +96,7 @@ class Pretrained:
           TypeError: a string instead of a list, or something that is no string.
         """
         ids = self._ids(texts)
-        lengths = np.array([self._static_length(len(row)) for row in ids], int)
+        lengths = np.array([static_length(len(row), self.context_length) for row in ids], int)
         rows = np.zeros((len(ids), self.clip.text.embed_dim), np.float32)
         for length in np.unique(lengths):
             chosen = np.flatnonzero(lengths == length)
@@ -132,9 +130,6 @@ class Pretrained:
         if cut := sum(len(row) > self.context_length for row in ids):
             warnings.warn(f"{cut} of {len(ids)} texts were cut to {self.context_length} tokens", stacklevel=3)
         return ids
-
-    def _static_length(self, length: int) -> int:
-        return next((known for known in _TEXT_LENGTHS if length <= known < self.context_length), self.context_length)
 
     def _embedded(self, encode: Callable, rows: Iterable[np.ndarray]) -> np.ndarray:
         rows = iter(rows)
@@ -182,16 +177,3 @@ def _rgb(image: ImageLike) -> Image.Image:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise InputError(f"an image array must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
     return Image.fromarray(image)
-
-
-def _in_order(function: Callable, arguments: Iterable) -> Iterator:
-    """Yields function(argument) for each argument, in order, computed by threads a few arguments ahead."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque = deque()
-        for argument in arguments:
-            pending.append(pool.submit(function, argument))
-            if len(pending) >= 4 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.embed import normalise
+from lrsclip_jax.encoders import normalise
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (

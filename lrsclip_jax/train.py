@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lrsclip_jax import checkpoint, distributed, heldout, nonfinite, preemption, report, telemetry, workdir
 from lrsclip_jax.data import pipeline
 from lrsclip_jax.data.tokenizer import tokenizer_for
-from lrsclip_jax.embed import encoders
+from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import InputError, Terminated
 from lrsclip_jax.models import zoo
 from lrsclip_jax.optimizer import create, frozen_by

@@ -17,7 +17,7 @@ from lrsclip_jax.convert.exports.model_card import model_card
 from lrsclip_jax.convert.read import read
 from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, preprocess
 from lrsclip_jax.data.tokenizer import fit, tokenizer_for
-from lrsclip_jax.embed import normalise
+from lrsclip_jax.encoders import normalise
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params, unit

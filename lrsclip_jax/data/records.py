@@ -235,6 +235,11 @@ def _kept_counts(shard: Path) -> np.ndarray | None:
         return None
 
 
+def split_names(folder: str | os.PathLike) -> list[str]:
+    """Returns the names of a prepared set's splits; InputError when the folder is no finished prepared set."""
+    return list(_shard_lengths(Path(folder)))
+
+
 def _shard_lengths(folder: Path) -> dict[str, list[int]]:
     path = folder / "dataset_info.json"
     try:

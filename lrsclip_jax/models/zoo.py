@@ -81,15 +81,28 @@ def create(
         raise InputError(f"unknown model {name!r}{nearest(name, _MODELS)}; known are {', '.join(_MODELS)}")
     image_fields, text_fields = _MODELS[name]
     dtype = jnp.dtype(dtype or jnp.float32)
-    image_tower = _tower(ViT, "image", {"dtype": dtype} | image_fields | dict(image or {}))
-    text_fields = {"dtype": dtype} | text_fields | dict(text or {})
-    text_tower = _tower(_text_class(text_fields.pop("kind", "transformer")), "text", text_fields)
+    image_tower = tower("image", image_fields | dict(image or {}), dtype)
+    text_tower = tower("text", text_fields | dict(text or {}), dtype)
     if image_tower.embed_dim != text_tower.embed_dim:
         raise InputError(
             f"model {name!r}: image.embed_dim is {image_tower.embed_dim}, text.embed_dim is "
             f"{text_tower.embed_dim}; they must be equal"
         )
     return CLIP(image_tower, text_tower, logit_scale)
+
+
+def tower(role: str, fields: Mapping[str, Any], dtype: Any = None) -> Any:
+    """One tower alone, without parameters: of role "image" or "text", by its fields as in `create`; errors as there."""
+    fields = {"dtype": jnp.dtype(dtype or jnp.float32)} | dict(fields)
+    module = ViT if role == "image" else _text_class(fields.pop("kind", "transformer"))
+    known = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
+    for key in fields:
+        if key not in known:
+            raise InputError(f"{role} tower has no field {key!r}{nearest(key, known)}; it has {', '.join(known)}")
+    activation = fields.get("activation", module.activation)
+    if activation not in ACTIVATIONS:
+        raise InputError(f"{role} tower: unknown activation {activation!r}; known are {', '.join(ACTIVATIONS)}")
+    return module(**fields)
 
 
 def fields(model: CLIP) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -112,14 +125,3 @@ def _text_class(kind: str) -> type:
     if kind not in TEXT_TOWERS:
         raise InputError(f"text tower: unknown kind {kind!r}; known are {', '.join(TEXT_TOWERS)}")
     return TEXT_TOWERS[kind]
-
-
-def _tower(module: type, role: str, fields: dict[str, Any]) -> Any:
-    known = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
-    for key in fields:
-        if key not in known:
-            raise InputError(f"{role} tower has no field {key!r}{nearest(key, known)}; it has {', '.join(known)}")
-    activation = fields.get("activation", module.activation)
-    if activation not in ACTIVATIONS:
-        raise InputError(f"{role} tower: unknown activation {activation!r}; known are {', '.join(ACTIVATIONS)}")
-    return module(**fields)

@@ -14,6 +14,9 @@ from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.sharding import batch_sharded, on_mesh, replicated
 
+# Every length of text is a program of its own: few, so that few are compiled.
+_TEXT_LENGTHS = (32, 77, 128)  # and the context length
+
 
 class Encoders(NamedTuple):
     """The two towers of one model: (params, uint8 [B, S, S, 3]) and (params, int32 [B, L]) to float32 [B, E]."""
@@ -34,14 +37,20 @@ def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
     def texts(params: Any, ids: jax.Array) -> jax.Array:
         return model.apply({"params": params}, ids, method="encode_text")
 
+    return Encoders(fed(images, mesh), fed(texts, mesh))
+
+
+def fed(tower: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Callable[[Any, np.ndarray], jax.Array]:
+    """Returns `tower`, (params, batch) to rows, jitted: numpy batches split over `mesh`, rows on every device."""
     rows = batch_sharded(mesh)
+    jitted = jax.jit(on_mesh(mesh, tower), out_shardings=replicated(mesh))
+    # jit itself splits a numpy batch only where one process has all devices.
+    return lambda params, batch: jitted(params, jax.make_array_from_callback(batch.shape, rows, batch.__getitem__))
 
-    def fed(tower: Callable) -> Callable:
-        jitted = jax.jit(on_mesh(mesh, tower), out_shardings=replicated(mesh))
-        # jit itself splits a numpy batch only where one process has all devices.
-        return lambda params, batch: jitted(params, jax.make_array_from_callback(batch.shape, rows, batch.__getitem__))
 
-    return Encoders(fed(images), fed(texts))
+def static_length(length: int, context_length: int) -> int:
+    """Returns to how many tokens a text of `length` is padded: the shortest of a few, at most the context length."""
+    return next((known for known in _TEXT_LENGTHS if length <= known < context_length), context_length)
 
 
 def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
