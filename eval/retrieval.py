@@ -1,7 +1,9 @@
 """Cross-modal retrieval over unit embeddings: exact recalls, ties by expectation, chance, intervals.
 
 The protocol is RemoteCLIP's, which the numbers of LRSCLIP and RSCLIP fit: every caption is a query of
-text-to-image, any caption of an image is a hit in image-to-text, and captions that repeat stay separate.
+text-to-image, any caption of an image is a hit in image-to-text, and captions that repeat stay separate: only the
+image's own copies of a caption are right. Where RemoteCLIP's top k leaves open which of equal scores comes first, ties
+count by their expectation over random order here.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
-from eval.scores import block_scores, check_unit_rows, matching_matrices, pair_scores, read_rows, spans
+from eval.errors import InputError
+from eval.scores import check_unit_rows, matching_matrices, pair_scores, read_rows, spans
+from eval.screening import Standing, screen_for, standings
 
 KS = (1, 5, 10)
 
@@ -44,7 +49,9 @@ class Interval(NamedTuple):
     high: float
 
 
-def retrieval_metrics(images, texts, image_of_text, ks: Sequence[int] = KS, block: int = 2048) -> dict:
+def retrieval_metrics(
+    images, texts, image_of_text, ks: Sequence[int] = KS, block: int = 2048, device: str | None = None
+) -> dict:
     """Returns the recalls of both directions, in per cent.
 
     Args:
@@ -54,6 +61,8 @@ def retrieval_metrics(images, texts, image_of_text, ks: Sequence[int] = KS, bloc
         any is still a candidate for every text, and no query of image-to-text.
       ks: the K of each R@K.
       block: rows of either side that are compared at a time; bounds the memory and changes no result.
+      device: where float32 screens the scores (`eval.screening`): None for the host, "jax" for JAX's default device;
+        changes no result.
 
     Returns:
       `{"text_to_image": {"R@1": …}, "image_to_text": {"R@1": …}, "mean_recall": …, "optimistic": {…},
@@ -62,17 +71,19 @@ def retrieval_metrics(images, texts, image_of_text, ks: Sequence[int] = KS, bloc
       three entries with every tie won and every tie lost.
 
     Raises:
-      ValueError: dimensions differ, a row is not finite or not of unit length, a text has no such image.
+      InputError: dimensions differ, a row is not finite or not of unit length, a text has no such image; the
+        device is unknown or JAX is not there.
     """
-    return ranks_to_metrics(retrieval_ranks(images, texts, image_of_text, block), ks)
+    return ranks_to_metrics(retrieval_ranks(images, texts, image_of_text, block, device), ks)
 
 
-def retrieval_ranks(images, texts, image_of_text, block: int = 2048) -> Retrieval:
+def retrieval_ranks(images, texts, image_of_text, block: int = 2048, device: str | None = None) -> Retrieval:
     """Returns the exact standing of every query, both ways; arguments as for `retrieval_metrics`."""
+    screen = screen_for(device)
     images, texts = matching_matrices(images=images, texts=texts)
     image_of_text = _pointers(image_of_text, len(images))
     if len(image_of_text) != len(texts):
-        raise ValueError(f"image_of_text has {len(image_of_text)} entries for {len(texts)} texts")
+        raise InputError(f"image_of_text has {len(image_of_text)} entries for {len(texts)} texts")
     check_unit_rows(images, "images", block)
     check_unit_rows(texts, "texts", block)
 
@@ -88,19 +99,19 @@ def retrieval_ranks(images, texts, image_of_text, block: int = 2048) -> Retrieva
     of_image[best_texts == 0] = np.inf  # no text: nothing stands above or beside
 
     # Thresholds are the best positives, so all that lies above one is negative: no mask of positives needed.
-    above_text, equal_text = np.zeros((2, len(texts)), np.int64)
-    above_image, equal_image = np.zeros((2, len(images)), np.int64)
-    for rows in spans(len(images), block):
-        image_block = read_rows(images, rows)
-        for columns in spans(len(texts), block):
-            scores = block_scores(image_block, read_rows(texts, columns))
-            above_text[columns] += np.count_nonzero(scores > of_text[columns], axis=0)
-            equal_text[columns] += np.count_nonzero(scores == of_text[columns], axis=0)
-            above_image[rows] += np.count_nonzero(scores > of_image[rows, None], axis=1)
-            equal_image[rows] += np.count_nonzero(scores == of_image[rows, None], axis=1)
+    image, text = (Standing(*np.zeros((2, len(rows)), np.int64)) for rows in (images, texts))
+    with tqdm(total=len(images) * len(texts), unit="pair", unit_scale=True, delay=2, leave=False, disable=None) as bar:
+        for rows in spans(len(images), block):
+            image_block = np.asarray(images[rows], np.float32)
+            for columns in spans(len(texts), block):
+                text_block = np.asarray(texts[columns], np.float32)
+                found = standings(image_block, text_block, of_image[rows], of_text[columns], screen)
+                image.add(rows, found[0])
+                text.add(columns, found[1])
+                bar.update(len(image_block) * len(text_block))
     return Retrieval(
-        Ranks(above_text, equal_text - 1, np.ones_like(equal_text)),
-        Ranks(above_image, equal_image - best_texts, best_texts),
+        Ranks(text.above, text.equal - 1, np.ones_like(text.equal)),
+        Ranks(image.above, image.equal - best_texts, best_texts),
         image_of_text,
     )
 
@@ -173,11 +184,11 @@ def bootstrap_interval(
       level: of confidence, between 0 and 1.
 
     Raises:
-      ValueError: the models were not measured on the same number of images.
+      InputError: the models were not measured on the same number of images.
     """
     sizes = sorted({len(model.image_to_text.above) for model in ranks})
     if len(sizes) != 1:
-        raise ValueError(f"a bootstrap needs models over the same images, got sets of {sizes} images")
+        raise InputError(f"a bootstrap needs models over the same images, got sets of {sizes} images")
     tables = np.stack([_recall_table(model, _checked(ks)) for model in ranks], axis=1)
     tables = tables[(tables[..., -1] > 0).any(axis=1)]  # images that are a query of some model
     rng = np.random.default_rng(seed)
@@ -230,17 +241,17 @@ def _table_mean_recall(totals: np.ndarray) -> np.ndarray:
 def _pointers(image_of_text, images: int) -> np.ndarray:
     pointers = np.asarray(image_of_text)
     if pointers.ndim != 1 or not len(pointers) or not np.issubdtype(pointers.dtype, np.integer):
-        raise ValueError(
+        raise InputError(
             f"image_of_text must list the image row of each text, got {pointers.dtype} of {pointers.shape}"
         )
     outside = np.flatnonzero((pointers < 0) | (pointers >= images))
     if len(outside):
         text, image = outside[0], pointers[outside[0]]
-        raise ValueError(f"text {text} points to image {image}, but the last image is row {images - 1}")
+        raise InputError(f"text {text} points to image {image}, but the last image is row {images - 1}")
     return pointers.astype(np.int64)
 
 
 def _checked(ks: Sequence[int]) -> tuple[int, ...]:
     if not ks or any(k != int(k) or k < 1 for k in ks):
-        raise ValueError(f"ks must be one or more whole numbers from 1, got {tuple(ks)}")
+        raise InputError(f"ks must be one or more whole numbers from 1, got {tuple(ks)}")
     return tuple(int(k) for k in ks)

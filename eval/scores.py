@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from eval.errors import InputError
+
 SCALE = 1e7
 UNIT_TOLERANCE = 1e-3  # what half precision leaves of a unit length
 
@@ -72,19 +74,19 @@ def read_rows(matrix: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
 
 
 def matching_matrices(**named) -> list[np.ndarray]:
-    """Returns two named inputs as matrices; ValueError when one is none or their dimensions differ."""
+    """Returns two named inputs as matrices; InputError when one is none or their dimensions differ."""
     matrices = [np.asarray(rows) for rows in named.values()]
     for name, rows in zip(named, matrices, strict=True):
         if rows.ndim != 2 or 0 in rows.shape:
-            raise ValueError(f"{name} must be a matrix of at least one row, got the shape {rows.shape}")
+            raise InputError(f"{name} must be a matrix of at least one row, got the shape {rows.shape}")
     (first, a), (second, b) = zip(named, (rows.shape[1] for rows in matrices), strict=True)
     if a != b:
-        raise ValueError(f"{first} have {a} dimensions and {second} {b}: embed both with the same model")
+        raise InputError(f"{first} have {a} dimensions and {second} {b}: embed both with the same model")
     return matrices
 
 
 def check_unit_rows(matrix: np.ndarray, name: str, block: int = 2048) -> None:
-    """Raises ValueError naming the first row that is not finite or not of unit length within 1e-3."""
+    """Raises InputError naming the first row that is not finite or not of unit length within 1e-3."""
     for span in spans(len(matrix), block):
         rows = read_rows(matrix, span)
         lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
@@ -93,8 +95,8 @@ def check_unit_rows(matrix: np.ndarray, name: str, block: int = 2048) -> None:
             continue
         row, length = span.start + wrong[0], lengths[wrong[0]]
         if not np.isfinite(length):
-            raise ValueError(f"row {row} of {name} has NaN or infinite values: mend the model that made it")
-        raise ValueError(f"row {row} of {name} has length {length:.4g} instead of 1: normalise rows first")
+            raise InputError(f"row {row} of {name} has NaN or infinite values: mend the model that made it")
+        raise InputError(f"row {row} of {name} has length {length:.4g} instead of 1: normalise rows first")
 
 
 def _exact_score(a: np.ndarray, b: np.ndarray) -> float:

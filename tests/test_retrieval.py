@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from eval.errors import InputError
 from eval.retrieval import (
     Ranks,
     bootstrap_interval,
@@ -119,6 +120,27 @@ def test_equals_brute_force(images, texts, duplicates):
     assert (result["images"], result["image_queries"], result["texts"]) == (images, images, texts)
 
 
+@pytest.mark.parametrize("images, texts, dim, copies", [(452, 2260, 512, 0.0), (1093, 5465, 64, 0.4)])
+def test_ranks_at_the_papers_sizes_on_host_and_jax_and_in_any_block(images, texts, dim, copies):
+    rows, queries, image_of_text = random_set(images, texts, dim, seed=1, duplicates=copies)
+    queries = unit(queries + 3e-8 * np.random.default_rng(2).choice([-1, 0, 1], size=queries.shape))  # nearly equal
+    scores = rounded_scores(rows, queries)
+    own = scores[image_of_text, np.arange(texts)]
+    best = np.full(images, -2.0)
+    np.maximum.at(best, image_of_text, own)
+    positives = np.bincount(image_of_text[own == best[image_of_text]], minlength=images)
+    expected = [
+        (scores > own).sum(axis=0),
+        (scores == own).sum(axis=0) - 1,
+        (scores > best[:, None]).sum(axis=1),
+        (scores == best[:, None]).sum(axis=1) - positives,
+    ]
+    for block, device in ((2048, None), (300, None), (1500, "jax")):
+        text, image, _ = retrieval_ranks(rows, queries, image_of_text, block, device)
+        for found, wanted in zip((*text[:2], *image[:2], image.positives), (*expected, positives), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
 def test_optimistic_and_pessimistic_win_and_lose_every_tie():
     images, texts, image_of_text = random_set(60, 150, dim=6, seed=3, duplicates=0.7)
     result, scores = retrieval_metrics(images, texts, image_of_text), rounded_scores(images, texts)
@@ -208,7 +230,7 @@ def test_bootstrap_of_one_model_and_of_equal_ones():
     assert bootstrap_interval(operator.pos, ranks) == interval
     assert bootstrap_interval(operator.pos, ranks, seed=1) != interval
     assert bootstrap_interval(operator.sub, ranks, ranks) == (0, 0, 0)
-    with pytest.raises(ValueError, match=r"same images, got sets of \[30, 40\] images"):
+    with pytest.raises(InputError, match=r"same images, got sets of \[30, 40\] images"):
         bootstrap_interval(operator.sub, ranks, retrieval_ranks(*random_set(30, 40, dim=4)))
 
 
@@ -234,6 +256,6 @@ EYE = np.eye(3, dtype=np.float32)
     ],
 )
 def test_bad_input_is_one_clear_line(images, texts, image_of_text, ks, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         retrieval_metrics(images, texts, image_of_text, ks)
     assert "\n" not in str(error.value)

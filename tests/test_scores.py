@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from eval.errors import InputError
 from eval.scores import best_matches, block_scores, pair_scores, read_rows
 
 
@@ -60,5 +61,5 @@ def test_best_matches_come_in_order_and_ties_by_row():
 
 def test_best_matches_of_a_small_gallery_are_all_of_it():
     assert best_matches(np.eye(3), np.eye(3)[:2], k=5)[0].tolist() == [[0, 1], [1, 0], [0, 1]]
-    with pytest.raises(ValueError, match="queries have 3 dimensions and candidates 2: embed both with"):
+    with pytest.raises(InputError, match="queries have 3 dimensions and candidates 2: embed both with"):
         best_matches(np.eye(3), np.eye(2))
