@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax.data.formats import class_words
 from lrsclip_jax.data.sources import Drawing, Keys, open_source
 from lrsclip_jax.errors import InputError
 
@@ -123,19 +122,6 @@ def test_class_folders_make_a_short_text_of_the_class(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no images in its subfolders"):
         list(open_source(str(tmp_path / "empty")))
-
-
-def test_class_names_in_words():
-    names = ["BareLand", "dense_residential", "storage-tanks", "Airport", "RailwayStation", "football field"]
-    words = [
-        "bare land",
-        "dense residential",
-        "storage tanks",
-        "airport",
-        "railway station",
-        "football field",
-    ]
-    assert [class_words(name) for name in names] == words
 
 
 def write_tar(path, members: dict[str, bytes]) -> None:

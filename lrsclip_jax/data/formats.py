@@ -11,12 +11,12 @@ import csv
 import io
 import json
 import logging
-import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval import classes
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 
@@ -128,13 +128,8 @@ def class_folders(root: Path, template: str) -> Rows:
         raise InputError(f"{root}: no images in its subfolders; class folders or .tar files are expected there")
     for path in paths:
         label = path.parent.name
-        short = template.replace("{class}", class_words(label))
+        short = template.replace("{class}", classes.words(label))
         yield str(path), {"image": f"{label}/{path.name}", "label": label, "short": short}
-
-
-def class_words(name: str) -> str:
-    """Returns a class folder's name in words: "BareLand" and "bare_land" are "bare land"."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_\-\s]+", " ", name).strip().lower()
 
 
 def tars(paths: Sequence[Path], text_keys: Sequence[str]) -> Rows:
