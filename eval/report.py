@@ -1,4 +1,4 @@
-"""Pieces of a self-contained HTML report: page, table, gallery (`eval.plots` draws the curves).
+"""Pieces of a self-contained HTML report: page, text, table (`eval.plots` draws curves, `eval.galleries` shows images).
 
 Every function returns a fragment of HTML in which all text that came in is escaped. Pictures are embedded;
 the page fetches nothing, as its policy enforces. It follows the reader's light or dark scheme.
@@ -6,42 +6,19 @@ the page fetches nothing, as its policy enforces. It follows the reader's light 
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import itertools
 import math
 import numbers
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from PIL import Image
 
 STYLE = Path(__file__).with_name("report.css")
-LONGEST_SIDE = 256  # pixels of an embedded picture
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 class Html(str):
     """Markup that is safe as it stands; any other text is escaped."""
-
-
-class Match(NamedTuple):
-    """A retrieved image, uint8 [H, W, 3], what to say under it, and whether it is a right one."""
-
-    image: np.ndarray
-    caption: str
-    right: bool
-
-
-class Query(NamedTuple):
-    """A query, what it found, best first, and a remark."""
-
-    text: str
-    matches: Sequence[Match]
-    note: str = ""
 
 
 def page(title: str, sections: Sequence[tuple[str, Html]], summary: str = "") -> Html:
@@ -85,6 +62,11 @@ def paragraph(text: str) -> Html:
     return Html(f"<p>{escaped(text)}</p>")
 
 
+def remark(text: str) -> Html:
+    """Returns a paragraph in the small print of a table or a figure."""
+    return Html(f'<p class="remark">{escaped(text)}</p>')
+
+
 def table(
     rows: Sequence[Sequence],
     columns: Sequence[str | tuple[str, str]],
@@ -117,38 +99,21 @@ def table(
     )
 
 
-def gallery(queries: Sequence[Query]) -> Html:
-    """Returns each query with the images it found, right and wrong ones marked by colour, sign and word."""
-    return Html("\n".join(_query(Query(*query)) for query in queries))
-
-
-def jpeg_uri(image: np.ndarray, longest: int = LONGEST_SIDE) -> str:
-    """Returns a uint8 [H, W, 3] image as the `data:` address of a JPEG of at most `longest` pixels a side."""
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"a picture must be uint8 [H, W, 3], got {image.dtype} of shape {image.shape}")
-    picture = Image.fromarray(image)
-    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _query(query: Query) -> str:
-    matches = "".join(_match(rank, Match(*match)) for rank, match in enumerate(query.matches, 1))
-    note = f'<p class="note">{escaped(query.note)}</p>\n' if query.note else ""
-    text = f"<blockquote>{escaped(query.text)}</blockquote>"
-    found = f'<ol class="matches">\n{matches}</ol>'
-    return f'<article class="query">\n{text}\n{note}{found}\n</article>'
-
-
-def _match(rank: int, match: Match) -> str:
-    verdict, sign = ("right", "✓") if match.right else ("wrong", "✗")
-    alt = html.escape(f"Image {rank}, {verdict}: {match.caption}")
-    return (
-        f'<li class="{verdict}"><img src="{jpeg_uri(match.image)}" alt="{alt}">'
-        f"<div><b>{sign} {verdict}</b><span>{escaped(match.caption)}</span></div></li>\n"
+def fold(heading: str, content: Html, opened: bool = False) -> Html:
+    """Returns content that opens and closes when its heading is pressed."""
+    return Html(
+        f"<details{' open' if opened else ''}>\n<summary>{escaped(heading)}</summary>\n{escaped(content)}\n</details>"
     )
+
+
+def subheading(text: str) -> Html:
+    """Returns a heading below that of a section."""
+    return Html(f"<h3>{escaped(text)}</h3>")
+
+
+def join(*parts: Html) -> Html:
+    """Returns fragments below each other."""
+    return Html("\n".join(map(escaped, filter(None, parts))))
 
 
 def _cell(value, digits: int) -> Html:

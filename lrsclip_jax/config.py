@@ -118,6 +118,7 @@ def defaults() -> ConfigDict:
     config.eval.sources = ()  # held-out sets, as data.sources without weights
     config.eval.every_steps = 0  # 0: at the end only
     config.eval.batch_size = 256
+    config.eval.templates = ()  # classify labelled sets zero-shot: ("lrsclip",), or templates with {} for the class
     config.eval.truncations = ()  # also score long texts cut to so many tokens, e.g. (20,)
 
     config.checkpoint = ConfigDict()

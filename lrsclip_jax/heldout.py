@@ -1,4 +1,4 @@
-"""Retrieval on held-out sets, during training and after it: embeds a set and asks `eval.retrieval`."""
+"""Held-out sets, during training and after it: embeds one and asks `eval` about retrieval and classification."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from eval import retrieval
+from eval import retrieval, zeroshot
+from eval.retrieval_report import best_five
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
 from lrsclip_jax.data.pipeline import open_source, token_ids
 from lrsclip_jax.data.records import Record
 from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
+from lrsclip_jax.embed.texts import class_texts
 from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.report import HeldOutReport, best_five, comparison
+from lrsclip_jax.report import HeldOutReport, comparison
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,22 @@ class Texts:
 
 
 @dataclass(frozen=True)
+class Classes:
+    """What tells the classes of a set apart: ids and label of each class text, and the label of each image."""
+
+    ids: list[list[int]]
+    label_of_text: list[str]
+    label_of_image: list[str]
+
+
+@dataclass(frozen=True)
 class HeldOut:
-    """A held-out set: its records, and its long and short texts (a kind that no record has is absent)."""
+    """A held-out set: its records, its long and short texts (a kind that no record has is absent), its classes."""
 
     name: str
     records: Sequence[Record]
     texts: dict[str, Texts]
+    classes: Classes | None = None
 
 
 @dataclass(frozen=True)
@@ -55,17 +67,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The scores of one set: its records, their image embeddings (float32 [I, E]), and a row for each kind of text."""
+    """The scores of one set: its records, their image embeddings (float32 [I, E]), and a row for each kind of text.
+
+    `zeroshot` is the result of `eval.zeroshot` where the set has classes.
+    """
 
     heldout: HeldOut
     images: np.ndarray
     rows: list[Row]
+    zeroshot: dict[str, Any] | None = None
 
 
-def load(source: str, tokenizer: Tokenizer) -> HeldOut:
-    """Opens a held-out set (as `data.sources` names it) and reads its texts; images are read when needed."""
+def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
+    """Opens a held-out set (as `data.sources` names it) and reads its texts; images are read when needed.
+
+    With `templates`, as `eval.classes.templates` knows them, a set whose records all have labels, of at least two
+    classes, is classified as well.
+    """
     records = open_source(source)
-    texts = {}
+    texts, labels = {}, [records[row].label for row in range(len(records))] if templates else []
     for kind in ("long", "short"):
         ids, image, raw = [], [], []
         for row in range(len(records)):
@@ -78,7 +98,12 @@ def load(source: str, tokenizer: Tokenizer) -> HeldOut:
             texts[kind] = Texts(ids, np.asarray(image), raw)
     if not texts:
         raise InputError(f"eval.sources: {source} has no text at all")
-    return HeldOut(source.rsplit("/", 1)[-1], records, texts)
+    classes = None
+    if None not in labels and len(set(labels)) > 1:
+        prompts = class_texts(labels, templates)
+        ids = tokenizer.encode([prompt["text"] for prompt in prompts])
+        classes = Classes(ids, [prompt["label"] for prompt in prompts], labels)
+    return HeldOut(source.rsplit("/", 1)[-1], records, texts, classes)
 
 
 def score(
@@ -112,11 +137,18 @@ def score(
         cut = sum(len(text) > length for text in texts.ids)
         return Row(name, texts, cut, embeddings, ranks, retrieval.ranks_to_metrics(ranks))
 
+    def classify(classes: Classes) -> dict[str, Any]:
+        names = sorted(set(classes.label_of_image))
+        ids = (fit(text, lengths["short"], tokenizer.end, tokenizer.pad) for text in classes.ids)
+        prompts = embedded(encoders.texts, ids, len(classes.ids), "classes")
+        vectors = zeroshot.class_vectors(prompts, None, classes.label_of_text, names)
+        return zeroshot.zeroshot_metrics(images, vectors, classes.label_of_image, names)
+
     images = embedded(encoders.images, pixels(heldout.records, preprocessing), len(heldout.records), "images")
     rows = [row(kind, texts, lengths[kind]) for kind, texts in heldout.texts.items()]
     if "long" in heldout.texts:
         rows += [row(f"long, first {n} tokens", heldout.texts["long"], n) for n in truncations]
-    return Table(heldout, images, rows)
+    return Table(heldout, images, rows, heldout.classes and classify(heldout.classes))
 
 
 def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
@@ -131,12 +163,13 @@ def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[
 def flat(tables: Sequence[Table]) -> dict[str, float]:
     """Returns the scores as one row of metrics.jsonl: "eval/SET/long/text_to_image/R@1": …"""
     rows = [(f"eval/{table.heldout.name}/{row.name}", row.metrics) for table in tables for row in table.rows]
-    return {name: value for prefix, metrics in rows for name, value in _named(prefix, metrics)}
+    accuracies = {_accuracy(table.heldout): table.zeroshot["accuracy"] for table in tables if table.zeroshot}
+    return {name: value for prefix, metrics in rows for name, value in _named(prefix, metrics)} | accuracies
 
 
 def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Sequence[int]) -> None:
     """Raises InputError unless `checkpoint.best` is None or the name of a score, before anything is trained."""
-    names = []
+    names = [_accuracy(held) for held in held_out if held.classes]
     for held in held_out:
         for kind, texts in held.texts.items():
             cut = [f"long, first {n} tokens" for n in truncations] if kind == "long" else []
@@ -145,6 +178,10 @@ def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Seq
     if metric is not None and metric not in names:
         known = nearest(metric, names) or f", such as {names[0]}" if names else ": eval.sources is empty"
         raise InputError(f"checkpoint.best={metric} is no score of this run{known}")
+
+
+def _accuracy(held: HeldOut) -> str:
+    return f"eval/{held.name}/zeroshot/accuracy"
 
 
 def _named(prefix: str, metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -172,10 +209,14 @@ def lines(table: Table) -> list[str]:
 
 
 def remarks(table: Table) -> list[str]:
-    """Returns, for each truncation, a sentence that compares the whole long text with its first tokens."""
+    """Returns a sentence on classification, and one for each truncation of the long text beside the whole of it."""
     long = next((row for row in table.rows if row.name == "long"), None)
     cut = [row for row in table.rows if row.name.startswith("long, ")]
-    return [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
+    found = [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
+    if table.zeroshot:
+        accuracy, classes = table.zeroshot["accuracy"], len(table.zeroshot["classes"])
+        found.insert(0, f"Zero-shot: {accuracy:.2f} % of the images are put into the right one of {classes} classes.")
+    return found
 
 
 def for_report(table: Table) -> HeldOutReport:
@@ -185,7 +226,7 @@ def for_report(table: Table) -> HeldOutReport:
         return np.asarray(read_image(table.heldout.records[row].image))
 
     shown = table.rows[0]
-    queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.ranks, picture)
+    queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.texts.image, picture)
     return HeldOutReport(table.heldout.name, _results(table), remarks(table), queries)
 
 

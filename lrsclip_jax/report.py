@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from etils import epath
 
-from eval import plots, report
+from eval import galleries, plots, report
 from eval.retrieval import Retrieval, bootstrap_interval, ranks_to_metrics
-from eval.scores import best_matches
+from eval.retrieval_report import recall_table
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.telemetry import duration
 
 POINTS = 300  # a curve's; more would swell the page and show nothing
-DIRECTIONS = {"text_to_image": "Text to image", "image_to_text": "Image to text"}
 LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text"}
 
 
@@ -44,7 +43,7 @@ class HeldOutReport:
     name: str
     results: Mapping[str, Mapping]
     remarks: Sequence[str] = ()
-    queries: Sequence[report.Query] = ()
+    queries: Sequence[galleries.Query] = ()
 
 
 def write_report(
@@ -77,42 +76,11 @@ def compose(run: Run, metrics: Sequence[Mapping], heldout: Sequence[HeldOutRepor
     sections = [("Training", plots.side_by_side(figures))] if figures else []
     for held in heldout:
         remarks = "\n".join(report.paragraph(remark) for remark in held.remarks)
-        sections.append((f"Retrieval on {held.name}", report.Html(f"{remarks}\n{_table(held)}")))
+        sections.append((f"Retrieval on {held.name}", report.Html(f"{remarks}\n{recall_table(held.results)}")))
         if held.queries:
             heading = "Queries and their five best images" + (f", {held.name}" if len(heldout) > 1 else "")
-            sections.append((heading, report.gallery(held.queries)))
+            sections.append((heading, galleries.gallery(held.queries)))
     return report.page(run.title, sections, _summary(run, metrics))
-
-
-def best_five(
-    texts: Sequence[str],
-    embeddings: np.ndarray,
-    images: np.ndarray,
-    ranks: Retrieval,
-    picture: Callable[[int], np.ndarray],
-    count: int = 8,
-) -> list[report.Query]:
-    """Returns `count` queries spread evenly over a set, each with its five best images.
-
-    Args:
-      texts: the T texts.
-      embeddings: of the texts, unit rows [T, E].
-      images: embeddings of the images, unit rows [I, E].
-      ranks: of both, from `eval.retrieval.retrieval_ranks`.
-      picture: gives image row i as uint8 [H, W, 3].
-      count: how many queries; all texts if there are fewer.
-    """
-    chosen = np.unique(np.linspace(0, len(texts) - 1, count).round().astype(int))
-    found, scores = best_matches(embeddings[chosen], images, k=5)
-    queries = []
-    for text, rows, row_scores in zip(chosen, found, scores, strict=True):
-        own, place = ranks.image_of_text[text], ranks.text_to_image.above[text] + 1
-        matches = [
-            report.Match(picture(row), f"{score:.3f}", row == own) for row, score in zip(rows, row_scores, strict=True)
-        ]
-        note = f"Its own image is number {place:,} of {len(images):,}."
-        queries.append(report.Query(texts[text], matches, note))
-    return queries
 
 
 def comparison(name: str, ranks: Retrieval, other_name: str, other_ranks: Retrieval) -> str:
@@ -168,27 +136,3 @@ def _curve(metrics: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.ndarray
     if len(points) > POINTS:
         points = np.array([stretch.mean(axis=0) for stretch in np.array_split(points, POINTS)])
     return points[:, 0], points[:, 1]
-
-
-def _table(held: HeldOutReport) -> report.Html:
-    ks = list(dict.fromkeys(name for result in held.results.values() for name in result["text_to_image"]))
-    columns = [(heading, k) for heading in DIRECTIONS.values() for k in ks]
-    rows = []
-    for name, result in held.results.items():
-        recalls = (result[direction].get(k) for direction in DIRECTIONS for k in ks)
-        rows.append([name, *recalls, result["mean_recall"], result["texts"]])
-    images = max(result["images"] for result in held.results.values())
-    caption = f"Recall in per cent, {images:,} images. Ties count by expectation over random order"
-    ranges = _tie_ranges(held.results)
-    spreads = [f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in ranges.items() if low < high]
-    between = f"; if all were lost or won, mean recall would be: {'; '.join(spreads)}" if spreads else ""
-    return report.table(rows, ["", *columns, "Mean recall", "Texts"], f"{caption}{between}.")
-
-
-def _tie_ranges(results: Mapping[str, Mapping]) -> dict[str, tuple[float, float]]:
-    """Mean recall with all ties lost and with all won, to two decimals, of the rows that say."""
-    return {
-        name: (round(result["pessimistic"]["mean_recall"], 2), round(result["optimistic"]["mean_recall"], 2))
-        for name, result in results.items()
-        if "optimistic" in result
-    }

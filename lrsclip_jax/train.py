@@ -70,7 +70,7 @@ def train_and_evaluate(
     # Data
     tokenizer = tokenizer_for(zoo.text_kind(model))
     sources = pipeline.open_sources(config)
-    held_out = [heldout.load(source, tokenizer) for source in config.eval.sources]
+    held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
     heldout.check_best(config.checkpoint.best, held_out, config.eval.truncations)
     samples = sum(len(source) for source, _ in sources)
     total_steps = math.floor(config.epochs * samples / config.batch_size)

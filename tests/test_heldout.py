@@ -1,7 +1,14 @@
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from lrsclip_jax import heldout
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.records import Record
 from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.encoders import Encoders
 from lrsclip_jax.errors import InputError
 
 
@@ -18,3 +25,41 @@ def test_the_metric_of_the_best_checkpoint_must_be_a_score():
         heldout.check_best("eval/scenes:6:1/long/mean_recal", held_out, ())
     with pytest.raises(InputError, match="is no score of this run: eval.sources is empty"):
         heldout.check_best("eval/scenes:6:1/long/mean_recall", [], ())
+
+
+def test_labelled_sets_are_classified_with_templates(monkeypatch):
+    tokenizer = clip_tokenizer()
+    colours = {"bare_land": 20, "PlayGround": 120, "River": 220}
+
+    def png(value):
+        file = io.BytesIO()
+        Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(file, "PNG")
+        return file.getvalue()
+
+    # The last image is a river by its label and bare land by its colour.
+    values = [*colours.values(), 20]
+    records = [
+        Record(str(n), "s", png(value), short=("a text",), label=label)
+        for n, (value, label) in enumerate(zip(values, [*colours, "River"], strict=True))
+    ]
+    monkeypatch.setattr(heldout, "open_source", lambda source: records)
+
+    def images(params, pixels):
+        return np.eye(3, dtype=np.float32)[np.asarray(pixels).mean(axis=(1, 2, 3)).astype(int) // 100]
+
+    def texts(params, ids):
+        words = ("bare land", "play ground", "river")
+        known = {tuple(tokenizer.encode([f"a satellite photo of {word}"])[0]): n for n, word in enumerate(words)}
+        rows = [tuple(row[: list(row).index(tokenizer.end) + 1].tolist()) for row in np.asarray(ids)]
+        return np.eye(3, dtype=np.float32)[[known.get(row, 0) for row in rows]]
+
+    held = heldout.load("folder/set", tokenizer, ("lrsclip",))
+    preprocessing = Preprocessing(8, (0, 0, 0), (1, 1, 1))
+    table = heldout.score(
+        held, Encoders(images, texts), None, tokenizer, preprocessing, lengths={"short": 16}, batch_size=4
+    )
+    assert table.zeroshot["accuracy"] == 75 and table.zeroshot["per_class"]["River"] == 50
+    assert heldout.flat([table])["eval/set/zeroshot/accuracy"] == 75
+    assert "Zero-shot: 75.00 % of the images are put into the right one of 3 classes." in heldout.lines(table)
+    heldout.check_best("eval/set/zeroshot/accuracy", [held], ())
+    assert heldout.load("folder/set", tokenizer).classes is None

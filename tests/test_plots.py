@@ -6,10 +6,11 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from eval.plots import line_plot, side_by_side, svg
+from eval.plots import histogram, line_plot, side_by_side, svg
 
 
 def lines(fragment):
@@ -53,6 +54,35 @@ def test_gaps_and_lone_points():
     assert "<svg" in line_plot({"empty": ([], [])}, "step", "loss")
     with pytest.raises(ValueError, match="series 'uneven' has 2 x values and 3 y values"):
         line_plot({"uneven": ([1, 2], [1, 2, 3])}, "step", "loss")
+
+
+def test_spreads_are_bars_around_the_dots_of_a_curve():
+    curve = ([1, 4, 8, 16, 32], [50, 60, 70, 75, 80])
+    plain = line_plot({"probe": curve}, "images of each class", "accuracy", ticks=curve[0])
+    spread = line_plot({"probe": (*curve, [5, 4, 3, 2, 1])}, "images of each class", "accuracy", ticks=curve[0])
+    texts = ["".join(element.itertext()).strip() for element in ElementTree.fromstring(spread).iter()]
+    assert all(str(tick) in texts for tick in curve[0])
+    assert "2" not in texts and "64" not in texts  # powers of two that are no ticks
+    assert lines(plain)[1] == 5
+    bars = re.findall(r'<path d="M ([\d.]+) ([\d.]+) \nL \1 ([\d.]+) \n"[^>]*stroke: var\(--series-1\)', spread)
+    x, bottom, top = np.array(bars, float).T
+    np.testing.assert_allclose((bottom - top) / (bottom - top)[-1], [5, 4, 3, 2, 1], rtol=1e-3)
+    np.testing.assert_allclose(np.diff(x) / np.diff(x)[-1], [2, 1, 1, 1], rtol=1e-3)  # a logarithmic axis
+    with pytest.raises(ValueError, match="series 'probe' has 5 x values and 1 spread values"):
+        line_plot({"probe": (*curve, [1])}, "x", "y")
+
+
+def test_bars_of_a_histogram():
+    fragment = histogram({"long": ([0, 5, 10, 15], [1, 0, 2]), "<short>": ([0, 5], [4])}, "tokens", "texts", "Lengths")
+    figure = ElementTree.fromstring(fragment)
+    texts = ["".join(element.itertext()) for element in figure.iter()]
+    for text in ("tokens", "texts", "Lengths", "long", "<short>"):
+        assert text in texts
+    assert 'aria-label="Lengths by tokens: long, &lt;short&gt;"' in fragment
+    filled = re.findall(r"fill: var\(--series-(\d)\); opacity: 0.18", fragment)
+    assert filled == ["1", "2"]
+    with pytest.raises(ValueError, match="series 'x' has 2 edges and 2 heights"):
+        histogram({"x": ([0, 1], [1, 2])}, "tokens", "texts")
 
 
 def test_settings_and_output_do_not_depend_on_what_was_drawn_before():

@@ -2,69 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import operator
-import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
+from documents import EVIL, Document, assert_fetches_nothing, model_outputs, picture
 
 from eval import report
 from eval.retrieval import bootstrap_interval, chance, ranks_to_metrics, retrieval_ranks
+from eval.retrieval_report import best_five
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.report import HeldOutReport, Run, best_five, comparison, compose, write_report
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-EVIL = "<script>alert(\"x\")</script> & 'y'"
-
-
-class Document(HTMLParser):
-    """Tags with their attributes, texts by enclosing tag, and a check that every tag is closed."""
-
-    def __init__(self, markup):
-        super().__init__()
-        self.tags, self.texts, self._open = [], [], []
-        self.feed(markup)
-        self.close()
-        assert not self._open, f"not closed: {self._open}"
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-
-    def handle_data(self, data):
-        if data.strip() and self._open:
-            self.texts.append((self._open[-1], data.strip()))
-
-    def all(self, name):
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-    def text(self, name):
-        return [text for tag, text in self.texts if tag == name]
-
-
-def assert_fetches_nothing(markup):
-    for _, attributes in Document(markup).tags:
-        for name in ("src", "href", "xlink:href", "data", "action"):
-            assert attributes.get(name, "#").startswith(("#", "data:")), attributes
-    assert "@import" not in markup
-    assert not re.search(r"url\((?!#)", markup)
-    assert "Content-Security-Policy" in markup
-
-
-def picture(seed=0, height=24, width=32):
-    rows = np.random.default_rng(seed).integers(256, size=(height // 8, width // 8, 3), dtype=np.uint8)
-    return rows.repeat(8, axis=0).repeat(8, axis=1)
+from lrsclip_jax.report import HeldOutReport, Run, comparison, compose, write_report
 
 
 def test_page_escapes_text_and_keeps_markup():
@@ -89,41 +37,15 @@ def test_table_cells_and_grouped_heads():
         report.table([["ours", 1.0]], ["", "a", "b"])
 
 
-def test_gallery_marks_right_and_wrong_by_word_sign_and_colour():
-    images = [picture(seed) for seed in range(3)]
-    matches = [(image, f'0.{number} "<b>"', number == 1) for number, image in enumerate(images)]
-    document = Document(report.gallery([(EVIL, matches, "note & more"), ("second", matches[:1])]))
-    assert [item["class"] for item in document.all("li")] == ["wrong", "right", "wrong", "wrong"]
-    assert document.text("b") == ["✗ wrong", "✓ right", "✗ wrong", "✗ wrong"]
-    assert document.text("blockquote") == [EVIL, "second"]
-    assert document.text("p") == ["note & more"]
-    assert [image["alt"] for image in document.all("img")][1] == 'Image 2, right: 0.1 "<b>"'
-    for image, shown in zip(images, document.all("img"), strict=False):
-        encoded = shown["src"].removeprefix("data:image/jpeg;base64,")
-        decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))), np.int16)
-        assert decoded.shape == image.shape
-        assert np.abs(decoded - image).mean() < 8
-
-
-def test_pictures_are_shrunk_and_checked():
-    encoded = report.jpeg_uri(picture(height=400, width=800)).removeprefix("data:image/jpeg;base64,")
-    assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (256, 128)
-    for wrong in (np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)):
-        with pytest.raises(ValueError, match=r"a picture must be uint8 \[H, W, 3\], got"):
-            report.jpeg_uri(wrong)
+def test_folds_and_fragments_below_each_other():
+    inner = report.join(report.subheading(EVIL), report.Html(""), report.remark(EVIL))
+    document = Document(report.fold(EVIL, inner, opened=True))
+    assert document.texts == [("summary", EVIL), ("h3", EVIL), ("p", EVIL)]
+    assert document.all("details") == [{"open": None}]
+    assert Document(report.fold(EVIL, EVIL)).all("details") == [{}]
 
 
 RUN = Run("quickstart", "tiny, AdamW", "6,000 scenes", batch_size=64, seconds=185.0, machine="1 × cpu")
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def model_outputs(images=30, seed=0):
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(images, 8))
-    return unit(rows), unit(rows + rng.normal(size=rows.shape)), np.arange(images)
 
 
 def metric_rows(steps=40):
@@ -138,7 +60,7 @@ def test_report_of_a_run(tmp_path):
     images, texts, image_of_text = model_outputs()
     ranks = retrieval_ranks(images, texts, image_of_text)
     results = {"chance": chance(30, image_of_text), "long": ranks_to_metrics(ranks)}
-    queries = best_five([f"text {row} {EVIL}" for row in range(30)], texts, images, ranks, picture, count=4)
+    queries = best_five([f"text {row} {EVIL}" for row in range(30)], texts, images, image_of_text, picture, count=4)
     held = HeldOutReport("scenes:30:1", results, ["a remark"], queries)
     path = write_report(tmp_path, RUN, metric_rows(), [held])
     assert [child.name for child in tmp_path.iterdir()] == ["report.html"]
@@ -166,29 +88,6 @@ def test_report_of_a_run(tmp_path):
     assert len(document.all("img")) == 20
 
 
-def test_best_five_tells_right_from_wrong_and_where_the_right_one_is():
-    images, texts, image_of_text = model_outputs(seed=3)
-    ranks = retrieval_ranks(images, texts, image_of_text)
-    shown = []
-    queries = best_five(
-        list("abcdefghijklmnopqrstuvwxyz1234"),
-        texts,
-        images,
-        ranks,
-        lambda row: shown.append(row) or picture(row),
-        count=3,
-    )
-    assert [query.text for query in queries] == ["a", "o", "4"]
-    scores = texts @ images.T
-    for query, text, rows in zip(queries, (0, 14, 29), np.reshape(shown, (3, 5)), strict=True):
-        np.testing.assert_array_equal(rows, np.argsort(-scores[text])[:5])
-        assert [match.right for match in query.matches] == [row == text for row in rows]
-        assert query.matches[0].caption == f"{scores[text].max():.3f}"
-        place = 1 + int((scores[text] > scores[text, text]).sum())
-        assert query.note == f"Its own image is number {place} of 30."
-    assert len(best_five(["a", "b"], texts[:2], images, ranks, picture)) == 2
-
-
 def test_comparison_says_both_recalls_and_the_ratio():
     images, texts, image_of_text = model_outputs()
     good, poor = (retrieval_ranks(images, rows, image_of_text) for rows in (images, texts))
@@ -213,16 +112,6 @@ def test_two_sets_have_their_own_curves_tables_and_galleries():
         "Retrieval on c",
         "Queries and their five best images, c",
     ]
-
-
-def test_ties_that_matter_are_told():
-    rows = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
-    ranks = retrieval_ranks(rows, rows, np.arange(4))
-    result = ranks_to_metrics(ranks)
-    low, high = (result[name]["mean_recall"] for name in ("pessimistic", "optimistic"))
-    assert low < high
-    document = Document(compose(RUN, [], [HeldOutReport("x", {"long": result})]))
-    assert f"mean recall would be: long {low:.2f} to {high:.2f}." in document.text("figcaption")[0]
 
 
 def test_a_long_run_makes_no_large_page():

@@ -1,0 +1,114 @@
+"""The command `python -m eval.selo`: the metrics of semantic localisation from an embedding set."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from eval.embeddings import EmbeddingSet, open_set
+from eval.errors import InputError, cli
+from eval.pictures import marked, scene_of
+from eval.results import made_by, write_result
+from eval.selo.maps import overlay
+from eval.selo.sets import METRICS, query_map, selo_of_set
+
+_DESCRIPTION = """\
+Prints, for every query of an embedding set, how well its localisation map points at the regions that it speaks of:
+
+  R_su  share of the attention that falls inside, higher is better
+  R_as  shift of the attention's centres from the regions', lower is better
+  R_da  1 for a single centre of attention in a region, less for several or none, higher is better
+  R_mi  0.4 R_su + 0.35 (1 - R_as) + 0.25 R_da, higher is better
+
+all from 0 to 1 and as AIR-SLT's reference code has them, and their means over the queries.
+
+The set's images are windows of scenes (`scene`, `window`), its queries have a `scene` and polygons (`points`), and
+meta.json tells the scenes' sizes. `python -m lrsclip_jax.embed --data=air-slt:DIR` writes such a set."""
+
+_EXAMPLES = """\
+examples:
+  python -m eval.selo --set=sets/air-slt
+  python -m eval.selo --set=sets/air-slt --out=selo          selo/selo.json, and a picture of each query
+  python -m eval.selo --set=sets/air-slt --steps=256,512     without the largest windows
+
+exit status: 0 done, 2 bad input (one line says what and where)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table, and writes the result and the pictures where asked to."""
+    options = parser().parse_args(arguments)
+    embedding_set = open_set(options.set)
+    if options.out and (options.out / "selo.json").exists():
+        raise InputError(f"{options.out}/selo.json is there already: choose another --out")
+    metrics = selo_of_set(embedding_set, options.steps)
+    print(table(metrics))
+    if options.out:
+        write(options.out, embedding_set, metrics, options.steps)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.selo",
+        allow_abbrev=False,
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--set", required=True, type=Path, metavar="DIR", help="the embedding set")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="write selo.json there, and a picture of each query whose scene is at hand",
+    )
+    parser.add_argument(
+        "--steps", type=_steps, metavar="N,N", help="sides of the windows to use, in pixels (all that the set has)"
+    )
+    return parser
+
+
+def table(metrics: dict) -> str:
+    """Returns the metrics of all queries and their means as lines of text."""
+    head = "  ".join(f"{name:>6}" for name in METRICS)
+    rows = [
+        *((query, f"{query['scene']}: {' '.join(query['text'].split())}") for query in metrics["queries"]),
+        (metrics, f"mean of {len(metrics['queries'])} queries"),
+    ]
+    return "\n".join([head, *("  ".join(f"{row[name]:6.4f}" for name in METRICS) + f"  {what}" for row, what in rows)])
+
+
+def write(out: Path, embedding_set: EmbeddingSet, metrics: dict, steps: Sequence[int] | None) -> None:
+    """Writes the pictures of the queries whose scenes are at hand, and then selo.json."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: can't be made a folder ({error.strerror})") from None
+    for query in tqdm(metrics["queries"], "pictures", unit="picture", leave=False, disable=None):
+        scene = scene_of(embedding_set, query["scene"])
+        if scene is None:
+            continue
+        polygons = embedding_set.text_rows[query["row"]]["points"]
+        map = query_map(embedding_set, query["row"], steps)
+        picture = marked(overlay(scene, map), polygons, query["centres"])
+        file = out / f"query_{query['row']}.png"
+        temporary = file.with_suffix(".png.tmp")
+        Image.fromarray(picture).save(temporary, "PNG")
+        temporary.replace(file)
+    head = {"task": "selo", **{key: getattr(embedding_set, key) for key in ("model", "dataset", "split", "features")}}
+    write_result(out / "selo.json", {**head, **metrics, "set": str(embedding_set.path), "made_by": made_by()})
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(step) for step in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, such as 256,512") from None
+
+
+if __name__ == "__main__":
+    cli(main)

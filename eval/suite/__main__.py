@@ -1,0 +1,101 @@
+"""The command `python -m eval.suite`: all evaluations that saved embeddings allow, and one report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.embeddings import find_sets
+from eval.errors import InputError, cli, nearest
+from eval.results import write_text
+
+_EPILOG = """\
+examples:
+  python -m eval.suite --sets=embeddings --out=evaluation
+      all sets at or below the folder embeddings; then open evaluation/report.html
+  python -m eval.suite --sets=ours/rsitmd --sets=theirs/rsitmd --out=evaluation --only=retrieval,length
+      two sets, two tasks; results of other tasks that evaluation holds already stay in the report
+
+tasks, and what a set must hold for each (eval/embeddings.py describes sets; `python -m lrsclip_jax.embed` makes them):
+  retrieval     images, and long or short texts of them
+  length        such texts, cut to n tokens besides (embed --text-lengths=…): R@1 against n
+  text_lengths  texts that tell how many tokens they have
+  zeroshot      images with labels, texts of classes; with several templates both ways to average them
+  linear_probe  images with labels; so knn and few_shot
+  selo          windows of scenes, and queries with the regions that they speak of (semantic localisation)
+
+Where images carry several splits and one is "test", retrieval, length and zeroshot are of the test images.
+Models are told apart by `model` in meta.json; each has its own row and curve.
+
+in --out:
+  report.html   one page: our results beside the published ones, plots, galleries, maps
+  results.csv   every number in a row: model, dataset, split, features, task, metric, value
+  results/      MODEL/DATASET/TASK.json
+  splits/       train, validation and test images of the probes
+
+Started again, it measures what is missing and what belongs to a changed set, for probes also to another --seed. A task
+that fails is reported in one line, and the others go on.
+
+exit status: 0 all is measured, 2 bad input, 1 a defect of the suite (with its traceback)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the suite as the command line says, prints what came out, and returns the exit status."""
+    options = _parse(arguments)
+    paths = list(dict.fromkeys(path for root in options.sets for path in find_sets(root)))
+    # scikit-learn and OpenCV are loaded here: --help and a wrong path should not wait for them.
+    from eval.suite import page, run, table
+    from eval.suite.sections import overview
+    from eval.suite.tasks import NAMES
+
+    only = [name for name in options.only.split(",") if name]
+    for name in only:
+        if name not in NAMES:
+            raise InputError(f"--only={name}: no task{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
+    out = Path(options.out)
+    outcome = run.run(paths, out, only, options.seed, options.processes)
+    if outcome.results:
+        write_text(out / "results.csv", table.csv_of(outcome.results))
+        write_text(out / "report.html", page.compose(outcome))
+        print(*overview.lines(outcome.results), sep="\n")
+        print(f"{len(outcome.results)} results, {outcome.reused} of them from before: {out}/report.html")
+    for line in (*outcome.defects, *(f"note: {line}" for line in outcome.remarks)):
+        print(line, file=sys.stderr)
+    for line in outcome.failures:
+        print(f"error: {line}", file=sys.stderr)
+    if not outcome.results and not outcome.failures:
+        wanted = options.only or "any task"
+        raise InputError(f"no set at or below {', '.join(options.sets)} has what {wanted} needs: --help lists it")
+    return 1 if outcome.defects else 2 if outcome.failures else 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.suite",
+        description="Runs every evaluation that the found embedding sets allow, and writes results and a report.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--sets", required=True, action="append", metavar="DIR", help="all sets at or below; may be given several times"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="where results and the report go")
+    parser.add_argument("--only", default="", metavar="TASK,…", help="measure these tasks alone")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of splits and few-shot draws (0)")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), metavar="N", help="tasks at a time (one for each core)"
+    )
+    options = parser.parse_args(arguments)
+    for name, value, least in (("seed", options.seed, 0), ("processes", options.processes, 1)):
+        if value < least:
+            raise InputError(f"--{name}={value}: a whole number from {least} is expected")
+    return options
+
+
+if __name__ == "__main__":
+    cli(main)

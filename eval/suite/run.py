@@ -1,0 +1,178 @@
+"""Runs the tasks that the found sets allow: in parallel, each result written as soon as it is there, none twice."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
+
+from eval.embeddings import EmbeddingSet, open_set
+from eval.errors import InputError
+from eval.results import made_by, write_result
+from eval.suite import store
+from eval.suite.splits import prepare_split
+from eval.suite.tasks import PROBES, Settings, Task, measure, tasks_of
+
+
+class Job(NamedTuple):
+    """A task of one set, where its result lies, and what the result depends on."""
+
+    set: Path
+    task: Task
+    result: Path
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.task} of {self.set}"
+
+
+@dataclass
+class Outcome:
+    """What a run has: results in order, one line for each thing that failed, remarks, and how many were reused.
+
+    `defects` are tracebacks of failures that no input should cause.
+    """
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+    reused: int = 0
+
+
+class _Done(NamedTuple):
+    job: Job
+    result: dict[str, Any] | None = None
+    failure: str = ""
+    defect: str = ""
+    said: str = ""
+
+
+def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 0, processes: int = 1) -> Outcome:
+    """Measures what the sets allow and `out` does not hold yet, and returns all results.
+
+    Args:
+      paths: folders of embedding sets.
+      out: where results and splits go.
+      only: names of the tasks to measure, none for all; results of others that are there and hold are returned too.
+      seed: of the splits and draws of the probes.
+      processes: how many tasks are measured at a time.
+
+    Raises:
+      InputError: `out` can't be written, or a process was killed.
+    """
+    store.make_folder(out)
+    outcome = Outcome()
+    jobs = _planned(paths, out, seed, outcome)
+    results = {job: store.read_result(job.result, job.fingerprint) for job in jobs}
+    todo = [job for job in jobs if results[job] is None and (not only or job.task.name in only)]
+    outcome.reused = sum(result is not None for result in results.values())
+    processes = max(1, min(processes, len(todo)))
+    settings = Settings(out / "splits", seed, max(1, (os.cpu_count() or 1) // processes))
+    todo = _with_splits(todo, settings, outcome)
+    for done in tqdm(
+        _measured(todo, settings, processes), "measuring", len(todo), unit="task", leave=False, disable=None
+    ):
+        results[done.job] = done.result
+        outcome.failures += [f"{done.job}: {done.failure}"] if done.failure else []
+        outcome.defects += [done.defect] if done.defect else []
+        outcome.remarks += [f"{done.job}: {line}" for line in dict.fromkeys(done.said.splitlines())]
+    # A set may have moved since a kept result was made.
+    outcome.results = [result | {"set": str(job.set)} for job, result in results.items() if result]
+    return outcome
+
+
+def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: Outcome) -> list[Job]:
+    jobs: dict[Path, tuple[Job, EmbeddingSet]] = {}
+    for path in paths:
+        try:
+            embedding_set = open_set(path)
+        except InputError as error:
+            outcome.failures.append(str(error))
+            continue
+        tasks = tasks_of(embedding_set)
+        if not tasks:
+            outcome.remarks.append(f"{path}: nothing to measure in it")
+        for task in tasks:
+            drawn = seed if task.name in PROBES else None
+            result = store.result_path(out, embedding_set, str(task))
+            job = Job(path, task, result, store.fingerprint(path, str(task), drawn))
+            first, other = jobs.setdefault(job.result, (job, embedding_set))
+            if first is job:
+                continue
+            if any(other.meta.get(key) != embedding_set.meta.get(key) for key in ("checkpoint", "step")):
+                outcome.failures.append(
+                    f"{job}: {first.set} is of another checkpoint under the same name, {embedding_set.model!r}: "
+                    "give each checkpoint its own `model` in meta.json"
+                )
+            else:
+                outcome.remarks.append(f"{job}: left out, {first.set} is of the same model, data set and features")
+    return [job for job, _ in jobs.values()]
+
+
+def _with_splits(jobs: Sequence[Job], settings: Settings, outcome: Outcome) -> list[Job]:
+    """The jobs that can go on: before any process needs a split, it lies in its file."""
+    wrong: dict[Path, str] = {}
+    for path in dict.fromkeys(job.set for job in jobs if job.task.name in PROBES):
+        try:
+            prepare_split(open_set(path), settings.splits, settings.seed)
+        except InputError as error:
+            wrong[path] = str(error)
+    stopped = [job for job in jobs if job.task.name in PROBES and job.set in wrong]
+    outcome.failures += [f"{job}: {wrong[job.set]}" for job in stopped]
+    return [job for job in jobs if job not in stopped]
+
+
+def _measured(jobs: Sequence[Job], settings: Settings, processes: int) -> Iterator[_Done]:
+    if processes == 1:
+        yield from (_attempt(job, settings) for job in jobs)
+        return
+    try:
+        with joblib.parallel_config("loky", n_jobs=processes, inner_max_num_threads=settings.threads):
+            pool = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+            yield from pool(joblib.delayed(_attempt_apart)(job, settings) for job in jobs)
+    except TerminatedWorkerError as error:
+        raise InputError(
+            "a process was killed, perhaps for lack of memory: start again with --processes=1; "
+            "the results that were finished are kept"
+        ) from error
+
+
+def _attempt_apart(job: Job, settings: Settings) -> _Done:
+    # The bars of several processes would tear the one terminal that they share.
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        done = _attempt(job, settings)
+    return done._replace(said=said.getvalue())
+
+
+def _attempt(job: Job, settings: Settings) -> _Done:
+    try:
+        return _Done(job, _result(job, settings))
+    except InputError as error:
+        return _Done(job, failure=str(error))
+    except Exception as error:  # the other tasks are worth finishing; the traceback is shown at the end
+        return _Done(job, failure=f"{type(error).__name__}: {error}", defect=traceback.format_exc())
+
+
+def _result(job: Job, settings: Settings) -> dict[str, Any]:
+    embedding_set = open_set(job.set)
+    head = {
+        "task": job.task.name,
+        "model": embedding_set.model,
+        "dataset": embedding_set.dataset,
+        "split": embedding_set.split,
+        "features": embedding_set.features,
+    }
+    foot = {"set": str(job.set), "made_by": made_by(), "fingerprint": job.fingerprint}
+    result = {**head, **measure(job.task, embedding_set, settings), **foot}
+    write_result(job.result, result)
+    return result

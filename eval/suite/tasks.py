@@ -1,0 +1,146 @@
+"""Which tasks an embedding set allows, and how each of them is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from eval.embeddings import EmbeddingSet
+from eval.errors import InputError
+from eval.length import length_curve, length_histogram
+from eval.retrieval import chance, retrieval_metrics
+from eval.selo.sets import selo_of_set
+from eval.suite.splits import kept_split
+from eval.zeroshot import zeroshot_of_set
+
+CAPTIONS = ("long", "short")
+PROBES = ("linear_probe", "knn", "few_shot")
+NAMES = ("retrieval", "length", "text_lengths", "zeroshot", *PROBES, "selo")
+
+
+class Task(NamedTuple):
+    """A task and, for those that a set can allow more than once, which of them: a kind of text, an average."""
+
+    name: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}_{self.variant}" if self.variant else self.name
+
+
+class Settings(NamedTuple):
+    """Where the splits of the probes are kept, the seed of splits and draws, and how many threads a task may start."""
+
+    splits: Path
+    seed: int
+    threads: int
+
+
+def tasks_of(embedding_set: EmbeddingSet) -> list[Task]:
+    """Returns the tasks that a set allows, by what its rows say; whether those are sound shows in measuring."""
+    texts = embedding_set.text_rows if embedding_set.features == "projected" else ()
+    whole = {text["kind"] for text in texts if text.get("tokens") is None and _captions_an_image(text)}
+    cut = {text["kind"] for text in texts if text.get("tokens") is not None and _captions_an_image(text)}
+    templates = {text.get("template") for text in texts if text["kind"] == "class"}
+    labelled = any(image.get("label") is not None for image in embedding_set.image_rows)
+    found = []
+    if len(embedding_set.images):
+        found += [Task("retrieval", kind) for kind in CAPTIONS if kind in whole]
+        found += [Task("length", kind) for kind in CAPTIONS if kind in cut]
+    if any("length" in text and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
+        found.append(Task("text_lengths"))
+    if labelled and templates:
+        found.append(Task("zeroshot"))
+    if labelled and len(templates) > 1:
+        found.append(Task("zeroshot", "raw"))
+    if labelled:
+        found += [Task(name) for name in PROBES]
+    if any(text["kind"] == "query" and text.get("points") for text in texts):
+        found.append(Task("selo"))
+    return found
+
+
+def measure(task: Task, embedding_set: EmbeddingSet, settings: Settings) -> dict:
+    """Returns a task's metrics and counts; InputError says what is wrong with the set."""
+    match task.name:
+        case "retrieval":
+            return _retrieval(embedding_set, task.variant)
+        case "length":
+            part = evaluated_part(embedding_set)
+            return {"split": part.split, **length_curve(part, task.variant)}
+        case "text_lengths":
+            return length_histogram(embedding_set)
+        case "zeroshot":
+            part = evaluated_part(embedding_set)
+            return {"split": part.split, **zeroshot_of_set(part, task.variant or "normalised")}
+        case "selo":
+            return selo_of_set(embedding_set, threads=settings.threads)
+        case _:
+            return _probe(task.name, embedding_set, settings)
+
+
+def evaluated_part(embedding_set: EmbeddingSet) -> EmbeddingSet:
+    """Returns the test images and what belongs to them, where images carry several splits; otherwise the set itself."""
+    splits = [image.get("split") for image in embedding_set.image_rows]
+    if "test" not in splits or len(set(splits)) == 1:
+        return embedding_set
+    images = np.flatnonzero([split == "test" for split in splits])
+    kept = {embedding_set.image_rows[row]["id"] for row in images}
+    known = embedding_set.row_of_id.keys() - kept
+    texts = np.flatnonzero([text.get("image") not in known for text in embedding_set.text_rows])
+    return dataclasses.replace(
+        embedding_set,
+        meta={**embedding_set.meta, "split": "test"},
+        images=embedding_set.images[images],
+        texts=embedding_set.texts[texts],
+        image_norms=embedding_set.image_norms[images],
+        text_norms=embedding_set.text_norms[texts],
+        image_rows=[embedding_set.image_rows[row] for row in images],
+        text_rows=[embedding_set.text_rows[row] for row in texts],
+    )
+
+
+def captions(embedding_set: EmbeddingSet, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the whole texts of a kind: their rows in the set, their embeddings [T, D], and each one's image row."""
+    rows = embedding_set.text_rows_of(kind)
+    return rows, embedding_set.texts[rows], embedding_set.image_of_text(rows)
+
+
+def _captions_an_image(text: Mapping) -> bool:
+    return "image" in text
+
+
+def _retrieval(embedding_set: EmbeddingSet, kind: str) -> dict:
+    part = evaluated_part(embedding_set)
+    rows, texts, image_of_text = captions(part, kind)
+    if not len(rows):
+        raise InputError(f"{embedding_set.path}: no {kind} text belongs to a test image")
+    return {
+        "kind": kind,
+        "split": part.split,
+        **retrieval_metrics(part.images, texts, image_of_text),
+        **_cut(part, rows),
+        "chance": chance(len(part.images), image_of_text),
+    }
+
+
+def _cut(part: EmbeddingSet, rows: np.ndarray) -> dict:
+    """How many texts had more tokens than the model takes, where the set tells."""
+    context = part.meta.get("context_length")
+    lengths = [part.text_rows[row].get("length") for row in rows]
+    if context is None or None in lengths:
+        return {}
+    return {"context_length": context, "cut": sum(length > context for length in lengths)}
+
+
+def _probe(name: str, embedding_set: EmbeddingSet, settings: Settings) -> dict:
+    # scikit-learn takes longer to load than most tasks take: a process that measures no probe does without.
+    from eval.probe import sets
+
+    probe = {"linear_probe": sets.linear_probe_of_set, "knn": sets.knn_of_set, "few_shot": sets.few_shot_of_set}[name]
+    result = probe(embedding_set, settings.seed, kept_split(embedding_set, settings.splits, settings.seed))
+    return {"parts": result.pop("split"), **result}  # `split` of a result names the split of the data set

@@ -1,0 +1,197 @@
+"""Makes an embedding set; stopped at any moment, the same call continues."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from eval.embeddings import write_lines, write_meta
+from lrsclip_jax.data.images import preprocess
+from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.tokenizer import fit
+from lrsclip_jax.embed import parts
+from lrsclip_jax.embed.material import Material, Row
+from lrsclip_jax.embed.towers import Encode, Towers
+from lrsclip_jax.encoders import embed, static_length
+from lrsclip_jax.errors import InputError
+
+PART = 512  # rows, about: what a kill may cost
+PICTURES, LONGEST_SIDE = "pictures", 512  # pixels
+
+
+def make_set(
+    out: Path,
+    material: Material,
+    towers: Towers,
+    about: Mapping[str, Any],
+    *,
+    batch_size: int,
+    pictures: bool = False,
+    max_bad: int = 0,
+) -> tuple[int, int]:
+    """Writes the embedding set of `material` into `out`.
+
+    Args:
+      out: a new or empty folder, or one where the same call was stopped.
+      material: images and texts; a side that `towers` lacks must be empty.
+      towers: what embeds them.
+      about: for meta.json; dimension and scenes are added.
+      batch_size: rows that pass a tower at once.
+      pictures: keep a small copy of every image in the set.
+      max_bad: unusable images to bear; they and their texts are left out, and listed in skipped.jsonl.
+
+    Returns:
+      How many images were left out, and how many texts were cut to the context length.
+
+    Raises:
+      InputError: `out` holds something else, there are more unusable images than `max_bad`, or a row has no direction.
+    """
+    batch_size = math.ceil(batch_size / towers.shards) * towers.shards
+    size = math.ceil(PART / batch_size) * batch_size
+    if pictures:
+        named = [{**row, "file": f"{PICTURES}/{number:07d}.jpg"} for number, row in enumerate(material.images)]
+        material = replace(material, images=named)
+    parts.claim(out, {**about, "batch size": batch_size, "images and texts": _digest(material)})
+
+    images = parts.plan_parts(out, "images", len(material.images), size)
+    _embed_images(images, out, material, towers, batch_size, max_bad, pictures)
+    unusable = {material.images[row]["id"]: reason for row, reason in _unusable(images)}
+    kept = [text for text in material.texts if text.get("image") not in unusable]
+    texts = parts.plan_parts(out, "texts", len(kept), size)
+    _embed_texts(texts, kept, towers, batch_size)
+
+    sides = {"images": (images, material.images), "texts": (texts, kept)}
+    dims = [parts.join(out, side, list(files), rows) for side, (files, rows) in sides.items() if files]
+    cut = sum(int((parts.load(path)["length"] > towers.context_length).sum()) for path in texts)
+    if unusable:
+        write_lines(out / "skipped.jsonl", ({"id": name, "reason": reason} for name, reason in unusable.items()))
+    write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
+    shutil.rmtree(out / parts.FOLDER)
+    return len(unusable), cut
+
+
+def _embed_images(
+    files: Mapping[Path, range],
+    out: Path,
+    material: Material,
+    towers: Towers,
+    batch_size: int,
+    max_bad: int,
+    pictures: bool,
+) -> None:
+    """Writes the parts that are missing: `rows`, `kept`, and the `reasons` why the others are `unusable`."""
+    if pictures:
+        (out / PICTURES).mkdir(exist_ok=True)
+
+    def decoded(row: int) -> np.ndarray | str:
+        try:
+            image = material.read(row)
+        except InputError as error:
+            return str(error)
+        if pictures:
+            _keep(image, out / material.images[row]["file"])
+        return preprocess(image, towers.preprocessing)
+
+    missing = {path: span for path, span in files.items() if not path.exists()}
+    bad = _unusable(path for path in files if path.exists())
+    stream = in_order(decoded, itertools.chain.from_iterable(missing.values()))
+    with _progress("images", files, missing) as bar:
+        for path, span in missing.items():
+            kept: list[int] = []
+            known = len(bad)
+
+            def usable(span: range = span, kept: list[int] = kept) -> Iterator[np.ndarray]:
+                for row, pixels in zip(span, stream, strict=False):
+                    bar.update()
+                    if isinstance(pixels, str):
+                        bad.append((row, pixels))
+                        _check_count(bad, max_bad)
+                    else:
+                        kept.append(row)
+                        yield pixels
+
+            rows = _embedded(towers.images, towers.params, usable(), batch_size)
+            _check_directions(rows, [material.images[row]["id"] for row in kept], towers.source)
+            unusable, reasons = [row for row, _ in bad[known:]], [reason for _, reason in bad[known:]]
+            parts.save(path, rows=rows, kept=kept, unusable=unusable, reasons=np.array(reasons, np.str_))
+
+
+def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], towers: Towers, batch_size: int) -> None:
+    """Writes the parts that are missing: `rows`, `kept`, and `length`, each text's own number of tokens."""
+    missing = {path: span for path, span in files.items() if not path.exists()}
+    with _progress("texts", files, missing) as bar:
+        for path, span in missing.items():
+            ids = towers.tokenizer.encode([texts[row]["text"] for row in span])
+            limits = [texts[row].get("tokens", towers.context_length) for row in span]
+            # One length for many texts: padding changes no row, and every length is a program of its own.
+            padded = np.array(
+                [static_length(min(len(row), n), towers.context_length) for row, n in zip(ids, limits, strict=True)]
+            )
+            found: dict[int, np.ndarray] = {}
+            for length in np.unique(padded):
+                chosen = np.flatnonzero(padded == length).tolist()
+                fitted = (_fitted(ids[n], limits[n], int(length), towers) for n in chosen)
+                rows = _embedded(towers.texts, towers.params, fitted, batch_size)
+                found |= dict(zip(chosen, rows, strict=True))
+                bar.update(len(chosen))
+            rows = np.stack([found[n] for n in range(len(span))])
+            _check_directions(rows, [texts[row]["text"] for row in span], towers.source)
+            parts.save(path, rows=rows, kept=np.array(span), length=[len(row) for row in ids])
+
+
+def _fitted(ids: Sequence[int], limit: int, length: int, towers: Towers) -> np.ndarray:
+    cut = fit(ids, min(limit, len(ids)), towers.tokenizer.end)
+    return fit(cut, length, towers.tokenizer.end, towers.tokenizer.pad)
+
+
+def _embedded(encode: Encode, params: Any, rows: Iterator[np.ndarray], batch_size: int) -> np.ndarray:
+    first = next(rows, None)
+    if first is None:
+        return np.zeros((0, 0), np.float32)
+    return embed(encode, params, itertools.chain([first], rows), batch_size)
+
+
+def _check_count(bad: Sequence[tuple[int, str]], max_bad: int) -> None:
+    if len(bad) > max_bad:
+        count = f"{len(bad)} images can't be used, the last: " if len(bad) > 1 else ""
+        raise InputError(f"{count}{bad[-1][1]}; mend it and start again, or leave out up to N with --max-bad=N")
+
+
+def _check_directions(rows: np.ndarray, names: Sequence[str], source: str) -> None:
+    lengths = np.linalg.norm(rows, axis=-1)
+    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(wrong):
+        raise InputError(f"{source} gives {names[wrong[0]]!r:.80} a row that is zero or not finite: damaged weights?")
+
+
+def _unusable(files: Iterable[Path]) -> list[tuple[int, str]]:
+    """The rows of unusable images in parts that are there, and why."""
+    found = map(parts.load, files)
+    return [pair for part in found for pair in zip(part["unusable"].tolist(), part["reasons"].tolist(), strict=True)]
+
+
+def _keep(image: Image.Image, path: Path) -> None:
+    picture = image.copy()
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BICUBIC)
+    picture.save(path, "JPEG", quality=88)
+
+
+def _progress(what: str, files: Mapping[Path, range], missing: Mapping[Path, range]) -> tqdm:
+    total, left = (sum(map(len, group.values())) for group in (files, missing))
+    return tqdm(desc=what, total=total, initial=total - left, unit=f" {what}", disable=None if left else True)
+
+
+def _digest(material: Material) -> str:
+    rows = json.dumps([material.images, material.texts, material.scenes], sort_keys=True)
+    return hashlib.blake2b(rows.encode(), digest_size=8).hexdigest()

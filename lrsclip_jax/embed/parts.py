@@ -1,0 +1,97 @@
+"""The parts of an embedding set that is being made: each is a file that is whole or not there, joined at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from eval.embeddings import META, SIDES, write_lines
+from lrsclip_jax.errors import InputError
+
+FOLDER = "parts"
+
+
+def claim(out: Path, plan: Mapping[str, Any]) -> None:
+    """Begins a set in a new or empty folder, or continues one that a command of the same plan has begun.
+
+    Raises InputError for anything else in `out`, naming what differs.
+    """
+    if (out / META).exists():
+        raise InputError(f"{out} holds a finished embedding set: choose another --out, or delete it")
+    path, text = out / FOLDER / "plan.json", json.dumps(plan, indent=1, sort_keys=True)
+    if path.exists():
+        begun, asked = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))
+        if differ:
+            raise InputError(f"{out} was begun with other {', '.join(differ)}: choose another --out, or delete it")
+        return
+    if out.exists() and any(found.name != FOLDER for found in out.iterdir()):
+        raise InputError(f"{out} is neither empty nor a set that was begun: choose another --out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]:
+    """Returns the files of one side's parts and the rows of each, `size` of them but in the last."""
+    spans = (range(start, min(start + size, count)) for start in range(0, count, size))
+    return {out / FOLDER / f"{side}-{span.start:09d}.npz": span for span in spans}
+
+
+def save(path: Path, **arrays: Any) -> None:
+    """Writes a part, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+    temporary.replace(path)
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Returns what `save` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def join(out: Path, side: str, parts: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Writes one side of the set, "images" or "texts", out of its parts; returns its dimension.
+
+    Args:
+      out: the set's folder.
+      side: which side.
+      parts: files with `rows`, float32 [n, D] before normalisation, and `kept`, int64 [n], the number of each in
+        `rows`; `length`, int64 [n], goes into its line where there is one.
+      rows: lines of the side's .jsonl, of those that were kept and of others.
+
+    Raises:
+      InputError: not one row was kept.
+    """
+    count = sum(len(load(path)["kept"]) for path in parts)
+    if not count:
+        raise InputError(f"{out}: none of {len(rows)} {side} can be used")
+    dim = next(part["rows"].shape[1] for part in map(load, parts) if len(part["kept"]))
+    lines = []
+    # Written one after the other and not memory-mapped: a full disk is then an error, and no crash.
+    with open(out / f"{side}.npy", "wb") as matrix, open(out / f"{SIDES[side]}_norms.npy", "wb") as norms:
+        _header(matrix, (count, dim))
+        _header(norms, (count,))
+        for part in map(load, parts):
+            raw = part["rows"].astype(np.float64)
+            lengths = np.sqrt(np.einsum("nd,nd->n", raw, raw))
+            if len(raw):
+                matrix.write((raw / lengths[:, None]).astype(np.float32).tobytes())
+                norms.write(lengths.astype(np.float32).tobytes())
+            lines += [dict(rows[row]) for row in part["kept"]]
+            if "length" in part:
+                for line, length in zip(lines[-len(part["kept"]) :], part["length"].tolist(), strict=True):
+                    line["length"] = length
+    write_lines(out / f"{side}.jsonl", lines)
+    return dim
+
+
+def _header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
