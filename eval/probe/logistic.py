@@ -57,7 +57,7 @@ def fits(function: Callable[[Argument], Result], arguments: Sequence[Argument], 
     """Returns the function's result for each argument; it fits a model, and all of them side by side.
 
     Every fit has one thread: the products of a step are so small that threads which share one wait for each other,
-    twenty times as long on busy cores.
+    ten times as long on busy cores.
     """
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` tells
