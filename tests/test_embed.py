@@ -18,6 +18,7 @@ from lrsclip_jax.embed.material import open_material
 from lrsclip_jax.embed.towers import load_towers
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
+from lrsclip_jax.models.positions import resize_positions
 
 ABOUT = {"model": "m", "dataset": "d", "split": None, "features": "projected"}
 CAPTIONS = {"a.png": ["A pier.", "Two boats at a long pier."], "b.png": ["A forest."], "c.png": ["Some fields."]}
@@ -171,6 +172,18 @@ def _hints(**given):
     from lrsclip_jax.convert.found import Hints
 
     return Hints(**given)
+
+
+def test_the_size_of_the_images_can_be_chosen(world, towers):
+    larger = load_towers(str(world / "clip"), "projected", size=64)
+    table, wide = (np.asarray(of.params["image"]["position_embedding"]) for of in (towers, larger))
+    assert larger.preprocessing.size == 64 and wide.shape == (17, 64)
+    np.testing.assert_array_equal(wide, resize_positions(table, 4, antialias=True))
+    assert larger.weights != towers.weights
+    own = load_towers(str(world / "clip"), "projected", size=32)
+    assert own.weights == towers.weights
+    with pytest.raises(InputError, match="--size=40 is no multiple of the image tower's patch, 16"):
+        load_towers(str(world / "clip"), "projected", size=40)
 
 
 def same(a, b):

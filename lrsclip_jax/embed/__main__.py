@@ -24,7 +24,8 @@ examples (embed stands for python -m lrsclip_jax.embed):
   embed --checkpoint=runs/b16 --data=prepared/rsicd:test --out=sets/b16/rsicd
   embed --checkpoint=runs/b16 --data=WHU-RS19 --templates=georsclip --out=sets/b16/whu
   embed --checkpoint=runs/b16 --data=AID --features=encoder --out=sets/b16/aid_encoder
-      for probes: what the image tower says before its projection; a DINOv2 or MAE alone will do
+      for probes: what the image tower says before its projection; a DINOv2 or MAE alone will do:
+  embed --checkpoint=dinov2_vits14.safetensors --size=224 --data=AID --features=encoder --out=sets/dinov2/aid
   embed --checkpoint=runs/b16 --data=rsitmd_long.json:test --text-lengths=20,40,60,77,120,248 --out=sets/b16/rsitmd_l
       for the curve of retrieval against the number of tokens kept
   embed --checkpoint=runs/b16 --data=air-slt:AIR-SLT --out=sets/b16/air_slt
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         help="projected: rows in the space where images and texts meet (the default); encoder: the tower's own",
     )
     add("--batch-size", type=int, metavar="N", default=64, help="rows at once, over all devices (%(default)s)")
+    add("--size", type=int, metavar="N", help="side of the images in pixels (the checkpoint's own; DINOv2's is 518)")
     add("--dtype", metavar="NAME", help="of the towers (float32 on a CPU, bfloat16 on accelerators)")
     add("--pictures", action="store_true", help="keep a small copy of every image in the set, for reports to show")
     add("--max-bad", type=int, metavar="N", default=0, help="unusable images to leave out and list (%(default)s)")
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     material = _material(options)
     hints = Hints(options.model, options.activation, options.image_heads, options.text_heads)
-    towers = load_towers(options.checkpoint, options.features, hints, options.dtype)
+    towers = load_towers(options.checkpoint, options.features, hints, options.dtype, options.size)
     material = _for_towers(_with_texts(material, options, towers.context_length), towers)
     out = Path(options.out).expanduser()
     skipped, cut = make_set(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrsclip_jax import checkpoint, config, weights
-from lrsclip_jax.convert.found import Hints
+from lrsclip_jax.convert.found import Found, Hints
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.encoders import fed, normalise
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
+from lrsclip_jax.models.positions import resize_positions
 from lrsclip_jax.rules import path_of
 from lrsclip_jax.sharding import batch_shards, make_mesh, replicated
 
@@ -58,12 +59,24 @@ class Towers:
     shards: int
 
 
-def load_towers(source: str, features: str, hints: Hints | None = None, dtype: Any = None) -> Towers:
+def load_towers(
+    source: str, features: str, hints: Hints | None = None, dtype: Any = None, size: int | None = None
+) -> Towers:
     """Loads what a source holds: both towers, or for "encoder" features one alone will do.
 
-    Arguments as for `lrsclip_jax.load`; InputError as there, and for an unknown kind of features.
+    Args:
+      source, dtype: as for `lrsclip_jax.load`.
+      features: "projected" or "encoder".
+      hints: for a source that doesn't tell all of itself.
+      size: side of the images in pixels, where it is not to be the source's own; the position table is resized as the
+        source's family does.
+
+    Raises:
+      InputError: as for `lrsclip_jax.load`, unknown features, a size that is no multiple of the patch.
     """
     found = weights.read(source, hints)
+    if size and found.image:
+        found = _of_size(found, size)
     if features == "projected":
         weights.check_whole(found, source)
     elif features != "encoder":
@@ -99,6 +112,22 @@ def load_towers(source: str, features: str, hints: Hints | None = None, dtype: A
         logit_scale=float(np.exp(found.params["logit_scale"])) if features == "projected" else None,
         dtype=dtype.name,
         shards=batch_shards(mesh),
+    )
+
+
+def _of_size(found: Found, size: int) -> Found:
+    patch = found.image["patch"]
+    if size % patch:
+        raise InputError(f"--size={size} is no multiple of the image tower's patch, {patch}")
+    image, side = found.params["image"], size // patch
+    table = np.asarray(image["position_embedding"])
+    if len(table) != 1 + side**2:
+        table = resize_positions(table, side, found.antialias)
+    return replace(
+        found,
+        params=found.params | {"image": image | {"position_embedding": table}},
+        image=found.image | {"size": size},
+        preprocessing=replace(found.preprocessing, size=size),
     )
 
 
