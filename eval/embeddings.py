@@ -124,12 +124,8 @@ class EmbeddingSet:
 
 def find_sets(root: str | os.PathLike) -> list[Path]:
     """Returns the folders of all finished sets at or below `root`, in order; InputError where there is none."""
-    root = Path(root)
-    found = sorted(
-        path.parent
-        for path in root.rglob(META)
-        if (path.parent / "images.npy").exists() or (path.parent / "texts.npy").exists()
-    )
+    walked = os.walk(root, followlinks=True)
+    found = sorted(Path(top) for top, _, files in walked if META in files and {"images.npy", "texts.npy"} & set(files))
     if not found:
         raise InputError(f"{root}: no embedding set there; `python -m lrsclip_jax.embed` makes one")
     return found

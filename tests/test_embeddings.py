@@ -49,9 +49,10 @@ def test_a_side_may_be_missing(tmp_path):
 
 def test_sets_are_found_at_any_depth(folder, tmp_path):
     write_set(tmp_path / "deep" / "er", META, np.eye(2), image_rows=[{"id": "a"}, {"id": "b"}])
+    (tmp_path / "linked").symlink_to(folder)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "meta.json").write_text("{}")  # of something else
-    assert find_sets(tmp_path) == [tmp_path / "deep" / "er", folder]
+    assert find_sets(tmp_path) == [tmp_path / "deep" / "er", tmp_path / "linked", folder]
     with pytest.raises(InputError, match="no embedding set there"):
         find_sets(tmp_path / "run")
 
