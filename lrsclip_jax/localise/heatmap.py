@@ -1,0 +1,97 @@
+"""Heat maps: how much each patch of an image speaks of a text (LRSCLIP, Fig. 2).
+
+A patch's heat is the cosine of its value row (`models.patches.patch_values`) with the text, less the mean of its
+cosines with texts that name nothing, so that what every text shares is taken off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from lrsclip_jax import config
+from lrsclip_jax.data.images import preprocess
+from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.encoders import embed, fed, normalise
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.patches import patch_values
+from lrsclip_jax.models.positions import resize_positions
+from lrsclip_jax.pretrained import Pretrained
+from lrsclip_jax.sharding import make_mesh
+
+NEUTRAL = (
+    "a satellite photo.",
+    "a satellite image.",
+    "an aerial photo.",
+    "an aerial image.",
+    "a satellite photo of a place.",
+    "an aerial image of the ground.",
+    "a photo of an area seen from above.",
+    "a remote sensing image of a region.",
+    "there is a place.",
+    "this is an area.",
+    "many things are in an area.",
+    "something is near something.",
+    "a piece of land.",
+    "a photo.",
+    "an image.",
+    "a picture.",
+)
+PATCHES = 24  # a side: of 8, 12, 16, 24 and 32 the best for a tower trained on 8, see benchmarks/README.md
+
+
+def text_directions(model: Pretrained, texts: Iterable[str], neutral: Iterable[str] = NEUTRAL) -> np.ndarray:
+    """Returns what heat is measured along, float32 [T, E]: the rows of texts less the mean row of neutral ones."""
+    neutral = list(neutral)
+    rows = model.texts(texts)
+    return rows - model.texts(neutral).mean(axis=0) if neutral else rows
+
+
+def heat(patches: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Returns the heat of patches, float32 [N, g, g, E], along directions, [T, E]: float32 [N, T, g, g]."""
+    return np.moveaxis(patches @ directions.T, -1, 1)
+
+
+def patch_encoder(
+    model: Pretrained, size: int | None = None, batch_size: int = 8
+) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
+    """Returns the function from images to the unit rows of their patches, float32 [N, g, g, E].
+
+    Images are uint8 [H, W, 3] RGB; their central square counts.
+
+    Args:
+      model: whose image tower is asked.
+      size: side of the images that it sees, a multiple of the patch, to which the table of positions is resized
+        (bicubic). None: 24 patches, or as many as the tower was trained on where they are more.
+      batch_size: images at once, on each local device.
+
+    Raises:
+      InputError: a size that is no multiple of the patch.
+    """
+    tower = model.clip.image
+    size = size or max(tower.size, PATCHES * tower.patch)
+    if size < tower.patch or size % tower.patch:
+        raise InputError(f"heat maps at {size} pixels: the size must be a multiple of the tower's patch, {tower.patch}")
+    grid = size // tower.patch
+    preprocessing = dataclasses.replace(model.preprocessing, size=size)
+    params = dict(model.params["image"])
+    if size != tower.size:
+        params["position_embedding"] = resize_positions(params["position_embedding"], grid, antialias=size < tower.size)
+    tower = tower.clone(size=size)
+    mesh = make_mesh(config.defaults().mesh, jax.local_devices())
+    encode = fed(lambda params, pixels: patch_values(tower, params, normalise(pixels, preprocessing)), mesh)
+
+    def prepare(image: np.ndarray) -> np.ndarray:
+        return preprocess(Image.fromarray(image), preprocessing)
+
+    def patches(images: Iterable[np.ndarray]) -> np.ndarray:
+        with jax.default_matmul_precision("highest" if tower.dtype == jnp.float32 else "default"):
+            rows = embed(encode, params, in_order(prepare, images), batch_size * mesh.size)
+        return rows.reshape(len(rows), grid, grid, -1)
+
+    return patches
