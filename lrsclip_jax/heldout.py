@@ -10,13 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from eval import retrieval, zeroshot
+from eval.prompts import class_texts
 from eval.retrieval_report import best_five
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
 from lrsclip_jax.data.pipeline import open_source, token_ids
 from lrsclip_jax.data.records import Record
 from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
-from lrsclip_jax.embed.texts import class_texts
 from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.report import HeldOutReport, comparison

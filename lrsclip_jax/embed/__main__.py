@@ -108,10 +108,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Does what the command line says."""
     options = parser().parse_args(arguments)
-    for name in ("batch_size", "max_bad"):
-        least = 1 if name == "batch_size" else 0
-        if getattr(options, name) < least:
-            raise InputError(f"--{name.replace('_', '-')}={getattr(options, name)}: it must be at least {least}")
+    for name, least in (("batch_size", 1), ("max_bad", 0), ("size", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')}={value}: it must be at least {least}")
 
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax.convert.found import Hints
@@ -155,8 +155,9 @@ def _material(options: argparse.Namespace) -> Any:
 
 def _with_texts(material: Any, options: argparse.Namespace, context_length: int | None) -> Any:
     """The material with class texts, further texts, and texts to be cut."""
+    from eval.prompts import class_texts
     from lrsclip_jax.embed.material import queries
-    from lrsclip_jax.embed.texts import class_texts, sweep
+    from lrsclip_jax.embed.sweep import sweep
 
     texts = list(material.texts)
     labels = [image["label"] for image in material.images if "label" in image]

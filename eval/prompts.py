@@ -1,14 +1,14 @@
-"""Texts that are made for a set: class names in templates, and texts cut to fewer tokens."""
+"""Texts of classes: the rows of texts.jsonl that zero-shot classification needs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from eval import classes
-from lrsclip_jax.errors import InputError
+from eval.errors import InputError
 
 
 def class_texts(labels: Iterable[str], names: Sequence[str], source: str | None = None) -> list[dict[str, Any]]:
@@ -52,18 +52,3 @@ def _words_of_file(source: str, labels: Sequence[str]) -> dict[str, str]:
     if unnamed := [label for label in labels if label not in words]:
         raise InputError(f"{source} has no words for {', '.join(unnamed)}")
     return words
-
-
-def sweep(texts: Sequence[Mapping[str, Any]], lengths: Sequence[int], context_length: int) -> list[dict[str, Any]]:
-    """Returns the long texts (the short ones where there are none) once for each of `lengths`, to be cut to it.
-
-    Raises InputError for a length that leaves no room for a word, or that the tower can't read.
-    """
-    for length in lengths:
-        if not 3 <= length <= context_length:
-            raise InputError(f"--text-lengths: {length} is not between 3 and {context_length}, the context length")
-    kinds = [text["kind"] for text in texts]
-    kind = "long" if "long" in kinds else "short"
-    if kind not in kinds:
-        raise InputError("--text-lengths: there are no long or short texts to cut")
-    return [{**text, "tokens": length} for length in sorted(set(lengths)) for text in texts if text["kind"] == kind]
