@@ -63,7 +63,7 @@ import json, sys
 import jax, numpy as np
 from etils import epath
 from types import SimpleNamespace
-from lrsclip_jax import config as configs, distributed, embed, sharding
+from lrsclip_jax import config as configs, distributed, encoders, sharding
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError, cli
 
@@ -101,9 +101,9 @@ def meet():
 
         # A tower that needs no compiling to speak of: what matters is who feeds it and who gets the result.
         tower = SimpleNamespace(apply=lambda variables, ids, method: 1.0 * ids * variables["params"])
-        texts = embed.encoders(tower, CLIP_PREPROCESSING, mesh).texts
+        texts = encoders.encoders(tower, CLIP_PREPROCESSING, mesh).texts
         ids = np.arange(10).reshape(5, 2)
-        say("embedded", embed.embed(texts, np.float32(3), ids, 4).tolist())
+        say("embedded", encoders.embed(texts, np.float32(3), ids, 4).tolist())
 
         if me == 1:
             raise InputError("process 1 met a bad record")
