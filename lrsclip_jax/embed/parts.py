@@ -46,8 +46,12 @@ def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]
 def save(path: Path, **arrays: Any) -> None:
     """Writes a part, whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say whose writing it ends
+        raise
     temporary.replace(path)
 
 
