@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import json
 import logging
 import tarfile
@@ -117,6 +118,21 @@ def table(path: Path) -> Rows:
             yield where, row
     except csv.Error as error:
         raise InputError(f"{path.name}, line {reader.line_num}: {error}") from None
+
+
+def parquet(folder: Path) -> Rows:
+    """The rows of a folder of Parquet files in order, such as a corpus of `lrsclip_jax.corpus`."""
+    import pyarrow.parquet as pq  # other sources need none of it
+    from pyarrow import ArrowException
+
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            with pq.ParquetFile(path) as file:
+                rows = itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches())
+                for number, row in enumerate(rows, 1):
+                    yield f"{path.name}, row {number}", row
+        except (ArrowException, OSError) as error:
+            raise InputError(f"{path}: torn, or no Parquet file ({' '.join(str(error).split())[:200]})") from None
 
 
 def class_folders(root: Path, template: str) -> Rows:

@@ -23,6 +23,8 @@ sources, with examples (prepare stands for %(prog)s):
     prepare dataset_rsitmd_long.json --long-key=sentences --image-root=images --out=prepared/rsitmd_long
   CSV or TSV with columns filepath,title; an image may have several rows
     prepare train.csv --image-root=images --out=prepared/rs5m
+  a folder of Parquet files, such as python -m lrsclip_jax.corpus build makes
+    prepare corpora/lrs2m/corpus --out=prepared/lrs2m
   a folder of class folders; the short text is made from the folder's name
     prepare AID/ --out=prepared/aid
   WebDataset tars: KEY.jpg with KEY.txt (a short text) or KEY.json

@@ -1,6 +1,6 @@
 """What users point at, as one stream of items: an image that is not opened yet, with its texts.
 
-`open_source` recognises JSON lists and lines, Karpathy's JSON, CSV and TSV, WebDataset tars, folders of class
+`open_source` recognises JSON lists and lines, Karpathy's JSON, CSV and TSV, Parquet, WebDataset tars, folders of class
 folders and the procedural scenes. Their rows become items by one rule, in `_item`, with keys that can be
 renamed.
 """
@@ -99,6 +99,8 @@ def open_source(
         return _source(path.stem, lambda: formats.tars(tars, text_keys), keys, path.parent, id="__key__")
     if not path.exists():
         raise InputError(f"{spec}: no such file or folder")
+    if path.is_dir() and any(path.glob("*.parquet")):
+        return _source(path.name, lambda: formats.parquet(path), keys, path)
     if path.is_dir():
         return _source(path.name, lambda: formats.class_folders(path, template), keys, path)
     root = _image_root(image_root, path)
@@ -121,8 +123,8 @@ def open_source(
 
 
 _KNOWN = (
-    "a .json, .jsonl, .csv or .tsv file, a folder of class folders, WebDataset .tar files (one, a folder of "
-    "them, or a quoted pattern) or scenes:COUNT[:SEED] is expected"
+    "a .json, .jsonl, .csv or .tsv file, a folder of Parquet files or of class folders, WebDataset .tar files (one, a "
+    "folder of them, or a quoted pattern) or scenes:COUNT[:SEED] is expected"
 )
 
 

@@ -1,0 +1,134 @@
+"""The command python -m lrsclip_jax.corpus: builds corpora of captioned images, and looks at them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.errors import InputError, cli
+
+_COMMANDS = """
+  build RECIPE.py:ROOT --out=DIR     reads sources, makes captions, filters, counts: DIR/corpus, DIR/statistics.html
+  read KIND PATH --out=DIR           one source alone, as records
+  statistics CORPUS --out=DIR        a page on any corpus: sources, lengths, words, licences
+  export CORPUS --out=FILE.json      in the shape of LRS2M; .jsonl: records as JSON lines
+
+A corpus is a folder of Parquet files, or a .jsonl file of the same records. python -m lrsclip_jax.data.prepare
+DIR/corpus --out=PREPARED makes it a training set. --help after a command says more.
+"""
+_BUILD = """
+A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe.py and lrsclip_jax/corpus/recipes. Ways:
+  as-is       captions as they are               rules     captions from boxes, masks and labels, without a model
+  merge       long and short texts of two sets   summarise long texts become short ones
+  expand      short texts and the image become long ones
+  anchor      labels and the image become long ones, and those short ones
+  describe    RSCLIP's two prompts
+
+examples:
+  build lrsclip_jax/corpus/recipes/lrs2m.py:DATA --out=corpora/lrs2m --config.seed=1
+  build my_recipe.py --out=corpora/mine --config.duplicates=exact --config.texts.uses=50
+
+Stopped at any moment, the same command goes on, and no model is asked twice. Records that can't be used are set aside
+with their reason, in set_aside.jsonl of each stage.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Does what the command line says."""
+    options, rest = parser().parse_known_args(arguments)
+    if rest and options.run is not _build:
+        raise InputError(f"unknown argument {rest[0]}")
+    options.overrides = rest
+    for client in ("httpx", "httpx2"):  # a line for each request
+        logging.getLogger(client).setLevel(logging.WARNING)
+    options.run(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line of the program."""
+    parse = argparse.ArgumentParser(
+        prog="python -m lrsclip_jax.corpus",
+        description="Makes corpora of captioned images out of published images, labels and texts.",
+        epilog=_COMMANDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parse.add_subparsers(metavar="build|read|statistics|export", required=True)
+
+    def command(name: str, run, summary: str, epilog: str = "") -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    add = command("build", _build, "builds a corpus by a recipe", _BUILD).add_argument
+    add("recipe", metavar="RECIPE.py[:ROOT]", help="what to build; ROOT is the folder of its sources")
+    add("--out", metavar="DIR", required=True, type=Path, help="folder of the corpus: new, or to be continued")
+
+    add = command("read", _read, "reads one source as records").add_argument
+    add("kind", metavar="KIND", help="of the source: an unknown one lists those there are")
+    add("path", metavar="PATH", help="of its file or folder")
+    add("--out", metavar="DIR", required=True, type=Path, help="folder of the records: new, or to be continued")
+    add("--name", metavar="NAME", help="of the subset")
+    add("--image-root", metavar="DIR", help="folder that paths of images are relative to")
+    add("--licence", metavar="LICENCE", help="of records that name none")
+
+    add = command("statistics", _statistics, "counts a corpus and writes a page on it").add_argument
+    add("corpus", metavar="CORPUS", type=Path, help="a folder of Parquet files, or a .jsonl file")
+    add("--out", metavar="DIR", required=True, type=Path, help="folder of statistics.html, .json and table.csv")
+
+    add = command("export", _export, "writes a corpus as JSON").add_argument
+    add("corpus", metavar="CORPUS", type=Path, help="a folder of Parquet files, or a .jsonl file")
+    add("--out", metavar="FILE", required=True, type=Path, help=".json, in the shape of LRS2M, or .jsonl")
+    add("--allow-unknown-licences", action="store_true", help="also records whose licence nobody has stated")
+    return parse
+
+
+def _build(options: argparse.Namespace) -> None:
+    from lrsclip_jax.corpus.build import build
+
+    config = configs.load(options.recipe, configs.overrides_of(options.overrides))
+    print("\n".join(build(config, options.out)))
+    print(f"\n{options.out}/corpus, {options.out}/statistics.html")
+
+
+def _read(options: argparse.Namespace) -> None:
+    from lrsclip_jax.corpus.sources import read_source
+    from lrsclip_jax.corpus.stage import run_stage
+
+    asked = {"name": options.name, "image_root": options.image_root, "licence": options.licence}
+    settings = {"kind": options.kind, "path": options.path, **asked}
+    counts = run_stage(options.out, lambda: read_source(options.kind, options.path, **asked), iter, settings)
+    print(f"{options.out}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
+
+
+def _statistics(options: argparse.Namespace) -> None:
+    from lrsclip_jax.corpus.statistics.files import write_statistics
+
+    print("\n".join(write_statistics(options.corpus, options.out)))
+    print(f"\n{options.out}/statistics.html")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from lrsclip_jax.corpus import store
+    from lrsclip_jax.corpus.hygiene.licences import check_licences
+    from lrsclip_jax.corpus.sources import export_lrs2m
+
+    if options.out.suffix not in (".json", ".jsonl"):
+        raise InputError(f"--out={options.out}: a .json or a .jsonl file is expected")
+    check_licences(store.read(options.corpus, ["licence"]), options.allow_unknown_licences)
+    write = export_lrs2m if options.out.suffix == ".json" else lambda records, path: store.write_lines(path, records)
+    print(f"{options.out}: {write(store.read(options.corpus), options.out):,} records")
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,143 @@
+"""Many questions to a server at once, their outcomes in order, and no question that the journal answers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrsclip_jax.corpus.generators.checks import tidied
+from lrsclip_jax.corpus.generators.journal import Journal, fingerprint
+from lrsclip_jax.corpus.generators.progress import Progress
+from lrsclip_jax.corpus.generators.request import Answer, Check, Outcome, Request
+from lrsclip_jax.corpus.generators.server import Server
+
+if TYPE_CHECKING:
+    from lrsclip_jax.corpus.generators.calling import Caller
+
+ATTEMPTS = 2  # a rejected answer is asked for once more
+_AHEAD = 4  # requests drawn and not yet handed out, for each one in flight
+
+
+def ask(
+    requests: Iterable[Request], server: Server, journal: Path, check: Check, total: int | None = None
+) -> Iterator[Outcome]:
+    """Yields what becomes of each request, in order.
+
+    `server.concurrency` requests are in flight. Four times as many are drawn ahead of the next outcome and no more:
+    that bounds the memory, and keeps all in flight while one is slow. An answer is in the journal before another
+    request takes its place: whenever the process is killed, the same call asks nothing again that the server has
+    answered, but for at most `concurrency` answers that were on their way. `check` judges the journal's answers, too:
+    another check costs only what it rejects. What failed isn't in the journal, and the next call asks it again.
+
+    Args:
+      requests: questions, each with a key of its own.
+      server: who is asked, and how.
+      journal: path of the file; it is made where there is none.
+      check: judges an answer, tidied (`checks.tidied`). One that it rejects, or that the server cut off, is asked for
+        once more with other settings.
+      total: number of requests, for the time left in the progress bar.
+
+    Raises:
+      InputError: none would have an answer (no server, wrong key, unknown model, too many failures in a row), or the
+        journal is damaged or in use. What was answered is kept.
+    """
+    from lrsclip_jax.corpus.generators.calling import Caller, Failed  # the client takes a second to import
+
+    caller = Caller(server)
+    with Journal(journal) as book, Progress(server, total) as progress, _loop(caller) as loop:
+        slots = asyncio.Semaphore(server.concurrency)
+        end: Future[None] = Future()  # has the first exception, which ends all
+        window: deque[Outcome | Future[Outcome]] = deque()
+
+        async def asked(outcome: Outcome, digest: str) -> Outcome:
+            async with slots:
+                while not _settled(outcome):
+                    try:
+                        answer = await caller.answer(outcome.request, attempt=len(outcome.answers))
+                    except Failed as failure:
+                        return replace(outcome, reasons=(*outcome.reasons, str(failure)))
+                    outcome = replace(judged(outcome, answer, check), asked=outcome.asked + 1)
+                    reason = outcome.reasons[-1] if outcome.text is None else None
+                    book.add(outcome.request, digest, server.model, answer, reason)
+            return outcome
+
+        def begun(request: Request) -> Outcome | Future[Outcome]:
+            digest = fingerprint(request, server)
+            outcome = Outcome(request, None)
+            for answer in book.answers(digest):
+                outcome = outcome if _settled(outcome) else judged(outcome, answer, check)
+            if _settled(outcome):
+                return outcome
+            future = asyncio.run_coroutine_threadsafe(asked(outcome, digest), loop)
+            future.add_done_callback(lambda future: _pass_on(future, end))
+            return future
+
+        for request in requests:
+            window.append(begun(request))
+            while window and (len(window) >= _AHEAD * server.concurrency or _ready(window[0])):
+                yield progress.shown(_result(window.popleft(), end))
+        while window:
+            yield progress.shown(_result(window.popleft(), end))
+
+
+def judged(outcome: Outcome, answer: Answer, check: Check) -> Outcome:
+    """Returns the outcome with one more answer: its text where it is accepted, the reason where it isn't."""
+    text = tidied(answer.text)
+    reason = "truncated" if answer.truncated else check(outcome.request, text)
+    answers = (*outcome.answers, answer)
+    if reason is None:
+        return replace(outcome, text=text, answers=answers)
+    return replace(outcome, reasons=(*outcome.reasons, reason), answers=answers)
+
+
+def _settled(outcome: Outcome) -> bool:
+    return outcome.text is not None or len(outcome.answers) >= ATTEMPTS
+
+
+def _ready(outcome: Outcome | Future[Outcome]) -> bool:
+    return isinstance(outcome, Outcome) or outcome.done()
+
+
+def _result(outcome: Outcome | Future[Outcome], end: Future[None]) -> Outcome:
+    if isinstance(outcome, Outcome):
+        return outcome
+    wait((outcome, end), return_when=FIRST_COMPLETED)
+    if end.done():
+        end.result()
+    return outcome.result()
+
+
+def _pass_on(future: Future[Outcome], end: Future[None]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not end.done():
+        end.set_exception(error)
+
+
+@contextmanager
+def _loop(caller: Caller) -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread, which works on while the caller of `ask` does other things; cancelled at the end."""
+
+    async def finish() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await caller.close()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(finish(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

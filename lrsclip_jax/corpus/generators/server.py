@@ -1,0 +1,81 @@
+"""An OpenAI-compatible server, and how it is asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from lrsclip_jax.corpus.generators.pictures import Fit
+from lrsclip_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that speaks OpenAI's chat completions (vLLM, SGLang, llama.cpp, Ollama, a hosted one), and its limits.
+
+    Attributes:
+      base_url: such as "http://localhost:8000/v1".
+      model: the name that the server knows it by.
+      key_variable: the environment variable that holds the key; None for a server without keys. The key itself is
+        neither kept nor printed.
+      concurrency: requests in flight.
+      per_minute: requests sent in a minute at most, evenly spaced; None for no limit.
+      timeout_seconds: for a whole answer.
+      retries: how often a request is sent again after a time-out, a lost connection, or status 408, 409, 429 or 5xx.
+      back_off_seconds: the first wait before that, doubled each time up to a minute, by a random half shorter; longer
+        where the server asks for it (Retry-After).
+      max_tokens, temperature, seed: of an answer; asked again, the seed is the next and the temperature 0.4 higher.
+      fit: how large images are sent.
+      price_in, price_out: of a million tokens in any currency; None where nothing is counted.
+    """
+
+    base_url: str
+    model: str
+    key_variable: str | None = None
+    concurrency: int = 16
+    per_minute: float | None = None
+    timeout_seconds: float = 120.0
+    retries: int = 5
+    back_off_seconds: float = 1.0
+    max_tokens: int = 512
+    temperature: float = 0.2
+    seed: int = 0
+    fit: Fit = Fit()
+    price_in: float | None = None
+    price_out: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise InputError(f"base_url {self.base_url!r}: an address such as http://localhost:8000/v1 is expected")
+        least = {"concurrency": 1, "retries": 0, "back_off_seconds": 0, "max_tokens": 1, "temperature": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise InputError(f"{self.base_url}: {name} is {getattr(self, name)}, at least {low} is expected")
+        for name in ("timeout_seconds", "per_minute"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"{self.base_url}: {name} is {value}, more than 0 is expected")
+
+    def settings(self, attempt: int = 0) -> dict[str, Any]:
+        """Returns what shapes an answer: the arguments of the request, but for its messages."""
+        return {
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature + 0.4 * attempt,
+            "seed": self.seed + attempt,
+        }
+
+    def key(self) -> str:
+        """Returns the key from the environment; InputError where the variable is not set."""
+        if self.key_variable is None:
+            return "none"  # the client insists on one
+        if not os.environ.get(self.key_variable):
+            raise InputError(f"{self.base_url}: its key is expected in {self.key_variable}, which is not set")
+        return os.environ[self.key_variable]
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float | None:
+        """Returns what so many tokens cost, or None where no price is known."""
+        if self.price_in is None and self.price_out is None:
+            return None
+        return (tokens_in * (self.price_in or 0) + tokens_out * (self.price_out or 0)) / 1e6

@@ -1,0 +1,25 @@
+"""Annotated scenes, without any model: tiles with captions by rules.
+
+    python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/boxes.py:annotations.csv --out=corpora/boxes
+
+The argument is a CSV file with image_path, xmin, ymin, xmax, ymax and label, or a folder of Pascal VOC's XML files; the
+images lie beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from lrsclip_jax.corpus.recipe import defaults, source, subset
+
+
+def get_config(annotations: str) -> ConfigDict:
+    """Returns the recipe over one file or folder of annotations."""
+    config = defaults()
+    path = Path(annotations)
+    kind = "boxes-csv" if path.suffix == ".csv" else "voc"
+    config.subsets = (subset(path.stem, "rules", source(kind, annotations), tile=400),)
+    config.allow_unknown_licences = True
+    return config

@@ -1,0 +1,79 @@
+"""A captioned image on its way into a corpus: what every stage reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lrsclip_jax.errors import InputError
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An annotated object: its class, and where it is.
+
+    Attributes:
+      name: as the annotation has it, such as "small-vehicle".
+      box: x0, y0, x1, y1 in pixels, x to the right and y down, ends exclusive; None where only its presence is known.
+      polygon: its outline, ((x, y), …) in pixels, where the annotation has one.
+    """
+
+    name: str
+    box: Box | None = None
+    polygon: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a stage did to a record: its name, who did it (a generator's name, or "rules"), and details."""
+
+    stage: str
+    by: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class CorpusRecord:
+    """An image with its texts and labels.
+
+    Attributes:
+      id: of the record, one in a corpus.
+      image: path of the image, absolute.
+      source: the subset, such as "DIOR"; a row of the corpus's table.
+      short, long: texts.
+      things: annotated objects.
+      label: class of the whole scene.
+      width, height: of the image in pixels, where known.
+      split: of the source, where it has several.
+      licence: of image and texts, as SPDX or in words; None where it is unknown.
+      provenance: the stages behind it, first to last.
+    """
+
+    id: str
+    image: str
+    source: str
+    short: tuple[str, ...] = ()
+    long: tuple[str, ...] = ()
+    things: tuple[Thing, ...] = ()
+    label: str | None = None
+    width: int | None = None
+    height: int | None = None
+    split: str | None = None
+    licence: str | None = None
+    provenance: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.image or not self.source:
+            raise InputError(
+                f"record {self.id!r}: id, image and source are needed, got {self.image!r}, {self.source!r}"
+            )
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A record, or a row that was to become one, that a stage can't use: its id, the stage, and the reason."""
+
+    id: str
+    stage: str
+    reason: str

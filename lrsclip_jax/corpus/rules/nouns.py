@@ -1,0 +1,106 @@
+"""Word lists: the nouns of remote sensing that the regular rules of English get wrong, and names that are no nouns."""
+
+IRREGULAR = {
+    "child": "children",
+    "foot": "feet",
+    "goose": "geese",
+    "leaf": "leaves",
+    "loaf": "loaves",
+    "man": "men",
+    "mouse": "mice",
+    "ox": "oxen",
+    "person": "people",
+    "shelf": "shelves",
+    "wharf": "wharves",
+    "wolf": "wolves",
+    "woman": "women",
+}
+INVARIANT = frozenset(
+    "aircraft barracks crossroads deer fish headquarters hovercraft livestock offspring rotorcraft series sheep "
+    "spacecraft species watercraft works".split()
+)
+# Singular though they end in an s.
+SINGULAR = frozenset(
+    "apparatus atlas bus campus canvas canopus circus debris gas glass grass lens minibus moss omnibus pass terminus "
+    "tennis trolleybus".split()
+)
+# A vowel letter with a consonant's sound takes "a"; a consonant letter with a vowel's sound takes "an".
+CONSONANT_SOUND = r"eu|ewe|one\b|uni(?![dmn])|ura|use|usu|uti|u-"
+VOWEL_SOUND = r"[aeiou]|heir|honest|hour|(atv|hgv|lng|lpg|rv|suv|x-ray)\b"
+
+# Names that a data set gives and a sentence can't use as they are.
+MEANINGS = {
+    "awning tricycle": "tricycle with an awning",
+    "biker": "cyclist",
+    "crossroad": "crossroads",
+    "golffield": "golf course",
+    "golf field": "golf course",
+    "groundtrackfield": "ground track field",
+    "human": "person",
+    "motor": "motorcycle",
+    "oiltank": "oil tank",
+    "soccer ball field": "soccer field",
+    "trainstation": "train station",
+}
+# What covers ground and is not counted, and the words that stand for it.
+STUFF = {
+    "agricultural land": "farmland",
+    "agriculture": "farmland",
+    "agriculture land": "farmland",
+    "asphalt": "asphalt",
+    "background vegetation": "vegetation",
+    "bare ground": "bare ground",
+    "bare land": "bare land",
+    "bare soil": "bare soil",
+    "bareland": "bare land",
+    "barren": "barren land",
+    "barren land": "barren land",
+    "chaparral": "chaparral",
+    "cropland": "cropland",
+    "developed space": "built-up land",
+    "dirt": "dirt",
+    "farmland": "farmland",
+    "forest": "forest",
+    "forest land": "forest",
+    "grass": "grass",
+    "grassland": "grassland",
+    "gravel": "gravel",
+    "herbaceous vegetation": "herbaceous vegetation",
+    "ice": "ice",
+    "impervious surface": "paved ground",
+    "low vegetation": "low vegetation",
+    "mangrove": "mangrove forest",
+    "mud": "mud",
+    "pavement": "pavement",
+    "paved area": "paved ground",
+    "rangeland": "rangeland",
+    "road": "roads",
+    "rock": "rock",
+    "sand": "sand",
+    "scrub": "scrub",
+    "sea": "sea",
+    "sea ice": "sea ice",
+    "shrubland": "shrubland",
+    "snow": "snow",
+    "soil": "soil",
+    "tree cover": "tree canopy",
+    "unpaved ground": "unpaved ground",
+    "urban land": "built-up land",
+    "vegetation": "vegetation",
+    "water": "water",
+    "waterbody": "water",
+    "water body": "water",
+    "wetland": "wetland",
+}
+STUFF_PLURAL = frozenset({"roads"})
+# In a mask, what grows together: a patch of touching crowns is no tree.
+GROWS_TOGETHER = {"tree": "tree cover", "trees": "tree cover", "high vegetation": "tree cover", "bush": "scrub"}
+
+# Names that say nothing of what there is.
+NAMELESS = frozenset(
+    "background clutter ignore ignored none other others unknown unlabeled unlabelled unclassified void".split()
+) | {"ignored regions", "no data", "nodata"}
+
+# Kinds of land that as a scene are "a … area", and scenes that take no article.
+AREAS = frozenset({"agricultural", "commercial", "industrial", "residential"})
+SCENES = {"center": "city centre", "parking": "parking lot", "playfields": "playing fields", "residents": "houses"}

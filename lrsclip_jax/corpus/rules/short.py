@@ -1,0 +1,67 @@
+"""Five short captions of an image: what stands in its centre, what elsewhere, and three with the counts of classes.
+
+After RemoteCLIP's box-to-caption conversion (arXiv 2306.11029, Algorithm 1), whose sentences were never published.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrsclip_jax.corpus.rules import layout, wording
+from lrsclip_jax.corpus.rules.english import listed, say
+from lrsclip_jax.corpus.rules.scene import Group, Scene, counted
+from lrsclip_jax.data.draws import pick, shuffled
+
+
+def short(scene: Scene, rng: np.random.Generator) -> tuple[str, ...]:
+    """Returns five different captions of a scene that has groups, classes that are present, or a label."""
+    if scene.groups:
+        return _of_groups(scene, rng)
+    if scene.present:
+        return tuple(say(rng, [template], names=listed(scene.present)) for template in shuffled(rng, wording.PRESENT))
+    return tuple(say(rng, [template], label=scene.label) for template in shuffled(rng, wording.SCENE))
+
+
+def _of_groups(scene: Scene, rng: np.random.Generator) -> tuple[str, ...]:
+    templates = shuffled(rng, wording.COUNTS)
+    at_centre, elsewhere = _parts(scene)
+    if at_centre:
+        first = say(rng, wording.CENTRE, counted(at_centre, rng))
+    elif elsewhere:
+        first = say(rng, wording.NOT_IN_CENTRE, counted(elsewhere, rng))
+    else:  # ground covers that reach from the middle outwards
+        first = say(rng, [templates.pop()], counted(scene.groups, rng))
+    if elsewhere:
+        second = _elsewhere(elsewhere, scene.size, rng)
+    elif at_centre:
+        second = say(rng, wording.ALL_IN_CENTRE, counted(at_centre, rng))
+    else:
+        second = say(rng, [templates.pop()], counted(scene.groups, rng))
+    third, fourth = (say(rng, [template], counted(scene.groups, rng)) for template in templates[:2])
+    if scene.label:
+        fifth = say(rng, wording.COUNTS_IN_SCENE, counted(scene.groups, rng), label=scene.label)
+    else:
+        fifth = say(rng, [templates[2]], counted([pick(rng, scene.groups)], rng))
+    return first, second, third, fourth, fifth
+
+
+def _parts(scene: Scene) -> tuple[list[Group], list[Group]]:
+    """What stands in the centre, and what elsewhere: of ground covers, what lies there with all of its box."""
+    inside, outside = [], []
+    for group in scene.groups:
+        if group.noun.stuff:
+            within, without = layout.middle(group.boxes, scene.size)
+        else:
+            within = layout.central(group.boxes, scene.size)
+            without = ~within
+        inside += [group.where(within)] if within.any() else []
+        outside += [group.where(without)] if without.any() else []
+    return inside, outside
+
+
+def _elsewhere(groups: list[Group], size: tuple[int, int], rng: np.random.Generator) -> str:
+    boxes = np.concatenate([group.boxes for group in groups])
+    where = layout.region(layout.centres(boxes), size)
+    if where and layout.compact(boxes, size):
+        return say(rng, wording.ELSEWHERE_PLACED, counted(groups, rng), where=where)
+    return say(rng, wording.ELSEWHERE, counted(groups, rng))

@@ -1,0 +1,103 @@
+"""Captions and annotations as they are published, read as records of a corpus."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.sources import boxes_csv, captions, coco, dota, images, lrs2m, masks, remoteclip, rs5m, vhm, voc
+from lrsclip_jax.corpus.sources.lrs2m import export_lrs2m
+from lrsclip_jax.corpus.sources.origin import Origin
+from lrsclip_jax.corpus.sources.tars import tar_files
+from lrsclip_jax.errors import InputError, nearest
+
+__all__ = ["KINDS", "Kind", "export_lrs2m", "numbered", "read_source"]
+
+
+class Kind(NamedTuple):
+    """A format: a line of help, and its reader, whose further arguments are the format's options."""
+
+    help: str
+    read: Callable[..., Iterator[CorpusRecord | SetAside]]
+
+
+KINDS: dict[str, Kind] = {
+    "captions": Kind(
+        "captions in JSON, JSON lines, CSV, Karpathy's JSON, WebDataset tars, class folders", captions.read
+    ),
+    "images": Kind("all images below a folder, without texts", images.read),
+    "vhm": Kind("VHM's list_pretrain.json: long captions of six data sets", vhm.read),
+    "rs5m": Kind("RS5M's WebDataset tars or CSV files: a short caption an image", rs5m.read),
+    "remoteclip": Kind(
+        "RemoteCLIP's CSV lists of Det-10, Seg-4 and Ret-3: five short captions an image", remoteclip.read
+    ),
+    "lrs2m": Kind("JSON in the shape of LRS2M: image, long, short, with keys that can be renamed", lrs2m.read),
+    "coco": Kind("COCO's JSON of objects with boxes and outlines", coco.read),
+    "voc": Kind("a folder of Pascal VOC's XML files", voc.read),
+    "dota": Kind("a folder of DOTA's label files with rotated boxes", dota.read),
+    "masks": Kind("a folder of label PNGs with a class value a pixel, and the names of the values", masks.read),
+    "boxes-csv": Kind("a CSV file with image_path, xmin, ymin, xmax, ymax, label", boxes_csv.read),
+}
+
+
+def read_source(
+    kind: str,
+    path: str,
+    *,
+    name: str | None = None,
+    image_root: str | None = None,
+    licence: str | None = None,
+    split: str | None = None,
+    **options: Any,
+) -> Iterator[CorpusRecord | SetAside]:
+    """Reads a source in its own order.
+
+    Args:
+      kind: its format, one of `KINDS`.
+      path: of its file or folder.
+      name: of the subset, where the rows themselves name none; by default the file's. All ids begin with it.
+      image_root: folder that paths of images are relative to; by default that of the file or folder.
+      licence, split: of records that bring none of their own.
+      options: of the format, see its reader.
+
+    Yields:
+      Records, with ids of which no two are the same (a digest of each is held in memory), and for every row or image
+      that can't be used its reason, with the file and the line.
+
+    Raises:
+      InputError: an unknown kind or option, at once; what can't be read as a whole, when its turn comes.
+    """
+    if kind not in KINDS:
+        raise InputError(f"source kind '{kind}' is unknown; known: {', '.join(KINDS)}{nearest(kind, KINDS)}")
+    place = Path(path).expanduser().absolute()
+    if not place.exists() and not tar_files(place):
+        raise InputError(f"{path}: no such file or folder")
+    root = Path(image_root).expanduser().absolute() if image_root else place if place.is_dir() else place.parent
+    if not root.is_dir():
+        raise InputError(f"the image root {image_root} is no folder")
+    read = KINDS[kind].read
+    try:
+        inspect.signature(read).bind(place, None, **options)
+    except TypeError as error:
+        raise InputError(f"source kind '{kind}': {error}") from None
+    return numbered(read(place, Origin(kind, name or place.stem, root, licence, split), **options))
+
+
+def numbered(records: Iterable[CorpusRecord | SetAside]) -> Iterator[CorpusRecord | SetAside]:
+    """Gives ids that come again a number, "a.jpg#2"; for sources that are read one after the other, too."""
+    seen: set[int] = set()
+    try:
+        for record in records:
+            if isinstance(record, CorpusRecord):
+                name, number = record.id, 1
+                while hash(record.id) in seen:  # of 64 bits
+                    number += 1
+                    record = replace(record, id=f"{name}#{number}")
+                seen.add(hash(record.id))
+            yield record
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise InputError(f"{error.filename}: can't be read ({error.strerror})") from None

@@ -1,0 +1,126 @@
+"""Runs one stage over records on disk: what it makes and what it sets aside, and where a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lrsclip_jax.corpus import store
+from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.errors import InputError
+
+Made = Iterator[CorpusRecord | SetAside]
+Stage = Callable[[Iterator[CorpusRecord]], Made]
+DONE, SETTINGS, ASIDE = "done.json", "settings.json", "set_aside.jsonl"
+
+
+def run_stage(
+    folder: Path,
+    records: Callable[[], Iterable[CorpusRecord | SetAside]],
+    stage: Stage,
+    settings: Mapping[str, Any],
+    *,
+    one_by_one: bool = True,
+    total: int | None = None,
+) -> dict[str, int]:
+    """Writes what `stage` makes of `records` into `folder`, unless that is done, and returns the counts.
+
+    Args:
+      folder: of this stage: Parquet files, set_aside.jsonl, and when all is there done.json.
+      records: gives the records from the first on; what it has set aside itself is passed on.
+      stage: makes records of records.
+      settings: all that the outcome depends on; a folder made under others is refused.
+      one_by_one: what becomes of a record depends on it alone. Then a stopped stage goes on with the records that it
+        has not made yet; otherwise it begins anew.
+      total: how many records there are, for the progress bar.
+
+    Returns:
+      {"read", "kept", "set aside"}.
+
+    Raises:
+      InputError: the folder was made under other settings, and whatever `records` and `stage` raise.
+    """
+    if (folder / DONE).exists():
+        _check(folder, settings)
+        return json.loads((folder / DONE).read_text(encoding="utf-8"))
+    if (folder / SETTINGS).exists():
+        _check(folder, settings)
+        if not one_by_one:
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / SETTINGS, settings)
+    aside_before = set_aside(folder)
+    (folder / ASIDE).write_text("".join(map(_line, aside_before)), encoding="utf-8")  # without what a kill cut off
+    known = store.ids(folder) | {row["id"] for row in aside_before}
+    counts = Counter()
+    with (
+        store.Writer(folder) as made,
+        open(folder / ASIDE, "a", encoding="utf-8") as aside,
+        tqdm(desc=folder.name, total=total, unit=" records", disable=None, leave=False) as bar,
+    ):
+
+        def put_aside(found: SetAside) -> None:
+            if found.id not in known:
+                aside.write(_line(asdict(found)))
+                counts["set aside"] += 1
+
+        def fresh() -> Iterator[CorpusRecord]:
+            for record in records():
+                bar.update()
+                counts["read"] += 1
+                if isinstance(record, SetAside):
+                    put_aside(record)
+                elif record.id not in known:
+                    yield record
+
+        for outcome in stage(fresh()):
+            if isinstance(outcome, SetAside):
+                put_aside(outcome)
+            else:
+                made.write(outcome)
+    result = {"read": counts["read"], "kept": store.count(folder), "set aside": len(set_aside(folder))}
+    _write(folder / DONE, result)
+    return result
+
+
+def set_aside(folder: Path) -> list[dict[str, str]]:
+    """Returns the rows of a stage's set_aside.jsonl; a last line that a kill cut off is left out."""
+    path = folder / ASIDE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise InputError(f"{path}, line {number}: not JSON ({error})") from None
+    return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _check(folder: Path, settings: Mapping[str, Any]) -> None:
+    made = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    asked = json.loads(json.dumps(settings))
+    differ = sorted(name for name in made | asked if made.get(name) != asked.get(name))
+    if differ:
+        raise InputError(
+            f"{folder} was made with other {', '.join(differ)}: choose another --out, or delete the folder"
+        )
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
