@@ -55,3 +55,17 @@ def test_other_settings_are_another_stage(tmp_path):
     run_stage(tmp_path / "s", lambda: RECORDS, iter, {"of": 3, "kept": 1})
     with pytest.raises(InputError, match="made with other of: choose another --out, or delete"):
         run_stage(tmp_path / "s", lambda: RECORDS, iter, {"of": 4, "kept": 1})
+
+
+def test_of_a_record_in_several_none_is_made_twice(tmp_path):
+    def halves(records, stop=None):
+        for number, record in enumerate(records):
+            for half in "ab":
+                if (number, half) == stop:
+                    raise KeyboardInterrupt
+                yield CorpusRecord(f"{record.id}/{half}", record.image, "s")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path, lambda: RECORDS, lambda records: halves(records, stop=(4, "b")), {})
+    assert run_stage(tmp_path, lambda: RECORDS, halves, {})["kept"] == 24
+    assert len(store.ids(tmp_path)) == 24

@@ -73,6 +73,12 @@ def parser() -> argparse.ArgumentParser:
     add = command("build", _build, "builds a corpus by a recipe", _BUILD).add_argument
     add("recipe", metavar="RECIPE.py[:ROOT]", help="what to build; ROOT is the folder of its sources")
     add("--out", metavar="DIR", required=True, type=Path, help="folder of the corpus: new, or to be continued")
+    add(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: stages spread over a Ray cluster (RAY_ADDRESS)",
+    )
 
     add = command("read", _read, "reads one source as records").add_argument
     add("kind", metavar="KIND", help="of the source: an unknown one lists those there are")
@@ -97,7 +103,7 @@ def _build(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.build import build
 
     config = configs.load(options.recipe, configs.overrides_of(options.overrides))
-    print("\n".join(build(config, options.out)))
+    print("\n".join(build(config, options.out, options.engine)))
     print(f"\n{options.out}/corpus, {options.out}/statistics.html")
 
 

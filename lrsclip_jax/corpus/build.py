@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from lrsclip_jax.corpus import store, tiles, ways
+from lrsclip_jax.corpus.engine_ray import run_stage_on_ray
 from lrsclip_jax.corpus.hygiene import balance, captions, duplicates, images, leakage, licences
 from lrsclip_jax.corpus.merging import merge
 from lrsclip_jax.corpus.recipe import WAYS, server_of
@@ -33,19 +34,22 @@ _ASKING = {
 
 
 class Planned(NamedTuple):
-    """A stage, what its outcome depends on, and whether a record's part in it depends on that record alone."""
+    """A stage, what its outcome depends on, whether a record's part in it depends on that record alone, and whether it
+    waits for a server."""
 
     name: str
     stage: Stage
     settings: dict[str, Any]
     one_by_one: bool = True
+    asks: bool = False
 
 
-def build(config: ConfigDict, out: Path) -> list[str]:
+def build(config: ConfigDict, out: Path, engine: str = "local") -> list[str]:
     """Builds the corpus of a recipe in `out` and returns the lines of its table.
 
     `out/subsets/NAME/` and `out/filters/` have a folder for each stage; the end is `out/corpus`, Parquet files that
-    `lrsclip_jax.data.prepare` reads, with the statistics beside it.
+    `lrsclip_jax.data.prepare` reads, with the statistics beside it. The engine, "local" or "ray", makes no difference
+    to any record: one can go on where the other was stopped.
 
     Raises:
       InputError: the recipe asks for something that is not there, `out` was built by another recipe, licences are
@@ -53,14 +57,9 @@ def build(config: ConfigDict, out: Path) -> list[str]:
     """
     if not config.subsets:
         raise InputError("the recipe has no subsets: config.subsets = (subset(…), …)")
-    subsets = [_build_subset(config, row, out / SUBSETS / row["name"]) for row in config.subsets]
-
-    def gathered() -> Iterator[CorpusRecord]:
-        return itertools.chain.from_iterable(store.read(folders[-1]) for folders in subsets)
-
+    subsets = [_build_subset(config, row, out / SUBSETS / row["name"], engine) for row in config.subsets]
     filters: list[Path] = []
-    total = sum(store.count(folders[-1]) for folders in subsets)
-    _run_all(gathered, _filters(config), out / FILTERS, filters, total)
+    _run_all([folders[-1] for folders in subsets], _filters(config), out / FILTERS, filters, engine)
     licences.check_licences(store.read(filters[-1], ["licence"]), config.allow_unknown_licences)
     stages = [*itertools.chain.from_iterable(subsets), *filters]
     run_stage(out / CORPUS, lambda: store.read(filters[-1]), iter, {"of": [str(f.relative_to(out)) for f in stages]})
@@ -68,18 +67,18 @@ def build(config: ConfigDict, out: Path) -> list[str]:
     return write_statistics(out / CORPUS, out, (SetAside(row["id"], row["stage"], row["reason"]) for row in rows))
 
 
-def _build_subset(config: ConfigDict, row: dict[str, Any], folder: Path) -> list[Path]:
+def _build_subset(config: ConfigDict, row: dict[str, Any], folder: Path, engine: str) -> list[Path]:
     """Runs the stages of a subset and returns their folders in order."""
-    made: list[Path] = []
-    read = Planned("read", iter, {"sources": row["sources"]})
-    _run_all(lambda: _read(row["name"], row["sources"]), [read], folder, made)
+    read = folder / "0-read"
+    _run(read, lambda: _read(row["name"], row["sources"]), Planned("read", iter, {"sources": row["sources"]}))
+    made = [read]
     planned = []
     if row["tile"]:
-        cut = functools.partial(tiles.cut, size=row["tile"], out=folder / "tiles")
-        planned.append(Planned("tile", cut, {"tile": row["tile"]}, one_by_one=False))
+        cut = functools.partial(tiles.cut, size=row["tile"], out=(folder / "tiles").absolute())
+        planned.append(Planned("tile", cut, {"tile": row["tile"]}))
     for step, kind in WAYS[row["way"]]:
         planned.append(_way(config, row, step, kind, folder))
-    _run_all(lambda: store.read(made[0]), planned, folder, made)
+    _run_all([read], planned, folder, made, engine)
     return made
 
 
@@ -96,7 +95,7 @@ def _way(config: ConfigDict, row: dict[str, Any], step: str, kind: str, folder: 
     server = server_of(config, row[kind])
     journal = folder / f"{step}-{kind}.jsonl"
     ask = functools.partial(ways.write_texts, way=_ASKING[step, kind], server=server, journal=journal)
-    return Planned(f"{step}-{kind}", ask, {"base_url": server.base_url, **server.settings()})
+    return Planned(f"{step}-{kind}", ask, {"base_url": server.base_url, **server.settings()}, asks=True)
 
 
 def _filters(config: ConfigDict) -> Iterator[Planned]:
@@ -111,7 +110,8 @@ def _filters(config: ConfigDict) -> Iterator[Planned]:
         raise InputError(f"config.duplicates is {config.duplicates!r}: 'perceptual', 'exact' or None is expected")
     if config.leakage:
         sets = config.leakage.to_dict()
-        apart = functools.partial(_without_leaks, sets, config.leakage_distance)
+        folders = tuple((name, str(Path(folder).absolute())) for name, folder in sets.items())
+        apart = functools.partial(_without_leaks, folders, config.leakage_distance)
         yield Planned("leakage", apart, {"sets": sets, "distance": config.leakage_distance})
     bounds = {"short": tuple(config.texts.short), "long": tuple(config.texts.long)}
     yield Planned("texts", functools.partial(captions.bound_captions, **bounds), bounds)
@@ -128,9 +128,13 @@ def _filters(config: ConfigDict) -> Iterator[Planned]:
         yield Planned("balance", even, {**config.balance.to_dict(), "seed": config.seed}, one_by_one=False)
 
 
-def _without_leaks(sets: dict[str, str], distance: int, records: Iterable[CorpusRecord]) -> Iterator:
-    paths = {name: _images_below(folder) for name, folder in sets.items()}
-    return leakage.without_leaks(records, leakage.hash_references(paths), distance)
+def _without_leaks(sets: tuple[tuple[str, str], ...], distance: int, records: Iterable[CorpusRecord]) -> Iterator:
+    return leakage.without_leaks(records, _references(sets), distance)
+
+
+@functools.cache  # a worker of Ray runs the stage many times
+def _references(sets: tuple[tuple[str, str], ...]) -> leakage.References:
+    return leakage.hash_references({name: _images_below(folder) for name, folder in sets})
 
 
 def _images_below(folder: str) -> list[Path]:
@@ -140,23 +144,35 @@ def _images_below(folder: str) -> list[Path]:
     return found
 
 
-def _run_all(
-    records: Callable[[], Iterable[CorpusRecord | SetAside]],
-    planned: Iterable[Planned],
-    folder: Path,
-    made: list[Path],
-    total: int | None = None,
-) -> None:
-    """Runs stages one after the other; each reads what the one before has written, the first one `records`."""
-    for number, (name, stage, settings, one_by_one) in enumerate(planned, len(made)):
-        place = folder / f"{number}-{name}"
-        new = not (place / DONE).exists()
-        counts = run_stage(place, records, stage, settings, one_by_one=one_by_one, total=total)
-        if new:
-            print(f"{place}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
+def _run_all(sources: Sequence[Path], planned: Iterable[Planned], folder: Path, made: list[Path], engine: str) -> None:
+    """Runs stages one after the other; each reads what the one before has written, the first one `sources`."""
+    for number, plan in enumerate(planned, len(made)):
+        place = folder / f"{number}-{plan.name}"
+        _run(place, functools.partial(_read_all, sources), plan, sources, engine)
         made.append(place)
-        total = counts["kept"]
-        records = functools.partial(store.read, place)
+        sources = [place]
+
+
+def _run(
+    place: Path,
+    records: Callable[[], Iterable[CorpusRecord | SetAside]],
+    plan: Planned,
+    sources: Sequence[Path] = (),
+    engine: str = "local",
+) -> None:
+    """Runs a stage over `records`, which where they come from stages before are those of `sources`."""
+    new = not (place / DONE).exists()
+    if engine == "ray" and plan.one_by_one and not plan.asks and sources:
+        counts = run_stage_on_ray(place, sources, plan.stage, plan.settings)
+    else:
+        total = sum(map(store.count, sources)) or None
+        counts = run_stage(place, records, plan.stage, plan.settings, one_by_one=plan.one_by_one, total=total)
+    if new:
+        print(f"{place}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
+
+
+def _read_all(folders: Iterable[Path]) -> Iterator[CorpusRecord]:
+    return itertools.chain.from_iterable(map(store.read, folders))
 
 
 def _read(name: str, sources: Iterable[dict[str, Any]]) -> Iterator[CorpusRecord | SetAside]:

@@ -83,7 +83,7 @@ def run_stage(
         for outcome in stage(fresh()):
             if isinstance(outcome, SetAside):
                 put_aside(outcome)
-            else:
+            elif outcome.id not in known:  # of a record in several, such as tiles, some may be made
                 made.write(outcome)
     result = {"read": counts["read"], "kept": store.count(folder), "set aside": len(set_aside(folder))}
     _write(folder / DONE, result)
