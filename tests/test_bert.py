@@ -76,6 +76,7 @@ def test_tokens_are_projected_last_states():
     np.testing.assert_allclose(found[1, :5], expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_padding_has_no_influence_and_no_gradient():
     tower = Bert(**SMALL, remat="full")
     params = parameters(tower)

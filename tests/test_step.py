@@ -113,6 +113,7 @@ def test_a_pair_without_texts_has_no_influence():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), states[0].params, states[1].params)
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves():
     params = start()
     patterns = ("image/(?!projection).*", "text/position_embedding[0:5]", "logit_scale")
@@ -180,6 +181,7 @@ def test_training_equals_torch():
         )
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_changes_nothing():
     """An id outside the vocabulary makes the loss NaN; the state stops before it, or passes over it if allowed."""
     good, other = batch(0), batch(1)
