@@ -253,6 +253,7 @@ for outcome in ask(requests, server, Path(sys.argv[2]), check_short()):
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_instant_and_continued(tmp_path):
     with ChatServer(lambda *_: Reply(seconds=0.001)) as server:
         command = [sys.executable, "-c", textwrap.dedent(KILLED), server.url, str(tmp_path / "j")]

@@ -173,6 +173,7 @@ def test_bad_options_are_one_line(components, scope, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_the_same_and_gather_nothing():
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",

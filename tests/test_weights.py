@@ -87,6 +87,7 @@ def test_position_tables_follow_the_model(folder):
     assert preprocessing.size == 96
 
 
+@pytest.mark.slow
 def test_an_image_tower_of_its_own(folder):
     params, preprocessing = load("model.init=random", f"model.image_init={folder}")
     random, usual = load("model.init=random")
@@ -98,6 +99,7 @@ def test_an_image_tower_of_its_own(folder):
     )
 
 
+@pytest.mark.slow
 def test_seeds_draw_different_parameters():
     first, again, other = (load("model.init=random", f"seed={seed}")[0] for seed in (0, 0, 1))
     assert np.array_equal(first["image"]["class_embedding"], again["image"]["class_embedding"])
@@ -183,6 +185,7 @@ def test_a_text_tower_of_its_own(bert):
         load(*sources)
 
 
+@pytest.mark.slow
 def test_a_bert_without_pooler(bert):
     tensors = load_file(bert / "model.safetensors")
     save_file({key: value for key, value in tensors.items() if "pooler" not in key}, bert / "model.safetensors")
