@@ -74,7 +74,7 @@ def test_a_corpus_out_of_boxes_that_prepare_reads(scenes, capsys):
 def test_every_recipe_can_be_loaded_and_names_its_generators():
     rows = {
         name: configs.load(f"lrsclip_jax/corpus/recipes/{name}.py:DATA").subsets
-        for name in ("lrs2m", "rsclip", "rsitmd_l", "boxes")
+        for name in ("lrs2m", "rsclip", "rsitmd_l", "boxes", "mosaics")
     }
     assert [row["name"] for row in rows["lrs2m"]] == [
         *("MillionAID", "CrowdAI", "CVACT", "CVUSA", "fMoW", "LoveDA", "BigEarthNet", "Det-10", "Seg-4", "UCMerced"),

@@ -43,7 +43,7 @@ def test_bad_sources_are_refused_at_once(tmp_path):
         read_source("coca", path)
     with pytest.raises(InputError, match="no such file"):
         read_source("coco", str(tmp_path / "b.json"))
-    with pytest.raises(InputError, match="'coco': got an unexpected keyword argument 'keys'"):
+    with pytest.raises(InputError, match="'coco' has no option 'keys', it has none of its own"):
         read_source("coco", path, keys={})
     with pytest.raises(InputError, match="image root .* is no folder"):
         read_source("coco", path, image_root=str(tmp_path / "images"))

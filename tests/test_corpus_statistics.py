@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import re
+import sys
 import weakref
 from collections import Counter
 
@@ -22,6 +23,7 @@ from lrsclip_jax.corpus.statistics.gather import Statistics, gather, writer
 from lrsclip_jax.corpus.statistics.page import statistics_page
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.summary import bars, quantile
+from lrsclip_jax.corpus.statistics.taggers import Tagger, load_tagger
 from lrsclip_jax.corpus.statistics.words import EXCEPTIONS, content_words, function_words, is_function_word, words
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
@@ -155,6 +157,51 @@ def test_words_and_content_words():
         assert not is_function_word(kept)
     for dropped in ("several", "between", "and", "whose", "there", "densely", "not", "they", "are", "x"):
         assert is_function_word(dropped)
+
+
+def test_a_tagger_takes_the_place_of_the_list_and_the_page_says_so(records):
+    def content_words(texts):
+        return [[word for word in words(text) if word in ("near", "green")] for text in texts]
+
+    tagged = gather(records, tagger=Tagger("of colours 1.0", content_words))
+    assert sorted(as_json(tagged)["content_words"]["counts"]) == ["green", "near"]
+    assert as_json(tagged)["content_words"]["counts"]["near"] == sum(
+        words(text).count("near") for kind in ("long", "short") for text in texts_of(records, kind)
+    )
+    assert as_json(tagged)["content_words_by"] == "of colours 1.0"
+    page = statistics_page(tagged, "ours", published=False)
+    assert "The tagger of colours 1.0 decided this" in page and "not a tagger" not in page
+
+
+def test_a_model_of_spacy_tells_content_words_by_their_sentence(tmp_path):
+    spacy = pytest.importorskip("spacy", reason="spaCy is not installed")
+    pipeline = spacy.blank("en")
+    with pytest.raises(InputError, match="tags no parts of speech"):
+        pipeline.to_disk(tmp_path / "blank")
+        list(load_tagger(f"spacy:{tmp_path / 'blank'}").content_words(["a left runway"]))
+    ruler = pipeline.add_pipe("attribute_ruler")
+    ruler.add([[{"IS_ALPHA": True}]], {"POS": "NOUN"})
+    ruler.add([[{"LOWER": {"IN": ["a", "the"]}}]], {"POS": "DET"})
+    ruler.add([[{"LOWER": "planes"}, {"LOWER": "left"}]], {"POS": "VERB"}, index=1)
+    ruler.add([[{"LOWER": "turn"}, {"LOWER": "left"}]], {"POS": "ADV"}, index=1)
+    pipeline.meta |= {"name": "rules", "version": "2.1"}
+    pipeline.to_disk(tmp_path / "model")
+    tagger = load_tagger(f"spacy:{tmp_path / 'model'}")
+    found = list(tagger.content_words(["The planes left, 3.5 km.", "Planes turn left", "a"]))
+    assert found == [["planes", "left", "km"], ["planes", "turn"], []]
+    assert tagger.name == "en_rules 2.1 (spaCy)"
+
+
+@pytest.mark.parametrize("spec", ["nltk", "spacy:", "perceptron:en"])
+def test_an_unknown_tagger_is_one_line(spec):
+    with pytest.raises(InputError, match=f"^tagger '{spec}' is unknown: spacy:MODEL is expected"):
+        load_tagger(spec)
+
+
+def test_a_tagger_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(InputError, match="^the tagger spacy:en_core_web_sm needs spaCy: pip install spacy$"):
+        load_tagger("spacy:en_core_web_sm")
 
 
 def test_the_list_has_every_word_once_and_exceptions_end_in_ly():

@@ -120,7 +120,8 @@ def noted(records, seen, stop=None):
         if record.id == stop:
             raise KeyboardInterrupt
         (seen / record.id).touch(exist_ok=False)
-        yield (Leak(record.id, "noted", "of five", "test", record.image, 5) if int(record.id[1:]) % 5 == 0 else record)
+        leak = Leak(record.id, "noted", "of five", "test", "t.png", 5, record.image)
+        yield leak if int(record.id[1:]) % 5 == 0 else record
 
 
 @pytest.mark.slow

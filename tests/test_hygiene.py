@@ -12,6 +12,7 @@ from lrsclip_jax.corpus.hygiene.captions import bound_captions, cap_captions, ca
 from lrsclip_jax.corpus.hygiene.clip_score import by_clip_score, clip_scores
 from lrsclip_jax.corpus.hygiene.images import check_images, uniform_share
 from lrsclip_jax.corpus.hygiene.licences import check_licences
+from lrsclip_jax.corpus.hygiene.near_captions import NearCaptions
 from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Thing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
@@ -79,6 +80,31 @@ def test_a_caption_is_used_at_limit_images_at_most():
     assert (outcomes[2].short, outcomes[2].long) == (("a field",), ("a road",))
     assert outcomes[2].provenance[-1].detail == "1 of 3 texts out: used at 2 images before"
     assert reasons(outcomes) == {"d": "all 1 texts out: used at 2 images before"}
+
+
+def test_near_captions_are_one_as_brute_force_says():
+    rng = np.random.default_rng(0)
+    seeds = [rng.choice(200, rng.integers(4, 30), replace=False) for _ in range(12)]
+    sets = [frozenset(map(str, rng.permutation(seed)[: rng.integers(3, 30)])) for seed in seeds for _ in range(30)]
+    sets = [sets[n] for n in rng.permutation(len(sets))] + [frozenset()] * 2
+    for similarity in (0.6, 0.8, 1.0):
+        near, originals, expected = NearCaptions(similarity), [], []
+        for words in sets:
+            alike = (len(words & other) >= similarity * len(words | other) for other in originals)
+            expected.append(next((n for n, found in enumerate(alike) if found), len(originals)))
+            if expected[-1] == len(originals):
+                originals.append(words)
+        assert [near.original(words) for words in sets] == expected
+        assert len(originals) < len(sets) - 10
+    with pytest.raises(InputError, match="a similarity of 1.2"):
+        NearCaptions(1.2)
+
+
+def test_a_caption_with_another_word_is_capped_where_that_is_near():
+    captions = ("many green trees near a small pond", "some green trees near a small pond", "many cars on a road")
+    records = [record(str(n), short=(text,)) for n, text in enumerate(captions)]
+    assert kept(cap_captions(records, 1)) == ["0", "1", "2"]
+    assert kept(cap_captions(records, 1, similarity=0.7)) == ["0", "2"]  # 5 of 7 words, no articles
 
 
 def test_captions_are_bounded_by_their_tokens():

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,13 +184,22 @@ def test_edited_test_images_are_removed_from_training(tmp_path, monkeypatch):
     assert [(one.set, Path(one.image).stem) for one in found] == [(s, str(n)) for n, s in enumerate("AAABBB")]
     assert found[0].reason == f"near {tests}/0.png of A (hashes {found[0].distance} bits apart)"
 
-    summary = report([*found, *found[:1]], references, examples=2)
+    assert [one.record_image for one in found] == [str(train / f"leak{n}.png") for n in range(6)]
+
+    again = replace(found[0], id="again", distance=found[0].distance + 1)
+    summary = report([again, *found], {"A": 3, "B": 9, "C": 1}, examples=2)
     assert {key: summary["A"][key] for key in ("images", "images_leaked", "records_removed")} == {
         "images": 3,
         "images_leaked": 3,
         "records_removed": 4,
     }
-    assert len(summary["A"]["examples"]) == 2 and json.dumps(summary)
+    nearest = sorted(found[:3], key=lambda leak: leak.distance)[:2]
+    assert summary["A"]["examples"] == [
+        {"record": one.id, "record_image": one.record_image, "image": one.image, "distance": one.distance}
+        for one in nearest
+    ]
+    assert summary["B"]["images"] == 9 and json.dumps(summary)
+    assert summary["C"] == {"images": 1, "images_leaked": 0, "records_removed": 0, "examples": []}
     far = np.asarray([phash(scene(200))], np.uint64)
     assert [values.tolist() for values in leaks(far, references)] == [[-1], [65]]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrsclip_jax import config as configs
+from lrsclip_jax.corpus.sources.options import add_options, given_options, kinds_help
 from lrsclip_jax.errors import InputError, cli
 
 _COMMANDS = """
@@ -30,9 +31,23 @@ A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe.p
 examples:
   build lrsclip_jax/corpus/recipes/lrs2m.py:DATA --out=corpora/lrs2m --config.seed=1
   build my_recipe.py --out=corpora/mine --config.duplicates=exact --config.texts.uses=50
+  build my_recipe.py --out=corpora/mine --config.clip_score.embeddings=sets/mine --config.clip_score.top=0.3
 
 Stopped at any moment, the same command goes on, and no model is asked twice. Records that can't be used are set aside
-with their reason, in set_aside.jsonl of each stage.
+with their reason, in set_aside.jsonl of each stage. With other filters or further subsets the same command makes again
+what differs, and keeps what was there in DIR/earlier.
+"""
+_READ = """
+kinds, with their own options:
+{kinds}
+
+examples:
+  read captions rsicd.jsonl --out=rsicd --keys short=captions label=cls image=cls/filename --image-root=aid
+  read masks labels/ --out=land --image-root=images --names 1=building 2=road --suffix=_mask
+  read voc xml/ --out=trees --rename Dead="dead tree" Alive="living tree"
+  read prepared prepared/rsicd --out=rsicd --only=train --extract-to=rsicd/images
+
+Options stand behind KIND and PATH. Those that take pairs, such as 1=building, also take files with one on each line.
 """
 
 
@@ -80,17 +95,17 @@ def parser() -> argparse.ArgumentParser:
         help="ray: stages spread over a Ray cluster (RAY_ADDRESS)",
     )
 
-    add = command("read", _read, "reads one source as records").add_argument
-    add("kind", metavar="KIND", help="of the source: an unknown one lists those there are")
-    add("path", metavar="PATH", help="of its file or folder")
-    add("--out", metavar="DIR", required=True, type=Path, help="folder of the records: new, or to be continued")
-    add("--name", metavar="NAME", help="of the subset")
-    add("--image-root", metavar="DIR", help="folder that paths of images are relative to")
-    add("--licence", metavar="LICENCE", help="of records that name none")
+    read = command("read", _read, "reads one source as records", _READ.format(kinds=kinds_help()))
+    read.usage = "%(prog)s KIND PATH --out=DIR [options]"
+    read.add_argument("kind", metavar="KIND", help="format of the source, see below")
+    read.add_argument("path", metavar="PATH", help="of its file or folder")
+    read.add_argument("--out", metavar="DIR", required=True, type=Path, help="of the records: new, or to be continued")
+    add_options(read)
 
     add = command("statistics", _statistics, "counts a corpus and writes a page on it").add_argument
     add("corpus", metavar="CORPUS", type=Path, help="a folder of Parquet files, or a .jsonl file")
     add("--out", metavar="DIR", required=True, type=Path, help="folder of statistics.html, .json and table.csv")
+    add("--tagger", metavar="spacy:MODEL", help="tells content words by their sentence; a list does without it")
 
     add = command("export", _export, "writes a corpus as JSON").add_argument
     add("corpus", metavar="CORPUS", type=Path, help="a folder of Parquet files, or a .jsonl file")
@@ -111,16 +126,18 @@ def _read(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.sources import read_source
     from lrsclip_jax.corpus.stage import run_stage
 
-    asked = {"name": options.name, "image_root": options.image_root, "licence": options.licence}
-    settings = {"kind": options.kind, "path": options.path, **asked}
-    counts = run_stage(options.out, lambda: read_source(options.kind, options.path, **asked), iter, settings)
+    given = given_options(options)
+    settings = {"kind": options.kind, "path": options.path, **given}
+    counts = run_stage(options.out, lambda: read_source(options.kind, options.path, **given), iter, settings)
     print(f"{options.out}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
 
 
 def _statistics(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.statistics.files import write_statistics
+    from lrsclip_jax.corpus.statistics.taggers import load_tagger
 
-    print("\n".join(write_statistics(options.corpus, options.out)))
+    tagger = load_tagger(options.tagger) if options.tagger else None
+    print("\n".join(write_statistics(options.corpus, options.out, tagger=tagger)))
     print(f"\n{options.out}/statistics.html")
 
 

@@ -6,24 +6,27 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from eval.results import write_result
 from lrsclip_jax.corpus import store, tiles, ways
+from lrsclip_jax.corpus.earlier import set_apart, stages_of
 from lrsclip_jax.corpus.engine_ray import run_stage_on_ray
-from lrsclip_jax.corpus.hygiene import balance, captions, duplicates, images, leakage, licences
+from lrsclip_jax.corpus.filters import LEAKAGE, planned_filters
+from lrsclip_jax.corpus.hygiene import leakage, licences
 from lrsclip_jax.corpus.merging import merge
 from lrsclip_jax.corpus.recipe import WAYS, server_of
 from lrsclip_jax.corpus.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules import caption_by_rules
 from lrsclip_jax.corpus.sources import numbered, read_source
-from lrsclip_jax.corpus.stage import DONE, Stage, run_stage, set_aside
-from lrsclip_jax.corpus.statistics.files import write_statistics
-from lrsclip_jax.data.images import SUFFIXES
+from lrsclip_jax.corpus.stage import DONE, Planned, changed, digest, run_stage, set_aside
+from lrsclip_jax.corpus.statistics.files import FILES, write_statistics
 from lrsclip_jax.errors import InputError
 
-CORPUS, SUBSETS, FILTERS = "corpus", "subsets", "filters"
+CORPUS, SUBSETS, FILTERS, LEAKS = "corpus", "subsets", "filters", "leakage.json"
+RECORDS = "records"  # the setting of a stage that says what it read
 _ASKING = {
     ("summarise", "short"): ways.SUMMARISE,
     ("expand", "long"): ways.EXPAND,
@@ -33,53 +36,51 @@ _ASKING = {
 }
 
 
-class Planned(NamedTuple):
-    """A stage, what its outcome depends on, whether a record's part in it depends on that record alone, and whether it
-    waits for a server."""
-
-    name: str
-    stage: Stage
-    settings: dict[str, Any]
-    one_by_one: bool = True
-    asks: bool = False
-
-
 def build(config: ConfigDict, out: Path, engine: str = "local") -> list[str]:
     """Builds the corpus of a recipe in `out` and returns the lines of its table.
 
     `out/subsets/NAME/` and `out/filters/` have a folder for each stage; the end is `out/corpus`, Parquet files that
-    `lrsclip_jax.data.prepare` reads, with the statistics beside it. The engine, "local" or "ray", makes no difference
-    to any record: one can go on where the other was stopped.
+    `lrsclip_jax.data.prepare` reads, with the statistics beside it, and leakage.json where leaks were looked for. The
+    engine, "local" or "ray", makes no difference to any record: one can go on where the other was stopped.
+
+    Where `out` was built by a recipe with other filters or further subsets, what differs is made again from the first
+    stage on whose settings or records are others, without asking a model; what was there before moves to
+    `out/earlier/N/`. Other sources, ways or generators of a subset are refused: its texts may have cost days.
 
     Raises:
-      InputError: the recipe asks for something that is not there, `out` was built by another recipe, licences are
-        unknown, or nobody answers.
+      InputError: the recipe asks for something that is not there, a subset in `out` was made otherwise, no record is
+        left, licences are unknown, or nobody answers.
     """
     if not config.subsets:
         raise InputError("the recipe has no subsets: config.subsets = (subset(…), …)")
-    subsets = [_build_subset(config, row, out / SUBSETS / row["name"], engine) for row in config.subsets]
-    filters: list[Path] = []
-    _run_all([folders[-1] for folders in subsets], _filters(config), out / FILTERS, filters, engine)
-    licences.check_licences(store.read(filters[-1], ["licence"]), config.allow_unknown_licences)
-    stages = [*itertools.chain.from_iterable(subsets), *filters]
-    run_stage(out / CORPUS, lambda: store.read(filters[-1]), iter, {"of": [str(f.relative_to(out)) for f in stages]})
-    rows = itertools.chain.from_iterable(map(set_aside, stages))
-    return write_statistics(out / CORPUS, out, (SetAside(row["id"], row["stage"], row["reason"]) for row in rows))
+    filters = planned_filters(config)  # what is wrong with them is said before any work
+    subsets = [_build_subset(config, row, out, engine) for row in config.subsets]
+    filtered = _run_all([folders[-1] for folders in subsets], filters, out / FILTERS, out, engine)
+    licences.check_licences(store.read(filtered[-1], ["licence"]), config.allow_unknown_licences)
+    settings = {RECORDS: _digests(filtered[-1:], out)}
+    if changed(out / CORPUS, settings):
+        _give_way(out, _results(out), "made of other records")
+    run_stage(out / CORPUS, lambda: store.read(filtered[-1]), iter, settings)
+    leaks = _leaks(dict(zip(filtered, filters, strict=True)))
+    if leaks is not None:
+        write_result(out / LEAKS, leaks)
+    rows = itertools.chain.from_iterable(map(set_aside, [*itertools.chain.from_iterable(subsets), *filtered]))
+    aside = (SetAside(row["id"], row["stage"], row["reason"]) for row in rows)
+    return write_statistics(out / CORPUS, out, aside, leaks)
 
 
-def _build_subset(config: ConfigDict, row: dict[str, Any], folder: Path, engine: str) -> list[Path]:
+def _build_subset(config: ConfigDict, row: dict[str, Any], out: Path, engine: str) -> list[Path]:
     """Runs the stages of a subset and returns their folders in order."""
+    folder = out / SUBSETS / row["name"]
     read = folder / "0-read"
     _run(read, lambda: _read(row["name"], row["sources"]), Planned("read", iter, {"sources": row["sources"]}))
-    made = [read]
     planned = []
     if row["tile"]:
-        cut = functools.partial(tiles.cut, size=row["tile"], out=(folder / "tiles").absolute())
+        cut = functools.partial(tiles.cut, size=row["tile"], out=(folder / f"tiles-{row['tile']}").absolute())
         planned.append(Planned("tile", cut, {"tile": row["tile"]}))
     for step, kind in WAYS[row["way"]]:
         planned.append(_way(config, row, step, kind, folder))
-    _run_all([read], planned, folder, made, engine)
-    return made
+    return [read, *_run_all([read], planned, folder, out, engine, first=1)]
 
 
 def _way(config: ConfigDict, row: dict[str, Any], step: str, kind: str, folder: Path) -> Planned:
@@ -95,62 +96,29 @@ def _way(config: ConfigDict, row: dict[str, Any], step: str, kind: str, folder: 
     server = server_of(config, row[kind])
     journal = folder / f"{step}-{kind}.jsonl"
     ask = functools.partial(ways.write_texts, way=_ASKING[step, kind], server=server, journal=journal)
-    return Planned(f"{step}-{kind}", ask, {"base_url": server.base_url, **server.settings()}, asks=True)
+    return Planned(f"{step}-{kind}", ask, server.settings(), asks=True)
 
 
-def _filters(config: ConfigDict) -> Iterator[Planned]:
-    """The stages that every record of every subset passes, in order."""
-    yield Planned("images", functools.partial(images.check_images, **config.images), config.images.to_dict())
-    if config.duplicates == "perceptual":
-        near = functools.partial(duplicates.without_duplicates, distance=config.duplicate_distance)
-        yield Planned("duplicates", near, {"distance": config.duplicate_distance}, one_by_one=False)
-    elif config.duplicates == "exact":
-        yield Planned("duplicates", duplicates.without_copies, {}, one_by_one=False)
-    elif config.duplicates is not None:
-        raise InputError(f"config.duplicates is {config.duplicates!r}: 'perceptual', 'exact' or None is expected")
-    if config.leakage:
-        sets = config.leakage.to_dict()
-        folders = tuple((name, str(Path(folder).absolute())) for name, folder in sets.items())
-        apart = functools.partial(_without_leaks, folders, config.leakage_distance)
-        yield Planned("leakage", apart, {"sets": sets, "distance": config.leakage_distance})
-    bounds = {"short": tuple(config.texts.short), "long": tuple(config.texts.long)}
-    yield Planned("texts", functools.partial(captions.bound_captions, **bounds), bounds)
-    if config.texts.uses is not None:
-        capped = functools.partial(captions.cap_captions, limit=config.texts.uses)
-        yield Planned("uses", capped, {"uses": config.texts.uses}, one_by_one=False)
-    if config.balance.limit is not None:
-        groups = {"label": balance.by_label, "source": balance.by_source}
-        if config.balance.by not in groups:
-            raise InputError(f"config.balance.by is {config.balance.by!r}: {' or '.join(groups)} is expected")
-        even = functools.partial(
-            balance.balance, group=groups[config.balance.by], limit=config.balance.limit, seed=config.seed
-        )
-        yield Planned("balance", even, {**config.balance.to_dict(), "seed": config.seed}, one_by_one=False)
-
-
-def _without_leaks(sets: tuple[tuple[str, str], ...], distance: int, records: Iterable[CorpusRecord]) -> Iterator:
-    return leakage.without_leaks(records, _references(sets), distance)
-
-
-@functools.cache  # a worker of Ray runs the stage many times
-def _references(sets: tuple[tuple[str, str], ...]) -> leakage.References:
-    return leakage.hash_references({name: _images_below(folder) for name, folder in sets})
-
-
-def _images_below(folder: str) -> list[Path]:
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise InputError(f"{folder}: no images in it")
-    return found
-
-
-def _run_all(sources: Sequence[Path], planned: Iterable[Planned], folder: Path, made: list[Path], engine: str) -> None:
-    """Runs stages one after the other; each reads what the one before has written, the first one `sources`."""
-    for number, plan in enumerate(planned, len(made)):
+def _run_all(
+    sources: Sequence[Path], planned: Iterable[Planned], folder: Path, out: Path, engine: str, first: int = 0
+) -> list[Path]:
+    """Runs stages one after the other and returns their folders; each reads what the one before has written, the first
+    one `sources`."""
+    made: list[Path] = []
+    for number, plan in enumerate(planned, first):
         place = folder / f"{number}-{plan.name}"
+        plan = plan._replace(settings=plan.settings | {RECORDS: _digests(sources, out)})
+        differ = changed(place, plan.settings)
+        if differ and (folder.name == FILTERS or differ == [RECORDS]):
+            stale = [place, *stages_of(folder, number + 1), *_what_follows(folder, out)]
+            _give_way(out, stale, f"made with other {', '.join(differ)}")
         _run(place, functools.partial(_read_all, sources), plan, sources, engine)
         made.append(place)
         sources = [place]
+    unused = [place for place in stages_of(folder, first) if place not in made]
+    if unused:
+        _give_way(out, [*unused, *_what_follows(folder, out)], "not in this recipe")
+    return made
 
 
 def _run(
@@ -169,6 +137,37 @@ def _run(
         counts = run_stage(place, records, plan.stage, plan.settings, one_by_one=plan.one_by_one, total=total)
     if new:
         print(f"{place}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
+    if not counts["kept"]:
+        aside = set_aside(place)
+        why = f", {len(aside):,} are set aside, the last one because: {aside[-1]['reason']}" if aside else ""
+        raise InputError(f"{place}: no record is left{why}")
+
+
+def _digests(folders: Iterable[Path], out: Path) -> dict[str, str]:
+    return {folder.relative_to(out).as_posix(): digest(folder) for folder in folders}
+
+
+def _what_follows(folder: Path, out: Path) -> list[Path]:
+    """What is made of the stages in a folder, elsewhere."""
+    return [*(() if folder.name == FILTERS else stages_of(out / FILTERS)), *_results(out)]
+
+
+def _results(out: Path) -> list[Path]:
+    return [out / name for name in (CORPUS, LEAKS, *FILES)]
+
+
+def _give_way(out: Path, stale: Sequence[Path], why: str) -> None:
+    kept = set_apart(out, stale)
+    print(f"{stale[0]}: {why}; {kept} keeps it, and what came of it")
+
+
+def _leaks(filtered: dict[Path, Planned]) -> dict[str, Any] | None:
+    """What the filter of leaks has found, if there is one; as the stage has written it down, when ever that was."""
+    for place, plan in filtered.items():
+        if plan.name == LEAKAGE:
+            found = (leakage.Leak(**row) for row in set_aside(place) if "distance" in row)
+            return leakage.report(found, plan.settings["images"])
+    return None
 
 
 def _read_all(folders: Iterable[Path]) -> Iterator[CorpusRecord]:

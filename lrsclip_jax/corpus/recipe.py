@@ -40,8 +40,12 @@ def defaults() -> ConfigDict:
     config.duplicate_distance = 4  # bits between perceptual hashes
     config.leakage = ConfigDict()  # evaluation set -> folder of its images; near ones are left out
     config.leakage_distance = 8
-    config.texts = ConfigDict({"short": (3, 77), "long": (20, 248), "uses": None})  # CLIP tokens; uses of one caption
-    config.balance = ConfigDict({"by": "label", "limit": None})  # or by "source": at most so many of each
+    # CLIP tokens; images that one caption may stand at, where captions are one that share so much of their words.
+    config.texts = ConfigDict({"short": (3, 77), "long": (20, 248), "uses": None, "similarity": 1.0})
+    # By an embedding set of this corpus: the share `top` of its images with the best scores stays, or scores ≥ `least`.
+    config.clip_score = ConfigDict({"embeddings": None, "top": None, "least": None})
+    # At most so many of each label, "source" or "length" of the longest text: bins of CLIP tokens [edge, next edge).
+    config.balance = ConfigDict({"by": "label", "limit": None, "edges": (20, 40, 77, 128, 248)})
     config.allow_unknown_licences = False
     return config
 

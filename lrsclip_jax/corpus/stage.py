@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -19,6 +19,18 @@ from lrsclip_jax.errors import InputError
 Made = Iterator[CorpusRecord | SetAside]
 Stage = Callable[[Iterator[CorpusRecord]], Made]
 DONE, SETTINGS, ASIDE = "done.json", "settings.json", "set_aside.jsonl"
+_DIGEST = "digest"
+
+
+class Planned(NamedTuple):
+    """A stage, what its outcome depends on, whether a record's part in it depends on that record alone, and whether it
+    waits for a server."""
+
+    name: str
+    stage: Stage
+    settings: dict[str, Any]
+    one_by_one: bool = True
+    asks: bool = False
 
 
 def run_stage(
@@ -47,13 +59,14 @@ def run_stage(
     Raises:
       InputError: the folder was made under other settings, and whatever `records` and `stage` raise.
     """
+    if differ := changed(folder, settings):
+        raise InputError(
+            f"{folder} was made with other {', '.join(differ)}: choose another --out, or delete the folder"
+        )
     if (folder / DONE).exists():
-        _check(folder, settings)
-        return json.loads((folder / DONE).read_text(encoding="utf-8"))
-    if (folder / SETTINGS).exists():
-        _check(folder, settings)
-        if not one_by_one:
-            shutil.rmtree(folder)
+        return {name: count for name, count in _read(folder / DONE).items() if name != _DIGEST}
+    if (folder / SETTINGS).exists() and not one_by_one:
+        shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / SETTINGS, settings)
     aside_before = set_aside(folder)
@@ -86,8 +99,21 @@ def run_stage(
             elif outcome.id not in known:  # of a record in several, such as tiles, some may be made
                 made.write(outcome)
     result = {"read": counts["read"], "kept": store.count(folder), "set aside": len(set_aside(folder))}
-    _write(folder / DONE, result)
+    _write(folder / DONE, {**result, _DIGEST: store.digest(folder)})
     return result
+
+
+def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the settings that differ from those a folder was made with; none while nothing is in it."""
+    if not (folder / DONE).exists() and not store.parts(folder) and not set_aside(folder):
+        return []
+    made, asked = _read(folder / SETTINGS), json.loads(json.dumps(settings))
+    return sorted(name for name in made | asked if made.get(name) != asked.get(name))
+
+
+def digest(folder: Path) -> str:
+    """Returns 32 hex digits of the records that a finished stage has made."""
+    return _read(folder / DONE).get(_DIGEST) or store.digest(folder)
 
 
 def set_aside(folder: Path) -> list[dict[str, str]]:
@@ -110,14 +136,8 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _check(folder: Path, settings: Mapping[str, Any]) -> None:
-    made = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    asked = json.loads(json.dumps(settings))
-    differ = sorted(name for name in made | asked if made.get(name) != asked.get(name))
-    if differ:
-        raise InputError(
-            f"{folder} was made with other {', '.join(differ)}: choose another --out, or delete the folder"
-        )
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from lrsclip_jax.corpus.hygiene.near_captions import NearCaptions
 from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
@@ -19,28 +20,49 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _BLOCK = 512  # records whose texts are tokenised together
 
 
-def caption_key(text: str) -> bytes:
-    """Returns 8 bytes that near-duplicate captions share: a digest of the set of their words.
+def caption_words(text: str) -> frozenset[str]:
+    """Returns the set of the words of a caption by which it is compared with others.
 
     Case, compatibility forms (NFKC), punctuation, articles, the order of words and how often one is used make no
     difference: "A plane, in the airport." and "in airport a plane" are one, "two planes in the airport" is another.
     """
-    words = set(_WORD.findall(unicodedata.normalize("NFKC", text).casefold())) - _ARTICLES
-    return hashlib.blake2b(" ".join(sorted(words)).encode("utf-8", "replace"), digest_size=8).digest()
+    return frozenset(_WORD.findall(unicodedata.normalize("NFKC", text).casefold())) - _ARTICLES
 
 
-def cap_captions(records: Iterable[CorpusRecord], limit: int) -> Iterator[CorpusRecord | SetAside]:
-    """Takes out captions that stand at `limit` earlier images already, by `caption_key`; short and long ones alike.
+def caption_key(text: str) -> bytes:
+    """Returns 8 bytes that captions of the same `caption_words` share: a digest of them."""
+    return hashlib.blake2b(" ".join(sorted(caption_words(text))).encode("utf-8", "replace"), digest_size=8).digest()
 
-    Repetitions at one image count once and share their fate. A record without a text left is set aside. Which are
-    earlier is the order of the records. Holds a dictionary of 8 bytes and a count, some 100 in all, for every distinct
-    key.
+
+def cap_captions(
+    records: Iterable[CorpusRecord], limit: int, similarity: float = 1.0
+) -> Iterator[CorpusRecord | SetAside]:
+    """Takes out captions that stand at `limit` earlier images already; short and long ones alike.
+
+    Captions are one whose `caption_words` are: all of them, or with a `similarity` below 1 that share of the words of
+    both together (their Jaccard similarity), see `NearCaptions`. Repetitions at one image count once and share their
+    fate. A record without a text left is set aside. Which are earlier is the order of the records.
+
+    Holds a dictionary of 8 bytes and a count, some 100 in all, for every distinct key; below 1 another one, and what
+    `NearCaptions` holds.
     """
     if limit < 1:
         raise InputError(f"a caption at most {limit} times: choose at least 1")
-    uses: Counter[bytes] = Counter()
+    near = NearCaptions(similarity)
+    originals: dict[bytes, int] = {}
+
+    def one(text: str) -> bytes | int:
+        """What stands for all captions that are one."""
+        key = caption_key(text)
+        if similarity == 1:
+            return key
+        if key not in originals:
+            originals[key] = near.original(caption_words(text))
+        return originals[key]
+
+    uses: Counter[bytes | int] = Counter()
     for record in records:
-        keys = {text: caption_key(text) for text in (*record.short, *record.long)}
+        keys = {text: one(text) for text in (*record.short, *record.long)}
         fresh = {key for key in keys.values() if uses[key] < limit}
         uses.update(fresh)
         short, long = ([text for text in texts if keys[text] in fresh] for texts in (record.short, record.long))

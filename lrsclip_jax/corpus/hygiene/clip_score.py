@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ from lrsclip_jax.errors import InputError
 _ROWS = 4096  # rows of either side in memory
 
 
+@functools.lru_cache(1)  # a worker of Ray runs the stage many times
 def clip_scores(embeddings: EmbeddingSet) -> np.ndarray:
     """Returns the mean cosine of every image and its own whole texts, long and short, float64 [I]; NaN without a text.
 
@@ -50,15 +52,21 @@ def by_clip_score(
       top: a share, such as 0.3 (SkyScript's choice), or
       least: a cosine, such as 0.25.
     """
-    if (top is None) == (least is None):
-        raise InputError("choose one of a share of the best CLIP scores and a least score")
-    if top is not None and not 0 < top <= 1:
-        raise InputError(f"the best {top:g} of all CLIP scores: choose a share above 0 and up to 1")
+    check_choice(top, least)
     scores = clip_scores(embeddings)
     if least is None:
-        scored = np.sort(scores[~np.isnan(scores)])
-        least = scored[len(scored) - max(1, round(top * len(scored)))]
+        scored = scores[~np.isnan(scores)]
+        last = len(scored) - max(1, round(top * len(scored)))
+        least = np.partition(scored, last)[last]
     return (_scored(record, embeddings, scores, least) for record in records)
+
+
+def check_choice(top: float | None, least: float | None) -> None:
+    """Raises InputError unless one of the two is given, and `top` is a share."""
+    if (top is None) == (least is None):
+        raise InputError("choose one of a share of the best CLIP scores (top) and a least score (least)")
+    if top is not None and not 0 < top <= 1:
+        raise InputError(f"the best {top:g} of all CLIP scores: choose a share above 0 and up to 1")
 
 
 def _scored(

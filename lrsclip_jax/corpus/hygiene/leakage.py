@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,11 +37,19 @@ class References:
 
 @dataclass(frozen=True)
 class Leak(SetAside):
-    """A record whose image is near one of an evaluation set: which set and image, and the bits between the hashes."""
+    """A record whose image is near one of an evaluation set.
+
+    Attributes:
+      set: the evaluation set.
+      image: path of its image.
+      distance: bits between the hashes.
+      record_image: path of the record's own image.
+    """
 
     set: str
     image: str
     distance: int
+    record_image: str
 
 
 def hash_references(sets: Mapping[str, Iterable[str | os.PathLike]]) -> References:
@@ -86,26 +95,35 @@ def without_leaks(
     yield from _decided(block, index, references)
 
 
-def report(found: Iterable[Leak], references: References, examples: int = 10) -> dict[str, Any]:
+def report(found: Iterable[Leak], images: Mapping[str, int], examples: int = 10) -> dict[str, Any]:
     """Returns for each evaluation set its images, how many of them leaked, how many records that concerns, and which.
 
-    `{set: {"images", "images_leaked", "records_removed", "examples": [{"record", "image", "distance"}, …]}}`, the
-    examples with the nearest first.
+    `{set: {"images", "images_leaked", "records_removed", "examples": [{"record", "record_image", "image", "distance"},
+    …]}}`, the examples with the nearest first, each of another evaluation image.
+
+    Args:
+      found: leaks; a record that is near images of several sets counts for the nearest.
+      images: how many each evaluation set has.
+      examples: how many of each set, at most.
     """
     of_set: dict[str, list[Leak]] = defaultdict(list)
     for leak in found:
         of_set[leak.set].append(leak)
+    return {name: _of_set(of_set[name], count, examples) for name, count in images.items()}
+
+
+def _of_set(found: Sequence[Leak], images: int, examples: int) -> dict[str, Any]:
+    nearest: dict[str, Leak] = {}
+    for leak in sorted(found, key=lambda leak: leak.distance):
+        nearest.setdefault(leak.image, leak)
     return {
-        name: {
-            "images": count,
-            "images_leaked": len({leak.image for leak in of_set[name]}),
-            "records_removed": len(of_set[name]),
-            "examples": [
-                {"record": leak.id, "image": leak.image, "distance": leak.distance}
-                for leak in sorted(of_set[name], key=lambda leak: leak.distance)[:examples]
-            ],
-        }
-        for name, count in Counter(references.sets).items()
+        "images": images,
+        "images_leaked": len(nearest),
+        "records_removed": len(found),
+        "examples": [
+            {"record": leak.id, "record_image": leak.record_image, "image": leak.image, "distance": leak.distance}
+            for leak in itertools.islice(nearest.values(), examples)
+        ],
     }
 
 
@@ -125,7 +143,7 @@ def _decided(
             continue
         name, image = references.sets[row], references.images[row]
         reason = f"near {image} of {name} (hashes {apart} bits apart)"
-        yield Leak(record.id, "leakage", reason, name, image, apart)
+        yield Leak(record.id, "leakage", reason, name, image, apart, record.image)
 
 
 def _index(references: References, distance: int) -> Index:

@@ -33,9 +33,7 @@ class Index:
     """
 
     def __init__(self, hashes: np.ndarray, distance: int):
-        if not 0 <= distance <= _BITS:
-            raise InputError(f"a distance of {distance} bits between hashes of 64: choose 0 to 64")
-        self.distance = distance
+        self.distance = checked_distance(distance)
         self.hashes, self.rows = np.unique(np.asarray(hashes, np.uint64), return_index=True)
         number = _bands_for(len(self.hashes), distance)
         edges = [_BITS * band // number for band in range(number + 1)]
@@ -89,6 +87,13 @@ class Index:
         return ((hashes >> self._shifts[band]) & np.uint64(2 ** self._widths[band] - 1)).astype(np.int64)
 
 
+def checked_distance(distance: int) -> int:
+    """Returns a distance in bits between two hashes; InputError where there is none like it."""
+    if not 0 <= distance <= _BITS:
+        raise InputError(f"a distance of {distance} bits between hashes of 64: choose 0 to 64")
+    return distance
+
+
 def near_pairs(hashes: np.ndarray, distance: int) -> np.ndarray:
     """Returns all pairs of distinct hashes within a distance in bits, int64 [P, 2], first < second, in order.
 
@@ -123,7 +128,7 @@ class Originals:
     """
 
     def __init__(self, distance: int):
-        self.distance = distance
+        self.distance = checked_distance(distance)
         self._count = 0
         self._parts: list[_Part] = []  # each more than twice as large as the next
 

@@ -3,7 +3,9 @@
     python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/boxes.py:annotations.csv --out=corpora/boxes
 
 The argument is a CSV file with image_path, xmin, ymin, xmax, ymax and label, or a folder of Pascal VOC's XML files; the
-images lie beside them.
+images lie beside them. Classes that captions can't call as the annotation does get other names behind it:
+
+    … build "lrsclip_jax/corpus/recipes/boxes.py:xml,Alive=living tree,Dead=dead tree" --out=corpora/trees
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from lrsclip_jax.corpus.recipe import defaults, source, subset
+from lrsclip_jax.corpus.sources.options import pairs
 
 
 def get_config(annotations: str) -> ConfigDict:
-    """Returns the recipe over one file or folder of annotations."""
+    """Returns the recipe over one file or folder of annotations, "PATH" or "PATH,CLASS=NAME,CLASS=NAME"."""
     config = defaults()
-    path = Path(annotations)
+    place, *classes = annotations.split(",")
+    path = Path(place)
     kind = "boxes-csv" if path.suffix == ".csv" else "voc"
-    config.subsets = (subset(path.stem, "rules", source(kind, annotations), tile=400),)
+    config.subsets = (subset(path.stem, "rules", source(kind, place, rename=pairs(classes)), tile=400),)
     config.allow_unknown_licences = True
     return config

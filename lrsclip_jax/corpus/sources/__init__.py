@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lrsclip_jax.corpus.record import CorpusRecord, SetAside
-from lrsclip_jax.corpus.sources import boxes_csv, captions, coco, dota, images, lrs2m, masks, remoteclip, rs5m, vhm, voc
+from lrsclip_jax.corpus.sources import (
+    boxes_csv,
+    captions,
+    coco,
+    dota,
+    images,
+    lrs2m,
+    masks,
+    prepared,
+    remoteclip,
+    rs5m,
+    vhm,
+    voc,
+)
 from lrsclip_jax.corpus.sources.lrs2m import export_lrs2m
 from lrsclip_jax.corpus.sources.origin import Origin
+from lrsclip_jax.corpus.sources.renaming import renamed
 from lrsclip_jax.corpus.sources.tars import tar_files
 from lrsclip_jax.errors import InputError, nearest
 
-__all__ = ["KINDS", "Kind", "export_lrs2m", "numbered", "read_source"]
+__all__ = ["KINDS", "Kind", "export_lrs2m", "numbered", "options_of", "read_source"]
 
 
 class Kind(NamedTuple):
@@ -36,6 +50,7 @@ KINDS: dict[str, Kind] = {
         "RemoteCLIP's CSV lists of Det-10, Seg-4 and Ret-3: five short captions an image", remoteclip.read
     ),
     "lrs2m": Kind("JSON in the shape of LRS2M: image, long, short, with keys that can be renamed", lrs2m.read),
+    "prepared": Kind("a prepared set of lrsclip_jax.data.prepare or lrsclip_jax.data.mosaic", prepared.read),
     "coco": Kind("COCO's JSON of objects with boxes and outlines", coco.read),
     "voc": Kind("a folder of Pascal VOC's XML files", voc.read),
     "dota": Kind("a folder of DOTA's label files with rotated boxes", dota.read),
@@ -52,6 +67,7 @@ def read_source(
     image_root: str | None = None,
     licence: str | None = None,
     split: str | None = None,
+    rename: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Iterator[CorpusRecord | SetAside]:
     """Reads a source in its own order.
@@ -62,6 +78,7 @@ def read_source(
       name: of the subset, where the rows themselves name none; by default the file's. All ids begin with it.
       image_root: folder that paths of images are relative to; by default that of the file or folder.
       licence, split: of records that bring none of their own.
+      rename: classes of things and scenes that the corpus calls otherwise, such as {"Dead": "dead tree"}.
       options: of the format, see its reader.
 
     Yields:
@@ -79,12 +96,18 @@ def read_source(
     root = Path(image_root).expanduser().absolute() if image_root else place if place.is_dir() else place.parent
     if not root.is_dir():
         raise InputError(f"the image root {image_root} is no folder")
-    read = KINDS[kind].read
-    try:
-        inspect.signature(read).bind(place, None, **options)
-    except TypeError as error:
-        raise InputError(f"source kind '{kind}': {error}") from None
-    return numbered(read(place, Origin(kind, name or place.stem, root, licence, split), **options))
+    known = options_of(kind)
+    for option in options:
+        if option not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none of its own"
+            raise InputError(f"source kind '{kind}' has no option '{option}', {has}{nearest(option, known)}")
+    records = KINDS[kind].read(place, Origin(kind, name or place.stem, root, licence, split), **options)
+    return numbered(renamed(records, rename, path) if rename else records)
+
+
+def options_of(kind: str) -> tuple[str, ...]:
+    """Returns the names of the options that a format has of its own: its reader's arguments."""
+    return tuple(inspect.signature(KINDS[kind].read).parameters)[2:]
 
 
 def numbered(records: Iterable[CorpusRecord | SetAside]) -> Iterator[CorpusRecord | SetAside]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.sources.extracting import extract, folder_for
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.rows import Rows, caption_records, json_lines, json_list, key_names, table
-from lrsclip_jax.corpus.sources.tars import extract, tar_files
+from lrsclip_jax.corpus.sources.tars import tar_files
 from lrsclip_jax.data.formats import TarMember, json_layout
 from lrsclip_jax.data.sources import TEMPLATE, Item, Keys, open_source
 from lrsclip_jax.errors import InputError
@@ -38,11 +39,10 @@ def read(
     suffix = path.suffix.lower()
     if path.is_dir() or tar_files(path):
         key_names(keys)
-        if tar_files(path) and not extract_to:
-            raise InputError(f"{path}: the option extract_to is needed, a folder where images of tars become files")
+        folder = folder_for(path, extract_to) if tar_files(path) else None
         source = open_source(str(path), Keys(**(keys or {})), template=template)
         for item in source:
-            yield _of_item(item, source.name, origin, extract_to)
+            yield _of_item(item, source.name, origin, folder)
     elif suffix in (".csv", ".tsv"):
         yield from merged(caption_records(table(path), key_names(keys, image="filepath", short="title"), origin))
     elif suffix in (".json", ".jsonl", ".ndjson"):
@@ -71,11 +71,11 @@ def merged(records: Iterator[CorpusRecord | SetAside]) -> Iterator[CorpusRecord 
     yield from of_image.values()
 
 
-def _of_item(item: Item, source: str, origin: Origin, extract_to: str | None) -> CorpusRecord | SetAside:
+def _of_item(item: Item, source: str, origin: Origin, folder: Path | None) -> CorpusRecord | SetAside:
     image, where = item.image, str(item.image)
     try:
         if isinstance(image, TarMember):
-            image = extract(image, Path(extract_to) / image.tar.stem, image.name)
+            image = extract(image, folder / image.tar.stem, image.name)
         if not (item.short or item.long or item.label):
             raise InputError(f"{where}: neither a text nor a label")
     except InputError as error:

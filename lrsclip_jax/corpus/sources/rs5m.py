@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.sources.extracting import extract, folder_for
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.rows import caption_records, columns, key_names, table
-from lrsclip_jax.corpus.sources.tars import extract, tar_files
+from lrsclip_jax.corpus.sources.tars import tar_files
 from lrsclip_jax.data import formats
 from lrsclip_jax.data.formats import TarMember
 from lrsclip_jax.data.sources import clean
@@ -30,11 +31,10 @@ def read(path: Path, origin: Origin, extract_to: str | None = None) -> Iterator[
     The file's name tells the split, "train" or "val". All is streamed. Raises InputError for a torn tar.
     """
     tars = tar_files(path)
-    if tars and not extract_to:
-        raise InputError(f"{path}: the option extract_to is needed, a folder where images of tars become files")
+    folder = folder_for(path, extract_to) if tars else None
     for tar in tars:
         for where, row in formats.tars([tar], ["img_name", "caption"]):
-            yield _of_sample(where, row, _with_split(origin, tar), Path(extract_to) / tar.stem)
+            yield _of_sample(where, row, _with_split(origin, tar), folder / tar.stem)
     if not tars:
         names = columns(path)
         if len(names) < 2:

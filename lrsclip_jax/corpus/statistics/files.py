@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +18,41 @@ from lrsclip_jax.corpus.statistics.gather import KINDS, Part, Statistics, gather
 from lrsclip_jax.corpus.statistics.page import statistics_page
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.summary import part_values
+from lrsclip_jax.corpus.statistics.taggers import Tagger
 
+FILES = ("statistics.json", "table.csv", "statistics.html")
 WORDS = 1000  # of the most frequent in the JSON file
 READ = ("short", "long", "things", "label", "split", "licence", "provenance")
 
 
-def write_statistics(corpus: Path, out: Path, set_aside: Iterable[SetAside] = ()) -> list[str]:
+def write_statistics(
+    corpus: Path,
+    out: Path,
+    set_aside: Iterable[SetAside] = (),
+    leakage: Mapping[str, Any] | None = None,
+    tagger: Tagger | None = None,
+) -> list[str]:
     """Writes `statistics.json`, `table.csv` and `statistics.html` of a corpus, and returns a table to print.
 
     Args:
       corpus: folder of Parquet files, or a .jsonl file, as `store.read` reads them.
       out: folder of the three files; those from before are replaced, once all three are made.
       set_aside: what stages could not use.
+      leakage: what `hygiene.leakage.report` says of it.
+      tagger: tells which words carry content; without one a list does.
 
     Raises:
       InputError: no records there, a torn file, or a folder that can't be written.
     """
     total = None if corpus.suffix == ".jsonl" else store.count(corpus)
     records = tqdm(store.read(corpus, READ), "statistics", total, unit=" records", disable=None, leave=False)
-    statistics = gather(records, set_aside)
-    made = {
-        "statistics.json": json.dumps(as_json(statistics), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        "table.csv": as_csv(statistics),
-        "statistics.html": statistics_page(statistics, f"Corpus {_name(corpus.resolve())}"),
-    }
-    for name, text in made.items():
+    statistics = gather(records, set_aside, tagger)
+    made = (
+        json.dumps(as_json(statistics), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        as_csv(statistics),
+        statistics_page(statistics, f"Corpus {_name(corpus.resolve())}", leakage),
+    )
+    for name, text in zip(FILES, made, strict=True):
         write_text(out / name, text)
     return as_lines(statistics)
 
@@ -55,6 +65,7 @@ def as_json(statistics: Statistics) -> dict[str, Any]:
         "sources": {name: _part(part) for name, part in statistics.parts.items()},
         "different_texts": {kind: _distinct(distinct) for kind, distinct in statistics.distinct.items()},
         "content_words": _frequent(statistics.content),
+        "content_words_by": statistics.tagger or "list",
         "labels": _frequent(statistics.labels),
         "objects": _frequent(statistics.objects),
         "set_aside": [[*what, count] for what, count in statistics.set_aside.top(WORDS)],

@@ -7,6 +7,7 @@ how it counts). Memory is flat in the number of records: lengths are histograms,
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 
 from lrsclip_jax.corpus.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
+from lrsclip_jax.corpus.statistics.taggers import Tagger
 from lrsclip_jax.corpus.statistics.words import content_words, words
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 
@@ -76,7 +78,8 @@ class Statistics:
       parts: by source, in the order of their first records.
       images: how many different ones, by path.
       distinct: how many different texts of each kind, whatever their case and spacing.
-      content: words that `words.content_words` leaves, of all texts.
+      content: the words of all texts that carry content.
+      tagger: who told these; None for the list of `words.content_words`.
       labels: of whole scenes.
       objects: names of annotated objects.
       set_aside: (stage, reason), names and numbers in the reason as "…".
@@ -86,6 +89,7 @@ class Statistics:
     images: Distinct = field(default_factory=Distinct)
     distinct: Mapping[str, Distinct] = field(default_factory=lambda: {kind: Distinct() for kind in KINDS})
     content: Frequent = field(default_factory=Frequent)
+    tagger: str | None = None
     labels: Frequent = field(default_factory=Frequent)
     objects: Frequent = field(default_factory=Frequent)
     set_aside: Frequent = field(default_factory=Frequent)
@@ -99,14 +103,23 @@ class Statistics:
         return total
 
 
-def gather(records: Iterable[CorpusRecord], set_aside: Iterable[SetAside] = ()) -> Statistics:
-    """Returns the statistics of records, and of those that stages set aside; texts of nothing but space don't count."""
-    statistics = Statistics()
+def gather(
+    records: Iterable[CorpusRecord], set_aside: Iterable[SetAside] = (), tagger: Tagger | None = None
+) -> Statistics:
+    """Returns the statistics of records, and of those that stages set aside; texts of nothing but space don't count.
+
+    With a tagger, words carry content by what they are in their sentence; otherwise by a list.
+    """
+    statistics = Statistics(tagger=tagger and tagger.name)
+    content = tagger.content_words if tagger else functools.partial(map, content_words)
     for chunk in _chunks(records):
         for record in chunk:
             _add_record(statistics, record)
         for kind in KINDS:
-            _add_texts(statistics, kind, [(r.source, t) for r in chunk for t in getattr(r, kind) if t.strip()])
+            texts = [(r.source, t) for r in chunk for t in getattr(r, kind) if t.strip()]
+            _add_texts(statistics, kind, texts)
+            for found in content([text for _, text in texts]):
+                statistics.content.update(found)
     for each in set_aside:
         statistics.set_aside.update([(each.stage, _PARTICULARS.sub("…", each.reason))])
     return statistics
@@ -149,4 +162,3 @@ def _add_texts(statistics: Statistics, kind: str, texts: list[tuple[str, str]]) 
         of_kind.tokens[len(tokens)] += 1
         of_kind.words[len(words(text))] += 1
         statistics.distinct[kind].add(" ".join(text.lower().split()))
-        statistics.content.update(content_words(text))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eval import papers, plots, report
 from eval.report import Html
 from lrsclip_jax.corpus.statistics.gather import KINDS, Statistics
+from lrsclip_jax.corpus.statistics.leaks import leakage_section
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.summary import CONTEXTS, DRAWN, bars, texts_values, writers
 from lrsclip_jax.corpus.statistics.wordcloud import MOST, word_cloud
@@ -27,15 +29,24 @@ LENGTH_NOTE = (
 CLOUD_NOTE = (
     "A word's area grows with how often it occurs, above a least size. Left out are determiners, prepositions, "
     "conjunctions, WH-pronouns, existentials and adverbs, as in Fig. 1 of RSCLIP, and besides them pronouns, auxiliary "
-    "verbs and numerals in digits. A list of words decided this, not a tagger: a word has one class wherever it "
-    "stands, and words in -ly are adverbs but for known exceptions."
+    "verbs and numerals in digits."
+)
+LIST_NOTE = (
+    "A list of words decided this, not a tagger: a word has one class wherever it stands, and words in -ly are adverbs "
+    "but for known exceptions."
+)
+TAGGER_NOTE = (
+    "The tagger {} decided this, for each word in its sentence; RSCLIP does not say which one it used. Words are the "
+    "tagger's: parts of hyphenated ones count by themselves."
 )
 
 
-def statistics_page(statistics: Statistics, title: str, published: bool = True) -> Html:
+def statistics_page(
+    statistics: Statistics, title: str, leakage: Mapping[str, Any] | None = None, published: bool = True
+) -> Html:
     """Returns a self-contained HTML page; with `published`, the papers' tables of their corpora stand in it, too.
 
-    A section for which the corpus has nothing to say is left out.
+    A section for which the corpus has nothing to say is left out. `leakage` is what `hygiene.leakage.report` says.
     """
     sections = {
         "Parts of the corpus": _parts(statistics, published),
@@ -44,6 +55,7 @@ def statistics_page(statistics: Statistics, title: str, published: bool = True) 
         "Labels": _labels(statistics),
         "Licences and splits": _licences(statistics),
         "Who made it": _steps(statistics),
+        "Leakage": leakage and leakage_section(leakage),
         "Set aside": _set_aside(statistics),
     }
     return report.page(title, [each for each in sections.items() if each[1]], _summary(statistics))
@@ -102,10 +114,11 @@ def _words(statistics: Statistics) -> Html | None:
         return None
     cloud = Html(f'<figure class="plot">\n{word_cloud(counts)}\n</figure>')
     missed = statistics.content.missed
+    told = TAGGER_NOTE.format(statistics.tagger) if statistics.tagger else LIST_NOTE
     note = f" Counts may be too small by {missed:,}: rare words were forgotten on the way." if missed else ""
     return report.join(
         plots.side_by_side([cloud, _ranked(counts[:TOP], "Word", "Times")]),
-        report.remark(CLOUD_NOTE + note),
+        report.remark(f"{CLOUD_NOTE} {told}{note}"),
     )
 
 
