@@ -18,18 +18,27 @@ from lrsclip_jax.errors import InputError, cli
 _FULL = ("--config.model.image.remat=full", "--config.model.text.remat=full")
 _LARGE = (*_FULL, "--config.mesh.fsdp=16")
 
+_TWO = ("--config.data.packed=False", "--config.data.short_length=77")
+_PADDED = ("--config.data.packed=False",)
+
 # Name of a row, and the arguments of its plan.
 ROWS = {
-    "b16-2k": ("configs/vitb16.py", "v5e:4x4", 2_048),
-    "b16-32k": ("configs/vitb16.py", "v5e:16x16", 32_768),
-    "b16-128k": ("configs/vitb16.py", "v5e:16x16", 131_072, *_FULL),
-    "l14-32k": ("configs/vitl14.py", "v5e:16x16", 32_768, *_LARGE),
-    "l14-64k": ("configs/vitl14.py", "v5e:16x16", 65_536, *_LARGE),
-    "l14-336-32k": ("configs/vitl14.py", "v5p:4x4x4", 32_768, "--config.model.image.size=336", *_FULL),
-    "b16-512": ("configs/vitb16.py", "v5p:1x1x1", 512, "--chip=H100-SXM"),
-    "b16-4k": ("configs/vitb16.py", "v5p:1x1x1", 4_096, "--chip=H100-SXM", "--config.train.microbatches=8"),
-    "b16-512-cpu": ("configs/vitb16.py", "cpu:1", 512, "--chip=H100-SXM"),
-    "b16-4k-cpu": ("configs/vitb16.py", "cpu:1", 4_096, "--chip=H100-SXM", "--config.train.microbatches=8"),
+    "b16-2k": ("configs/vitb16.py", "v5e:4x4", 2_048, *_TWO),
+    "b16-32k": ("configs/vitb16.py", "v5e:16x16", 32_768, *_TWO),
+    "b16-128k": ("configs/vitb16.py", "v5e:16x16", 131_072, *_TWO, *_FULL),
+    "l14-32k": ("configs/vitl14.py", "v5e:16x16", 32_768, *_TWO, *_LARGE),
+    "l14-64k": ("configs/vitl14.py", "v5e:16x16", 65_536, *_TWO, *_LARGE),
+    "l14-336-32k": ("configs/vitl14.py", "v5p:4x4x4", 32_768, *_TWO, "--config.model.image.size=336", *_FULL),
+    "b16-512": ("configs/vitb16.py", "v5p:1x1x1", 512, *_TWO, "--chip=H100-SXM"),
+    "b16-4k": ("configs/vitb16.py", "v5p:1x1x1", 4_096, *_TWO, "--chip=H100-SXM", "--config.train.microbatches=8"),
+    "v5e-padded": ("configs/vitb16.py", "v5e:4x4", 2_048, *_PADDED),
+    "v5e-two-length": ("configs/vitb16.py", "v5e:4x4", 2_048, *_TWO),
+    "v5e-packed": ("configs/vitb16.py", "v5e:4x4", 2_048),
+    "v5p-padded": ("configs/vitb16.py", "v5p:2x2x2", 4_096, *_PADDED),
+    "v5p-two-length": ("configs/vitb16.py", "v5p:2x2x2", 4_096, *_TWO),
+    "v5p-packed": ("configs/vitb16.py", "v5p:2x2x2", 4_096),
+    "b16-512-cpu": ("configs/vitb16.py", "cpu:1", 512, *_TWO, "--chip=H100-SXM"),
+    "b16-4k-cpu": ("configs/vitb16.py", "cpu:1", 4_096, *_TWO, "--chip=H100-SXM", "--config.train.microbatches=8"),
 }
 # The same pairs a chip on 16 and on 256 chips: what a device holds must not grow with the devices.
 SCALED = ("b16-2k", "b16-32k")
@@ -55,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := [name for name in names if name not in ROWS]:
         raise InputError(f"unknown row {unknown[0]!r}; there are {', '.join(ROWS)}")
     print(
-        "| job | pairs a step | compiled for | judged as | peak a device, of | step, at least | pairs/s, at most "
-        "| MFU, at most | a device sends |\n|---|---|---|---|---|---|---|---|---|",
+        "| job | pairs a step | compiled for | judged as | executed a step | memory traffic a device | temporaries "
+        "| peak a device, of | step, at least | pairs/s, at most | MFU, at most | a device sends |\n|" + "---|" * 12,
         flush=True,
     )
     plans = {}
@@ -97,6 +106,9 @@ def row(name: str, document: dict) -> str:
         f"{document['batch_size']:,}",
         f"{document['devices']} × {document['compiled_for']}",
         document["chip"] or "",
+        f"{document['flops']['executed_per_step'] / 1e12:,.0f} TFLOP",
+        f"{document['traffic'] / GIB:.0f} GiB",
+        f"{memory['temporaries'] / GIB:.1f} GiB" if "temporaries" in memory else "",
         peak if document["fits"] else f"**{peak}**: {document['verdict']}",
         f"{best['seconds']:.3f} s ({best['bound']})" if best else "",
         f"{best['pairs_per_second']:,.0f}" if best else "",

@@ -29,6 +29,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.progress import CLOCK
 
 STEPS = 120
 TOLERANCE = 1e-5  # of the losses on other devices, relative
@@ -51,7 +52,6 @@ KEYS = {
     "log.every_steps": 1,
     "log.tensorboard": False,
 }
-CLOCK = ("pairs_per_second", "data_wait")  # what a row of metrics.jsonl has from the clock
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ def get_config():
     config.model.dtype = "auto"  # unstated; the released model is float32
     config.data.crop_scale = None  # "same strategy as Long-CLIP": resize and centre crop, no augmentation
     config.data.long_length = 248
-    config.data.short_length = 77  # the reference pads to 248; equal embeddings, since padding follows the end token
+    config.data.short_length = 248  # the reference's; packed, a text takes the slots that it needs
+    config.data.packed = True  # equal embeddings and gradients, without the padding
+    config.data.decoder = "fast"  # unstated; PIL's pixels nearly, and exactly where a set is prepared at this size
     config.loss.learn_temperature = True  # the released code learns it, from CLIP's value, without a clamp
     config.seed = 0  # unstated
     return config

@@ -27,8 +27,15 @@ OPERATIONAL = (
     "train",
     "model.image.remat",
     "model.text.remat",
+    "model.image.attention",
+    "model.text.attention",
+    "model.image.unroll",
+    "model.text.unroll",
+    "model.image.token_multiple",
     "loss.form",
     "loss.chunk",
+    "data.packed",
+    "data.row_length",
     "data.threads",
     "data.max_torn",
 )
@@ -63,8 +70,12 @@ def defaults() -> ConfigDict:
     config.data.sampling = "draw"
     config.data.long_length = 248  # static lengths of the two texts in a batch, in tokens
     config.data.short_length = 77
+    # All texts of a batch end to end in rows of so many slots, without padding; else each kind at its own length.
+    config.data.packed = False
+    config.data.row_length = 256
     config.data.short_text = "short"  # or "first_sentence" of the long text (Long-CLIP; LRSCLIP's ablation)
     config.data.crop_scale = None  # (0.8, 1.0): random resized crop of that share of the area
+    config.data.decoder = "exact"  # as evaluation reads images; "fast": JPEG in half the time or less, nearly the same
     config.data.threads = 0  # decoding threads; 0: one a core
     config.data.max_torn = 100  # unreadable records that are left out before the run stops
 
@@ -132,6 +143,7 @@ def defaults() -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 10
     config.log.tensorboard = True
+    config.log.profile = None  # (first, last): the steps that JAX's profiler traces, into the run's folder
 
     config.lock()
     config.model.image.unlock()

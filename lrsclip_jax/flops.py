@@ -5,14 +5,21 @@ few per cent of the time, less of the arithmetic). Two totals matter:
 
 - `useful`, the numerator of MFU: forward once, backward twice as much, nothing that is computed again; of causal
   attention only what the mask lets through.
-- `executed`, what the devices really do: causal attention in full, as `models.layers.attention` computes it, and all
-  that rematerialisation and accumulation repeat.
+- `executed`, what the devices do: causal attention in full (`models.attention` skips up to a quarter of its scores for
+  rows of 256, which is not taken off here), and all that rematerialisation and accumulation repeat.
+
+Both are polynomials of what goes through the text tower: dense layers are linear in the tokens, attention in the sum of
+the squared lengths. So a step's useful work is that of its texts' true lengths, and its executed work that of the slots
+they lie in, rows of padding or packed rows (`Texts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import jax
 
 from lrsclip_jax.models.bert import Bert
 from lrsclip_jax.models.clip import CLIP
@@ -21,6 +28,7 @@ from lrsclip_jax.models.vit import ViT
 
 Tower = ViT | TextTransformer | Bert
 
+POOLED = ("pooler", "projection")  # the products that take one token of a text
 BACKWARD = 2  # a product's backward pass is two products of its size, one for each operand's gradient
 
 # How often a form of the loss multiplies features [B, D] × [D, B] for one kind of text, both passes together. One
@@ -33,8 +41,8 @@ LOGIT_PRODUCTS = {"full": 1 + BACKWARD, "ring": 2 + BACKWARD, "gather": 2 * (2 +
 class Product:
     """The matrix product [m, k] × [k, n], done `count` times for one example in a forward pass.
 
-    `weights` says that the second operand is a parameter, the same for every example; `useful` is the share of the
-    result that a causal mask lets through.
+    `weights` says that the second operand is a parameter, the same for every example. `causal` attention has a mask,
+    and in a row of m tokens all that it hides is computed, and thrown away.
     """
 
     name: str
@@ -43,11 +51,39 @@ class Product:
     n: int
     count: int = 1
     weights: bool = True
-    useful: float = 1.0
+    causal: bool = False
 
     @property
     def flops(self) -> int:
         return 2 * self.m * self.k * self.n * self.count
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What goes through the text tower, as far as its FLOPs depend on it.
+
+    Attributes:
+      count: of the texts, each pooled and projected once.
+      tokens: of all of them together.
+      squares: the sum of their squared lengths; of R rows of N slots that are computed R·N², for attention computes
+        the whole row and masks its other texts.
+    """
+
+    count: float = 0
+    tokens: float = 0
+    squares: float = 0
+
+    @classmethod
+    def of(cls, lengths: Iterable[int]) -> Texts:
+        """Texts of these lengths, each in a row of its own that it fills."""
+        lengths = [*lengths]
+        return cls(len(lengths), sum(lengths), sum(length**2 for length in lengths))
+
+    def __add__(self, other: Texts) -> Texts:
+        return Texts(self.count + other.count, self.tokens + other.tokens, self.squares + other.squares)
+
+    def __mul__(self, times: float) -> Texts:
+        return Texts(self.count * times, self.tokens * times, self.squares * times)
 
 
 def products(tower: Tower, length: int) -> list[Product]:
@@ -59,11 +95,11 @@ def products(tower: Tower, length: int) -> list[Product]:
     """
     width, layers, heads = tower.width, tower.layers, tower.heads
     head, hidden = width // heads, tower.mlp_width or 4 * width
-    seen = (length + 1) / (2 * length) if isinstance(tower, TextTransformer) else 1.0
+    causal = isinstance(tower, TextTransformer)
     found = [
         Product("qkv", length, width, 3 * width, layers),
-        Product("scores", length, head, length, layers * heads, weights=False, useful=seen),
-        Product("values", length, length, head, layers * heads, weights=False, useful=seen),
+        Product("scores", length, head, length, layers * heads, weights=False, causal=causal),
+        Product("values", length, length, head, layers * heads, weights=False, causal=causal),
         Product("out", length, width, width, layers),
         Product("fc1", length, width, hidden, layers),
         Product("fc2", length, hidden, width, layers),
@@ -77,8 +113,9 @@ def products(tower: Tower, length: int) -> list[Product]:
 
 
 def tokens(tower: ViT) -> int:
-    """Returns the tokens of an image: its patches and the class token."""
-    return 1 + (tower.size // tower.patch) ** 2
+    """Returns the tokens of an image in training: the class token, and the patches that patch dropout leaves."""
+    patches = (tower.size // tower.patch) ** 2
+    return 1 + patches - round(tower.patch_dropout * patches)
 
 
 def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
@@ -132,8 +169,20 @@ def work(counted: Iterable[Product]) -> Work:
     """Returns the FLOPs of products."""
     total = Work()
     for product in counted:
-        flops = product.flops
-        total += Work(flops) if product.weights else Work(0, flops, flops * (1 - product.useful))
+        hidden = (product.m - 1) / (2 * product.m) if product.causal else 0
+        total += Work(product.flops) if product.weights else Work(0, product.flops, product.flops * hidden)
+    return total
+
+
+def work_on(texts: Texts, counted: Iterable[Product]) -> Work:
+    """Returns the FLOPs, on texts of any lengths, of products that are given for a text of one token."""
+    total = Work()
+    for product in counted:
+        hidden = (texts.squares - texts.tokens) / 2 if product.causal else 0
+        if product.weights:
+            total += Work(product.flops * (texts.count if product.name in POOLED else texts.tokens))
+        else:
+            total += Work(0, product.flops * texts.squares, product.flops * hidden)
     return total
 
 
@@ -143,7 +192,7 @@ class PairWork:
 
     Attributes:
       image: forward pass through the image tower.
-      texts: forward passes through the text tower, one for each length.
+      texts: forward passes through the text tower, one for each of the texts asked for.
       backward: of all towers that learn, twice their forward passes.
       remat: what blocks compute again for the backward pass.
       accumulation: the second forward pass when a batch is taken in microbatches.
@@ -181,7 +230,7 @@ class PairWork:
 
 def train_pair(
     model: CLIP,
-    lengths: Sequence[int],
+    texts: Sequence[int | Texts],
     *,
     batch_size: int,
     microbatches: int = 1,
@@ -190,26 +239,31 @@ def train_pair(
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
 
+    Asked with the slots of a pair, in padded or packed rows, what it says of `executed` is meant; with the true lengths
+    of its texts, what it says of `useful`.
+
     The backward pass is counted as twice the forward pass, as is the custom, which includes a gradient of the pixels
     that nobody computes: less than 0.4 % of it.
 
     Args:
       model: its fields are read, `remat` included.
-      lengths: of the texts that go through the text tower, in tokens: (248, 77).
+      texts: what goes through the text tower: lengths in tokens, (248, 77), or a batch's `Texts` over its pairs.
       batch_size: pairs in the global batch, over which the loss compares.
       microbatches: `train.microbatches`.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
     """
-    towers = [("image", model.image, tokens(model.image)), *(("text", model.text, length) for length in lengths)]
-    forward = [work(products(tower, length)) for _, tower, length in towers]
-    learns = [name not in frozen for name, _, _ in towers]
-    repeats = [work(recomputed(tower, products(tower, length))) for _, tower, length in towers]
+    texts = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
+    image, of_a_token = products(model.image, tokens(model.image)), products(model.text, 1)
+    forward = [work(image), *(work_on(text, of_a_token) for text in texts)]
+    repeats = [work(recomputed(model.image, image))]
+    repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in texts]
+    learns = ["image" not in frozen, *["text" not in frozen] * len(texts)]
 
     def of_those_that_learn(counted: Iterable[Work]) -> Work:
         return sum((each for each, trained in zip(counted, learns, strict=True) if trained), Work())
 
-    logits = 2 * batch_size * model.image.embed_dim * len(lengths)
+    logits = 2 * batch_size * model.image.embed_dim * sum(text.count for text in texts)
     return PairWork(
         image=forward[0],
         texts=tuple(forward[1:]),
@@ -219,3 +273,8 @@ def train_pair(
         logits=logits * (1 + BACKWARD),
         loss=logits * LOGIT_PRODUCTS[form],
     )
+
+
+def frozen_towers(trainable: Any) -> frozenset[str]:
+    """Returns the towers, "image" or "text", of which nothing learns, from a tree like the parameters of bools."""
+    return frozenset(name for name in ("image", "text") if not any(jax.tree.leaves(trainable[name])))

@@ -13,8 +13,8 @@ from eval import retrieval, zeroshot
 from eval.prompts import class_texts
 from eval.retrieval_report import best_five
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
-from lrsclip_jax.data.pipeline import open_source, token_ids
-from lrsclip_jax.data.records import Record
+from lrsclip_jax.data.pipeline import open_source
+from lrsclip_jax.data.records import Record, token_ids
 from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed

@@ -17,6 +17,15 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.telemetry import duration
 
 POINTS = 300  # a curve's; more would swell the page and show nothing
+PARTS = {  # of the loop's time, see lrsclip_jax.clock
+    "data_wait": "waiting for a batch",
+    "host": "dispatching steps, Python",
+    "device": "waiting for the devices",
+    "checkpoint": "checkpoints, as far as they hold it up",
+    "evaluation": "evaluation",
+    "compile": "compiling",
+    "profile": "profiling",
+}
 LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text"}
 
 
@@ -74,6 +83,8 @@ def compose(run: Run, metrics: Sequence[Mapping], heldout: Sequence[HeldOutRepor
     """Returns the report as one self-contained HTML document; arguments as for `write_report`."""
     figures = _figures(metrics, heldout)
     sections = [("Training", plots.side_by_side(figures))] if figures else []
+    if any("ms/host" in row for row in metrics):
+        sections.append(("Where the time went", _time(metrics)))
     for held in heldout:
         remarks = "\n".join(report.paragraph(remark) for remark in held.remarks)
         sections.append((f"Retrieval on {held.name}", report.Html(f"{remarks}\n{recall_table(held.results)}")))
@@ -101,6 +112,27 @@ def _summary(run: Run, metrics: Sequence[Mapping]) -> str:
         f"{run.recipe}; trained on {run.data}: {steps:,} steps of {run.batch_size:,} pairs "
         f"in {duration(run.seconds)}{rate}, on {run.machine}."
     )
+
+
+def _time(metrics: Sequence[Mapping]) -> report.Html:
+    """A step's mean time by the parts of the loop, and in a sentence what a device did in it."""
+    rows = [row for row in metrics if "ms/host" in row]
+    steps = np.diff([row["step"] for row in rows], prepend=0)
+    mean = {part: np.average([row.get(f"ms/{part}", 0.0) for row in rows], weights=steps) for part in PARTS}
+    table = report.table(
+        [[PARTS[part], time, 100 * time / sum(mean.values())] for part, time in mean.items() if time],
+        ["", "ms a step", "%"],
+        "Mean of all steps. The start of the run and its last evaluation are not in it.",
+    )
+    useful, executed, padding = (
+        np.median([row[name] for row in rows]) for name in ("tflops_useful", "tflops_executed", "padding")
+    )
+    mfu = [row["mfu"] for row in rows if "mfu" in row]
+    said = (
+        f"In the median a device did {executed:.3g} TFLOP/s, of which {useful:.3g} were useful"
+        f"{f' (MFU {np.median(mfu):.1%})' if mfu else ''}; {padding:.1%} of the text tower's slots were padding."
+    )
+    return report.join(table, report.paragraph(said))
 
 
 def _figures(metrics: Sequence[Mapping], heldout: Sequence[HeldOutReport]) -> list[report.Html]:

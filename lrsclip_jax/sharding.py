@@ -183,19 +183,23 @@ def local_rows(size: int, mesh: Mesh) -> np.ndarray:
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, size: int | None = None) -> dict[str, jax.Array]:
-    """Joins every process's rows, those of `local_rows`, into global arrays of `size` rows, split over the mesh.
+    """Joins every process's rows, those of `local_rows`, into global arrays, split over the mesh.
 
-    With one process `size` may be left out.
+    A global batch has `size` pairs; with one process that may be left out. Arrays of another number of rows, such as
+    those of packed texts, belong to the same processes in the same parts.
     """
-    size = len(next(iter(batch.values()))) if size is None else size
-    rows, sharding = local_rows(size, mesh), batch_sharded(mesh)
+    pairs = len(batch["image"] if "image" in batch else next(iter(batch.values())))
+    size, sharding = pairs if size is None else size, batch_sharded(mesh)
 
     def array(values: np.ndarray) -> jax.Array:
+        whole = len(values) * size // pairs
+        rows = local_rows(whole, mesh)
+
         def part(index: tuple[slice, ...]) -> np.ndarray:
-            first, last = np.searchsorted(rows, index[0].indices(size)[:2])
+            first, last = np.searchsorted(rows, index[0].indices(whole)[:2])
             return values[first:last]
 
-        return jax.make_array_from_callback((size, *values.shape[1:]), sharding, part)
+        return jax.make_array_from_callback((whole, *values.shape[1:]), sharding, part)
 
     return {key: array(values) for key, values in batch.items()}
 

@@ -14,9 +14,12 @@ from jax.sharding import Mesh, NamedSharding
 
 from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
+from lrsclip_jax.data.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.encoders import normalise
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.dropout import kept_patches
+from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
     BATCH,
@@ -79,16 +82,35 @@ def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> Trai
     return TrainState(placed(np.int32(0), shardings.step), params, opt_state, placed(np.int32(0), shardings.skipped))
 
 
-def batch_shapes(config: ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes, dtypes and shardings of a batch (lrsclip_jax.data.pipeline)."""
-    rows, size = config.batch_size, config.model.image.size
+def batch_shape(config: ConfigDict, mesh: Mesh) -> BatchShape:
+    """Returns what the batches of a config look like on a mesh; InputError for rows shorter than a text may be."""
+    return BatchShape(
+        config.batch_size,
+        config.data.long_length,
+        config.data.short_length,
+        kinds=losses.kinds_used(config.loss.long_weight),
+        row_length=config.data.row_length if config.data.packed else None,
+        groups=batch_shards(mesh) * config.train.microbatches,
+    )
+
+
+def batch_shapes(config: ConfigDict, mesh: Mesh, rows: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes, dtypes and shardings of a batch (lrsclip_jax.data.pipeline).
+
+    `rows` are those of packed texts, in the whole batch: batches with `data.packed` have one of a few numbers of them.
+    """
+    pairs, size, slots = config.batch_size, config.model.image.size, config.data.row_length
     shapes = {
-        "image": ((rows, size, size, 3), jnp.uint8),
-        "long": ((rows, config.data.long_length), jnp.int32),
-        "short": ((rows, config.data.short_length), jnp.int32),
-        "has_long": ((rows,), jnp.bool_),
-        "has_short": ((rows,), jnp.bool_),
+        "image": ((pairs, size, size, 3), jnp.uint8),
+        "has_long": ((pairs,), jnp.bool_),
+        "has_short": ((pairs,), jnp.bool_),
     }
+    if config.data.packed:
+        shapes |= {name: ((rows, slots), jnp.int32) for name in ("ids", "segments", "positions")}
+        shapes |= {name: ((pairs, 2), jnp.int32) for name in ("long_span", "short_span")}
+    else:
+        lengths = {"long": config.data.long_length, "short": config.data.short_length}
+        shapes |= {kind: ((pairs, length), jnp.int32) for kind, length in lengths.items()}
     sharding = batch_sharded(mesh)
     return {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
 
@@ -111,37 +133,56 @@ def make_train_step(
     """
     mesh = shapes.step.sharding.mesh
     microbatches = config.train.microbatches
+    kinds = losses.kinds_used(config.loss.long_weight)
 
     def encode(params: Any, batch: Batch) -> dict[str, jax.Array]:
         pixels = normalise(batch["image"], preprocessing)
-        kinds = [kind for kind in ("long", "short") if kind in batch]
-        image, texts, _ = model.apply({"params": params}, pixels, *(batch[kind] for kind in kinds))
-        return {"image": image, **dict(zip(kinds, texts, strict=True))}
+        rows = {"image": model.apply({"params": params}, pixels, kept=batch.get("kept"), method="encode_image")}
+        if config.data.packed:
+            packed = _packed(batch, kinds, batch_shards(mesh))
+            texts = model.apply({"params": params}, packed, method="encode_packed")
+            return rows | _apart(texts, kinds)
+        encoded = {kind: model.apply({"params": params}, batch[kind], method="encode_text") for kind in kinds}
+        return rows | encoded
+
+    def keys_of(batch: Batch) -> dict[str, jax.Array]:
+        if not config.data.packed:
+            return {kind: losses.text_keys(batch[kind]) for kind in kinds}
+        packed = _packed(batch, kinds, batch_shards(mesh) * microbatches)
+        return _apart(losses.packed_text_keys(packed.ids, packed.positions, packed.spans), kinds)
+
+    def token_counts(batch: Batch) -> Metrics:
+        """What the texts weigh: their tokens, which dense layers grow with, and the squares, which attention does."""
+        counts = [
+            batch[f"{kind}_span"][:, 1]
+            if config.data.packed
+            else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
+            for kind in kinds
+        ]
+        tokens = jnp.stack(counts).astype(jnp.float32)
+        return {"text_tokens": tokens.sum(), "text_squares": (tokens * tokens).sum()}
 
     def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
         # What is wholly frozen is cut off before the towers, so that no gradient is computed for it.
         params = jax.tree.map(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
-        weight = losses.long_weight_at(config.loss.long_weight, step)
-        # A text that weighs the number 0 at every step is not even encoded.
-        unused = {
-            kind for kind, never in (("long", 0), ("short", 1)) if isinstance(weight, int | float) and weight == never
-        }
-        encoded = {key: batch[key] for key in ("image", "long", "short") if key not in unused}
-        rows = _in_microbatches(lambda part: encode(params, part), encoded, microbatches, mesh)
+        if model.image.patch_dropout:
+            batch = batch | {"kept": kept_patches(model.image, config.seed, step, len(batch["image"]))}
+        rows = _in_microbatches(lambda part: encode(params, part), batch, microbatches, mesh)
+        keys = keys_of(batch) if config.loss.same_text == "ignore" else {}
         return losses.dual_loss(
             rows["image"],
             rows.get("long"),
             rows.get("short"),
             jnp.exp(params["logit_scale"]),
-            long_weight=weight,
+            long_weight=losses.long_weight_at(config.loss.long_weight, step),
             has_long=batch["has_long"],
             has_short=batch["has_short"],
             label_smoothing=config.loss.label_smoothing,
             same_text=config.loss.same_text,
-            long_ids=batch["long"],
-            short_ids=batch["short"],
+            long_keys=keys.get("long"),
+            short_keys=keys.get("short"),
             gradient=config.loss.gradient,
             pcm_components=config.loss.pcm_components,
             pcm_scope=config.loss.pcm_scope,
@@ -153,6 +194,7 @@ def make_train_step(
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, _shardings(shapes).params)
+        metrics |= token_counts(batch)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         metrics["learning_rate"] = optimizer.learning_rate(state.step - state.skipped)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
@@ -173,6 +215,18 @@ def make_train_step(
         # On the CPU a checkpoint being written shares its memory with the arrays, which donation would overwrite.
         donate_argnums=() if mesh.devices.flat[0].platform == "cpu" else 0,
     )
+
+
+def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:
+    """The texts of a packed batch, in each of its groups first all long ones, then all short ones."""
+    spans = [batch[f"{kind}_span"].reshape(groups, -1, 2) for kind in kinds]
+    return Packed(batch["ids"], batch["segments"], batch["positions"], jnp.concatenate(spans, axis=1))
+
+
+def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:
+    """What `_packed` texts have become, [G, T, …], by kind and in the order of the pairs."""
+    parts = jnp.split(texts, len(kinds), axis=1)
+    return {kind: part.reshape(-1, *part.shape[2:]) for kind, part in zip(kinds, parts, strict=True)}
 
 
 def _in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> dict[str, jax.Array]:

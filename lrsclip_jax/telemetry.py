@@ -1,16 +1,34 @@
-"""What a run tells: metrics.jsonl and TensorBoard files, a progress bar, and where the time went."""
+"""What a run writes down: metrics.jsonl and TensorBoard files; and in words its machine, recipe and start.
+
+metrics.jsonl has a row every `log.every_steps` steps. Of the batch of its `step`:
+
+    loss, loss_long, loss_short     the weighted sum of both terms, and each alone
+    accuracy_long, accuracy_short   share of the images whose own text is the nearest of the batch
+    logit_scale, learning_rate      at that step
+    gradient_norm
+    text_tokens                     in the texts, padding aside
+    padding                         share of the text tower's slots that hold no token
+
+Of all steps since the row before, or since the start:
+
+    pairs_per_second                evaluation, checkpoints and the like left out, as in the next four
+    tflops_useful                   TFLOP/s of a device (lrsclip_jax.flops): the arithmetic of tokens that are there,
+    tflops_executed                 and all that is done, with padding and what is computed again
+    mfu                             the useful FLOP/s over the chip's bfloat16 peak (lrsclip_jax.chips), if it is known
+    data_wait                       share of the time in which the loop waited for a batch
+    ms/PART, share/PART             milliseconds a step, and share of all time, of each part of the loop's time
+                                    (lrsclip_jax.clock) that took any
+
+Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout).
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
 import time
-from collections.abc import Iterator
 
 from etils import epath
-from tqdm import tqdm
 
 from lrsclip_jax.config import ConfigDict
 
@@ -63,57 +81,6 @@ def read_metrics(workdir: epath.Path) -> list[dict]:
         except json.JSONDecodeError:
             break
     return rows
-
-
-class Progress:
-    """A progress bar on a terminal, a line at every report elsewhere; measures rate and the share of data wait.
-
-    Of the processes of a run one shows it (`shown`), all measure.
-    """
-
-    def __init__(self, start: int, total: int, batch_size: int, shown: bool = True):
-        self._batch_size = batch_size
-        self._shown = shown
-        self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=None if shown else True)
-        self._total = total
-        self._since, self._waited, self._outside = (start, time.perf_counter()), 0.0, 0.0
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A context whose time counts as waiting for data."""
-        begun = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - begun
-
-    @contextlib.contextmanager
-    def outside(self) -> Iterator[None]:
-        """A context whose time (evaluation, a blocking save) does not count as training."""
-        begun = time.perf_counter()
-        yield
-        self._outside += time.perf_counter() - begun
-
-    def step(self) -> None:
-        """Says that one more update was dispatched."""
-        self._bar.update(1)
-
-    def report(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
-        """Shows the `metrics` of update `step` (of them the loss) and returns the rates since the last report."""
-        start, begun = self._since
-        now = time.perf_counter()
-        seconds = max(now - begun - self._outside, 1e-9)
-        rate = (step - start) * self._batch_size / seconds
-        rates = {"pairs_per_second": rate, "data_wait": self._waited / seconds}
-        left = (self._total - step) * self._batch_size / rate
-        shown = f"loss {metrics['loss']:.4f}, {rate:.0f} pairs/s, data wait {rates['data_wait']:.0%}"
-        if self._shown and self._bar.disable:
-            print(f"step {step}/{self._total}: {shown}, {duration(left)} left", file=sys.stderr, flush=True)
-        elif self._shown:
-            self._bar.set_postfix_str(shown)
-        self._since, self._waited, self._outside = (step, now), 0.0, 0.0
-        return rates
-
-    def close(self) -> None:
-        self._bar.close()
 
 
 class Laps:

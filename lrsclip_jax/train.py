@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import sys
 import time
@@ -11,15 +13,29 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrsclip_jax import checkpoint, distributed, heldout, nonfinite, preemption, report, telemetry, workdir
+from lrsclip_jax import (
+    checkpoint,
+    distributed,
+    heldout,
+    nonfinite,
+    preemption,
+    prefetch,
+    profile,
+    programs,
+    report,
+    telemetry,
+    throughput,
+    workdir,
+)
 from lrsclip_jax.data import pipeline
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import InputError, Terminated
 from lrsclip_jax.models import zoo
 from lrsclip_jax.optimizer import create, frozen_by
+from lrsclip_jax.progress import Progress
 from lrsclip_jax.sharding import check_divides, local_rows, make_mesh, to_devices
-from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
+from lrsclip_jax.step import batch_shape, initial_state, make_train_step, state_shapes
 from lrsclip_jax.watchdog import Watchdog
 from lrsclip_jax.weights import build_model, initial_parameters
 
@@ -68,6 +84,7 @@ def train_and_evaluate(
             )
 
     # Data
+    shape = batch_shape(config, mesh)
     tokenizer = tokenizer_for(zoo.text_kind(model))
     sources = pipeline.open_sources(config)
     held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
@@ -76,6 +93,7 @@ def train_and_evaluate(
     total_steps = math.floor(config.epochs * samples / config.batch_size)
     if not total_steps:
         raise InputError(f"{samples} samples and epochs={config.epochs} make no batch of {config.batch_size}")
+    profile.check(config.log.profile, total_steps)
     laps.end("data")
 
     # Parameters and optimizer
@@ -101,33 +119,32 @@ def train_and_evaluate(
     del params
     laps.end("restore")
 
-    # Compiled programs
-    train_step = make_train_step(model, optimizer, preprocessing, config, shapes)
-    if done < total_steps:
-        train_step = train_step.lower(shapes, batch_shapes(config, mesh))
-        laps.end("trace")
-        train_step = train_step.compile()
-    towers = encoders(model, preprocessing, mesh)
-    laps.end("compile")
-
     # What the loop uses
+    compiled = programs.Programs(make_train_step(model, optimizer, preprocessing, config, shapes), shapes)
+    towers = encoders(model, preprocessing, mesh)
     data_report = pipeline.DataReport(config.data.max_torn)
-    batches = pipeline.batches(
+    on_host = pipeline.batches(
         sources,
         tokenizer,
         preprocessing,
-        pipeline.BatchShape(config.batch_size, **{f"{kind}_length": length for kind, length in lengths.items()}),
+        shape,
         data_report,
         seed=config.seed,
         start_step=done,
         short_text=config.data.short_text,
         crop_scale=config.data.crop_scale,
+        decoder=config.data.decoder,
         threads=config.data.threads,
         rows=local_rows(config.batch_size, mesh),
     )
+    on_devices = prefetch.ahead(
+        itertools.islice(on_host, total_steps - done), lambda batch: to_devices(batch, mesh, config.batch_size)
+    )
+    speed = throughput.of_run(config, model, optimizer.trainable, mesh)
     writer = telemetry.MetricWriter(run, done, config.log.tensorboard) if chief else None
-    progress = telemetry.Progress(done, total_steps, config.batch_size, shown=chief)
-    unread: list[tuple[int, dict[str, jax.Array]]] = []
+    progress = Progress(done, total_steps, speed, shown=chief)
+    unread: list[tuple[int, throughput.Texts, dict[str, jax.Array]]] = []
+    traced = profile.Profile(config.log.profile, run, lambda: progress.spent("profile"))
     saved, saved_at = done, time.perf_counter()
 
     def write(step: int, values: dict[str, float]) -> None:
@@ -136,9 +153,13 @@ def train_and_evaluate(
 
     def read() -> None:
         """Reads the metrics of the steps since the last time, and stops the run at one that was not finite."""
-        for step, metrics in unread:
-            values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-            skipped = values.pop("skipped")
+        with progress.spent("device"):
+            found = [(step, slots, jax.device_get(metrics)) for step, slots, metrics in unread]
+        for step, slots, metrics in found:
+            values = {name: value.item() for name, value in metrics.items()}
+            skipped, squares = values.pop("skipped"), values.pop("text_squares")
+            texts = speed.texts(values["text_tokens"], squares)
+            progress.done(texts, slots)
             if not values.pop("finite"):
                 ids = pipeline.record_ids(sources, config.batch_size, config.seed, step)
                 what = nonfinite.tell(run, step, values, ids, writes=chief)
@@ -150,19 +171,20 @@ def train_and_evaluate(
                 if chief:
                     print(f"warning: {what}; skipped, {skipped} of {config.train.max_skipped} allowed", file=sys.stderr)
             elif step % config.log.every_steps == 0 or step == total_steps:
-                write(step, values | progress.report(step, values))
+                padding = {"padding": 1 - texts.tokens / slots.tokens}
+                write(step, values | padding | progress.report(step, values))
         unread.clear()
 
     def save(step: int, scores: dict[str, float]) -> None:
         nonlocal saved, saved_at
         read()  # what is saved is known to be finite
-        with progress.outside():
+        with progress.spent("checkpoint"):
             checkpoint.save(checkpoints, state, step, about, scores)
         saved, saved_at = step, time.perf_counter()
 
     def evaluate(step: int) -> list[heldout.Table]:
         read()  # what is scored is known to be finite
-        with progress.outside(), watchdog.paused():
+        with progress.spent("evaluation"), watchdog.paused():
             tables = [
                 heldout.score(
                     held,
@@ -179,6 +201,16 @@ def train_and_evaluate(
         write(step, heldout.flat(tables))
         return tables
 
+    def program(batch: dict[str, jax.Array]) -> Any:
+        """Returns the step for batches of such shapes, compiled if these are the first."""
+        if batch not in compiled:
+            read()  # what is under way does not end within another part of the time
+            if chief:
+                print(f"compiling the step for {programs.told(batch)}", file=sys.stderr)
+            with progress.spent("compile"), watchdog.paused():
+                compiled.compile(batch, laps)
+        return compiled[batch]
+
     def is_evaluated(step: int) -> bool:
         return step == total_steps or bool(config.eval.every_steps and step % config.eval.every_steps == 0)
 
@@ -187,6 +219,9 @@ def train_and_evaluate(
         preemption.watch() as terminated,
         Watchdog(config.train.watchdog_minutes) as watchdog,
         checkpoint.closing(checkpoints),
+        contextlib.closing(on_host),
+        contextlib.closing(on_devices),
+        traced,
     ):
         tables, ends = None, False
         if 0 < done < total_steps and is_evaluated(done) and not distributed.from_first(lambda: _has_scores(run, done)):
@@ -194,20 +229,28 @@ def train_and_evaluate(
         overdue = preemption.any_process(lambda: time.perf_counter() - saved_at > 60 * config.checkpoint.every_minutes)
         terminated = preemption.any_process(terminated)
         for step in range(done + 1, total_steps + 1):
-            with progress.waiting():
-                batch = to_devices(next(batches), mesh, config.batch_size)
-            state, metrics = train_step(state, batch)
+            traced.before(step)
+            with profile.annotated(step):
+                with progress.spent("data_wait"):
+                    batch = next(on_devices)
+                if step == done + 1:
+                    laps.end("first batch")
+                state, metrics = program(batch)(state, batch)
+            with progress.spent("device"):
+                # For the step before: the devices never wait for the host, and it is never far ahead of them.
+                jax.block_until_ready(unread[-1:])
             if step == done + 1:
-                jax.block_until_ready(metrics)
+                with progress.spent("device"):
+                    jax.block_until_ready(metrics)
                 laps.end("first step")
                 if chief:
                     print(f"start-up: {laps.line()}", file=sys.stderr)
-            # Read one step late, so that the device never waits for the host.
             if unread and unread[-1][0] % config.log.every_steps == 0:
                 read()
-            unread.append((step, metrics))
-            progress.step()
+            unread.append((step, speed.slots(batch), metrics))
+            progress.dispatched()
             watchdog.step(step)
+            traced.after(step, metrics)
 
             # Several processes learn of their clocks a step late, so also of one that has been obeyed already.
             ends, late = terminated(), overdue() and step > saved + 1

@@ -2,16 +2,23 @@
 
 import os
 import tempfile
+from importlib.metadata import version
 
 import pytest
 
 # LLVM's optimisation takes half the time of these tests, and what they compile runs for milliseconds.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+_XLA_FLAGS = ["--xla_backend_optimization_level=0"]
+if version("jaxlib").startswith("0.10.") and os.environ.get("JAX_PLATFORMS") == "cpu":
+    # Most of the other half: kernels generated through MLIR, and 32 modules of them to a program. Later jaxlibs have
+    # no other generator, and their tests use that one; other platforms bring an XLA with other flags.
+    _XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS]).strip()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Gives all tests, their workers and child processes one cache of compiled programs for this session."""
+    config.option.loadscopereorder = False  # workers would begin with the files of most tests, whatever those take
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="lrsclip_jax_tests_")
         config.add_cleanup(cache.cleanup)
@@ -20,7 +27,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Files whose tests take minutes: begun first, so that no worker is left with one when the others are done.
-_LONG = ("test_sharding.py", "test_distributed.py", "test_train.py", "test_step.py", "test_losses_on_devices.py")
+_LONG = (
+    "test_distributed.py",
+    "test_train.py",
+    "test_sharding.py",
+    "test_step.py",
+    "test_parity_transformers.py",
+    "test_losses_on_devices.py",
+    "test_weights.py",
+    "test_transformers_folder.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

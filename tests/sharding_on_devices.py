@@ -1,7 +1,9 @@
 """Cases of test_sharding.py that need eight devices: prints one JSON line of what it found."""
 
+import functools
 import json
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,32 +12,37 @@ from jax.sharding import PartitionSpec
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import sharding
+from lrsclip_jax.data.batch import BatchShape, Example, drawn_lengths, packed
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.records import KINDS
 from lrsclip_jax.models import zoo
-from lrsclip_jax.models.clip import init_params
+from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create
-from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
+from lrsclip_jax.step import batch_shape, initial_state, make_train_step, state_shapes
 
 PAIRS = 16
 TOWER = {"width": 32, "layers": 2, "heads": 2, "embed_dim": 16}
 KEYS = {
     "batch_size": PAIRS,
+    "data.packed": False,
+    "data.row_length": 16,
     "data.long_length": 12,
     "data.short_length": 5,
     "model.image.size": 16,
     "optimizer.learning_rate": 0.5,
     "loss.chunk": 3,
 }
-CLIP = {"kind": "transformer", "end_token": 59}
-BERT = {"kind": "bert"}
+TEXTS = {"clip": {"kind": "transformer", "end_token": 59}, "bert": {"kind": "bert"}}
+HALF = {"model.image.patch_dropout": 0.5}
 # mesh (data, fsdp, tensor), text tower and overrides; the first with a text tower is what the others must equal
 CASES = [
-    ((1, 1, 1), CLIP, {"loss.form": "full"}),
-    ((8, 1, 1), CLIP, {"loss.form": "ring"}),
-    ((2, 2, 2), CLIP, {"loss.form": "gather", "train.microbatches": 2, "model.image.remat": "full"}),
-    ((1, 8, 1), CLIP, {"loss.form": "ring", "train.microbatches": 2, "model.text.remat": "names:qkv,attention"}),
-    ((1, 1, 1), BERT, {"loss.form": "full"}),
-    ((2, 2, 2), BERT, {"loss.form": "ring", "train.microbatches": 2, "model.text.remat": "full"}),
+    ((1, 1, 1), "clip", {"loss.form": "full"}),
+    ((8, 1, 1), "clip", {"loss.form": "ring", "data.packed": True}),
+    ((2, 2, 2), "clip", {"loss.form": "gather", "train.microbatches": 2, "model.image.remat": "full"}),
+    ((2, 2, 2), "clip", {"loss.form": "gather", "train.microbatches": 2, "data.packed": True}),
+    ((1, 8, 1), "clip", {"loss.form": "ring", "train.microbatches": 2, "model.text.remat": "names:qkv,attention"}),
+    ((1, 1, 1), "bert", {"loss.form": "full"} | HALF),
+    ((2, 2, 2), "bert", {"loss.form": "ring", "train.microbatches": 2, "data.packed": True} | HALF),
 ]
 
 
@@ -56,26 +63,49 @@ def batch(seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def train(mesh_shape: tuple[int, int, int], text: dict, overrides: dict) -> tuple[list[float], list[np.ndarray], dict]:
+def packed_rows(padded: dict[str, np.ndarray], shape: BatchShape, lengths: dict[str, np.ndarray]) -> dict:
+    """The same batch with its texts in rows that they share."""
+    lengths = {kind: np.where(padded[f"has_{kind}"], lengths[kind], 0) for kind in KINDS}
+    examples = []
+    for row, image in enumerate(padded["image"]):
+        texts = {kind: padded[kind][row, : lengths[kind][row]] if lengths[kind][row] else None for kind in KINDS}
+        examples.append(Example(image, texts, {kind: int(lengths[kind][row]) for kind in KINDS}))
+    rows = np.arange(PAIRS)
+    return packed(examples, shape, rows, drawn_lengths(examples, rows))
+
+
+def create_model(text: str, image_remat: str = "none", text_remat: str = "none", patch_dropout: float = 0.0) -> CLIP:
+    return zoo.create(
+        "tiny",
+        image=TOWER | {"size": 16, "remat": image_remat, "patch_dropout": patch_dropout},
+        text=TOWER | {"vocab_size": 60, "context_length": 12, "remat": text_remat} | TEXTS[text],
+    )
+
+
+@functools.cache
+def start(text: str) -> Any:
+    """The parameters before the first update, the same for every mesh."""
+    return jax.jit(lambda: init_params(create_model(text), jax.random.key(0)))()
+
+
+def train(mesh_shape: tuple[int, int, int], text: str, overrides: dict) -> tuple[list[float], list[np.ndarray], dict]:
     """Two updates; returns their losses, the parameters, and how some arrays lie on the devices."""
     keys = KEYS | overrides | dict(zip(("mesh.data", "mesh.fsdp", "mesh.tensor"), mesh_shape, strict=True))
     config = configs.load("configs/vitb16.py", [f"{key}={value}" for key, value in keys.items()])
     mesh = sharding.make_mesh(config.mesh, jax.devices()[: int(np.prod(mesh_shape))])
-    remat = {kind: {"remat": config.model[kind].remat} for kind in ("image", "text")}
-    model = zoo.create(
-        "tiny",
-        image=TOWER | {"size": 16} | remat["image"],
-        text=TOWER | {"vocab_size": 60, "context_length": 12} | text | remat["text"],
-    )
-    params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
-    optimizer = create(config.optimizer, params, total_steps=9, steps_per_epoch=9)
-    shapes = state_shapes(params, optimizer, mesh, config.mesh.rules)
-    state = initial_state(params, optimizer, shapes)
+    image = config.model.image
+    model = create_model(text, image.remat, config.model.text.remat, image.get("patch_dropout", 0.0))
+    optimizer = create(config.optimizer, start(text), total_steps=9, steps_per_epoch=9)
+    shapes = state_shapes(start(text), optimizer, mesh, config.mesh.rules)
+    state = initial_state(start(text), optimizer, shapes)
     step = make_train_step(model, optimizer, Preprocessing(16, (0.5,) * 3, (0.2,) * 3), config, shapes)
-    step = step.lower(shapes, batch_shapes(config, mesh)).compile()
     losses = []
     for seed in range(2):
-        state, metrics = step(state, sharding.to_devices(batch(seed), mesh))
+        rows = batch(seed)
+        if config.data.packed:
+            lengths = {kind: np.asarray(model.text.lengths(rows[kind])) for kind in KINDS}
+            rows = packed_rows(rows, batch_shape(config, mesh), lengths)
+        state, metrics = step(state, sharding.to_devices(rows, mesh))
         losses.append(float(metrics["loss"]))
     kernel = state.params["image"]["blocks"]["mlp"]["fc1"]["kernel"]
     momentum = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
@@ -91,7 +121,7 @@ def main() -> None:
     references = {}
     for mesh_shape, text, overrides in CASES:
         losses, params, layout = train(mesh_shape, text, overrides)
-        expected_losses, expected = references.setdefault(text["kind"], (losses, params))
+        expected_losses, expected = references.setdefault(text, (losses, params))
         found["layouts"].append(layout)
         found["loss"].append(max(abs(a - b) / abs(b) for a, b in zip(losses, expected_losses, strict=True)))
         found["params"].append(

@@ -215,8 +215,9 @@ def test_two_processes_train_the_curve_of_one_and_survive_losses(start, tmp_path
     status, _, err = finish(whole)
     assert status == 0, err
 
+    # Two pack their texts, each knowing how long the other's are; one pads them.
     shared = tmp_path / "shared"
-    survivor, victim = start(2, training(shared))
+    survivor, victim = start(2, training(shared, data__packed=True))
     kill_after_another_checkpoint(victim, shared)
     killed = time.monotonic()
     status, _, err = finish(survivor)
@@ -228,9 +229,8 @@ def test_two_processes_train_the_curve_of_one_and_survive_losses(start, tmp_path
     alone.communicate()
     assert max(checkpoints(shared)) < steps
 
-    ended = [
-        finish(process) for process in start(2, training(shared, eval__sources="scenes:24:1", eval__every_steps=0))
-    ]
+    ending = training(shared, data__packed=True, eval__sources="scenes:24:1", eval__every_steps=0)
+    ended = [finish(process) for process in start(2, ending)]
     assert [status for status, _, _ in ended] == [0, 0], ended
     _, out, err = ended[0]
     assert "continuing after step" in err and "Mean recall: long text" in out

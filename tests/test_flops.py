@@ -6,6 +6,7 @@ from lrsclip_jax import flops, losses
 from lrsclip_jax.config import defaults
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
+from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.sharding import make_mesh
 
 LENGTHS = (24, 9)
@@ -123,6 +124,39 @@ def test_causal_attention_is_useful_below_the_diagonal():
     assert total.executed - total.useful == pytest.approx(total.attention * (1 - mask / 81))
     assert flops.work(flops.products(model().image, 17)).masked == 0
     assert flops.work(flops.products(model_with_bert().text, 9)).masked == 0  # padding is no triangle
+
+
+@pytest.mark.parametrize("tower", [model().text, model_with_bert().text, model_with_bert(pool="cls").text])
+def test_texts_of_any_lengths_cost_what_each_costs_alone(tower):
+    lengths = (24, 9, 9, 1, 17)
+    alone = sum((flops.work(flops.products(tower, length)) for length in lengths), flops.Work())
+    together = flops.work_on(flops.Texts.of(lengths), flops.products(tower, 1))
+    assert (together.dense, together.attention) == (alone.dense, alone.attention)
+    assert together.masked == pytest.approx(alone.masked, rel=1e-12)
+
+
+@pytest.mark.parametrize("frozen", [(), ("image",), ("text",)])
+@pytest.mark.parametrize("clip", [model(), model_with_bert()], ids=["clip", "bert"])
+def test_a_step_of_mixed_lengths_is_the_sum_of_its_pairs(clip, frozen):
+    pairs = [(24, 9), (11, 9), (20, 3), (1, 2)]
+    settings = {"batch_size": BATCH, "microbatches": 2, "form": "ring", "frozen": frozen}
+    each = [flops.train_pair(clip, lengths, **settings) for lengths in pairs]
+    whole = flops.Texts.of([length for lengths in pairs for length in lengths])
+    mean = flops.train_pair(clip, [whole * (1 / BATCH)], **settings)
+    assert BATCH * mean.useful == pytest.approx(sum(pair.useful for pair in each), rel=1e-12)
+    assert BATCH * mean.executed == pytest.approx(sum(pair.executed for pair in each), rel=1e-12)
+
+
+@pytest.mark.parametrize("create", [model, model_with_bert])
+def test_packed_rows_are_what_the_model_traces_to(create):
+    clip, rows, slots, texts = create(), 3, 24, 7
+    ids = jax.ShapeDtypeStruct((rows, slots), jnp.int32)
+    packed = Packed(ids, ids, ids, jax.ShapeDtypeStruct((1, texts, 2), jnp.int32))
+    traced = counted(
+        lambda params, packed: clip.apply({"params": params}, packed, method="encode_packed"), inputs(clip)[0], packed
+    )
+    computed = flops.Texts(count=texts, tokens=rows * slots, squares=rows * slots**2)
+    assert flops.work_on(computed, flops.products(clip.text, 1)).executed == traced
 
 
 @pytest.mark.parametrize(

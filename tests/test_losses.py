@@ -244,9 +244,8 @@ def test_dual_loss_ignores_equal_texts_of_each_kind_by_itself():
     image, long, short, _, _ = batch(8)
     long_ids = np.arange(16).reshape(16, 1) // 2
     short_ids = np.arange(16).reshape(16, 1) // 4
-    value, _ = losses.dual_loss(
-        image, long, short, 14.3, long_weight=0.8, same_text="ignore", long_ids=long_ids, short_ids=short_ids
-    )
+    keys = {"long_keys": losses.text_keys(long_ids), "short_keys": losses.text_keys(short_ids)}
+    value, _ = losses.dual_loss(image, long, short, 14.3, long_weight=0.8, same_text="ignore", **keys)
     expected = 0.8 * oracle(image, long, 14.3, equal=long_ids == long_ids.T)[0]
     expected += 0.2 * oracle(image, short, 14.3, equal=short_ids == short_ids.T)[0]
     np.testing.assert_allclose(value, expected, rtol=1e-6)

@@ -191,6 +191,7 @@ def measure(case: Case) -> dict:
     )
 
     def loss(image, long, short, scale, omega, data):
+        keys = {f"{kind}_keys": losses.text_keys(data[f"{kind}_ids"]) for kind in ("long", "short")}
         return losses.dual_loss(
             image,
             long,
@@ -205,7 +206,9 @@ def measure(case: Case) -> dict:
             form=case.form,
             chunk=case.chunk,
             mesh=mesh,
-            **data,
+            has_long=data["has_long"],
+            has_short=data["has_short"],
+            **keys,
         )
 
     def arguments(scale, missing):

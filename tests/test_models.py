@@ -9,7 +9,8 @@ import pytest
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params, unit
-from lrsclip_jax.models.layers import attention, remat_policy
+from lrsclip_jax.models.dropout import kept_patches
+from lrsclip_jax.models.layers import remat_policy
 
 
 def shapes(model):
@@ -156,20 +157,6 @@ def test_initialisation_is_clips():
     assert float(params["logit_scale"]) == pytest.approx(math.log(1 / 0.07))
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_attention_equals_jax_in_value_and_gradient(causal):
-    q, k, v = (jax.random.normal(key, (2, 9, 3, 8)) for key in jax.random.split(jax.random.key(0), 3))
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def value_and_gradient(function, *inputs):
-        return function(*inputs), jax.grad(lambda inputs: jnp.sum(function(*inputs) ** 2))(inputs)
-
-    ours = value_and_gradient(lambda q, k, v: attention(q, k, v, causal), q, k, v)
-    plain = value_and_gradient(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=causal), q, k, v)
-    for found, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
-        np.testing.assert_allclose(found, expected, atol=2e-6)
-
-
 def test_image_rows_are_unit_and_agree_with_tokens_and_raw_rows(tiny):
     model, variables = tiny
     images = jax.random.normal(jax.random.key(2), (3, 64, 64, 3))
@@ -200,6 +187,45 @@ def test_mean_pooling_averages_the_patches_before_the_norm(tiny):
     norm = variables["params"]["image"]["post_norm"]
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * norm["scale"] + norm["bias"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_dropped_patches_and_padded_tokens_are_as_if_they_were_not(tiny):
+    """The upper left quarter of an image is an image of half the size with those positions; its 17 tokens become 24."""
+    model, variables = tiny
+    images = jax.random.normal(jax.random.key(2), (2, 64, 64, 3))
+    corner = (8 * np.arange(4)[:, None] + np.arange(4)).ravel()
+    kept = jnp.tile(jnp.asarray(corner, jnp.int32), (2, 1))
+    padded = zoo.create("tiny", image={"token_multiple": 8}, text=SMALL_VOCABULARY)
+    assert shapes(padded) == shapes(model) and zoo.fields(padded) == zoo.fields(model)
+    found, tokens = run(padded, variables, images, tokens=True, kept=kept, method="encode_image")
+    small = zoo.create("tiny", image={"size": 32}, text=SMALL_VOCABULARY)
+    image = variables["params"]["image"]
+    table = image["position_embedding"][np.concatenate([[0], 1 + corner])]
+    params = variables["params"] | {"image": image | {"position_embedding": table}}
+    expected = run(small, {"params": params}, images[:, :32, :32], tokens=True, method="encode_image")
+    np.testing.assert_allclose(found, expected[0], atol=1e-6)
+    np.testing.assert_allclose(tokens, expected[1], atol=1e-5)
+
+
+def test_fields_reach_the_blocks_of_every_tower():
+    fields = {"unroll": 2, "products": "int8"}
+    for name in ("tiny", "tiny_bert"):
+        clip = zoo.create(name, image=fields, text=fields)
+        program = str(jax.make_jaxpr(lambda key, clip=clip: init_params(clip, key))(jax.random.key(0)))
+        assert program.count("unroll=2") == 2
+        assert program.count("preferred_element_type=int32") == 2 * 4  # the dense layers of a block, and no others
+
+
+def test_patches_are_drawn_by_seed_step_and_place_in_the_global_batch():
+    tower = zoo.create("tiny", image={"patch_dropout": 0.7}).image
+    draw = jax.jit(kept_patches, static_argnums=(0, 3))
+    drawn = np.asarray(draw(tower, 0, 3, 8))
+    assert drawn.shape == (8, 64 - 45) and drawn.dtype == np.int32
+    assert (np.diff(drawn, axis=1) > 0).all() and drawn.min() >= 0 and drawn.max() < 64
+    assert len({tuple(row) for row in drawn}) == 8
+    np.testing.assert_array_equal(draw(tower, 0, 3, 4), drawn[:4])
+    for seed, step in ((1, 3), (0, 4)):
+        assert (np.asarray(draw(tower, seed, step, 8)) != drawn).any(axis=1).all()
 
 
 def test_a_text_runs_at_its_own_length_and_ends_at_the_first_end_token(tiny):
@@ -292,6 +318,10 @@ def test_wrong_names_are_errors_that_list_the_known(arguments, message):
         ("image", {"size": 65}, "size 65 is not a multiple of patch 8"),
         ("image", {"heads": 3}, "width 64 does not divide into 3 heads"),
         ("image", {"pool": "max"}, "pool is 'max'"),
+        ("image", {"token_multiple": 0}, "token_multiple is 0, must be at least 1"),
+        ("image", {"patch_dropout": 1.0}, "patch_dropout is 1.0, must lie in 0…1, below 1"),
+        ("image", {"unroll": 3}, "unroll is 3, must lie in 1…2, the layers of the tower"),
+        ("text", {"attention": "flash"}, "attention='flash' is none of auto, xla, cudnn, splash"),
         ("text", {"heads": 3}, "width 64 does not divide into 3 heads"),
         ("text", {"frozen_positions": 78}, "frozen_positions is 78"),
     ],

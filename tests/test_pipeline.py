@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -6,9 +7,11 @@ from PIL import Image
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.data import pipeline
+from lrsclip_jax.data.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.lengths import TextLengths
 from lrsclip_jax.data.pairs import Pairs
-from lrsclip_jax.data.records import Record
+from lrsclip_jax.data.records import Record, token_ids
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
 
@@ -30,7 +33,7 @@ def record(
 
 def take(steps, records=None, weights=None, start=0, batch_size=8, report=None, **options):
     sources = [(each, weight) for each, weight in zip(records, weights or [1.0] * len(records), strict=True)]
-    shape = pipeline.BatchShape(batch_size, long_length=16, short_length=12)
+    shape = BatchShape(batch_size, long_length=16, short_length=12)
     report = report or pipeline.DataReport(max_torn=0)
     batches = pipeline.batches(
         sources, clip_tokenizer(), SMALL, shape, report, seed=3, start_step=start, threads=2, **options
@@ -211,7 +214,7 @@ def test_texts_of_another_tokenizer_are_made_anew_and_said_so():
         for name in ("scenes:8", "scenes:8:1")
     ]
     first = sources[0][0][0]
-    assert pipeline.token_ids(first, bert_tokenizer())["long"] == bert_tokenizer().encode(first.long)
+    assert token_ids(first, bert_tokenizer())["long"] == bert_tokenizer().encode(first.long)
 
 
 def test_cut_texts_are_counted_and_reported():
@@ -234,18 +237,6 @@ def test_a_torn_image_is_left_out_until_there_are_too_many():
         take(4, [records], report=pipeline.DataReport(max_torn=0))
 
 
-def test_random_resized_crop_stays_within_scale_and_aspect():
-    gradient = np.zeros((60, 90, 3), np.uint8)
-    gradient[..., 0], gradient[..., 1] = np.arange(90)[None], np.arange(60)[:, None]
-    image = Image.fromarray(gradient)
-    for seed in range(50):
-        crop = pipeline.random_resized_crop(image, 64, (0.5, 0.6), np.random.default_rng(seed)).astype(float)
-        width, height = (np.ptp(crop[..., channel]) for channel in (0, 1))
-        assert 0.45 < width * height / (60 * 90) < 0.62
-        assert 0.7 < width / height < 1.4
-    assert pipeline.random_resized_crop(image, 8, (1.0, 1.0), np.random.default_rng(0)).shape == (8, 8, 3)
-
-
 def test_bad_options_are_named():
     with pytest.raises(InputError, match="data.short_text is 'shortest'"):
         take(1, [[record(0)]], short_text="shortest")
@@ -253,3 +244,72 @@ def test_bad_options_are_named():
         pipeline.weighted((("a", 0.0),))
     with pytest.raises(InputError, match="write scenes:COUNT"):
         pipeline.open_source("scenes:many")
+
+
+def several(count: int) -> list[Record]:
+    """Records of long and short texts in various numbers and lengths; some lack one kind."""
+    words = "a runway beside dry fields and a long river with boats".split()
+    longs = [[f"{' '.join(words[: 3 + (n + i) % 8])} {n}" for i in range(n % 3)] for n in range(count)]
+    shorts = [[f"{' '.join(words[: 1 + (n + i) % 4])}" for i in range(1 + n % 2)] for n in range(count)]
+    return [record(n, tuple(longs[n]), tuple(shorts[n])) for n in range(count)]
+
+
+def take_packed(steps, records, rows=None, groups=4, start=0, **options):
+    shape = BatchShape(8, long_length=10, short_length=6, row_length=12, groups=groups)
+    batches = pipeline.batches(
+        [(FromList(records), 1.0)], clip_tokenizer(), SMALL, shape, pipeline.DataReport(9), seed=3, start_step=start,
+        threads=1, rows=rows, **options,
+    )  # fmt: skip
+    return [next(batches) for _ in range(steps)]
+
+
+class FromList(list):
+    def text_lengths(self, tokenizer):
+        ids = [token_ids(each, tokenizer) for each in self]
+        counts = np.asarray([(len(each["long"]), len(each["short"])) for each in ids])
+        return TextLengths(counts, np.asarray([len(text) for each in ids for text in each["long"] + each["short"]]))
+
+
+def texts_of(batch, kind, groups) -> list[list[int]]:
+    slots = batch["ids"].reshape(groups, -1)
+    spans = batch[f"{kind}_span"].reshape(groups, -1, 2)
+    return [
+        slots[g, start : start + length].tolist() for g, group in enumerate(spans.tolist()) for start, length in group
+    ]
+
+
+def test_packed_batches_hold_the_texts_of_padded_ones():
+    records = several(11)
+    records[4] = dataclasses.replace(records[4], image=b"torn")
+    shape = BatchShape(8, long_length=10, short_length=6)
+    plain = pipeline.batches(
+        [(records, 1.0)], clip_tokenizer(), SMALL, shape, pipeline.DataReport(9), seed=3, threads=1
+    )
+    for packed, padded in zip(take_packed(4, records), plain, strict=False):
+        np.testing.assert_array_equal(packed["image"], padded["image"])
+        for kind in ("long", "short"):
+            np.testing.assert_array_equal(packed[f"has_{kind}"], padded[f"has_{kind}"])
+            texts = texts_of(packed, kind, groups=4)
+            for text, row, has in zip(texts, padded[kind], padded[f"has_{kind}"], strict=True):
+                assert text == fit(text, len(text), 0).tolist() and bool(text) == has
+                np.testing.assert_array_equal(fit(text, len(row), 0), row)
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_hosts_agree_on_the_rows_without_a_word(choice):
+    records = several(11)
+    if not choice:
+        records = [dataclasses.replace(each, long=each.long[:1], short=each.short[:1]) for each in records]
+    whole = take_packed(3, records, start=1)
+    hosts = [take_packed(3, records, rows=np.arange(first, first + 4), start=1) for first in (0, 4)]
+    assert len({len(batch["ids"]) for batch in whole}) > 1  # of different shapes
+    for step, batch in enumerate(whole):
+        for key, values in batch.items():
+            np.testing.assert_array_equal(np.concatenate([host[step][key] for host in hosts]), values, err_msg=key)
+
+
+def test_a_text_longer_than_a_row_is_an_error_at_the_start():
+    with pytest.raises(InputError, match=r"data\.long_length is 77, but a row has 64 slots: raise data\.row_length"):
+        BatchShape(8, long_length=77, short_length=6, row_length=64)
+    with pytest.raises(InputError, match="'first_sentence' can't be packed on several hosts"):
+        take_packed(1, several(8), rows=np.arange(4), short_text="first_sentence")

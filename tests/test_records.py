@@ -80,7 +80,7 @@ def test_texts_are_counted_with_and_without_the_files_beside_the_shards(tmp_path
     with monkeypatch.context() as patched:
         patched.setattr(reader, "_source", None)  # no record is read
         assert reader.text_counts().tolist() == expected
-    first, _, last = sorted(tmp_path.glob("texts-*.npy"))
+    first, _, last = sorted(tmp_path.glob("texts-*.npz"))
     first.unlink()
     last.write_bytes(last.read_bytes()[:-2])
     assert RecordReader(tmp_path).text_counts().tolist() == expected
@@ -126,7 +126,7 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with RecordWriter(tmp_path) as writer:
         writer.write(record(0))
-    names = ["lrs2m-train.array_record-00000-of-00001", "texts-train-00000-of-00001.npy"]
+    names = ["lrs2m-train.array_record-00000-of-00001", "texts-train-00000-of-00001.npz"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 

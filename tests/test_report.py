@@ -130,3 +130,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"can't write .*report\.html: Not a directory") as error:
         write_report(tmp_path / "file", RUN, [], [])
     assert "\n" not in str(error.value)
+
+
+def test_where_the_time_went_is_the_mean_of_all_steps():
+    speed = {"tflops_useful": 20.0, "tflops_executed": 30.0, "padding": 0.125}
+    metrics = [
+        {"step": 10, "ms/host": 1.0, "ms/device": 98.0, "ms/compile": 1000.0, "mfu": 0.5, **speed},
+        {"step": 10, "eval/a/long/mean_recall": 5.0},
+        {"step": 40, "ms/host": 3.0, "ms/device": 94.0, "mfu": 0.25, **speed},
+    ]
+    document = Document(compose(RUN, metrics, []))
+    assert document.text("h2") == ["Where the time went"]
+    assert document.text("td") == ["2.50", "0.72", "95.00", "27.34", "250.00", "71.94"]
+    assert document.text("th")[-3:] == ["dispatching steps, Python", "waiting for the devices", "compiling"]
+    assert document.text("p")[-1] == (
+        "In the median a device did 30 TFLOP/s, of which 20 were useful (MFU 37.5%); "
+        "12.5% of the text tower's slots were padding."
+    )
+    assert "MFU" not in compose(RUN, [{key: row[key] for key in row if key != "mfu"} for row in metrics], [])

@@ -50,20 +50,23 @@ def batch(seed=0):
     }
 
 
+@functools.cache
+def training(overrides=(), dtype=None, freeze=()):
+    """What `run` needs of a config: the optimizer, the shapes of the state, and the update, compiled once for all."""
+    keys = ("data.packed=False", "optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01", *overrides)
+    config = configs.load("configs/vitb16.py", keys)
+    optimizer = create(config.optimizer, start(), total_steps=10, steps_per_epoch=5, freeze=freeze)
+    shapes = state_shapes(start(), optimizer, make_mesh(config.mesh))
+    return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, config, shapes)
+
+
 def run(batches, *overrides, params=None, dtype=None, freeze=()):
     """Trains on `batches` and returns the final state and the metrics of every step."""
-    config = configs.load(
-        "configs/vitb16.py", ["optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01", *overrides]
-    )
-    clip, mesh = model(dtype), make_mesh(config.mesh)
-    params = params or start()
-    optimizer = create(config.optimizer, params, total_steps=10, steps_per_epoch=5, freeze=freeze)
-    shapes = state_shapes(params, optimizer, mesh)
-    state = initial_state(params, optimizer, shapes)
-    step = make_train_step(clip, optimizer, PREPROCESSING, config, shapes)
+    optimizer, shapes, step = training(overrides, dtype, freeze)
+    state = initial_state(params or start(), optimizer, shapes)
     metrics = []
     for each in batches:
-        state, values = step(state, to_devices(each, mesh))
+        state, values = step(state, to_devices(each, shapes.step.sharding.mesh))
         metrics.append({key: float(value) for key, value in values.items()})
     return state, metrics
 

@@ -114,19 +114,23 @@ def resize_and_crop(image: Image.Image, size: int, crop: str = "center") -> np.n
     "center_floor" those of transformers' `CLIPImageProcessorPil`.
     """
     image = resize_shorter(image, size)
-    half = round if crop == "center" else math.floor
-    left, top = (int(half((side - size) / 2.0)) for side in image.size)
+    left, top = (central_start(side, size, crop) for side in image.size)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def resize_shorter(image: Image.Image, size: int) -> Image.Image:
     """Resizes the shorter side to `size` and the other, as torchvision does, to int(size · long / short)."""
-    width, height = image.size
-    if width <= height:
-        width, height = size, int(size * height / width)
-    else:
-        width, height = int(size * width / height), size
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    return image.resize(shorter_to(size, *image.size), Image.Resampling.BICUBIC)
+
+
+def shorter_to(size: int, width: int, height: int) -> tuple[int, int]:
+    """Returns the width and height that `resize_shorter` gives an image of `width` × `height`."""
+    return (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+
+
+def central_start(side: int, size: int, crop: str) -> int:
+    """Returns where the central `size` pixels of `side` begin, rounded as `Preprocessing.crop` says."""
+    return int((round if crop == "center" else math.floor)((side - size) / 2.0))
 
 
 def _read_file(path: Path, name: str) -> bytes:
@@ -166,7 +170,7 @@ def _read_raster(data: bytes, bands: tuple[int, ...] | None, name: str) -> np.ma
     warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
     try:
         with rasterio.MemoryFile(data) as file, file.open() as raster:
-            if raster.width * raster.height > _pixel_limit():
+            if raster.width * raster.height > pixel_limit():
                 raise _too_large(name)
             return raster.read(_checked(bands, raster.count, name), masked=True)
     except rasterio.errors.RasterioError:
@@ -205,9 +209,10 @@ def _stretched(band: np.ndarray, stretch: tuple[float, float], name: str) -> np.
     return np.ma.masked_array(np.rint(scaled.filled(0) * 255).astype(np.uint8), np.ma.getmaskarray(band))
 
 
-def _pixel_limit() -> int:
-    return 2 * Image.MAX_IMAGE_PIXELS  # where Pillow turns from warning to refusing
+def pixel_limit() -> int:
+    """Returns the most pixels that an image may have: where Pillow turns from warning to refusing."""
+    return 2 * Image.MAX_IMAGE_PIXELS
 
 
 def _too_large(name: str) -> InputError:
-    return InputError(f"{name}: over {_pixel_limit():,} pixels, Pillow's limit: cut it into tiles")
+    return InputError(f"{name}: over {pixel_limit():,} pixels, Pillow's limit: cut it into tiles")

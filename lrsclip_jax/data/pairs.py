@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from lrsclip_jax.data.lengths import TextLengths
 from lrsclip_jax.data.records import Record
+from lrsclip_jax.data.tokenizer import Tokenizer
 
 
 class Pairs(Sequence):
@@ -36,3 +38,8 @@ class Pairs(Sequence):
             for tokenizer, ids in record.tokens.items()
         }
         return replace(record, long=((*record.long, *record.short)[text],), short=(), tokens=tokens)
+
+    def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
+        """Returns how many tokens the one text of each pair has."""
+        counts = np.tile(np.asarray([[1, 0]], np.int32), (len(self), 1))
+        return TextLengths(counts, self._records.text_lengths(tokenizer).tokens)

@@ -6,32 +6,27 @@ own random generator, so a batch is a pure function of (seed, step): to continue
 
 from __future__ import annotations
 
-import os
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
-from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
+from lrsclip_jax.data.batch import BatchShape, Example, drawn_lengths, packed, padded
+from lrsclip_jax.data.decoding import check_decoder, training_pixels
+from lrsclip_jax.data.feeding import feed
+from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.pairs import Pairs
-from lrsclip_jax.data.records import Record, RecordReader
+from lrsclip_jax.data.records import KINDS, Record, RecordReader, token_ids
 from lrsclip_jax.data.scene_records import SceneRecords
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.errors import InputError
 
-
-@dataclass(frozen=True)
-class BatchShape:
-    """What a batch looks like: pairs of the global batch, and the static lengths of its texts in tokens."""
-
-    batch_size: int
-    long_length: int
-    short_length: int
+T = TypeVar("T")
 
 
 @dataclass
@@ -133,29 +128,76 @@ def batches(
     start_step: int = 0,
     short_text: str = "short",
     crop_scale: tuple[float, float] | None = None,
+    decoder: str = "exact",
     threads: int = 0,
     rows: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields `rows` of the global batches from `start_step` on, without end.
 
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
-    "has_short": bool [b]}. `rows`, int [b], are the positions in the global batch that this host wants, in the order
-    it wants them (None: all), so the global batches are the same for any number of hosts and any mesh. One long and
-    one short text are drawn for a record by (seed, epoch, record); a record of `Pairs` has its one text alone. A record
-    whose image can't be read keeps its place without texts, so it drops out of both loss terms; after `report.max_torn`
-    of those InputError is raised.
+    "has_short": bool [b]}; or with `shape.row_length` N, in place of "long" and "short", "ids", "segments",
+    "positions": int32 [R, N] and "long_span", "short_span": int32 [b, 2], as `lrsclip_jax.data.packing.pack` has them
+    for each group of consecutive pairs. All groups have as many rows; how many follows from the global batch's lengths.
+
+    `rows`, int [b], are the positions in the global batch that this host wants, in the order it wants them (None: all),
+    so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
+    a record by (seed, epoch, record); a record of `Pairs` has its one text alone. A record whose image can't be read
+    keeps its place without texts, so it drops out of both loss terms; after `report.max_torn` of those InputError is
+    raised.
     """
     if short_text not in ("short", "first_sentence"):
         raise InputError(f"data.short_text is '{short_text}': 'short' and 'first_sentence' are known")
+    check_decoder(decoder)
+    whole = rows is None or len(rows) == shape.batch_size
+    if shape.row_length and not whole and short_text != "short":
+        raise InputError("data.short_text='first_sentence' can't be packed on several hosts: set data.packed=False")
 
-    def load(record: Record, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return _example(record, rng, tokenizer, preprocessing, shape, report, short_text, crop_scale)
+    def draw(record: Record, rng: np.random.Generator) -> tuple[Record, dict, np.random.Generator | None]:
+        # Grain uses its generator again for the next record, before the image of this one is cropped.
+        texts = _drawn_texts(record, rng, tokenizer, shape, short_text)
+        return record, texts, copy.deepcopy(rng) if crop_scale else None
 
     rows = np.arange(shape.batch_size) if rows is None else rows
-    local = grain.MapDataset.source(_HostRows(_mixed(sources, seed, load), shape.batch_size, rows))
-    threads = threads or os.cpu_count()
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return iter(local.batch(len(rows))[start_step:].to_iter_dataset(options))
+    lengths = None if whole or not shape.row_length else global_lengths(sources, tokenizer, shape, seed)
+
+    def assemble(step: int, examples: list[Example]) -> dict[str, np.ndarray]:
+        if shape.row_length is None:
+            return padded(examples, shape, tokenizer.pad)
+        return packed(examples, shape, rows, lengths(step) if lengths else drawn_lengths(examples, rows))
+
+    stream = _mixed(sources, seed, draw)
+
+    def examples(positions: range) -> list[Example]:
+        steps_and_rows = [divmod(position, len(rows)) for position in positions]
+        drawn = [stream[step * shape.batch_size + int(rows[row])] for step, row in steps_and_rows]
+        return [_example(*each, tokenizer, preprocessing, shape, report, crop_scale, decoder) for each in drawn]
+
+    return feed(examples, len(rows), assemble, start_step, threads)
+
+
+def global_lengths(
+    sources: Sequence[tuple[Sequence[Record], float]], tokenizer: Tokenizer, shape: BatchShape, seed: int
+) -> Callable[[int], np.ndarray]:
+    """Returns a function from the step, the first being 0, to the lengths of all texts of its global batch, int [B, 2].
+
+    They are those of the long and the short text that `batches` draws, cut, and 0 where there is none. Only how long
+    the texts of the sets are is held in memory (`text_lengths`), so every host knows the batches of all.
+    """
+    indices = [(records.text_lengths(tokenizer), weight) for records, weight in sources]
+
+    def drawn(texts: dict[str, list[int]], rng: np.random.Generator | None) -> tuple[int, ...]:
+        picked = {kind: _draw(texts[kind], rng) or 0 for kind in KINDS}
+        return tuple(min(picked[kind], shape.length(kind)) if kind in shape.kinds else 0 for kind in KINDS)
+
+    # Without a choice of texts nothing is drawn, and the stream is more than twice as fast.
+    sure = all(index.one_each for index, _ in indices)
+    stream = _mixed(indices, seed, (lambda texts: drawn(texts, None)) if sure else drawn, random=not sure)
+
+    def lengths(step: int) -> np.ndarray:
+        first = step * shape.batch_size
+        return np.asarray([stream[first + row] for row in range(shape.batch_size)])
+
+    return lengths
 
 
 def record_ids(sources: Sequence[tuple[Sequence[Record], float]], batch_size: int, seed: int, step: int) -> list[str]:
@@ -163,65 +205,51 @@ def record_ids(sources: Sequence[tuple[Sequence[Record], float]], batch_size: in
 
     Only the records of this batch are read, and no image is decoded.
     """
-    stream = _mixed(sources, seed, lambda record, _: f"{record.source}: {record.id}")
+    stream = _mixed(sources, seed, lambda record: f"{record.source}: {record.id}", random=False)
     return [stream[(step - 1) * batch_size + row] for row in range(batch_size)]
 
 
 def _mixed(
-    sources: Sequence[tuple[Sequence[Record], float]], seed: int, load: Callable[[Record, np.random.Generator], Any]
+    sources: Sequence[tuple[Sequence, float]], seed: int, load: Callable[..., Any], random: bool = True
 ) -> grain.MapDataset:
-    """The run's endless stream of `load(record, rng)`: each source shuffled anew every epoch, mixed by weight."""
-    streams = [
-        grain.MapDataset.source(records).seed(seed + index).shuffle().repeat().random_map(load)
-        for index, (records, _) in enumerate(sources)
-    ]
+    """The run's endless stream of `load(record, rng)`, or if not `random` of `load(record)`.
+
+    Each source is shuffled anew every epoch, and they are mixed by weight.
+    """
+
+    def stream(index: int, records: Sequence) -> grain.MapDataset:
+        # Numbers, not records, go through the shuffle: Grain measures the size of every element that it hands on.
+        numbers = grain.MapDataset.source(range(len(records))).seed(seed + index).shuffle().repeat()
+        if random:
+            return numbers.random_map(lambda number, rng: load(records[number], rng))
+        return numbers.map(lambda number: load(records[number]))
+
+    streams = [stream(index, records) for index, (records, _) in enumerate(sources)]
     return streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [weight for _, weight in sources])
 
 
-@dataclass(frozen=True)
-class _HostRows:
-    """The rows of a global stream that one host reads: the same `rows` of every global batch."""
-
-    stream: grain.MapDataset
-    batch_size: int
-    rows: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.stream) // self.batch_size * len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        step, row = divmod(index, len(self.rows))
-        return self.stream[step * self.batch_size + int(self.rows[row])]
-
-
-def _example(record, rng, tokenizer, preprocessing, shape, report, short_text, crop_scale) -> dict[str, np.ndarray]:
+def _drawn_texts(record, rng, tokenizer, shape, short_text) -> dict[str, list[int] | None]:
     texts = token_ids(record, tokenizer)
-    long, short = (_draw(texts[kind], rng) for kind in ("long", "short"))
+    # In this order: the draws of a record are part of what a seed means.
+    drawn = {kind: _draw(texts[kind], rng) for kind in KINDS}
     if short_text == "first_sentence":
-        short = first_sentence(record, tokenizer, texts["long"].index(long)) if long else None
+        long = drawn["long"]
+        drawn["short"] = first_sentence(record, tokenizer, texts["long"].index(long)) if long else None
+    return {kind: ids if kind in shape.kinds else None for kind, ids in drawn.items()}
+
+
+def _example(record, drawn, rng, tokenizer, preprocessing, shape, report, crop_scale, decoder) -> Example:
+    lengths = {kind: min(len(ids or ()), shape.length(kind)) for kind, ids in drawn.items()}
     try:
-        image = read_image(record.image)
-        pixels = (
-            random_resized_crop(image, preprocessing.size, crop_scale, rng)
-            if crop_scale
-            else preprocess(image, preprocessing)
-        )
+        pixels = training_pixels(record.image, preprocessing, crop_scale, rng, decoder)
     except InputError as error:
         report.count_torn(record.id, error)
-        pixels, long, short = np.zeros((preprocessing.size, preprocessing.size, 3), np.uint8), None, None
-    example = {"image": pixels}
-    for kind, ids, length in (("long", long, shape.long_length), ("short", short, shape.short_length)):
+        pixels, drawn = np.zeros((preprocessing.size, preprocessing.size, 3), np.uint8), dict.fromkeys(KINDS)
+    for kind, ids in drawn.items():
         if ids is not None:
-            report.count_text(kind, len(ids) > length)
-        example[kind] = fit(ids or (), length, tokenizer.end, tokenizer.pad)
-        example[f"has_{kind}"] = np.bool_(ids is not None)
-    return example
-
-
-def token_ids(record: Record, tokenizer: Tokenizer) -> dict[str, list[list[int]]]:
-    """Returns the untruncated ids of a record's texts: the stored ones, or made anew for another tokenizer."""
-    stored = record.tokens.get(tokenizer.hash)
-    return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
+            report.count_text(kind, len(ids) > shape.length(kind))
+            drawn[kind] = fit(ids, lengths[kind], tokenizer.end, tokenizer.pad)
+    return Example(pixels, drawn, lengths)
 
 
 def first_sentence(record: Record, tokenizer: Tokenizer, index: int = 0) -> list[int]:
@@ -229,29 +257,7 @@ def first_sentence(record: Record, tokenizer: Tokenizer, index: int = 0) -> list
     return tokenizer.encode([record.long[index].split(". ")[0]])[0]
 
 
-def _draw(texts: list[list[int]], rng: np.random.Generator) -> list[int] | None:
+def _draw(texts: list[T], rng: np.random.Generator | None) -> T | None:
     # One number is drawn whatever the count, so that further draws don't depend on how many texts there are.
-    fraction = rng.random()
+    fraction = rng.random() if rng else 0.0
     return texts[int(fraction * len(texts))] if texts else None
-
-
-def random_resized_crop(
-    image: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator
-) -> np.ndarray:
-    """Returns a random crop of `scale` of the area and aspect 3:4 to 4:3, resized to uint8 [size, size, 3].
-
-    The rule of torchvision's RandomResizedCrop: ten tries, then the largest central crop within the aspect range.
-    """
-    width, height = image.size
-    for _ in range(10):
-        area = width * height * rng.uniform(*scale)
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        w, h = round(float(np.sqrt(area * aspect))), round(float(np.sqrt(area / aspect)))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
-            break
-    else:
-        w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-        left, top = (width - w) // 2, (height - h) // 2
-    box = (left, top, left + w, top + h)
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))

@@ -5,8 +5,8 @@ records with `features.json` and `dataset_info.json`, so
 `tfds.builder_from_directory(folder).as_data_source("train")` reads it, and so does `tfds.data_source("lrs2m",
 data_dir=PARENT)` when the folder is PARENT/lrs2m/1.0.0. Neither needs TensorFlow. Writing and reading go
 through the protocol buffer itself: TFDS cannot write ragged features without TensorFlow, and parsing this way
-costs some twenty microseconds a record. Beside each shard lies how many texts each of its records has,
-`texts-train-00000-of-00002.npy`, so that nobody has to read all images to learn it.
+costs some twenty microseconds a record. Beside each shard lies how many texts its records have, and how long they are
+(`lrsclip_jax.data.lengths`), so that nobody has to read all images to learn it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import bisect
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -27,6 +26,8 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 from tqdm import tqdm
 
+from lrsclip_jax.data.lengths import TextLengths, read_lengths, write_lengths
+from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError, nearest
 
 Example, Feature, Features = tf_example_pb2.Example, tf_feature_pb2.Feature, tf_feature_pb2.Features
@@ -34,7 +35,6 @@ BytesList, Int64List = tf_feature_pb2.BytesList, tf_feature_pb2.Int64List
 
 NAME = "lrs2m"
 KINDS = ("long", "short")
-T = TypeVar("T")
 # How TFDS lays out a sequence of sequences in an Example.
 _FLAT, _LENGTHS = "/ragged_flat_values", "/ragged_row_lengths_0"
 
@@ -102,10 +102,10 @@ def deserialize(data: bytes) -> Record:
     )
 
 
-def count_texts(data: bytes) -> int:
-    """Returns how many texts a record has that `serialize` wrote."""
-    features = Example.FromString(data).features.feature
-    return sum(len(features[kind].bytes_list.value) for kind in KINDS)
+def token_ids(record: Record, tokenizer: Tokenizer) -> dict[str, list[list[int]]]:
+    """Returns the untruncated ids of a record's texts: the stored ones, or made anew for another tokenizer."""
+    stored = record.tokens.get(tokenizer.hash)
+    return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
 
 
 class RecordReader(Sequence):
@@ -134,30 +134,44 @@ class RecordReader(Sequence):
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        return self._read(index, deserialize)
+        return self._read(index)
 
     def text_counts(self) -> np.ndarray:
-        """Returns int32 [records]: how many texts each record has, long and short ones together.
+        """Returns int64 [records]: how many texts each record has, long and short ones together.
 
         The records are read where the files beside the shards are missing or unsound.
         """
-        counts = np.zeros(len(self), np.int32)
-        described = f"counting the texts of {self.folder.name}"
+        return self._gathered(None).counts.sum(axis=1)
+
+    def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
+        """Returns how many tokens each text has.
+
+        The records are read where the files beside the shards are missing, unsound or of another tokenizer.
+        """
+        return self._gathered(tokenizer)
+
+    def _gathered(self, tokenizer: Tokenizer | None) -> TextLengths:
+        counts, tokens = [np.zeros((0, 2), np.int32)], [np.zeros(0, np.uint16)]
+        described = f"measuring the texts of {self.folder.name}"
         with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
             for path, start, end in zip(self._paths, self._starts, self._starts[1:], strict=False):
-                kept = _kept_counts(path)
-                if kept is None or kept.shape != (end - start,):
-                    for index in range(start, end):
-                        counts[index] = self._read(index, count_texts)
-                        bar.update()
-                else:
-                    counts[start:end] = kept
+                kept = read_lengths(_lengths_path(path), end - start)
+                if kept and (tokenizer is None or tokenizer.hash in kept[1]):
+                    counts.append(kept[0])
+                    tokens.append(kept[1][tokenizer.hash] if tokenizer else tokens[0])
                     bar.update(end - start)
-        return counts
+                    continue
+                for index in range(start, end):
+                    record = self[index]
+                    counts.append(np.asarray([[len(record.long), len(record.short)]], np.int32))
+                    ids = token_ids(record, tokenizer) if tokenizer else {kind: () for kind in KINDS}
+                    tokens.append(np.asarray([*map(len, ids["long"]), *map(len, ids["short"])], np.uint16))
+                    bar.update()
+        return TextLengths(np.concatenate(counts), np.concatenate(tokens))
 
-    def _read(self, index: int, parse: Callable[[bytes], T]) -> T:
+    def _read(self, index: int) -> Record:
         try:
-            return parse(self._source[index])
+            return deserialize(self._source[index])
         except (RuntimeError, DecodeError, IndexError) as error:
             shard = bisect.bisect_right(self._starts, index) - 1
             position = index - self._starts[shard]
@@ -182,7 +196,8 @@ class RecordWriter:
     def __init__(self, folder: str | os.PathLike, split: str = "train", shard: int = 0, shards: int = 1):
         self.path = shard_path(Path(folder), split, shard, shards)
         self._incomplete = self.path.with_name(self.path.name + ".incomplete")
-        self._text_counts: list[int] = []
+        self._counts: list[tuple[int, int]] = []
+        self._tokens: dict[str, list[int]] = {}
         # One record a group, as Grain wants it for reading at random.
         self._writer = self._attempt(ArrayRecordWriter, str(self._incomplete), "group_size:1")
 
@@ -190,13 +205,22 @@ class RecordWriter:
         """Appends a record, or one that `serialize` has made."""
         data = record if isinstance(record, bytes) else serialize(record)
         self._attempt(self._writer.write, data)
-        self._text_counts.append(count_texts(data))
+        self._measure(deserialize(record) if isinstance(record, bytes) else record)
+
+    def _measure(self, record: Record) -> None:
+        first = not self._counts
+        self._counts.append((len(record.long), len(record.short)))
+        if first:
+            self._tokens = {name: [] for name in record.tokens}
+        # Lengths are kept for the tokenizers that all records know.
+        self._tokens = {name: flat for name, flat in self._tokens.items() if name in record.tokens}
+        for name, flat in self._tokens.items():
+            flat += [len(ids) for kind in KINDS for ids in record.tokens[name][kind]]
 
     def close(self) -> None:
         """Makes the shard durable under its final name."""
         self._attempt(self._writer.close)
-        with open(_counts_path(self.path), "wb") as file:
-            np.save(file, np.asarray(self._text_counts, np.int32))
+        write_lengths(_lengths_path(self.path), self._counts, self._tokens)
         with open(self._incomplete, "rb") as file:
             os.fsync(file.fileno())
         os.replace(self._incomplete, self.path)
@@ -223,16 +247,9 @@ def shard_path(folder: Path, split: str, shard: int, shards: int) -> Path:
     return folder / f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
 
 
-def _counts_path(shard: Path) -> Path:
+def _lengths_path(shard: Path) -> Path:
     name = shard.name.removeprefix(f"{NAME}-").replace(".array_record", "")
-    return shard.with_name(f"texts-{name}.npy")
-
-
-def _kept_counts(shard: Path) -> np.ndarray | None:
-    try:
-        return np.load(_counts_path(shard))
-    except (OSError, ValueError, EOFError):  # sets of earlier versions have none
-        return None
+    return shard.with_name(f"texts-{name}.npz")
 
 
 def split_names(folder: str | os.PathLike) -> list[str]:

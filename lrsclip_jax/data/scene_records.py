@@ -7,9 +7,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.data.records import Record
+from lrsclip_jax.data.lengths import TextLengths
+from lrsclip_jax.data.records import Record, token_ids
 from lrsclip_jax.data.scenes import scene
-from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.data.tokenizer import Tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError
 
 SIZE = 64  # pixels, as the zoo's `tiny` reads them
@@ -46,6 +47,12 @@ class SceneRecords:
     def text_counts(self) -> np.ndarray:
         """Returns int32 [records]: how many texts each record has, the same number for all."""
         return np.full(self._count, len(self[0].long) + len(self[0].short), np.int32)
+
+    def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
+        """Returns how many tokens each text has; all scenes are drawn for it."""
+        ids = [token_ids(record, tokenizer) for record in self]
+        counts = np.asarray([(len(each["long"]), len(each["short"])) for each in ids], np.int32)
+        return TextLengths(counts, np.asarray([len(text) for each in ids for text in (*each["long"], *each["short"])]))
 
     def _draw(self, index: int) -> Record:
         drawn = scene(self._seed, index, self._size)

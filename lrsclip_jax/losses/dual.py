@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.losses import full, gather, ring
 from lrsclip_jax.losses.blocks import Labels, mean
-from lrsclip_jax.losses.keys import text_keys
 from lrsclip_jax.losses.pcm import reduce_to_components
 from lrsclip_jax.sharding import check_divides
 
@@ -39,8 +38,8 @@ def dual_loss(
     has_short: jax.Array | None = None,
     label_smoothing: float = 0.0,
     same_text: str = "negative",
-    long_ids: jax.Array | None = None,
-    short_ids: jax.Array | None = None,
+    long_keys: jax.Array | None = None,
+    short_keys: jax.Array | None = None,
     gradient: str = "full",
     pcm_components: int = 0,
     pcm_scope: str = "global",
@@ -69,7 +68,7 @@ def dual_loss(
         label_smoothing: as in `info_nce`, for both terms.
         same_text: "negative", equal texts in a batch are each other's negatives, as in the reference code, or
             "ignore", they are not.
-        long_ids, short_ids: int32 [B, L] and [B, S] token ids, which `same_text="ignore"` compares.
+        long_keys, short_keys: uint32 [B, 2], `losses.keys.text_keys` of the texts, which `same_text="ignore"` compares.
         gradient: "full", the loss's own, or "reference", that of LRSCLIP's code. It gathers features without their
             gradient, so that images learn from image → text alone and texts from text → image alone. The loss and
             the gradient of the logit scale are the same.
@@ -89,15 +88,15 @@ def dual_loss(
     """
     _check_options(len(image), form=form, gradient=gradient, same_text=same_text, chunk=chunk, mesh=mesh)
     terms = {
-        "long": (long_weight, long, has_long, long_ids),
-        "short": (1 - long_weight, short, has_short, short_ids),
+        "long": (long_weight, long, has_long, long_keys),
+        "short": (1 - long_weight, short, has_short, short_keys),
     }
-    terms = {kind: term for kind, term in terms.items() if not _is_zero(term[0])}
-    weights, texts, valid, ids = zip(*terms.values(), strict=True)
+    terms = {kind: terms[kind] for kind in kinds_used(long_weight)}
+    weights, texts, valid, keys = zip(*terms.values(), strict=True)
 
     image, logit_scale = image.astype(jnp.float32), jnp.asarray(logit_scale, jnp.float32)
     texts = [text.astype(jnp.float32) for text in texts]
-    keys = [text_keys(of_kind) if same_text == "ignore" else None for of_kind in ids]
+    keys = keys if same_text == "ignore" else [None] * len(texts)
     labels = [Labels.of(len(image), *of_kind) for of_kind in zip(valid, keys, strict=True)]
     # One view of the images serves all texts, unless the short ones have their own.
     views = [image]
@@ -153,6 +152,12 @@ def long_weight_at(long_weight: float | Sequence[tuple[int, float]], step: jax.A
     return long_weight if constant else jnp.interp(step, steps, weights)
 
 
+def kinds_used(long_weight: float | Sequence[tuple[int, float]] | jax.Array) -> tuple[str, ...]:
+    """The texts that the loss looks at: one that weighs the number 0 at every step is not even encoded."""
+    never = {0: "long", 1: "short"}.get(long_weight) if isinstance(long_weight, int | float) else None
+    return tuple(kind for kind in ("long", "short") if kind != never)
+
+
 def clamp_logit_scale(params: PyTree, max_scale: float | None) -> PyTree:
     """Keeps the logit scale in [1, max_scale]; the step calls it after its update. None changes nothing.
 
@@ -162,10 +167,6 @@ def clamp_logit_scale(params: PyTree, max_scale: float | None) -> PyTree:
     if max_scale is None:
         return params
     return {**params, "logit_scale": jnp.clip(params["logit_scale"], 0.0, math.log(max_scale))}
-
-
-def _is_zero(weight: jax.Array | float) -> bool:
-    return isinstance(weight, int | float) and weight == 0
 
 
 def _check_options(pairs: int, *, form: str, gradient: str, same_text: str, chunk: int, mesh: Mesh | None) -> None:

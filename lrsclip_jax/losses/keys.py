@@ -19,10 +19,32 @@ def text_keys(ids: jax.Array) -> jax.Array:
     Returns:
         uint32 [B, 2].
     """
-    places = ids.astype(jnp.uint32) | jnp.arange(ids.shape[1], dtype=jnp.uint32) << 17
+    return _words(ids, jnp.arange(ids.shape[1])).sum(axis=1, dtype=jnp.uint32)
+
+
+def packed_text_keys(ids: jax.Array, positions: jax.Array, spans: jax.Array) -> jax.Array:
+    """The keys of texts that share rows (`models.packed.Packed`): equal for equal texts, if not those of `text_keys`.
+
+    Args:
+        ids, positions: int32 [R, N].
+        spans: int32 [G, T, 2].
+
+    Returns:
+        uint32 [G, T, 2].
+    """
+    words = _words(ids, positions).reshape(len(spans), -1, 2)
+    # The sum over a span is the difference of two running sums, modulo 2^32.
+    sums = jnp.pad(jnp.cumsum(words, axis=1, dtype=jnp.uint32), ((0, 0), (1, 0), (0, 0)))
+    first, last = (jnp.take_along_axis(sums, at[..., None], axis=1) for at in (spans[..., 0], spans.sum(axis=-1)))
+    return last - first
+
+
+def _words(ids: jax.Array, positions: jax.Array) -> jax.Array:
+    """Two words for each (position, token): uint32 [..., 2]."""
+    places = ids.astype(jnp.uint32) | positions.astype(jnp.uint32) << 17
     murmur = _mix(places, (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16))
     lowbias = _mix(places, (16, 0x7FEB352D, 15, 0x846CA68B, 16))
-    return jnp.stack([murmur.sum(1, dtype=jnp.uint32), lowbias.sum(1, dtype=jnp.uint32)], axis=1)
+    return jnp.stack([murmur, lowbias], axis=-1)
 
 
 def _mix(word: jax.Array, constants: tuple[int, int, int, int, int]) -> jax.Array:

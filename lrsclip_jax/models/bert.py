@@ -11,11 +11,12 @@ from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.layers import MLP, Attention, cast_and_gather, freeze_rows, layer_norm, stack
+from lrsclip_jax.models.packed import Packed, at_slots
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
 class PostNormBlock(nn.Module):
-    """Transformer block with the norms after its sums: [B, N, width], lengths [B] -> ([B, N, width], None).
+    """Transformer block with the norms after its sums: [B, N, width], segments [B, N] -> ([B, N, width], None).
 
     `norm1` follows attention, `norm2` the MLP. Kernels start as `layers.Block` says.
     """
@@ -25,14 +26,17 @@ class PostNormBlock(nn.Module):
     mlp_width: int
     activation: str
     norm_eps: float
+    attention: str = "auto"
+    products: str = "float"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, None]:
+    def __call__(self, x: jax.Array, segments: jax.Array) -> tuple[jax.Array, None]:
         x = constrain(x, BATCH)
-        attend = Attention(self.heads, causal=False, depth=self.depth, dtype=self.dtype, name="attention")
-        mlp = MLP(self.mlp_width, self.activation, self.depth, self.dtype, name="mlp")
-        x = layer_norm(self.norm_eps, name="norm1")(x + attend(x, lengths))
+        how = {"depth": self.depth, "products": self.products, "dtype": self.dtype}
+        attend = Attention(self.heads, causal=False, implementation=self.attention, name="attention", **how)
+        mlp = MLP(self.mlp_width, self.activation, name="mlp", **how)
+        x = layer_norm(self.norm_eps, name="norm1")(x + attend(x, segments))
         x = layer_norm(self.norm_eps, name="norm2")(x + mlp(x))
         return x.astype(self.dtype), None
 
@@ -42,7 +46,8 @@ class Bert(nn.Module):
 
     A row is [CLS], the text, [SEP], and then padding, which no token sees; a row of padding alone gives finite values
     that mean nothing. All tokens are of type 0. A text longer than `context_length` is an InputError; an id outside the
-    vocabulary gives NaN.
+    vocabulary gives NaN. Several texts may share a row (`packed_features`): each has the positions and sees the tokens
+    that it would alone.
 
     RSCLIP says "BERT-base" and no more. Two things are left open, and chosen here:
 
@@ -71,6 +76,9 @@ class Bert(nn.Module):
     pad_token: int = 0
     frozen_positions: int = 0
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
+    attention: str = "auto"  # who computes it, see attention.attention
+    unroll: int = 1  # blocks that are written out in one round of their scan
+    products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax, pooler and projection are fp32
 
     def setup(self) -> None:
@@ -93,11 +101,14 @@ class Bert(nn.Module):
         self.blocks = stack(
             self.layers,
             self.remat,
+            self.unroll,
             PostNormBlock,
             heads=self.heads,
             activation=self.activation,
             mlp_width=self.mlp_width or 4 * self.width,
             norm_eps=self.norm_eps,
+            attention=self.attention,
+            products=self.products,
             dtype=self.dtype,
         )
         # The last products are small, and their rounding would be the embedding's own: fp32.
@@ -119,21 +130,41 @@ class Bert(nn.Module):
                 f"text tower: texts are {length} tokens long, the context length is "
                 f"{self.context_length}; truncate them or take more positions"
             )
-        positions = freeze_rows(self.position_embedding, self.frozen_positions)
-        tokens = jnp.take(gathered(self.token_embedding), ids, axis=0)
-        x = self.embedding_norm(tokens + positions[:length] + self.type_embedding[0])
-        lengths = jnp.maximum(jnp.sum(ids != self.pad_token, axis=1), 1)
-        x, _ = self.blocks(constrain(x.astype(self.dtype), BATCH), lengths)
-        return x
+        # Padding begins where the text ends: a pad token within the text would be seen.
+        segments = jnp.arange(length) < self.lengths(ids)[:, None]
+        return self._through_blocks(ids, self._positions()[:length], segments)
 
     def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
         """[B, L, width] -> fp32 [B, width]: the first token, as `pool` says; `ids` do not matter here."""
-        first = hidden[:, 0].astype(jnp.float32)
-        return jnp.tanh(self.pooler(first)) if self.pool == "pooler" else first
+        return self._read(hidden[:, 0])
 
     def features(self, ids: jax.Array) -> jax.Array:
         """The encoder's features, before the projection: fp32 [B, width]."""
         return self.pooled(self.hidden(ids), ids)
+
+    def packed_features(self, packed: Packed) -> jax.Array:
+        """The features of texts that share rows: fp32 [G, T, width]; those of a span of length 0 mean nothing."""
+        positions = jnp.take(self._positions(), packed.positions, axis=0)
+        hidden = self._through_blocks(packed.ids, positions, packed.segments)
+        return self._read(at_slots(hidden, packed.spans[..., 0]))
+
+    def lengths(self, ids: jax.Array) -> jax.Array:
+        """[B, L] -> int32 [B]: the tokens of each text, without its padding; 1 where there is no text."""
+        return jnp.maximum(jnp.sum(ids != self.pad_token, axis=1), 1)
+
+    def _positions(self) -> jax.Array:
+        return freeze_rows(self.position_embedding, self.frozen_positions)
+
+    def _through_blocks(self, ids: jax.Array, positions: jax.Array, segments: jax.Array) -> jax.Array:
+        tokens = jnp.take(gathered(self.token_embedding), ids, axis=0)
+        x = self.embedding_norm(tokens + positions + self.type_embedding[0])
+        x, _ = self.blocks(constrain(x.astype(self.dtype), BATCH), segments)
+        return x
+
+    def _read(self, first: jax.Array) -> jax.Array:
+        """What a text's first token says of it, as `pool` has it: fp32 [..., width]."""
+        first = first.astype(jnp.float32)
+        return jnp.tanh(self.pooler(first)) if self.pool == "pooler" else first
 
     def tokens(self, hidden: jax.Array) -> jax.Array:
         """Every token after the projection: [B, L, width] -> fp32 [B, L, embed_dim]."""

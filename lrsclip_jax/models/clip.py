@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import constant
 
 from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
@@ -38,18 +39,21 @@ class CLIP(nn.Module):
     def setup(self) -> None:
         self.log_scale = self.param("logit_scale", constant(self.logit_scale), ())
 
-    def encode_image(self, images: jax.Array, tokens: bool = False) -> jax.Array | tuple[jax.Array, jax.Array]:
+    def encode_image(
+        self, images: jax.Array, tokens: bool = False, kept: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Unit image rows, and on request every token.
 
         Args:
           images: float [B, size, size, 3], normalised with the model's mean and standard deviation.
           tokens: also return the tokens (heat maps, localisation).
+          kept: int32 [B, K], the patches of each image that are looked at; None: all (`dropout.kept_patches`).
 
         Returns:
           fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, 1 + patches, E], the class token and then
           the patches row by row, after the last norm and the projection, not of unit length.
         """
-        hidden = self.image.hidden(images)
+        hidden = self.image.hidden(images, kept)
         rows = unit(self.image.projection(self.image.pooled(hidden)))
         return (rows, self.image.tokens(hidden)) if tokens else rows
 
@@ -67,6 +71,10 @@ class CLIP(nn.Module):
         hidden = self.text.hidden(ids)
         rows = unit(self.text.projection(self.text.pooled(hidden, ids)))
         return (rows, self.text.tokens(hidden)) if tokens else rows
+
+    def encode_packed(self, packed: Packed) -> jax.Array:
+        """Unit text rows of texts that share rows, fp32 [G, T, E]; those of a span of length 0 mean nothing."""
+        return unit(self.text.projection(self.text.packed_features(packed)))
 
     def __call__(self, images: jax.Array, *texts: jax.Array) -> tuple[jax.Array, list[jax.Array], jax.Array]:
         """images [B, H, W, 3], any number of texts [B, L_i] -> unit rows [B, E], [unit rows [B, E], …], logit_scale."""

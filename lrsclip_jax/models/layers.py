@@ -1,4 +1,4 @@
-"""What the towers are made of: attention, the pre-norm Transformer block, and the stack of blocks."""
+"""What the towers are made of: self-attention, the MLP, the pre-norm Transformer block, and the stack of blocks."""
 
 from __future__ import annotations
 
@@ -13,36 +13,14 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.models.attention import attention
+from lrsclip_jax.models.products import dot_general
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 ACTIVATIONS = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP and the models tuned from it
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
 }
-
-
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, lengths: jax.Array | None = None) -> jax.Array:
-    """Scaled dot-product attention, softmax in fp32.
-
-    Args:
-      q, k, v: [batch, tokens, heads, head width], any float dtype.
-      causal: a token sees itself and what stands before it.
-      lengths: int [batch], at least 1: every token sees only so many, from the first on.
-
-    Returns:
-      [batch, tokens, heads, head width] in the dtype of v.
-    """
-    # Heads before tokens, the scale on q, the mask as a sum: on two CPU cores forward and backward take 0.5 to
-    # 0.8 of the time of jax.nn.dot_product_attention ([64, 65, 6, 64], and causal [64, 248, 8, 64]).
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-    scores = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32)
-    if causal:
-        scores += jnp.where(jnp.tri(scores.shape[-1], dtype=bool), 0.0, -jnp.inf)
-    if lengths is not None:
-        seen = jnp.arange(scores.shape[-1]) < lengths[:, None]
-        scores += jnp.where(seen, 0.0, -jnp.inf)[:, None, None]
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.swapaxes(jnp.einsum("bhqk,bhkd->bhqd", weights, v), 1, 2)
 
 
 def layer_norm(eps: float, name: str | None = None) -> nn.LayerNorm:
@@ -81,16 +59,19 @@ class Attention(nn.Module):
     heads: int
     causal: bool
     depth: int
+    implementation: str = "auto"
+    products: str = "float"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
         qkv = nn.DenseGeneral(
             (3, self.heads, width // self.heads),
             dtype=self.dtype,
             kernel_init=normal(width**-0.5),
             promote_dtype=cast_and_gather(None, None, "tensor", None),
+            dot_general=dot_general(self.products),
             name="qkv",
         )(x)
         qkv = checkpoint_name(constrain(qkv, BATCH, None, None, "tensor", None), "qkv")
@@ -101,9 +82,11 @@ class Attention(nn.Module):
             dtype=self.dtype,
             kernel_init=normal((2 * width * self.depth) ** -0.5),
             promote_dtype=cast_and_gather("tensor", None, None),
+            dot_general=dot_general(self.products),
             name="out",
         )
-        return out(checkpoint_name(attention(q, k, v, self.causal, lengths), "attention"))
+        mixed = attention(q, k, v, self.causal, segments, self.implementation)
+        return out(checkpoint_name(mixed, "attention"))
 
 
 class MLP(nn.Module):
@@ -112,6 +95,7 @@ class MLP(nn.Module):
     mlp_width: int
     activation: str
     depth: int
+    products: str = "float"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -122,6 +106,7 @@ class MLP(nn.Module):
             dtype=self.dtype,
             kernel_init=normal((2 * width) ** -0.5),
             promote_dtype=cast_and_gather(None, "tensor"),
+            dot_general=dot_general(self.products),
             name="fc1",
         )
         fc2 = nn.Dense(
@@ -129,6 +114,7 @@ class MLP(nn.Module):
             dtype=self.dtype,
             kernel_init=normal((2 * width * self.depth) ** -0.5),
             promote_dtype=cast_and_gather("tensor", None),
+            dot_general=dot_general(self.products),
             name="fc2",
         )
         hidden = checkpoint_name(constrain(fc1(x), BATCH, None, "tensor"), "mlp_hidden")
@@ -136,7 +122,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer block: [B, N, width] -> ([B, N, width], None), the pair that a scan wants.
+    """Pre-norm Transformer block: [B, N, width], segments [B, N] -> ([B, N, width], None), the pair that a scan wants.
 
     Kernels start as CLIP's do (`CLIP.initialize_parameters`): normal with standard deviation width^-½ for query,
     key and value, (2·width)^-½ for `fc1`, and (2·width·depth)^-½ for the two that write into the residual
@@ -149,14 +135,17 @@ class Block(nn.Module):
     mlp_width: int
     activation: str
     norm_eps: float
+    attention: str = "auto"
+    products: str = "float"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
+    def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> tuple[jax.Array, None]:
         x = constrain(x, BATCH)
-        attend = Attention(self.heads, self.causal, self.depth, self.dtype, name="attention")
-        mlp = MLP(self.mlp_width, self.activation, self.depth, self.dtype, name="mlp")
-        x = x + attend(layer_norm(self.norm_eps, name="norm1")(x))
+        how = {"depth": self.depth, "products": self.products, "dtype": self.dtype}
+        attend = Attention(self.heads, self.causal, implementation=self.attention, name="attention", **how)
+        mlp = MLP(self.mlp_width, self.activation, name="mlp", **how)
+        x = x + attend(layer_norm(self.norm_eps, name="norm1")(x), segments)
         x = x + mlp(layer_norm(self.norm_eps, name="norm2")(x))
         return x, None
 
@@ -188,17 +177,28 @@ def remat_policy(name: str) -> Any:
     return _REMAT[name]
 
 
-def stack(depth: int, remat: str, block: type[nn.Module] = Block, **attributes: Any) -> nn.Module:
+def stack(depth: int, remat: str, unroll: int, block: type[nn.Module] = Block, **attributes: Any) -> nn.Module:
     """`depth` blocks as one scanned module, every parameter with a leading layer axis.
 
     Args:
       depth: the number of blocks.
       remat: what they store for the backward pass, see `remat_policy`.
+      unroll: how many of them are written out in one round of the scan, from 1 to `depth`.
       block: their class; what it is called with beside x is the same for all.
       **attributes: those of the class.
+
+    Raises:
+      InputError: an unknown `remat`; an `unroll` that is not among 1…depth.
     """
+    if not 1 <= unroll <= depth:
+        raise InputError(f"unroll is {unroll}, must lie in 1…{depth}, the layers of the tower")
     saving = nn.remat(block, policy=remat_policy(remat), prevent_cse=False)
     scanned = nn.scan(
-        saving, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=depth
+        saving,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,
+        length=depth,
+        unroll=unroll,
     )
     return scanned(depth=depth, **attributes)

@@ -11,6 +11,7 @@ from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.layers import cast_and_gather, freeze_rows, layer_norm, stack
+from lrsclip_jax.models.packed import Packed, at_slots
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
@@ -19,7 +20,8 @@ class TextTransformer(nn.Module):
 
     A text runs at its own length L with the first L rows of the position table, and is pooled at its FIRST
     end-of-text token; whatever follows that token has no influence. Every row must hold one (the tokenizer sees to
-    it). A text longer than `context_length` is an InputError; an id outside the vocabulary gives NaN.
+    it). A text longer than `context_length` is an InputError; an id outside the vocabulary gives NaN. Several texts may
+    share a row (`packed_features`): each has the positions and sees the tokens that it would alone.
 
     The first `frozen_positions` rows of the table receive no gradient (LRSCLIP and Long-CLIP freeze the 20 rows that
     stretching keeps); the optimizer leaves decay and momentum off them.
@@ -40,6 +42,9 @@ class TextTransformer(nn.Module):
     end_token: int = 49407
     frozen_positions: int = 0
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
+    attention: str = "auto"  # who computes it, see attention.attention
+    unroll: int = 1  # blocks that are written out in one round of their scan
+    products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:
@@ -55,11 +60,14 @@ class TextTransformer(nn.Module):
         self.blocks = stack(
             self.layers,
             self.remat,
+            self.unroll,
             heads=self.heads,
             causal=True,
             activation=self.activation,
             mlp_width=self.mlp_width or 4 * self.width,
             norm_eps=self.norm_eps,
+            attention=self.attention,
+            products=self.products,
             dtype=self.dtype,
         )
         self.final_norm = layer_norm(self.norm_eps)
@@ -81,10 +89,7 @@ class TextTransformer(nn.Module):
                 f"text tower: texts are {length} tokens long, the context length is "
                 f"{self.context_length}; truncate them or stretch the position table"
             )
-        positions = freeze_rows(self.position_embedding, self.frozen_positions)
-        tokens = jnp.take(gathered(self.token_embedding), ids, axis=0)
-        x, _ = self.blocks(constrain((tokens + positions[:length]).astype(self.dtype), BATCH))
-        return x
+        return self._through_blocks(ids, self._positions()[:length], None)
 
     def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
         """[B, L, width] and ids [B, L] -> fp32 [B, width]: the first end-of-text token after `final_norm`."""
@@ -94,6 +99,25 @@ class TextTransformer(nn.Module):
     def features(self, ids: jax.Array) -> jax.Array:
         """The encoder's features, before the projection: fp32 [B, width]."""
         return self.pooled(self.hidden(ids), ids)
+
+    def packed_features(self, packed: Packed) -> jax.Array:
+        """The features of texts that share rows: fp32 [G, T, width]; those of a span of length 0 mean nothing."""
+        positions = jnp.take(self._positions(), packed.positions, axis=0)
+        hidden = self._through_blocks(packed.ids, positions, packed.segments)
+        ends = jnp.maximum(packed.spans[..., 0] + packed.spans[..., 1] - 1, 0)
+        return self.final_norm(at_slots(hidden, ends))
+
+    def lengths(self, ids: jax.Array) -> jax.Array:
+        """[B, L] -> int32 [B]: the tokens of each text, without its padding."""
+        return jnp.argmax(ids == self.end_token, axis=1) + 1
+
+    def _positions(self) -> jax.Array:
+        return freeze_rows(self.position_embedding, self.frozen_positions)
+
+    def _through_blocks(self, ids: jax.Array, positions: jax.Array, segments: jax.Array | None) -> jax.Array:
+        tokens = jnp.take(gathered(self.token_embedding), ids, axis=0)
+        x, _ = self.blocks(constrain((tokens + positions).astype(self.dtype), BATCH), segments)
+        return x
 
     def tokens(self, hidden: jax.Array) -> jax.Array:
         """Every token after `final_norm` and projection: [B, L, width] -> fp32 [B, L, embed_dim]."""

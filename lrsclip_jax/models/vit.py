@@ -66,6 +66,11 @@ class ViT(nn.Module):
     activation: str = "quick_gelu"
     pool: str = "cls"
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
+    attention: str = "auto"  # who computes it, see attention.attention
+    unroll: int = 1  # blocks that are written out in one round of their scan
+    products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
+    token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that take so many at a time
+    patch_dropout: float = 0.0  # share of the patches that training leaves out, see dropout.kept_patches
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:
@@ -75,6 +80,10 @@ class ViT(nn.Module):
             raise InputError(f"image tower: width {self.width} does not divide into {self.heads} heads")
         if self.pool not in ("cls", "mean"):
             raise InputError(f"image tower: pool is {self.pool!r}, must be 'cls' or 'mean'")
+        if self.token_multiple < 1:
+            raise InputError(f"image tower: token_multiple is {self.token_multiple}, must be at least 1")
+        if not 0 <= self.patch_dropout < 1:
+            raise InputError(f"image tower: patch_dropout is {self.patch_dropout}, must lie in 0…1, below 1")
         tokens = 1 + (self.size // self.patch) ** 2
         init = normal(self.width**-0.5)
         self.patch_embedding = PatchEmbedding(self.patch, self.width, self.patch_bias, self.dtype)
@@ -85,11 +94,14 @@ class ViT(nn.Module):
         self.blocks = stack(
             self.layers,
             self.remat,
+            self.unroll,
             heads=self.heads,
             causal=False,
             activation=self.activation,
             mlp_width=self.mlp_width or 4 * self.width,
             norm_eps=self.norm_eps,
+            attention=self.attention,
+            products=self.products,
             dtype=self.dtype,
         )
         self.post_norm = layer_norm(self.norm_eps)
@@ -103,19 +115,29 @@ class ViT(nn.Module):
             promote_dtype=cast_and_gather(),
         )
 
-    def hidden(self, images: jax.Array) -> jax.Array:
-        """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first."""
+    def hidden(self, images: jax.Array, kept: jax.Array | None = None) -> jax.Array:
+        """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first.
+
+        `kept`, int32 [B, K], are the patches that go through the blocks (`dropout.kept_patches`); the others leave
+        [B, 1 + K, width].
+        """
         if images.shape[1:] != (self.size, self.size, 3):
             raise InputError(
                 f"image tower: images are {list(images.shape)}, must be [batch, {self.size}, {self.size}, 3]"
             )
-        patches = self.patch_embedding(images)
-        first = jnp.broadcast_to(self.class_embedding, (len(images), 1, self.width))
-        x = jnp.concatenate([first, patches], axis=1) + self.position_embedding
+        patches = self.patch_embedding(images) + self.position_embedding[1:]
+        if kept is not None:
+            patches = jnp.take_along_axis(patches, kept[..., None], axis=1)
+        first = jnp.broadcast_to(self.class_embedding + self.position_embedding[0], (len(images), 1, self.width))
+        x = jnp.concatenate([first, patches], axis=1)
         if self.pre_norm:
             x = self.first_norm(x)
-        x, _ = self.blocks(constrain(x.astype(self.dtype), BATCH))
-        return x
+        tokens = x.shape[1]
+        padding = -tokens % self.token_multiple
+        x = jnp.pad(x.astype(self.dtype), ((0, 0), (0, padding), (0, 0)))
+        seen = jnp.broadcast_to(jnp.arange(tokens + padding) < tokens, x.shape[:2]) if padding else None
+        x, _ = self.blocks(constrain(x, BATCH), seen)
+        return x[:, :tokens]
 
     def pooled(self, hidden: jax.Array) -> jax.Array:
         """[B, 1 + patches, width] -> fp32 [B, width]: the pooled token after `post_norm`."""

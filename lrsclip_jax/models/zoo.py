@@ -52,6 +52,9 @@ _MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "custom": ({}, {}),  # every field is given
 }
 
+# Fields that say how a tower is computed or trained, and not which function it is.
+_HOW = ("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout")
+
 
 def names() -> list[str]:
     """The names that `create` knows."""
@@ -116,8 +119,7 @@ def text_kind(model: CLIP) -> str:
 
 
 def _values(tower: Any) -> dict[str, Any]:
-    own = ("parent", "name", "dtype", "remat")
-    values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in own}
+    values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in _HOW}
     return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
 
 

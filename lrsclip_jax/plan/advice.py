@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from lrsclip_jax import flops
 from lrsclip_jax.models.clip import CLIP
-from lrsclip_jax.plan.roofline import Job
+from lrsclip_jax.plan.roofline import Job, Rows
 
 FLOAT32 = 4
 ROOM = 0.9  # of the memory: what an estimate may plan with
@@ -19,7 +20,7 @@ class Settings:
     """The settings that decide how much memory a job takes, by their keys in the config."""
 
     model: CLIP
-    lengths: tuple[int, ...]
+    rows: tuple[Rows, ...]
     batch_size: int
     mesh: dict[str, int]
     microbatches: int
@@ -39,7 +40,7 @@ def settings(job: Job, mesh: dict[str, int], chunk: int) -> Settings:
     split = mesh["fsdp"] * mesh["tensor"]
     return Settings(
         job.model,
-        job.lengths,
+        job.rows,
         job.batch_size,
         mesh,
         job.microbatches,
@@ -59,15 +60,15 @@ def parts(now: Settings) -> dict[str, float]:
     split = now.mesh["fsdp"] * now.mesh["tensor"]
     rows = {"full": now.share, "gather": now.chunk or now.share, "ring": now.chunk or now.share}[now.form]
     columns = now.share if now.form == "ring" else now.batch_size
-    kinds, width = len(now.lengths), now.model.image.embed_dim
+    kinds, width = sum(rows.texts for rows in now.rows), now.model.image.embed_dim
     logits = FLOAT32 * min(rows, now.share) * columns * (4 * kinds if now.form == "full" else 4)
     features = 2 * FLOAT32 * columns * width * (1 + kinds)
     image, text = now.model.image, now.model.text
     return {
         "state": (now.state + now.parameters) / split,
         "loss": logits + features,
-        "image": _activations(image, [flops.tokens(image)], now),
-        "text": _activations(text, now.lengths, now),
+        "image": _activations(image, [Rows(flops.tokens(image))], now),
+        "text": _activations(text, now.rows, now),
     }
 
 
@@ -124,11 +125,11 @@ def _remedy(part: str, now: Settings) -> tuple[str, Settings]:
     return f"train.microbatches={count}", dataclasses.replace(now, microbatches=count)
 
 
-def _activations(tower: flops.Tower, lengths: list[int] | tuple[int, ...], now: Settings) -> float:
+def _activations(tower: flops.Tower, rows: Sequence[Rows], now: Settings) -> float:
     width, hidden, itemsize = tower.width, tower.mlp_width or 4 * tower.width, tower.dtype.itemsize
     kind, _, names = tower.remat.partition(":")
     total = 0
-    for length in lengths:
+    for length, per_pair, _ in rows:
         scores = tower.heads * length**2 * (FLOAT32 + itemsize)
         dense = (5 * width + hidden) * length * itemsize
         block = dense + (hidden + 2 * width) * length * itemsize + scores
@@ -139,5 +140,5 @@ def _activations(tower: flops.Tower, lengths: list[int] | tuple[int, ...], now: 
             "full": 0,
             "names": sum(size for name, size in named.items() if name in names.split(",")) * length * itemsize,
         }[kind]
-        total += tower.layers * (stored + width * length * itemsize) + 2 * block
+        total += per_pair * (tower.layers * (stored + width * length * itemsize) + 2 * block)
     return total * now.share / now.microbatches / now.mesh["tensor"]

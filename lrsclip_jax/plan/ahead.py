@@ -13,11 +13,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
-from lrsclip_jax.losses import long_weight_at
+from lrsclip_jax.flops import frozen_towers
+from lrsclip_jax.losses import kinds_used
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create, frozen_by
 from lrsclip_jax.plan.hlo import Collectives, collectives
-from lrsclip_jax.plan.roofline import Job
+from lrsclip_jax.plan.packed import PackedShapes, expected_shapes
+from lrsclip_jax.plan.roofline import Job, Rows
 from lrsclip_jax.sharding import check_divides, make_mesh
 from lrsclip_jax.step import TrainState, batch_shapes, make_train_step, state_shapes
 from lrsclip_jax.weights import build_model
@@ -28,7 +30,10 @@ _EPOCH = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A step before it is compiled: the model, the mesh, and shapes with shardings of its arguments."""
+    """A step before it is compiled: the model, the mesh, and shapes with shardings of its arguments.
+
+    Texts that share rows make batches of several shapes; `batch` is the one that holds the most rows of `packed`.
+    """
 
     config: ConfigDict
     model: CLIP
@@ -37,6 +42,7 @@ class Setup:
     batch: dict[str, jax.ShapeDtypeStruct]
     trainable: Any
     step: Any
+    packed: PackedShapes | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +98,9 @@ def set_up(config: ConfigDict, devices: Sequence[jax.Device], platform: str) -> 
     state = state_shapes(params, optimizer, mesh, config.mesh.rules)
     preprocessing = dataclasses.replace(CLIP_PREPROCESSING, size=model.image.size)
     step = make_train_step(model, optimizer, preprocessing, config, state)
-    return Setup(config, model, mesh, state, batch_shapes(config, mesh), optimizer.trainable, step)
+    packed = expected_shapes(config, model, mesh) if config.data.packed else None
+    batch = batch_shapes(config, mesh, packed and max(packed.shares))
+    return Setup(config, model, mesh, state, batch, optimizer.trainable, step, packed)
 
 
 def compile_step(setup: Setup) -> Program | TooLarge:
@@ -128,18 +136,20 @@ def donated(setup: Setup, program: Program) -> Program:
 def job(setup: Setup) -> Job:
     """Returns what the roofline must know of the step."""
     config = setup.config
-    # As the step does: a text whose weight is the number 0 is not encoded.
-    weight = long_weight_at(config.loss.long_weight, 0)
-    used = {"long": weight != 0, "short": weight != 1} if isinstance(weight, int | float) else {}
-    lengths = {"long": config.data.long_length, "short": config.data.short_length}
-    towers = {name: jax.tree.leaves(setup.trainable[name]) for name in ("image", "text")}
+    kinds = kinds_used(config.loss.long_weight)
+    if setup.packed:
+        per_pair = setup.batch["ids"].shape[0] / config.batch_size
+        rows = (Rows(config.data.row_length, per_pair, len(kinds)),)
+    else:
+        lengths = {"long": config.data.long_length, "short": config.data.short_length}
+        rows = tuple(Rows(lengths[kind]) for kind in kinds)
     return Job(
         model=setup.model,
-        lengths=tuple(length for kind, length in lengths.items() if used.get(kind, True)),
+        rows=rows,
         batch_size=config.batch_size,
         microbatches=config.train.microbatches,
         form=config.loss.form,
-        frozen=frozenset(name for name, learns in towers.items() if not any(learns)),
+        frozen=frozen_towers(setup.trainable),
         devices=setup.mesh.size,
         state_bytes=device_bytes(setup.state),
         gradient_bytes=device_bytes(setup.state.params),

@@ -11,6 +11,7 @@ import jax
 from lrsclip_jax.chips import Chip
 from lrsclip_jax.plan import advice, roofline
 from lrsclip_jax.plan.ahead import Program, Setup, TooLarge, device_bytes, job
+from lrsclip_jax.plan.packed import PackedShapes
 from lrsclip_jax.rules import path_of
 
 
@@ -113,6 +114,8 @@ def document(plan: Plan) -> dict[str, Any]:
             "executed_per_pair": work.pair.executed,
             "executed_per_step": work.pair.executed * work.batch_size,
         },
+        "traffic": roofline.traffic(work),
+        "packed": plan.setup.packed and dataclasses.asdict(plan.setup.packed),
         "collectives": program and program.collectives and [*map(dataclasses.asdict, program.collectives)],
         "estimate": plan.estimate and dataclasses.asdict(plan.estimate),
         "shardings": {path: _axes(leaf) for path, leaf in _paths(plan.setup.state.params)},
@@ -132,6 +135,18 @@ def _headline(plan: Plan) -> list[str]:
         f"{setup.mesh.size} × {plan.compiled_for}, mesh {axes}",
         f"{setup.model.image.dtype}, remat {setup.model.image.remat} (image) {setup.model.text.remat} (text), "
         f"loss {config.loss.form}, chunk {config.loss.chunk}; compiled in {plan.seconds:.0f} s",
+        *_packed(setup.packed),
+    ]
+
+
+def _packed(packed: PackedShapes | None) -> list[str]:
+    """The shapes to expect: each is a program of its own."""
+    if packed is None:
+        return []
+    mix = ", ".join(f"{rows:,} ({share:.0%})" for rows, share in sorted(packed.shares.items()))
+    return [
+        f"texts packed, of {packed.source}: {packed.tokens:.0f} tokens a pair fill {packed.filled:.1%} of the slots",
+        f"  rows of {packed.row_length} in a batch (share of the batches): {mix}; compiled for the most",
     ]
 
 
@@ -187,7 +202,10 @@ def _arithmetic(plan: Plan) -> list[str]:
     work = job(plan.setup)
     pair = work.pair
     texts = "".join(
-        f", text of {length} {_flop(text.executed)}" for length, text in zip(work.lengths, pair.texts, strict=True)
+        f", {rows.per_pair:.3g} rows of {rows.slots} {_flop(text.executed)}"
+        if plan.setup.packed
+        else f", text of {rows.slots} {_flop(text.executed)}"
+        for rows, text in zip(work.rows, pair.texts, strict=True)
     )
     rows = {
         "forward": (pair.forward.executed, f"image {_flop(pair.image.executed)}{texts}"),

@@ -15,10 +15,25 @@ to the next, as fused attention does. So the pairs per second and the MFU that f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lrsclip_jax import flops
 from lrsclip_jax.chips import Chip
 from lrsclip_jax.models.clip import CLIP
+
+
+class Rows(NamedTuple):
+    """What of a pair goes through the text tower: rows of `slots` tokens, `per_pair` of them, with `texts` texts."""
+
+    slots: int
+    per_pair: float = 1.0
+    texts: float = 1.0
+
+    @property
+    def work(self) -> flops.Texts:
+        """As the FLOPs depend on it: attention computes whole rows."""
+        tokens = self.slots * self.per_pair
+        return flops.Texts(self.texts, tokens, self.slots * tokens)
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,7 @@ class Job:
 
     Attributes:
       model: its fields are read.
-      lengths: of the texts that go through the text tower.
+      rows: of the text tower, for each kind of text at its own length, or for all that share rows.
       batch_size: pairs in the global batch.
       microbatches: `train.microbatches`.
       form: `loss.form`.
@@ -38,7 +53,7 @@ class Job:
     """
 
     model: CLIP
-    lengths: tuple[int, ...]
+    rows: tuple[Rows, ...]
     batch_size: int
     microbatches: int
     form: str
@@ -52,7 +67,7 @@ class Job:
         """The FLOPs of one pair."""
         return flops.train_pair(
             self.model,
-            self.lengths,
+            [rows.work for rows in self.rows],
             batch_size=self.batch_size,
             microbatches=self.microbatches,
             form=self.form,
@@ -95,10 +110,10 @@ def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
 def traffic(job: Job) -> float:
     """Bytes between one chip and its memory in a step, as the module's docstring supposes."""
     share = job.batch_size / job.devices
-    towers = [("image", job.model.image, flops.tokens(job.model.image))]
-    towers += [("text", job.model.text, length) for length in job.lengths]
+    towers = [("image", job.model.image, flops.tokens(job.model.image), 1.0)]
+    towers += [("text", job.model.text, rows.slots, rows.per_pair) for rows in job.rows]
     total = 2 * (job.state_bytes + job.gradient_bytes)
-    for name, tower, length in towers:
+    for name, tower, length, per_pair in towers:
         forward = flops.products(tower, length)
         passes = list(forward)
         if name not in job.frozen:
@@ -107,9 +122,9 @@ def traffic(job: Job) -> float:
         itemsize = tower.dtype.itemsize
         activations = sum(_activation_bytes(product, itemsize) for product in passes)
         weights = sum(product.k * product.n * product.count for product in passes if product.weights) * itemsize
-        total += share * activations + job.microbatches * weights
+        total += share * per_pair * activations + job.microbatches * weights
     # Logits are float32, and come into being once a product.
-    kinds, float32 = len(job.lengths), 4
+    kinds, float32 = sum(rows.texts for rows in job.rows), 4
     return total + float32 * kinds * flops.LOGIT_PRODUCTS[job.form] * share * job.batch_size
 
 

@@ -1,0 +1,203 @@
+"""Our train step beside PyTorch's: `python -m benchmarks.step --model=vitb16 --batch=8 --lengths=lrs2m`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import importlib.util
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.programs import KEPT, OURS, TORCH, Job, Prepared
+from lrsclip_jax import chips
+from lrsclip_jax.chips import Chip
+from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.flops import Texts, train_pair
+from lrsclip_jax.models import zoo
+from lrsclip_jax.weights import build_model
+
+_DESCRIPTION = """\
+Times whole train steps, forward, dual loss, backward and SGD: ours as training runs it, with texts packed, in two
+lengths (248 and 77) and padded to 248; and PyTorch's, transformers' CLIPModel with SDPA, with both texts padded to 248
+as the reference does, and with the short one at 77. All begin with the same weights and see the same pixels and texts,
+and the losses of their first steps must agree.
+
+The programs take turns, one step each (ten on an accelerator), every round with texts of its own; a ratio is that of
+two programs in the same round. PyTorch and JAX have a process each, which waits while the other computes, and as many
+threads as there are cores. On a CPU all is float32; on a GPU bfloat16, PyTorch's by autocast and compiled. Batches lie
+on the device before the clock starts. "Useful" are the FLOPs of the model without padding, masked attention and
+recomputation; MFU is their rate against the chip's peak, memory the peak of a program on the device.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints a Markdown table, a row for each program, or JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.step",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model", default="vitb16", help="of the zoo, with CLIP's text tower; %(default)s")
+    parser.add_argument("--batch", type=int, default=8, help="pairs a step; %(default)s")
+    parser.add_argument("--lengths", choices=("lrs2m",), default="lrs2m", help="of texts: benchmarks/lengths.py")
+    parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
+    ours = parser.add_mutually_exclusive_group()
+    for name in OURS:
+        ours.add_argument(f"--{name}", dest="ours", action="store_const", const=(name,), help="this one of ours alone")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+    if min(options.batch, options.rounds) < 1:
+        raise InputError("--batch and --rounds must be positive")
+    if options.model not in zoo.names():
+        raise InputError(f"--model={options.model}: the zoo has {', '.join(zoo.names())}")
+    result = measure(Job(options.model, options.batch), options.ours or tuple(OURS), options.rounds)
+    print(json.dumps(result, indent=2) if options.json else table(result))
+
+
+def measure(job: Job, ours: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Runs our programs and, where it is installed, PyTorch's, and returns what is to be told of them."""
+    theirs = tuple(TORCH) if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers") else ()
+    if not theirs:
+        print("PyTorch or transformers are not installed here: only our programs run", file=sys.stderr)
+    # Both may be on one GPU: JAX must not take most of its memory at once.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, spawn) as jax_process,
+        ProcessPoolExecutor(1, spawn) as torch_process,
+    ):
+
+        def side(name: str) -> tuple[ProcessPoolExecutor, str]:
+            return (torch_process, "torch_step") if name in TORCH else (jax_process, "jax_step")
+
+        def ask(name: str, method: str, *arguments: Any) -> Any:
+            process, module = side(name)
+            made = (module, job, rounds, folder if theirs else None)
+            return process.submit(_ask, made, method, *arguments).result()
+
+        # PyTorch's first, which write the weights; then one of each side in turn.
+        prepared = {name: Prepared(*ask(name, "prepare", name)) for name in (*theirs, *ours)}
+        device = ask(ours[0], "device_name")
+        steps = 1 if device == "cpu" else 10
+        names = [name for pair in itertools.zip_longest(ours, theirs) for name in pair if name]
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for index in tqdm(range(rounds), unit="round", disable=None, leave=False):
+            for name in names:
+                seconds[name].append(ask(name, "seconds", name, index, steps) / steps)
+    check_losses(prepared, 1e-5 if device == "cpu" else 1e-2)
+    return {
+        "model": job.model,
+        "batch": job.pairs,
+        "rounds": rounds,
+        "steps": steps,
+        "device": device,
+        "cores": len(os.sched_getaffinity(0)),
+        "programs": [told(job, name, prepared[name], seconds, theirs, chips.find(device)) for name in names],
+    }
+
+
+@functools.cache
+def _side(module: str, *arguments: Any) -> Any:
+    return importlib.import_module(f"benchmarks.{module}").Side(*arguments)
+
+
+def _ask(made: tuple, method: str, *arguments: Any) -> Any:
+    return getattr(_side(*made), method)(*arguments)
+
+
+def check_losses(prepared: Mapping[str, Prepared], tolerance: float) -> None:
+    """Raises RuntimeError unless programs that keep as much of the texts have the same loss before any update."""
+    for kept in set(KEPT.values()):
+        losses = {name: prepared[name].loss for name in prepared if KEPT[name] == kept}
+        if losses and max(losses.values()) - min(losses.values()) > tolerance * max(losses.values()):
+            raise RuntimeError(f"the programs do not compute the same: their first losses are {losses}")
+
+
+def told(
+    job: Job,
+    name: str,
+    prepared: Prepared,
+    seconds: Mapping[str, list[float]],
+    theirs: Sequence[str],
+    chip: Chip | None,
+) -> dict[str, Any]:
+    median = statistics.median(seconds[name])
+    rates = [useful(job, index, KEPT[name]) / each for index, each in enumerate(seconds[name])]
+
+    def times_faster(other: str) -> list[float]:
+        ratios = [slow / fast for slow, fast in zip(seconds[other], seconds[name], strict=True)]
+        return [statistics.median(ratios), min(ratios), max(ratios)]
+
+    return {
+        "program": name,
+        "seconds": median,
+        "pairs_per_second": job.pairs / median,
+        "times_faster": {other: times_faster(other) for other in theirs},
+        "useful_flops_per_second": statistics.median(rates),
+        "mfu": statistics.median(rates) / chip.flops if chip else None,
+        "compile_seconds": prepared.compiling,
+        "memory": prepared.memory,
+        "first_loss": prepared.loss,
+    }
+
+
+def useful(job: Job, index: int, kept: int) -> float:
+    """Returns the useful FLOPs of a step with a batch of which `kept` tokens of each short text are kept."""
+    lengths = job.lengths(index)
+    texts = Texts.of([*lengths.long.tolist(), *lengths.short.clip(max=kept).tolist()]) * (1 / job.pairs)
+    return job.pairs * train_pair(build_model(job.config(), "cpu"), [texts], batch_size=job.pairs).useful
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Returns the result as a Markdown table under a line that says what was run."""
+    programs = result["programs"]
+    others = list(programs[0]["times_faster"])
+    head = [
+        "train step",
+        "s",
+        "pairs/s",
+        *(f"× {other}" for other in others),
+        "useful TFLOP/s",
+        "MFU",
+        "compiling",
+        "memory",
+    ]
+    cores = f", {result['cores']} cores" if result["device"] == "cpu" else ""
+    lines = [
+        f"{result['model']}, {result['batch']} pairs, {result['device']}{cores}, {result['rounds']} rounds of "
+        f"{result['steps']} steps; ratios: median (lowest to highest)",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---|" + "---:|" * (len(head) - 1),
+    ]
+    for each in programs:
+        ratios = ("{:.2f} ({:.2f} to {:.2f})".format(*each["times_faster"][other]) for other in others)
+        cells = [
+            each["program"],
+            f"{each['seconds']:.3g}",
+            f"{each['pairs_per_second']:,.3g}",
+            *ratios,
+            f"{each['useful_flops_per_second'] / 1e12:.3g}",
+            f"{each['mfu']:.1%}" if each["mfu"] else "",
+            f"{each['compile_seconds']:.0f} s" if each["compile_seconds"] is not None else "",
+            f"{each['memory'] / 2**30:.1f} GiB" if each["memory"] else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli(main)

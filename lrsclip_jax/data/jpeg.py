@@ -1,0 +1,56 @@
+"""JPEG at close to the rate of libjpeg-turbo: reduced while it is decoded, cropped, and resized by OpenCV."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from lrsclip_jax.data.images import pixel_limit
+
+# Every image has a thread of its own: threads within one would contend for the same cores.
+cv2.setNumThreads(1)
+
+
+def jpeg_sides(data: bytes) -> tuple[int, int] | None:
+    """Returns the width and height of a JPEG that `read_jpeg` may try; None for what Pillow has to read or refuse."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    # A larger one is refused by its header, before memory is taken for its pixels.
+    return (width, height) if colours in ("YCbCr", "RGB", "Gray") and width * height <= pixel_limit() else None
+
+
+def read_jpeg(
+    data: bytes, sides: tuple[int, int], box: tuple[float, float, float, float], size: int
+) -> np.ndarray | None:
+    """Returns a part of a JPEG as uint8 RGB [size, size, 3], or None where libjpeg-turbo has anything to complain of.
+
+    `box` is (left, top, right, bottom) in pixels of the image, whose width and height are `sides`. An image much larger
+    than needed is reduced by libjpeg-turbo (in its discrete cosine transform, to n/8), and the box is rounded to pixels
+    of the reduced image. As with Pillow, grey becomes RGB, and the EXIF orientation is ignored. The GIL is released.
+    """
+    (width, height), (left, top, right, bottom) = sides, box
+    needed = min(1.0, max(size / (right - left), size / (bottom - top)))
+    try:
+        # The least n/8 that leaves the box its size, but not 6/8 or 7/8: they are slower than a resize, and worse.
+        pixels = simplejpeg.decode_jpeg(
+            data, min_width=math.ceil(width * needed), min_height=math.ceil(height * needed), min_factor=1.5
+        )
+    except ValueError:
+        return None
+    kept = min(8 * pixels.shape[0] // height, 8 * pixels.shape[1] // width) / 8  # the sides themselves are rounded up
+    crop = pixels[round(top * kept) : round(bottom * kept), round(left * kept) : round(right * kept)]
+    if crop.shape[:2] == (size, size):
+        return crop
+    return cv2.resize(crop, (size, size), interpolation=_interpolation(max(crop.shape[:2]) / size, reduced=kept < 1))
+
+
+def _interpolation(ratio: float, reduced: bool) -> int:
+    """The one whose embeddings are nearest to those of Pillow's antialiased bicubic, by benchmarks/README.md."""
+    if ratio > 1.25:
+        return cv2.INTER_AREA
+    return cv2.INTER_CUBIC if ratio <= 1 or reduced else cv2.INTER_LINEAR

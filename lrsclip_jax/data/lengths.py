@@ -1,0 +1,70 @@
+"""How long the texts of a set are: what can be known of its records without reading their images.
+
+Beside each shard of a prepared set lies a small file, `texts-train-00000-of-00002.npz`: "counts", int32 [records, 2],
+how many long and short texts each record has, and for each tokenizer "tokens/HASH", uint16 [texts], how many tokens
+each text has, record by record, the long ones first.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TextLengths(Sequence):
+    """A read-only sequence over records: {"long": [tokens, …], "short": [tokens, …]}, a number for each text.
+
+    Attributes:
+      counts: int32 [records, 2], as in the file.
+      tokens: int [texts], as in the file, for one tokenizer; texts are not cut.
+    """
+
+    counts: np.ndarray
+    tokens: np.ndarray
+
+    def __post_init__(self) -> None:
+        starts = np.concatenate([[0], np.cumsum(self.counts.sum(axis=1), dtype=np.int64)])
+        object.__setattr__(self, "_starts", starts)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        texts = self.tokens[self._starts[index] : self._starts[index + 1]].tolist()
+        longs = int(self.counts[index, 0])
+        return {"long": texts[:longs], "short": texts[longs:]}
+
+    @property
+    def one_each(self) -> bool:
+        """Whether no record leaves a choice between texts of a kind."""
+        return int(self.counts.max(initial=0)) <= 1
+
+
+def write_lengths(path: Path, counts: Sequence[Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> None:
+    """Writes the file of one shard, whole or not at all; `tokens` by tokenizer hash, those of all its records."""
+    temporary = path.with_name(path.name + ".incomplete")
+    arrays = {f"tokens/{name}": np.asarray(flat, np.uint16) for name, flat in tokens.items()}
+    with open(temporary, "wb") as file:
+        np.savez(file, counts=np.asarray(counts, np.int32).reshape(-1, 2), **arrays)
+    os.replace(temporary, path)
+
+
+def read_lengths(path: Path, records: int) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
+    """Returns (counts, {tokenizer hash: tokens}) of a shard of so many records; None where the file is no good."""
+    try:
+        with np.load(path) as file:
+            found = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    counts = found.pop("counts", np.zeros((0, 2), np.int32))
+    tokens = {name.removeprefix("tokens/"): flat for name, flat in found.items()}
+    sound = counts.shape == (records, 2) and all(flat.shape == (counts.sum(),) for flat in tokens.values())
+    return (counts, tokens) if sound else None

@@ -1,0 +1,118 @@
+"""Packing: long and short texts of a group of pairs laid end to end in rows of one length.
+
+The padding of both captions of LRS2M to 248 slots is two thirds of them. Packed rows leave it out; the text tower gives
+every text the positions and the view that it would have alone (`lrsclip_jax.models.packed`), so nothing else changes.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Placement(NamedTuple):
+    """Where texts lie: the row of each and its first slot there, int32 [T], and how many rows they take."""
+
+    row: np.ndarray
+    start: np.ndarray
+    rows: int
+
+
+def best_fit(lengths: Sequence[int], row_length: int) -> Placement:
+    """Places texts by best fit, the longest first: each where the least is left over, or in a new row.
+
+    At worst 11/9 of the rows that would do (D. S. Johnson, 1973), and for captions within a per cent or two. A text of
+    length 0 takes no slot; the same lengths give the same placement.
+
+    Args:
+      lengths: of the texts in tokens, none above `row_length`.
+      row_length: slots of a row.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    row, start = np.zeros((2, len(lengths)), np.int32)
+    free: list[tuple[int, int]] = []  # (slots left, row), ascending
+    rows = 0
+    for text in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[text])
+        if not length:
+            break
+        at = bisect.bisect_left(free, (length, 0))
+        if at < len(free):
+            left, place = free.pop(at)
+        else:
+            left, place, rows = row_length, rows, rows + 1
+        row[text], start[text] = place, row_length - left
+        if left > length:
+            bisect.insort(free, (left - length, place))
+    return Placement(row, start, rows)
+
+
+def granted_rows(needed: int, pairs: int) -> int:
+    """Returns the rows of a group of `pairs` pairs whose texts need `needed`: rounded up, so that few counts occur.
+
+    Each count is a program of its own. As the sum of the lengths scatters with the root of the number of pairs, so do
+    the steps grow: a quarter of the root, as a power of two. Four to six counts cover LRS2M's batches of any size, and
+    1 to 3 per cent of the slots stay empty.
+    """
+    step = 1 << max(math.ceil(math.log2(pairs**0.5 / 4)), 0)
+    return max(-(-needed // step), 1) * step
+
+
+def place(lengths: np.ndarray, groups: int, row_length: int) -> tuple[list[Placement], int]:
+    """Places the texts of a global batch, group by group, and says how many rows each group is granted.
+
+    Args:
+      lengths: int [B, 2], of the long and the short text of each pair, 0 where there is none.
+      groups: of B/groups consecutive pairs each.
+      row_length: slots of a row.
+
+    Returns:
+      For each group the placement of its long texts and then its short ones; the rows of every group, the same for all.
+    """
+    by_group = np.asarray(lengths).reshape(groups, -1, 2)
+    placements = [best_fit(group.T.ravel(), row_length) for group in by_group]
+    return placements, granted_rows(max(placement.rows for placement in placements), by_group.shape[1])
+
+
+def pack(
+    long: Sequence[Sequence[int] | None],
+    short: Sequence[Sequence[int] | None],
+    placement: Placement,
+    row_length: int,
+    rows: int,
+) -> dict[str, np.ndarray]:
+    """Returns the texts of one group of P pairs in `rows` rows; None is a text that a pair lacks.
+
+    Args:
+      long, short: token ids of each pair's texts, each as long as when it was placed, or None.
+      placement: of the long texts and then the short ones, from `best_fit`.
+      row_length: slots of a row.
+      rows: at least those of the placement.
+
+    Returns:
+      "ids", "segments", "positions": int32 [rows, row_length], and "long_span", "short_span": int32 [P, 2], start and
+      length in the rows·row_length slots (0, 0 for None).
+    """
+    ids, segments, positions = np.zeros((3, rows, row_length), np.int32)
+    spans = np.zeros((2 * len(long), 2), np.int32)
+    texts_of_row = np.zeros(rows, np.int32)
+    for text, tokens in enumerate((*long, *short)):
+        if tokens is None:
+            continue
+        row, start, end = placement.row[text], placement.start[text], placement.start[text] + len(tokens)
+        texts_of_row[row] += 1
+        ids[row, start:end] = tokens
+        segments[row, start:end] = texts_of_row[row]
+        positions[row, start:end] = np.arange(len(tokens))
+        spans[text] = row * row_length + start, len(tokens)
+    return {
+        "ids": ids,
+        "segments": segments,
+        "positions": positions,
+        "long_span": spans[: len(long)],
+        "short_span": spans[len(long) :],
+    }

@@ -1,0 +1,182 @@
+"""Scaled dot-product attention, one function that compilers compute in several ways, and which way is taken where."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.sharding import BATCH
+
+# What "auto" takes in place of "xla": by device kind, dtype, kind of mask and tokens, what
+# `python -m benchmarks.attention` found to be faster there. Nothing has been measured on an accelerator yet.
+MEASURED: dict[tuple[str, str, str, int], str] = {}
+
+# So many queries at most share a product of causal attention, which then needs no key behind them. For 256 tokens two
+# products, with a quarter of the work saved, take 0.7 to 0.8 of the time of one (two CPU cores, both passes); four are
+# no faster.
+_QUERIES = 128
+
+
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    causal: bool,
+    segments: jax.Array | None = None,
+    implementation: str = "auto",
+) -> jax.Array:
+    """Scaled dot-product attention, softmax in fp32.
+
+    Args:
+      q, k, v: [batch, tokens, heads, head width], any float dtype.
+      causal: a token sees itself and what stands before it.
+      segments: int [batch, tokens]: a token sees those of its own segment alone. So texts share a row. Or bool [batch,
+        tokens], True for the tokens that stand first in their row and False for its padding, which they don't see; what
+        comes of padding means nothing then.
+      implementation: "xla", plain products; "cudnn", NVIDIA's fused kernel, for bfloat16 and float16; "splash", JAX's
+        fused kernel for TPUs, which a CPU interprets; "auto", the fastest that was measured for this device and shape,
+        "xla" where none was.
+
+    Returns:
+      [batch, tokens, heads, head width] in the dtype of v.
+
+    Raises:
+      InputError: an unknown implementation, or one that this device does not have.
+    """
+    mask = mask_kind(causal, segments)
+    if implementation == "auto":
+        implementation = MEASURED.get((_device()[1], q.dtype.name, mask, q.shape[1]), "xla")
+    return _implementation(implementation)(q, k, v, causal, segments)
+
+
+def mask_kind(causal: bool, segments: jax.Array | None) -> str:
+    """Returns by what name MEASURED knows a mask: "full", "causal", "padded", "packed" or "packed causal"."""
+    if segments is None:
+        return "causal" if causal else "full"
+    kind = "padded" if segments.dtype == bool else "packed"
+    return f"{kind} causal" if causal else kind
+
+
+def scored(tokens: int, causal: bool) -> int:
+    """Returns how many query-key products "xla" computes for a row and head: of a causal mask's not all."""
+    return sum((end - start) * end for start, end in _blocks(tokens, causal))
+
+
+def _implementation(name: str) -> Callable:
+    if name not in IMPLEMENTATIONS:
+        known = ("auto", *IMPLEMENTATIONS)
+        raise InputError(f"attention={name!r} is none of {', '.join(known)}{nearest(name, known)}")
+    return IMPLEMENTATIONS[name]
+
+
+def _device() -> tuple[str, str]:
+    """Platform and kind of the device that a program is for: of the mesh if there is one, which need not be here."""
+    device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+    return device.platform, device.device_kind
+
+
+def _blocks(tokens: int, causal: bool) -> list[tuple[int, int]]:
+    """Queries [start, end) that share a product."""
+    size = math.ceil(tokens / math.ceil(tokens / _QUERIES)) if causal else tokens
+    return [(start, min(start + size, tokens)) for start in range(0, tokens, size)]
+
+
+def _xla(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
+    # Heads before tokens, the scale on q, the mask as a sum: on two CPU cores forward and backward take 0.5 to
+    # 0.8 of the time of jax.nn.dot_product_attention ([64, 65, 6, 64], and causal [64, 248, 8, 64]).
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+
+    def block(start: int, end: int) -> jax.Array:
+        seen = end if causal else k.shape[2]
+        scores = jnp.einsum("bhqd,bhkd->bhqk", q[:, :, start:end], k[:, :, :seen], preferred_element_type=jnp.float32)
+        if causal:
+            scores += jnp.where(jnp.tri(end - start, seen, start, dtype=bool), 0.0, -jnp.inf)
+        if segments is not None:
+            same = segments[:, None, :seen] == segments[:, start:end, None]
+            scores += jnp.where(same, 0.0, -jnp.inf)[:, None]
+        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+        return jnp.einsum("bhqk,bhkd->bhqd", weights, v[:, :, :seen])
+
+    blocks = [block(start, end) for start, end in _blocks(q.shape[2], causal)]
+    return jnp.swapaxes(jnp.concatenate(blocks, axis=2), 1, 2)
+
+
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
+    shape, tokens = q.shape, q.shape[1]
+    # JAX (0.10.2 to 0.12) differentiates the kernel for even numbers of tokens alone.
+    q, k, v, segments = _padded(tokens + tokens % 2, q, k, v, causal, segments)
+    seen = {}
+    if segments is not None and segments.dtype == bool:
+        seen["key_value_seq_lengths"] = jnp.sum(segments, axis=1, dtype=jnp.int32)
+    elif segments is not None:
+        # JAX hands a mask to the kernel as a bias: two bytes for each pair of tokens in a row, for all heads together.
+        seen["mask"] = (segments[:, :, None] == segments[:, None, :])[:, None]
+    try:
+        out = jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn", **seen)
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        raise InputError(f"attention='cudnn' cannot take {q.dtype.name} {list(shape)} here: {error}") from None
+    return out[:, :tokens]
+
+
+def _padded(
+    whole: int, q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Queries, keys and values with `whole` tokens, of which the others see none of the new ones, and segments."""
+    padding = (0, whole - q.shape[1])
+    if not padding[1]:
+        return q, k, v, segments
+    if segments is None and not causal:
+        segments = jnp.ones(q.shape[:2], bool)
+    if segments is not None:
+        segments = jnp.pad(segments, ((0, 0), padding), constant_values=False if segments.dtype == bool else -1)
+    return *(jnp.pad(x, ((0, 0), padding, (0, 0), (0, 0))) for x in (q, k, v)), segments
+
+
+def _splash(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
+    platform, kind = _device()
+    if platform not in ("tpu", "cpu"):
+        raise InputError(f"attention='splash' is a kernel for TPUs, and this is {kind}; write xla or cudnn")
+    local = functools.partial(_splash_rows, causal=causal, interpret=platform == "cpu")
+    if jax.sharding.get_abstract_mesh().empty:
+        return local(q, k, v, segments)
+    # The compiler does not split a kernel by itself.
+    heads = PartitionSpec(BATCH, None, "tensor", None)
+    return jax.shard_map(local, in_specs=(heads, heads, heads, PartitionSpec(BATCH)), out_specs=heads, check_vma=False)(
+        q, k, v, segments
+    )
+
+
+def _splash_rows(
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, *, causal: bool, interpret: bool
+) -> jax.Array:
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    tokens, heads, width = q.shape[1:]
+    # Whole tiles of 128; up to 1,024 tokens one step of the kernel takes all of a row's head.
+    tile = 128 if tokens <= 1024 else 512
+    whole = math.ceil(tokens / tile) * tile
+    block = whole if tokens <= 1024 else tile
+    q, k, v, segments = _padded(whole, q * width**-0.5, k, v, causal, segments)
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+    mask = (masks.CausalMask if causal else masks.FullMask)((whole, whole))
+    sizes = kernels.BlockSizes(
+        block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, use_fused_bwd_kernel=True
+    )
+    # Its tables are built by numpy, of the mask alone: under a trace they must not become traced values.
+    with jax.ensure_compile_time_eval():
+        kernel = kernels.make_splash_mha_single_device(
+            masks.MultiHeadMask([mask] * heads), block_sizes=sizes, interpret=interpret
+        )
+    ids = None if segments is None else kernels.SegmentIds(*[segments.astype(jnp.int32)] * 2)
+    out = jax.vmap(kernel, in_axes=(0, 0, 0, None if ids is None else 0))(q, k, v, ids)
+    return jnp.swapaxes(out, 1, 2)[:, :tokens].astype(v.dtype)
+
+
+IMPLEMENTATIONS: dict[str, Callable] = {"xla": _xla, "cudnn": _cudnn, "splash": _splash}

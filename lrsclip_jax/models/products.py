@@ -1,0 +1,71 @@
+"""Products of dense layers in 8-bit integers, after SwitchBack (Wortsman et al., arXiv 2304.13013)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lrsclip_jax.errors import InputError, nearest
+
+
+def dot_general(name: str) -> Callable | None:
+    """Returns the `dot_general` of dense layers that a tower's `products` names; None is flax's own.
+
+    "float": in the tower's dtype. "int8": forward, and backward to the layer's input, each row of activations or of
+    their gradient and each column of the kernel is rounded to integers from −127 to 127 by its own largest value; the
+    kernel's gradient, a sum over all tokens, stays in the tower's dtype. To `jax.checkpoint` these are no products, so
+    remat="dense" stores as little as "full"; "names:…" stores what it says. Raises InputError for another name.
+    """
+    known = {"float": None, "int8": _int8_dot_general}
+    if name not in known:
+        raise InputError(f"products={name!r} is none of {', '.join(known)}{nearest(name, known)}")
+    return known[name]
+
+
+def _int8_dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:
+    (axes, _), _ = dimension_numbers
+    return _product(x, kernel, len(axes))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _product(x: jax.Array, kernel: jax.Array, contracted: int) -> jax.Array:
+    """The last `contracted` axes of x [rows…, in…] with the first of a kernel [in…, out…]: [rows…, out…]."""
+    inner = range(contracted)
+    return _rounded_product(x, tuple(x.ndim - contracted + axis for axis in inner), kernel, tuple(inner))
+
+
+def _forward(x: jax.Array, kernel: jax.Array, contracted: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _product(x, kernel, contracted), (x, kernel)
+
+
+def _backward(contracted: int, stored: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple:
+    x, kernel = stored
+    rows = tuple(range(x.ndim - contracted))
+    outer = tuple(range(contracted, kernel.ndim))
+    of_x = _rounded_product(gradient, tuple(range(len(rows), gradient.ndim)), kernel, outer)
+    return of_x, jax.lax.dot_general(x, gradient, ((rows, rows), ((), ())))
+
+
+_product.defvjp(_forward, _backward)
+
+
+def _rounded_product(x: jax.Array, x_axes: tuple[int, ...], kernel: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The product over `x_axes`, the last ones, and `axes` of the kernel, of integers; in the dtype of x."""
+    (x_integers, x_scale), (integers, scale) = _rounded(x, x_axes), _rounded(kernel, axes)
+    summed = jax.lax.dot_general(
+        x_integers, integers, ((x_axes, axes), ((), ())), preferred_element_type=jnp.int32
+    ).astype(jnp.float32)
+    x_scale = jnp.expand_dims(x_scale, tuple(range(x_scale.ndim, summed.ndim)))
+    return (summed * x_scale * scale).astype(x.dtype)
+
+
+def _rounded(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """x as int8, and what it was divided by along `axes`: fp32, without them."""
+    x = x.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    scale = jnp.where(largest > 0, largest / 127, 1)
+    return jnp.round(x / scale).astype(jnp.int8), jnp.squeeze(scale, axes)

@@ -1,0 +1,82 @@
+"""How fast a run trains: pairs, FLOPs that are useful and FLOPs that are done, MFU."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrsclip_jax import chips
+from lrsclip_jax.flops import PairWork, Texts, frozen_towers, train_pair
+from lrsclip_jax.losses import kinds_used
+from lrsclip_jax.models.clip import CLIP
+
+Batch = Mapping[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What the figures of a run are reckoned with.
+
+    Attributes:
+      pair: the FLOPs of a pair with such texts, `flops.train_pair` for the run's model and settings.
+      kinds: of text that are encoded, "long" and "short".
+      batch_size: pairs in the global batch.
+      devices: that share the work.
+      peak: FLOP/s of one of them in bfloat16 (lrsclip_jax.chips), None if that is not known.
+    """
+
+    pair: Callable[[Sequence[Texts]], PairWork]
+    kinds: tuple[str, ...]
+    batch_size: int
+    devices: int
+    peak: float | None
+
+    def texts(self, tokens: float, squares: float) -> Texts:
+        """Returns the texts of a batch, by their tokens and the sum of their squared lengths.
+
+        Every pair counts as one with all kinds of text: features that mean nothing are projected and compared, too.
+        """
+        return Texts(len(self.kinds) * self.batch_size, tokens, squares)
+
+    def slots(self, batch: Batch) -> Texts:
+        """Returns what the text tower computes for a batch, empty slots included."""
+        rows = text_rows(batch, self.kinds)
+        return self.texts(sum(count * slots for count, slots in rows), sum(count * slots**2 for count, slots in rows))
+
+    def rates(self, steps: int, seconds: float, texts: Texts, slots: Texts) -> dict[str, float]:
+        """Returns the rates of steps that took `seconds`: what they had in texts together, and in slots for them.
+
+        Useful is the arithmetic of the tokens that are there. Executed is what the devices do; all that masks hide and
+        all that is computed again counts in it. Both are TFLOP/s of one device; MFU is the useful share of its peak.
+        """
+        rate = steps * self.batch_size / seconds
+        a_pair = 1 / (steps * self.batch_size)
+        useful = self.pair([texts * a_pair]).useful * rate / self.devices
+        executed = self.pair([slots * a_pair]).executed * rate / self.devices
+        rates = {"pairs_per_second": rate, "tflops_useful": useful / 1e12, "tflops_executed": executed / 1e12}
+        return rates | ({"mfu": useful / self.peak} if self.peak else {})
+
+
+def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throughput:
+    """Returns the throughput of a run; `trainable` says of each parameter whether it learns."""
+    pair = functools.partial(
+        train_pair,
+        model,
+        batch_size=config.batch_size,
+        microbatches=config.train.microbatches,
+        form=config.loss.form,
+        frozen=frozen_towers(trainable),
+    )
+    chip = chips.find(mesh.devices.flat[0].device_kind)
+    return Throughput(pair, kinds_used(config.loss.long_weight), config.batch_size, mesh.size, chip and chip.flops)
+
+
+def text_rows(batch: Batch, kinds: Sequence[str] = ("long", "short")) -> list[tuple[int, int]]:
+    """Returns (rows, slots of a row) of the token ids in a batch: of packed rows, or of each of `kinds`."""
+    return [batch[key].shape for key in (["ids"] if "ids" in batch else kinds)]

@@ -1,0 +1,124 @@
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import attention as module
+from lrsclip_jax.models.attention import attention, scored
+
+TOKENS = 9
+PACKED = np.array([[1, 1, 1, 2, 2, 2, 2, 0, 0], [1, 2, 2, 2, 2, 2, 3, 3, 3]], np.int32)
+PADDED = np.arange(TOKENS) < np.array([5, 9])[:, None]
+
+
+def drawn(dtype=jnp.float32):
+    """Queries, keys, values and weights of what comes out."""
+    return [jax.random.normal(key, (2, TOKENS, 3, 8), dtype) for key in jax.random.split(jax.random.key(0), 4)]
+
+
+def value_and_gradient(function):
+    """The results for `drawn`, and the gradient of their weighted sum; weights of padding are 0."""
+    q, k, v, weights = drawn()
+
+    @jax.jit
+    def both(q, k, v, weights):
+        out, backward = jax.vjp(function, q, k, v)
+        return out, *backward(weights)
+
+    return both(q, k, v, weights)
+
+
+def oracle(causal, segments):
+    """The same by the equations, in float64."""
+    q, k, v, weights = (np.swapaxes(np.asarray(x, np.float64), 1, 2) for x in drawn())
+    seen = np.ones((2, 1, TOKENS, TOKENS), bool)
+    if causal:
+        seen = np.tril(seen)
+    if segments is not None:
+        seen &= (segments[:, None] == segments[:, :, None])[:, None]
+    scale = q.shape[-1] ** -0.5
+    shares = np.where(seen, np.exp(scale * q @ k.swapaxes(2, 3)), 0)
+    shares /= shares.sum(axis=-1, keepdims=True)
+    of_shares = weights @ v.swapaxes(2, 3)
+    of_scores = scale * shares * (of_shares - (shares * of_shares).sum(axis=-1, keepdims=True))
+    found = shares @ v, of_scores @ k, of_scores.swapaxes(2, 3) @ q, shares.swapaxes(2, 3) @ weights
+    return [x.swapaxes(1, 2) for x in found]
+
+
+@pytest.mark.parametrize(
+    ("causal", "segments"), [(False, None), (True, None), (False, PADDED), (False, PACKED), (True, PACKED)]
+)
+def test_plain_products_equal_the_equations_in_value_and_gradient(causal, segments, monkeypatch):
+    monkeypatch.setattr(module, "_QUERIES", 4)  # causal queries go in three blocks
+    ours = value_and_gradient(lambda q, k, v: attention(q, k, v, causal, segments))
+    for found, expected in zip(ours, oracle(causal, segments), strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(("causal", "segments"), [(True, PACKED), (False, None)])
+def test_splash_equals_the_equations_in_value_and_gradient(causal, segments):
+    """A CPU interprets the kernel; nine tokens become 128."""
+    ours = value_and_gradient(lambda q, k, v: attention(q, k, v, causal, segments, "splash"))
+    for found, expected in zip(ours, oracle(causal, segments), strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "causal", "segments", "mask", "bias"),
+    [
+        (8, False, None, "NO_MASK", False),
+        (9, False, None, "PADDING", False),
+        (9, True, None, "CAUSAL", False),
+        (9, False, PADDED, "PADDING", False),
+        (9, True, PACKED, "CAUSAL", True),
+    ],
+)
+def test_cudnn_is_called_forward_and_backward(tokens, causal, segments, mask, bias, monkeypatch):
+    """What is lowered for a GPU, without one: the kernel's names, and the mask that it is told."""
+    private = importlib.import_module("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(private, "check_cudnn_version", lambda: 91000)
+    q, k, v, weights = (x[:, :tokens] for x in drawn(jnp.bfloat16))
+
+    def both(q, k, v, weights):
+        out, backward = jax.vjp(lambda q, k, v: attention(q, k, v, causal, segments, "cudnn"), q, k, v)
+        return out, *backward(weights)
+
+    program = jax.jit(both).trace(q, k, v, weights).lower(lowering_platforms=("cuda",))
+    assert all(out.shape == q.shape and out.dtype == q.dtype for out in jax.tree.leaves(program.out_info))
+    text = program.as_text()
+    kernel = "__cudnn$fmhaScaleBiasSoftmax" if bias else "__cudnn$fmhaSoftmax"
+    assert f"@{kernel}(" in text and f"@{kernel}Backward(" in text
+    assert text.count(f"\\22mask_type\\22: \\22{mask}\\22") == 2
+
+
+def test_auto_is_what_was_measured_for_this_device_and_shape(monkeypatch):
+    q, k, v, _ = drawn()
+
+    def kernels(segments):
+        return str(jax.make_jaxpr(lambda q, k, v: attention(q, k, v, True, segments))(q, k, v)).count("pallas_call")
+
+    assert kernels(PACKED) == 0
+    monkeypatch.setitem(module.MEASURED, (jax.devices()[0].device_kind, "float32", "packed causal", TOKENS), "splash")
+    assert kernels(PACKED) == 1
+    assert kernels(None) == 0
+
+
+def test_causal_blocks_leave_out_most_of_what_is_masked():
+    assert scored(77, True) == scored(77, False) == 77**2
+    assert scored(256, True) == 256**2 * 3 / 4
+    assert scored(248, True) == 124 * (124 + 248)
+    assert scored(300, False) == 300**2
+
+
+def test_what_a_device_does_not_have_is_an_error(monkeypatch):
+    q, k, v, _ = drawn()
+    with pytest.raises(InputError, match="attention='flash' is none of auto, xla, cudnn, splash"):
+        attention(q, k, v, True, None, "flash")
+    with pytest.raises(InputError, match=r"attention='cudnn' cannot take float32 \[2, 9, 3, 8\] here: "):
+        attention(q, k, v, True, None, "cudnn")
+    monkeypatch.setattr(module, "_device", lambda: ("gpu", "NVIDIA H200"))
+    with pytest.raises(InputError, match="attention='splash' is a kernel for TPUs, and this is NVIDIA H200"):
+        attention(q, k, v, True, None, "splash")
