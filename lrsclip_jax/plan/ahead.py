@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
-from lrsclip_jax.flops import frozen_towers
+from lrsclip_jax.flops import Texts, frozen_towers
 from lrsclip_jax.losses import kinds_used
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create, frozen_by
@@ -146,6 +146,7 @@ def job(setup: Setup) -> Job:
     return Job(
         model=setup.model,
         rows=rows,
+        texts=setup.packed and Texts(len(kinds), setup.packed.tokens, setup.packed.squares),
         batch_size=config.batch_size,
         microbatches=config.train.microbatches,
         form=config.loss.form,

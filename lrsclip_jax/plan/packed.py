@@ -31,7 +31,7 @@ class PackedShapes:
       source: whose texts were looked at, in words.
       row_length: slots of a row.
       shares: rows of a whole batch -> share of the batches that have so many.
-      tokens: of a pair, on average.
+      tokens, squares: of a pair, on average: of its texts together, and the sum of their squared lengths.
       filled: share of all slots that hold a token.
     """
 
@@ -39,6 +39,7 @@ class PackedShapes:
     row_length: int
     shares: dict[int, float]
     tokens: float
+    squares: float
     filled: float
 
 
@@ -55,14 +56,16 @@ def expected_shapes(config: ConfigDict, model: CLIP, mesh: Mesh) -> PackedShapes
     else:
         lengths, source = _of_lrs2m(shape, config.seed), "LRS2M's lengths (its Table I)"
     least, most = _BATCHES
-    counts, tokens = Counter(), 0
+    counts, tokens, squares = Counter(), 0, 0
     for step in range(min(max(_PAIRS // shape.batch_size, least), most)):
         batch = lengths(step)
         tokens += int(batch.sum())
+        squares += int((batch.astype(np.int64) ** 2).sum())
         counts[place(batch, shape.groups, shape.row_length)[1] * shape.groups] += 1
     batches, slots = counts.total(), sum(rows * times for rows, times in counts.items()) * shape.row_length
     shares = {rows: times / batches for rows, times in sorted(counts.items())}
-    return PackedShapes(source, shape.row_length, shares, tokens / batches / shape.batch_size, tokens / slots)
+    pairs = batches * shape.batch_size
+    return PackedShapes(source, shape.row_length, shares, tokens / pairs, squares / pairs, tokens / slots)
 
 
 def _of_lrs2m(shape: BatchShape, seed: int) -> Callable[[int], np.ndarray]:

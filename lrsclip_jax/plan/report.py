@@ -110,7 +110,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.setup.state.params)),
         "memory": {**memory, "peak": plan.wanted, "limit": plan.memory},
         "flops": {
-            "useful_per_pair": work.pair.useful,
+            "useful_per_pair": work.useful,
             "executed_per_pair": work.pair.executed,
             "executed_per_step": work.pair.executed * work.batch_size,
         },
@@ -214,7 +214,7 @@ def _arithmetic(plan: Plan) -> list[str]:
         "microbatches": (pair.accumulation.executed, "a second forward pass"),
         "loss": (pair.loss, f"{_flop(pair.logits)} of it useful"),
         "executed": (pair.executed, f"{_flop(pair.executed * work.batch_size)} a step"),
-        "useful": (pair.useful, f"what MFU counts; {_flop(pair.forward.masked)} forward are behind the causal mask"),
+        "useful": (work.useful, "what MFU counts: nothing behind a causal mask, nothing twice"),
     }
     return [
         "arithmetic of a pair",

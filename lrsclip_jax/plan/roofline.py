@@ -14,6 +14,7 @@ to the next, as fused attention does. So the pairs per second and the MFU that f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ class Job:
     Attributes:
       model: its fields are read.
       rows: of the text tower, for each kind of text at its own length, or for all that share rows.
+      texts: of a pair, by their true lengths where these are known; None: they fill their rows.
       batch_size: pairs in the global batch.
       microbatches: `train.microbatches`.
       form: `loss.form`.
@@ -54,6 +56,7 @@ class Job:
 
     model: CLIP
     rows: tuple[Rows, ...]
+    texts: flops.Texts | None
     batch_size: int
     microbatches: int
     form: str
@@ -64,10 +67,18 @@ class Job:
 
     @property
     def pair(self) -> flops.PairWork:
-        """The FLOPs of one pair."""
+        """The FLOPs of one pair, as its rows make them."""
+        return self._train_pair([rows.work for rows in self.rows])
+
+    @property
+    def useful(self) -> float:
+        """The FLOPs of one pair that MFU counts."""
+        return self._train_pair([self.texts]).useful if self.texts else self.pair.useful
+
+    def _train_pair(self, texts: Sequence[flops.Texts]) -> flops.PairWork:
         return flops.train_pair(
             self.model,
-            [rows.work for rows in self.rows],
+            texts,
             batch_size=self.batch_size,
             microbatches=self.microbatches,
             form=self.form,
@@ -103,7 +114,7 @@ def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
         seconds=seconds,
         bound=bound,
         pairs_per_second=job.batch_size / seconds,
-        mfu=share * pair.useful / (seconds * chip.flops),
+        mfu=share * job.useful / (seconds * chip.flops),
     )
 
 
