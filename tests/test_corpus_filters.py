@@ -136,7 +136,7 @@ def test_where_no_record_is_left_the_last_reason_is_told(folder, first, tmp_path
     config.clip_score.embeddings, config.clip_score.least = str(folder / "set"), 0.9
     with pytest.raises(InputError, match=r"4-clip_score: no record is left, 5 are set aside, .*0\.9000 is asked for"):
         build(config, out)
-    assert len(set_aside(out / "filters/4-clip_score")) == 5
+    assert len(list(set_aside(out / "filters/4-clip_score"))) == 5
 
 
 @pytest.mark.slow

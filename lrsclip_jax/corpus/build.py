@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,8 @@ def _run(
     if new:
         print(f"{place}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
     if not counts["kept"]:
-        aside = set_aside(place)
-        why = f", {len(aside):,} are set aside, the last one because: {aside[-1]['reason']}" if aside else ""
+        last = [*deque(set_aside(place), maxlen=1)]
+        why = f", {counts['set aside']:,} are set aside, the last one because: {last[0]['reason']}" if last else ""
         raise InputError(f"{place}: no record is left{why}")
 
 

@@ -69,9 +69,7 @@ def run_stage(
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / SETTINGS, settings)
-    aside_before = set_aside(folder)
-    (folder / ASIDE).write_text("".join(map(_line, aside_before)), encoding="utf-8")  # without what a kill cut off
-    known = store.ids(folder) | {row["id"] for row in aside_before}
+    known = store.ids(folder) | _mended(folder)
     counts = Counter()
     with (
         store.Writer(folder) as made,
@@ -98,14 +96,14 @@ def run_stage(
                 put_aside(outcome)
             elif outcome.id not in known:  # of a record in several, such as tiles, some may be made
                 made.write(outcome)
-    result = {"read": counts["read"], "kept": store.count(folder), "set aside": len(set_aside(folder))}
+    result = {"read": counts["read"], "kept": store.count(folder), "set aside": sum(1 for _ in set_aside(folder))}
     _write(folder / DONE, {**result, _DIGEST: store.digest(folder)})
     return result
 
 
 def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     """Returns the names of the settings that differ from those a folder was made with; none while nothing is in it."""
-    if not (folder / DONE).exists() and not store.parts(folder) and not set_aside(folder):
+    if not (folder / DONE).exists() and not store.parts(folder) and not any(set_aside(folder)):
         return []
     made, asked = _read(folder / SETTINGS), json.loads(json.dumps(settings))
     return sorted(name for name in made | asked if made.get(name) != asked.get(name))
@@ -116,20 +114,31 @@ def digest(folder: Path) -> str:
     return _read(folder / DONE).get(_DIGEST) or store.digest(folder)
 
 
-def set_aside(folder: Path) -> list[dict[str, str]]:
-    """Returns the rows of a stage's set_aside.jsonl; a last line that a kill cut off is left out."""
+def set_aside(folder: Path) -> Iterator[dict[str, str]]:
+    """Yields the rows of a stage's set_aside.jsonl; a last line that a kill cut off is left out."""
     path = folder / ASIDE
     if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise InputError(f"{path}, line {number}: not JSON ({error})") from None
-    return rows
+        return
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                if next(file, None) is not None:
+                    raise InputError(f"{path}, line {number}: not JSON ({error})") from None
+                return
+            yield row
+
+
+def _mended(folder: Path) -> set[str]:
+    """Takes what a kill cut off from the end of a stage's set_aside.jsonl, and returns the ids in it."""
+    known, whole = set(), folder / f"{ASIDE}.tmp"
+    with open(whole, "w", encoding="utf-8") as file:
+        for row in set_aside(folder):
+            known.add(row["id"])
+            file.write(_line(row))
+    whole.replace(folder / ASIDE)
+    return known
 
 
 def _line(row: Mapping[str, Any]) -> str:
