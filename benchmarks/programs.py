@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from benchmarks.lengths import texts
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.batch import BatchShape, Example, drawn_lengths, packed, padded
-from lrsclip_jax.data.tokenizer import fit
+from lrsclip_jax.data.batch import BatchShape, packed, padded, text_lengths
+from lrsclip_jax.data.tokenizer import cut
 from lrsclip_jax.plan.lrs2m import LONGEST, Lengths
 from lrsclip_jax.plan.lrs2m import drawn_lengths as lrs2m_lengths
 
@@ -82,12 +82,10 @@ def batch_of(
     shape = BatchShape(
         pairs, *lengths, row_length=data.row_length if data.packed else None, groups=config.train.microbatches
     )
-    examples = []
-    for image, *both in zip(images, long, short, strict=True):
-        cut = [fit(ids.tolist(), min(len(ids), most), ids[-1], 0) for ids, most in zip(both, lengths, strict=True)]
-        found = dict(zip(("long", "short"), cut, strict=True))
-        examples.append(Example(image, found, {kind: len(ids) for kind, ids in found.items()}))
+    texts = {
+        kind: [cut(ids.tolist(), shape.length(kind), int(ids[-1])) for ids in found]
+        for kind, found in (("long", long), ("short", short))
+    }
     if not data.packed:
-        return padded(examples, shape, pad=0)
-    rows = np.arange(pairs)
-    return packed(examples, shape, rows, drawn_lengths(examples, rows))
+        return {"image": images} | padded(texts, shape, pad=0)
+    return {"image": images} | packed(texts, shape, np.arange(pairs), text_lengths(texts))

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import sharding
-from lrsclip_jax.data.batch import BatchShape, Example, drawn_lengths, packed
+from lrsclip_jax.data.batch import BatchShape, packed, text_lengths
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.records import KINDS
 from lrsclip_jax.models import zoo
@@ -66,12 +66,11 @@ def batch(seed: int) -> dict[str, np.ndarray]:
 def packed_rows(padded: dict[str, np.ndarray], shape: BatchShape, lengths: dict[str, np.ndarray]) -> dict:
     """The same batch with its texts in rows that they share."""
     lengths = {kind: np.where(padded[f"has_{kind}"], lengths[kind], 0) for kind in KINDS}
-    examples = []
-    for row, image in enumerate(padded["image"]):
-        texts = {kind: padded[kind][row, : lengths[kind][row]] if lengths[kind][row] else None for kind in KINDS}
-        examples.append(Example(image, texts, {kind: int(lengths[kind][row]) for kind in KINDS}))
-    rows = np.arange(PAIRS)
-    return packed(examples, shape, rows, drawn_lengths(examples, rows))
+    texts = {
+        kind: [row[:length] if length else None for row, length in zip(padded[kind], lengths[kind], strict=True)]
+        for kind in KINDS
+    }
+    return {"image": padded["image"]} | packed(texts, shape, np.arange(PAIRS), text_lengths(texts))
 
 
 def create_model(text: str, image_remat: str = "none", text_remat: str = "none", patch_dropout: float = 0.0) -> CLIP:

@@ -8,8 +8,19 @@ import pytest
 from lrsclip_jax.data.feeding import feed
 
 
-def one_by_one(example):
-    return lambda positions: [example(position) for position in positions]
+def made(example, batch_size, assemble):
+    """Begins batches of assemble(step, example of each position)."""
+
+    def begin(step):
+        examples = [None] * batch_size
+
+        def fill(rows):
+            for row in rows:
+                examples[row] = example(step * batch_size + row)
+
+        return fill, lambda: assemble(step, examples)
+
+    return begin
 
 
 def threads() -> set[str]:
@@ -27,7 +38,9 @@ def test_batches_are_in_order_from_the_step_asked_for(batch_size, count):
         time.sleep(0.001 * (position % 3 == 0))  # so that they end in another order than they begin
         return position**2
 
-    batches = feed(one_by_one(example), batch_size, lambda step, examples: (step, examples), start=3, threads=count)
+    batches = feed(
+        made(example, batch_size, lambda step, examples: (step, examples)), batch_size, start=3, threads=count
+    )
     for step, batch in enumerate(itertools.islice(batches, 4), start=3):
         assert batch == (step, [position**2 for position in range(step * batch_size, (step + 1) * batch_size)])
     batches.close()
@@ -43,7 +56,7 @@ def test_every_thread_works_on_a_batch_and_few_batches_are_begun():
             together.wait(timeout=20)  # passed only by four threads, each at the begin of its part
         return position
 
-    batches = feed(one_by_one(example), 8, lambda step, examples: examples, threads=4)
+    batches = feed(made(example, 8, lambda step, examples: examples), 8, threads=4)
     assert next(batches) == list(range(8))
     deadline = time.monotonic() + 10
     while seen != {0, 1, 2} and time.monotonic() < deadline:
@@ -65,7 +78,7 @@ def test_errors_reach_the_reader_in_their_place(where):
             raise ValueError("record 21")
         return step
 
-    batches = feed(one_by_one(example), 10, assemble, threads=3)
+    batches = feed(made(example, 10, assemble), 10, threads=3)
     assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(ValueError, match="record 21"):
         next(batches)
@@ -75,7 +88,7 @@ def test_errors_reach_the_reader_in_their_place(where):
 
 
 def test_threads_end_with_an_iterator_that_nobody_holds():
-    batches = feed(list, 4, lambda step, examples: examples, threads=2)
+    batches = feed(made(int, 4, lambda step, examples: examples), 4, threads=2)
     assert next(batches) == [0, 1, 2, 3] and threads()
     assert sys.getrefcount(batches) == 2
     del batches

@@ -38,7 +38,7 @@ def packed(rows: list[np.ndarray]) -> Packed:
     for start in range(0, PAIRS, size):
         long, short = rows[start : start + size], rows[PAIRS + start : PAIRS + start + size]
         placed = best_fit([len(text) for text in (*long, *short)], ROW)
-        groups.append(pack(long, short, placed, ROW, rows=6))
+        groups.append(pack([*long, *short], placed, ROW, rows=6))
     ids, segments, positions = (
         np.concatenate([group[name] for group in groups]) for name in ("ids", "segments", "positions")
     )

@@ -41,9 +41,8 @@ def test_every_text_is_found_at_its_span():
     rng = np.random.default_rng(0)
     texts = [rng.integers(1, 1000, length) for length in lengths(30, 5)]
     texts[3] = None
-    long, short = texts[:15], texts[15:]
     placed = best_fit([0 if text is None else len(text) for text in texts], ROW)
-    packed = pack(long, short, placed, ROW, placed.rows + 2)
+    packed = pack(texts, placed, ROW, placed.rows + 2)
     ids, segments, positions = (packed[name] for name in ("ids", "segments", "positions"))
     assert ids.shape == (placed.rows + 2, ROW) and ids.dtype == np.int32
     for text, (start, length) in zip(texts, [*packed["long_span"], *packed["short_span"]], strict=True):

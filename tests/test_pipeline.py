@@ -11,7 +11,7 @@ from lrsclip_jax.data.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.lengths import TextLengths
 from lrsclip_jax.data.pairs import Pairs
-from lrsclip_jax.data.records import Record, token_ids
+from lrsclip_jax.data.records import Record, Records, token_ids
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
 
@@ -31,8 +31,25 @@ def record(
     )
 
 
+class FromList(Records):
+    def __init__(self, records):
+        self.records = records
+
+    def __len__(self):
+        return len(self.records)
+
+    def __getitem__(self, index):
+        return self.records[index]
+
+    def text_lengths(self, tokenizer):
+        ids = [token_ids(each, tokenizer) for each in self]
+        counts = np.asarray([(len(each["long"]), len(each["short"])) for each in ids])
+        return TextLengths(counts, np.asarray([len(text) for each in ids for text in each["long"] + each["short"]]))
+
+
 def take(steps, records=None, weights=None, start=0, batch_size=8, report=None, **options):
-    sources = [(each, weight) for each, weight in zip(records, weights or [1.0] * len(records), strict=True)]
+    records = [each if isinstance(each, Records) else FromList(each) for each in records]
+    sources = list(zip(records, weights or [1.0] * len(records), strict=True))
     shape = BatchShape(batch_size, long_length=16, short_length=12)
     report = report or pipeline.DataReport(max_torn=0)
     batches = pipeline.batches(
@@ -127,7 +144,7 @@ def test_first_sentence_as_the_short_text():
 
 
 def pairs(records) -> Pairs:
-    return Pairs(records, np.asarray([len(each.long) + len(each.short) for each in records]))
+    return Pairs(FromList(records), np.asarray([len(each.long) + len(each.short) for each in records]))
 
 
 def seen(batches) -> list[tuple[int, tuple[int, ...]]]:
@@ -263,13 +280,6 @@ def take_packed(steps, records, rows=None, groups=4, start=0, **options):
     return [next(batches) for _ in range(steps)]
 
 
-class FromList(list):
-    def text_lengths(self, tokenizer):
-        ids = [token_ids(each, tokenizer) for each in self]
-        counts = np.asarray([(len(each["long"]), len(each["short"])) for each in ids])
-        return TextLengths(counts, np.asarray([len(text) for each in ids for text in each["long"] + each["short"]]))
-
-
 def texts_of(batch, kind, groups) -> list[list[int]]:
     slots = batch["ids"].reshape(groups, -1)
     spans = batch[f"{kind}_span"].reshape(groups, -1, 2)
@@ -283,7 +293,7 @@ def test_packed_batches_hold_the_texts_of_padded_ones():
     records[4] = dataclasses.replace(records[4], image=b"torn")
     shape = BatchShape(8, long_length=10, short_length=6)
     plain = pipeline.batches(
-        [(records, 1.0)], clip_tokenizer(), SMALL, shape, pipeline.DataReport(9), seed=3, threads=1
+        [(FromList(records), 1.0)], clip_tokenizer(), SMALL, shape, pipeline.DataReport(9), seed=3, threads=1
     )
     for packed, padded in zip(take_packed(4, records), plain, strict=False):
         np.testing.assert_array_equal(packed["image"], padded["image"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from lrsclip_jax.data.packing import pack, place
 from lrsclip_jax.data.records import KINDS
 from lrsclip_jax.errors import InputError
+
+# The ids of each pair's text of a kind, or None.
+Texts = Mapping[str, Sequence[Sequence[int] | None]]
 
 
 @dataclass(frozen=True)
@@ -44,58 +47,42 @@ class BatchShape:
         return {"long": self.long_length, "short": self.short_length}[kind]
 
 
-class Example(NamedTuple):
-    """A pair on its way into a batch: pixels uint8 [H, W, 3], the ids of its texts, cut, or None, and their lengths as
-    they were drawn, which stay where an image that can't be read takes the texts with it."""
-
-    image: np.ndarray
-    texts: dict[str, np.ndarray | None]
-    lengths: dict[str, int]
-
-
-def padded(examples: Sequence[Example], shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
-    """Returns a batch whose texts have a row each, filled up with `pad`."""
-    batch = _images(examples)
-    batch |= {kind: np.full((len(examples), shape.length(kind)), pad, np.int32) for kind in KINDS}
-    for row, example in enumerate(examples):
-        for kind in KINDS:
-            ids = example.texts[kind]
-            if ids is not None:
-                batch[kind][row, : len(ids)] = ids
+def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
+    """Returns the texts of a batch in a row each, filled up with `pad`."""
+    batch = _has(texts)
+    for kind, lengths in zip(KINDS, text_lengths(texts).T, strict=True):
+        present = (ids for ids in texts[kind] if ids is not None)
+        batch[kind] = np.full((len(lengths), shape.length(kind)), pad, np.int32)
+        filled = np.arange(shape.length(kind)) < lengths[:, None]
+        batch[kind][filled] = np.fromiter(itertools.chain.from_iterable(present), np.int32)
     return batch
 
 
-def packed(
-    examples: Sequence[Example], shape: BatchShape, rows: np.ndarray, lengths: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Returns a batch whose texts share rows, as many in every group.
+def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the texts of a batch in rows that they share, as many in every group.
 
     Args:
-      examples: of some of the pairs of a global batch, whole groups of them.
+      texts: of some of the pairs of a global batch, whole groups of them.
       shape: of the batch.
-      rows: int [examples], which pairs of the global batch they are.
+      rows: int [pairs], which pairs of the global batch they are.
       lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone say how many rows there are.
     """
-    pairs = shape.batch_size // shape.groups
+    size = shape.batch_size // shape.groups
     placed, granted = place(lengths, shape.groups, shape.row_length)
     groups = []
-    for start in range(0, len(rows), pairs):
-        group = int(rows[start]) // pairs
-        if not np.array_equal(rows[start : start + pairs], np.arange(group * pairs, (group + 1) * pairs)):
-            raise ValueError(f"rows {rows[start : start + pairs]} are no group of {pairs} pairs")
-        texts = [example.texts for example in examples[start : start + pairs]]
-        long, short = ([each[kind] for each in texts] for kind in KINDS)
-        groups.append(pack(long, short, placed[group], shape.row_length, granted))
-    return _images(examples) | {key: np.concatenate([group[key] for group in groups]) for key in groups[0]}
+    for start in range(0, len(rows), size):
+        group = int(rows[start]) // size
+        if not np.array_equal(rows[start : start + size], np.arange(group * size, (group + 1) * size)):
+            raise ValueError(f"rows {rows[start : start + size]} are no group of {size} pairs")
+        both = [ids for kind in KINDS for ids in texts[kind][start : start + size]]
+        groups.append(pack(both, placed[group], shape.row_length, granted))
+    return {key: np.concatenate([group[key] for group in groups]) for key in groups[0]} | _has(texts)
 
 
-def drawn_lengths(examples: Sequence[Example], rows: np.ndarray) -> np.ndarray:
-    """Returns the lengths that `packed` wants, of a global batch all of whose pairs are here."""
-    lengths = np.zeros((len(rows), len(KINDS)), np.int64)
-    lengths[rows] = [[example.lengths[kind] for kind in KINDS] for example in examples]
-    return lengths
+def text_lengths(texts: Texts) -> np.ndarray:
+    """Returns int64 [pairs, 2]: how many ids the long and the short text of each pair have, 0 where it has none."""
+    return np.asarray([[0 if ids is None else len(ids) for ids in texts[kind]] for kind in KINDS]).T
 
 
-def _images(examples: Sequence[Example]) -> dict[str, np.ndarray]:
-    has = {f"has_{kind}": np.asarray([each.texts[kind] is not None for each in examples]) for kind in KINDS}
-    return {"image": np.stack([each.image for each in examples]), **has}
+def _has(texts: Texts) -> dict[str, np.ndarray]:
+    return {f"has_{kind}": np.asarray([ids is not None for ids in texts[kind]]) for kind in KINDS}

@@ -27,27 +27,31 @@ def training_pixels(
     crop_scale: tuple[float, float] | None,
     rng: np.random.Generator,
     decoder: str = "exact",
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns an encoded image as uint8 [S, S, 3]: the central square, or with `crop_scale` a random crop of that area.
 
+    It is written to `out`, where that is given.
     Both decoders choose the same crop, which "fast" rounds to whole pixels, so they differ in the resize alone: an
     image prepared at the wanted size is the same to both. What libjpeg-turbo doesn't read without a complaint (other
     formats, CMYK, 12 bits, torn files) is read as by "exact". Raises InputError where `read_image` does.
     """
-    box = None
+    side, box = preprocessing.size, None
+    out = np.empty((side, side, 3), np.uint8) if out is None else out
     if decoder == "fast":
         from lrsclip_jax.data.jpeg import jpeg_sides, read_jpeg  # "exact" needs neither OpenCV nor simplejpeg
 
         if sides := jpeg_sides(data):
             box = random_box(*sides, crop_scale, rng) if crop_scale else central_box(*sides, preprocessing)
-            pixels = read_jpeg(data, sides, box, preprocessing.size)
-            if pixels is not None:
-                return pixels
+            if read_jpeg(data, sides, box, out):
+                return out
     image = read_image(data)
-    if not crop_scale:
-        return preprocess(image, preprocessing)
-    side, box = preprocessing.size, box or random_box(*image.size, crop_scale, rng)
-    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+    if crop_scale:
+        box = box or random_box(*image.size, crop_scale, rng)
+        out[:] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+    else:
+        out[:] = preprocess(image, preprocessing)
+    return out
 
 
 def random_box(width: int, height: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:

@@ -42,10 +42,18 @@ class TextLengths(Sequence):
         longs = int(self.counts[index, 0])
         return {"long": texts[:longs], "short": texts[longs:]}
 
-    @property
-    def one_each(self) -> bool:
-        """Whether no record leaves a choice between texts of a kind."""
-        return int(self.counts.max(initial=0)) <= 1
+    def choice(self, indices: np.ndarray) -> np.ndarray:
+        """Returns whether these records leave a choice between texts of a kind, bool of the shape of `indices`."""
+        return (self.counts[indices] > 1).any(axis=-1)
+
+    def first(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the tokens of the first text of each kind, int64 [..., 2], 0 where there is none."""
+        counts = self.counts[indices]
+        long = self._starts[indices]
+        starts = np.stack([long, long + counts[..., 0]], axis=-1)
+        found = np.zeros(counts.shape, np.int64)
+        found[counts > 0] = self.tokens[starts[counts > 0]]
+        return found
 
 
 def write_lengths(path: Path, counts: Sequence[Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> None:

@@ -8,6 +8,7 @@ nothing else changes.
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -80,17 +81,14 @@ def place(lengths: np.ndarray, groups: int, row_length: int) -> tuple[list[Place
 
 
 def pack(
-    long: Sequence[Sequence[int] | None],
-    short: Sequence[Sequence[int] | None],
-    placement: Placement,
-    row_length: int,
-    rows: int,
+    texts: Sequence[Sequence[int] | None], placement: Placement, row_length: int, rows: int
 ) -> dict[str, np.ndarray]:
-    """Returns the texts of one group of P pairs in `rows` rows; None is a text that a pair lacks.
+    """Returns the texts of one group of P pairs in `rows` rows.
 
     Args:
-      long, short: token ids of each pair's texts, each as long as when it was placed, or None.
-      placement: of the long texts and then the short ones, from `best_fit`.
+      texts: token ids of the pairs' long texts and then of their short ones, each as long as when it was placed, or
+        None where a pair lacks it.
+      placement: of these texts, from `best_fit`.
       row_length: slots of a row.
       rows: at least those of the placement.
 
@@ -98,22 +96,29 @@ def pack(
       "ids", "segments", "positions": int32 [rows, row_length], and "long_span", "short_span": int32 [P, 2], start and
       length in the rows·row_length slots (0, 0 for None).
     """
-    ids, segments, positions = np.zeros((3, rows, row_length), np.int32)
-    spans = np.zeros((2 * len(long), 2), np.int32)
-    texts_of_row = np.zeros(rows, np.int32)
-    for text, tokens in enumerate((*long, *short)):
-        if tokens is None:
-            continue
-        row, start, end = placement.row[text], placement.start[text], placement.start[text] + len(tokens)
-        texts_of_row[row] += 1
-        ids[row, start:end] = tokens
-        segments[row, start:end] = texts_of_row[row]
-        positions[row, start:end] = np.arange(len(tokens))
-        spans[text] = row * row_length + start, len(tokens)
-    return {
-        "ids": ids,
-        "segments": segments,
-        "positions": positions,
-        "long_span": spans[: len(long)],
-        "short_span": spans[len(long) :],
-    }
+    lengths = np.asarray([0 if text is None else len(text) for text in texts])
+    first = np.where(lengths > 0, placement.row * row_length + placement.start, 0)
+    position = within(lengths)
+    slots = np.repeat(first, lengths) + position
+    flat = np.zeros((3, rows * row_length), np.int32)
+    flat[0, slots] = np.fromiter(itertools.chain.from_iterable(text for text in texts if text is not None), np.int32)
+    flat[1, slots] = np.repeat(_numbers(placement.row, first, lengths), lengths)
+    flat[2, slots] = position
+    spans = np.stack([first, lengths], axis=1).astype(np.int32)
+    long, short = np.split(spans, 2)
+    ids, segments, positions = flat.reshape(3, rows, row_length)
+    return {"ids": ids, "segments": segments, "positions": positions, "long_span": long, "short_span": short}
+
+
+def within(lengths: np.ndarray) -> np.ndarray:
+    """Returns 0 … n - 1 for each length n, one after the other, int64 [sum of the lengths]."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def _numbers(row: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Numbers the texts of each row from 1 on in the order of their slots."""
+    numbers = np.zeros(len(row), np.int32)
+    present = np.nonzero(lengths)[0]
+    present = present[np.argsort(first[present])]
+    numbers[present] = np.arange(1, len(present) + 1) - np.searchsorted(row[present], row[present])
+    return numbers

@@ -1,29 +1,30 @@
 """Batches for training: prepared records in, fixed-shape numpy batches out, the same for any number of hosts.
 
-Grain gives every global position of the run its record (shuffled anew each epoch, sources mixed by weight) and its
-own random generator, so a batch is a pure function of (seed, step): to continue a run is to start at its step.
+Every position of the run has its record (each source shuffled anew every epoch, all mixed by weight) and random numbers
+of its own, as Grain gives them (`lrsclip_jax.data.order`). So a batch is a pure function of (seed, step), and to
+continue a run is to start at its step.
 """
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import grain
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrsclip_jax.data.batch import BatchShape, Example, drawn_lengths, packed, padded
+from lrsclip_jax.data.batch import BatchShape, packed, padded, text_lengths
 from lrsclip_jax.data.decoding import check_decoder, training_pixels
 from lrsclip_jax.data.feeding import feed
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.order import Order
 from lrsclip_jax.data.pairs import Pairs
-from lrsclip_jax.data.records import KINDS, Record, RecordReader, token_ids
+from lrsclip_jax.data.records import KINDS, Record, RecordReader, Records, token_ids
+from lrsclip_jax.data.recycling import recycled
 from lrsclip_jax.data.scene_records import SceneRecords
-from lrsclip_jax.data.tokenizer import Tokenizer, fit
+from lrsclip_jax.data.tokenizer import Tokenizer, cut
 from lrsclip_jax.errors import InputError
 
 T = TypeVar("T")
@@ -39,10 +40,12 @@ class DataReport:
     torn: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count_text(self, kind: str, cut: bool) -> None:
+    def count_texts(self, kind: str, drawn: Sequence, kept: Sequence) -> None:
+        """Counts the texts of a batch as they were drawn and as they were kept, None where there is none."""
+        pairs = [(before, after) for before, after in zip(drawn, kept, strict=True) if after is not None]
         with self._lock:
-            self.drawn[kind] += 1
-            self.cut[kind] += cut
+            self.drawn[kind] += len(pairs)
+            self.cut[kind] += sum(len(before) > len(after) for before, after in pairs)
 
     def count_torn(self, record: str, error: InputError) -> None:
         with self._lock:
@@ -67,7 +70,7 @@ class DataReport:
         return lines
 
 
-def open_source(source: str) -> Sequence[Record]:
+def open_source(source: str) -> Records:
     """Opens "DIR", "DIR:split" (default split: train) or the embedded scenes, "scenes:COUNT[:SEED]"."""
     if source.startswith("scenes:"):
         return SceneRecords.parse(source)
@@ -86,7 +89,7 @@ def weighted(sources: Sequence) -> list[tuple[str, float]]:
     return pairs
 
 
-def open_sources(config: ConfigDict) -> list[tuple[Sequence[Record], float]]:
+def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
     """Opens `data.sources` with their weights; their lengths together are the samples of an epoch.
 
     A sample is a record, or with `data.sampling="pairs"` a record with one of its texts (`lrsclip_jax.data.pairs`).
@@ -106,9 +109,7 @@ def open_sources(config: ConfigDict) -> list[tuple[Sequence[Record], float]]:
     return sources
 
 
-def retokenised(
-    config: ConfigDict, sources: Sequence[tuple[Sequence[Record], float]], tokenizer: Tokenizer
-) -> list[str]:
+def retokenised(config: ConfigDict, sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer) -> list[str]:
     """Returns a line for each of the sources, those of `open_sources(config)`, that holds no ids of this tokenizer."""
     return [
         f"note: {name} has no token ids of the tokenizer '{tokenizer.name}': its texts are tokenised as they are read"
@@ -118,7 +119,7 @@ def retokenised(
 
 
 def batches(
-    sources: Sequence[tuple[Sequence[Record], float]],
+    sources: Sequence[tuple[Records, float]],
     tokenizer: Tokenizer,
     preprocessing: Preprocessing,
     shape: BatchShape,
@@ -152,104 +153,101 @@ def batches(
     if shape.row_length and not whole and short_text != "short":
         raise InputError("data.short_text='first_sentence' can't be packed on several hosts: set data.packed=False")
 
-    def draw(record: Record, rng: np.random.Generator) -> tuple[Record, dict, np.random.Generator | None]:
-        # Grain uses its generator again for the next record, before the image of this one is cropped.
-        texts = _drawn_texts(record, rng, tokenizer, shape, short_text)
-        return record, texts, copy.deepcopy(rng) if crop_scale else None
-
     rows = np.arange(shape.batch_size) if rows is None else rows
     lengths = None if whole or not shape.row_length else global_lengths(sources, tokenizer, shape, seed)
+    order, side = _order(sources, seed), preprocessing.size
+    images_of_batch = recycled((len(rows), side, side, 3), np.uint8)
 
-    def assemble(step: int, examples: list[Example]) -> dict[str, np.ndarray]:
-        if shape.row_length is None:
-            return padded(examples, shape, tokenizer.pad)
-        return packed(examples, shape, rows, lengths(step) if lengths else drawn_lengths(examples, rows))
+    def draw(source: int, number: int, turn: int) -> tuple[bytes, dict, np.random.Generator | None]:
+        records = sources[source][0]
+        if short_text == "first_sentence":
+            record = records[number]
+            image, texts = record.image, token_ids(record, tokenizer)
+        else:
+            image, texts = records.tokenised(number, tokenizer)
+        chosen = crop_scale or len(texts["long"]) > 1 or len(texts["short"]) > 1
+        rng = order.generator(source, turn) if chosen else None
+        # In this order: the draws of a record are part of what a seed means.
+        drawn = {kind: _draw(texts[kind], rng) for kind in KINDS}
+        if short_text == "first_sentence":
+            long = drawn["long"]
+            drawn["short"] = first_sentence(record, tokenizer, texts["long"].index(long)) if long else None
+        return image, drawn, rng
 
-    stream = _mixed(sources, seed, draw)
+    def begin(step: int) -> tuple[Callable[[range], None], Callable[[], dict[str, np.ndarray]]]:
+        places = np.stack(order.places(step * shape.batch_size + rows), axis=-1).tolist()
+        images, torn = images_of_batch(), []
+        drawn = {kind: [None] * len(rows) for kind in KINDS}
 
-    def examples(positions: range) -> list[Example]:
-        steps_and_rows = [divmod(position, len(rows)) for position in positions]
-        drawn = [stream[step * shape.batch_size + int(rows[row])] for step, row in steps_and_rows]
-        return [_example(*each, tokenizer, preprocessing, shape, report, crop_scale, decoder) for each in drawn]
+        def fill(part: range) -> None:
+            # Python's work takes several times as long where decoding an image has just taken the processor's caches.
+            for row, (image, texts, rng) in zip(part, [draw(*places[row]) for row in part], strict=True):
+                for kind in shape.kinds:
+                    drawn[kind][row] = texts[kind]
+                try:
+                    training_pixels(image, preprocessing, crop_scale, rng, decoder, out=images[row])
+                except InputError as error:
+                    source, number, _ = places[row]
+                    report.count_torn(sources[source][0][number].id, error)
+                    images[row] = 0
+                    torn.append(row)
 
-    return feed(examples, len(rows), assemble, start_step, threads)
+        def finish() -> dict[str, np.ndarray]:
+            texts = {}
+            for kind, length in zip(KINDS, (shape.long_length, shape.short_length), strict=True):
+                texts[kind] = [ids and cut(ids, length, tokenizer.end) for ids in drawn[kind]]
+            here = text_lengths(texts)  # also of those whose image is torn: all hosts count them
+            for kind in KINDS:
+                for row in torn:
+                    texts[kind][row] = None
+                report.count_texts(kind, drawn[kind], texts[kind])
+            if shape.row_length is None:
+                return {"image": images} | padded(texts, shape, tokenizer.pad)
+            return {"image": images} | packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)])
+
+        return fill, finish
+
+    return feed(begin, len(rows), start_step, threads)
 
 
 def global_lengths(
-    sources: Sequence[tuple[Sequence[Record], float]], tokenizer: Tokenizer, shape: BatchShape, seed: int
+    sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer, shape: BatchShape, seed: int
 ) -> Callable[[int], np.ndarray]:
     """Returns a function from the step, the first being 0, to the lengths of all texts of its global batch, int [B, 2].
 
     They are those of the long and the short text that `batches` draws, cut, and 0 where there is none. Only how long
     the texts of the sets are is held in memory (`text_lengths`), so every host knows the batches of all.
     """
-    indices = [(records.text_lengths(tokenizer), weight) for records, weight in sources]
-
-    def drawn(texts: dict[str, list[int]], rng: np.random.Generator | None) -> tuple[int, ...]:
-        picked = {kind: _draw(texts[kind], rng) or 0 for kind in KINDS}
-        return tuple(min(picked[kind], shape.length(kind)) if kind in shape.kinds else 0 for kind in KINDS)
-
-    # Without a choice of texts nothing is drawn, and the stream is more than twice as fast.
-    sure = all(index.one_each for index, _ in indices)
-    stream = _mixed(indices, seed, (lambda texts: drawn(texts, None)) if sure else drawn, random=not sure)
+    indices = [records.text_lengths(tokenizer) for records, _ in sources]
+    order = _order(sources, seed)
+    most = [shape.length(kind) if kind in shape.kinds else 0 for kind in KINDS]
 
     def lengths(step: int) -> np.ndarray:
-        first = step * shape.batch_size
-        return np.asarray([stream[first + row] for row in range(shape.batch_size)])
+        places = order.places(step * shape.batch_size + np.arange(shape.batch_size))
+        found = np.zeros((shape.batch_size, len(KINDS)), np.int64)
+        for source, index in enumerate(indices):
+            (here,) = np.nonzero(places.source == source)
+            found[here] = index.first(places.record[here])
+            for row in here[index.choice(places.record[here])].tolist():
+                texts, rng = index[int(places.record[row])], order.generator(source, int(places.turn[row]))
+                found[row] = [_draw(texts[kind], rng) or 0 for kind in KINDS]
+        return np.minimum(found, most)
 
     return lengths
 
 
-def record_ids(sources: Sequence[tuple[Sequence[Record], float]], batch_size: int, seed: int, step: int) -> list[str]:
+def record_ids(sources: Sequence[tuple[Records, float]], batch_size: int, seed: int, step: int) -> list[str]:
     """Returns "SOURCE: record id" for every row of the global batch of training step `step`, the first being 1.
 
     Only the records of this batch are read, and no image is decoded.
     """
-    stream = _mixed(sources, seed, lambda record: f"{record.source}: {record.id}", random=False)
-    return [stream[(step - 1) * batch_size + row] for row in range(batch_size)]
+    places = _order(sources, seed).places((step - 1) * batch_size + np.arange(batch_size))
+    found = [sources[source][0][number] for source, number, _ in np.stack(places, axis=-1).tolist()]
+    return [f"{record.source}: {record.id}" for record in found]
 
 
-def _mixed(
-    sources: Sequence[tuple[Sequence, float]], seed: int, load: Callable[..., Any], random: bool = True
-) -> grain.MapDataset:
-    """The run's endless stream of `load(record, rng)`, or if not `random` of `load(record)`.
-
-    Each source is shuffled anew every epoch, and they are mixed by weight.
-    """
-
-    def stream(index: int, records: Sequence) -> grain.MapDataset:
-        # Numbers, not records, go through the shuffle: Grain measures the size of every element that it hands on.
-        numbers = grain.MapDataset.source(range(len(records))).seed(seed + index).shuffle().repeat()
-        if random:
-            return numbers.random_map(lambda number, rng: load(records[number], rng))
-        return numbers.map(lambda number: load(records[number]))
-
-    streams = [stream(index, records) for index, (records, _) in enumerate(sources)]
-    return streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, [weight for _, weight in sources])
-
-
-def _drawn_texts(record, rng, tokenizer, shape, short_text) -> dict[str, list[int] | None]:
-    texts = token_ids(record, tokenizer)
-    # In this order: the draws of a record are part of what a seed means.
-    drawn = {kind: _draw(texts[kind], rng) for kind in KINDS}
-    if short_text == "first_sentence":
-        long = drawn["long"]
-        drawn["short"] = first_sentence(record, tokenizer, texts["long"].index(long)) if long else None
-    return {kind: ids if kind in shape.kinds else None for kind, ids in drawn.items()}
-
-
-def _example(record, drawn, rng, tokenizer, preprocessing, shape, report, crop_scale, decoder) -> Example:
-    lengths = {kind: min(len(ids or ()), shape.length(kind)) for kind, ids in drawn.items()}
-    try:
-        pixels = training_pixels(record.image, preprocessing, crop_scale, rng, decoder)
-    except InputError as error:
-        report.count_torn(record.id, error)
-        pixels, drawn = np.zeros((preprocessing.size, preprocessing.size, 3), np.uint8), dict.fromkeys(KINDS)
-    for kind, ids in drawn.items():
-        if ids is not None:
-            report.count_text(kind, len(ids) > shape.length(kind))
-            drawn[kind] = fit(ids, lengths[kind], tokenizer.end, tokenizer.pad)
-    return Example(pixels, drawn, lengths)
+def _order(sources: Sequence[tuple[Records, float]], seed: int) -> Order:
+    return Order([len(records) for records, _ in sources], [weight for _, weight in sources], seed)
 
 
 def first_sentence(record: Record, tokenizer: Tokenizer, index: int = 0) -> list[int]:

@@ -15,23 +15,25 @@ import bisect
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordWriter
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 from tqdm import tqdm
 
 from lrsclip_jax.data.lengths import TextLengths, read_lengths, write_lengths
+from lrsclip_jax.data.shard import Shard
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError, nearest
 
 Example, Feature, Features = tf_example_pb2.Example, tf_feature_pb2.Feature, tf_feature_pb2.Features
 BytesList, Int64List = tf_feature_pb2.BytesList, tf_feature_pb2.Int64List
+R = TypeVar("R")
 
 NAME = "lrs2m"
 KINDS = ("long", "short")
@@ -54,6 +56,13 @@ class Record:
     label: str | None = None
     licence: str | None = None
     tokens: Mapping[str, Mapping[str, list[list[int]]]] = field(default_factory=dict)
+
+
+class Tokenised(NamedTuple):
+    """What training takes of a record: encoded image bytes, and the untruncated ids of its texts by kind."""
+
+    image: bytes
+    ids: Mapping[str, Sequence[Sequence[int]]]
 
 
 def serialize(record: Record) -> bytes:
@@ -83,9 +92,7 @@ def deserialize(data: bytes) -> Record:
         if key.endswith(_FLAT):
             name = key.removesuffix(_FLAT)
             _, tokenizer, kind = name.split("/")
-            flat = iter(features[key].int64_list.value)
-            lengths = features[name + _LENGTHS].int64_list.value
-            tokens.setdefault(tokenizer, {})[kind] = [list(itertools.islice(flat, n)) for n in lengths]
+            tokens.setdefault(tokenizer, {})[kind] = _rows(features, name)
 
     def texts(key: str) -> tuple[str, ...]:
         return tuple(value.decode() for value in features[key].bytes_list.value)
@@ -102,13 +109,39 @@ def deserialize(data: bytes) -> Record:
     )
 
 
+def deserialize_tokenised(data: bytes, tokenizer: str) -> Tokenised | None:
+    """Returns what training takes of a record, without decoding the rest; None without ids of this tokenizer hash."""
+    features = Example.FromString(data).features.feature
+    if f"tokens/{tokenizer}/long{_FLAT}" not in features:
+        return None
+    ids = {kind: _rows(features, f"tokens/{tokenizer}/{kind}") for kind in KINDS}
+    return Tokenised(features["image"].bytes_list.value[0], ids)
+
+
+def _rows(features: Mapping[str, Feature], name: str) -> list[list[int]]:
+    flat, rows, start = features[name + _FLAT].int64_list.value, [], 0
+    for length in features[name + _LENGTHS].int64_list.value:
+        rows.append(flat[start : start + length])
+        start += length
+    return rows
+
+
 def token_ids(record: Record, tokenizer: Tokenizer) -> dict[str, list[list[int]]]:
     """Returns the untruncated ids of a record's texts: the stored ones, or made anew for another tokenizer."""
     stored = record.tokens.get(tokenizer.hash)
     return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
 
 
-class RecordReader(Sequence):
+class Records(Sequence[Record]):
+    """Captioned images by index."""
+
+    def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
+        """Returns what training takes of a record."""
+        record = self[index]
+        return Tokenised(record.image, token_ids(record, tokenizer))
+
+
+class RecordReader(Records):
     """The records of one split of a prepared set, by index; safe to share between threads and to pickle."""
 
     def __init__(self, folder: str | os.PathLike, split: str = "train"):
@@ -118,23 +151,22 @@ class RecordReader(Sequence):
         if split not in lengths:
             known = ", ".join(sorted(lengths))
             raise InputError(f"{folder} has no split '{split}', it has {known}{nearest(split, lengths)}")
-        self._paths = [shard_path(self.folder, split, i, len(lengths[split])) for i in range(len(lengths[split]))]
-        for path, length in zip(self._paths, lengths[split], strict=True):
-            found = count_records(path)
-            if found != length:
-                raise InputError(f"{path} holds {found} records instead of {length}: prepare the set again")
+        paths = [shard_path(self.folder, split, i, len(lengths[split])) for i in range(len(lengths[split]))]
+        self._shards = [Shard(path) for path in paths]
+        for shard, length in zip(self._shards, lengths[split], strict=True):
+            if len(shard) != length:
+                raise InputError(f"{shard.path} holds {len(shard)} records instead of {length}: prepare the set again")
         self._starts = [0, *itertools.accumulate(lengths[split])]
-        self._source = ArrayRecordDataSource(
-            [f"{path}[0:{n}]" for path, n in zip(self._paths, lengths[split], strict=True)]
-        )
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")
-        return self._read(index)
+        return self._read(index, deserialize)
+
+    def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
+        stored = self._read(index, lambda data: deserialize_tokenised(data, tokenizer.hash))
+        return stored or super().tokenised(index, tokenizer)
 
     def text_counts(self) -> np.ndarray:
         """Returns int64 [records]: how many texts each record has, long and short ones together.
@@ -154,8 +186,8 @@ class RecordReader(Sequence):
         counts, tokens = [np.zeros((0, 2), np.int32)], [np.zeros(0, np.uint16)]
         described = f"measuring the texts of {self.folder.name}"
         with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
-            for path, start, end in zip(self._paths, self._starts, self._starts[1:], strict=False):
-                kept = read_lengths(_lengths_path(path), end - start)
+            for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
+                kept = read_lengths(_lengths_path(shard.path), end - start)
                 if kept and (tokenizer is None or tokenizer.hash in kept[1]):
                     counts.append(kept[0])
                     tokens.append(kept[1][tokenizer.hash] if tokenizer else tokens[0])
@@ -169,15 +201,16 @@ class RecordReader(Sequence):
                     bar.update()
         return TextLengths(np.concatenate(counts), np.concatenate(tokens))
 
-    def _read(self, index: int) -> Record:
+    def _read(self, index: int, decode: Callable[[bytes], R]) -> R:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        number = bisect.bisect_right(self._starts, index) - 1
+        shard, position = self._shards[number], index - self._starts[number]
+        data = shard[position]
         try:
-            return deserialize(self._source[index])
-        except (RuntimeError, DecodeError, IndexError) as error:
-            shard = bisect.bisect_right(self._starts, index) - 1
-            position = index - self._starts[shard]
-            raise InputError(
-                f"{self._paths[shard]}, record {position}: torn ({error}); prepare the set again"
-            ) from None
+            return decode(data)
+        except (DecodeError, IndexError) as error:
+            raise InputError(f"{shard.path}, record {position}: torn ({error}); prepare the set again") from None
 
     def __getitems__(self, indices: Sequence[int]) -> list[Record]:
         return [self[index] for index in indices]
@@ -269,19 +302,6 @@ def _shard_lengths(folder: Path) -> dict[str, list[int]]:
         ) from None
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
-
-
-def count_records(shard: Path) -> int:
-    """Returns how many records a shard holds; InputError where it is missing or torn."""
-    if not shard.exists():
-        raise InputError(f"{shard} is missing: prepare the set again")
-    try:
-        reader = ArrayRecordReader(str(shard))
-        count = reader.num_records()
-        reader.close()
-    except RuntimeError as error:
-        raise InputError(f"{shard} is torn ({str(error).split(';')[0]}): prepare the set again") from None
-    return count
 
 
 def _text(values: Iterable[str]) -> Feature:

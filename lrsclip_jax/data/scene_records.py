@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from lrsclip_jax.data.lengths import TextLengths
-from lrsclip_jax.data.records import Record, token_ids
+from lrsclip_jax.data.records import Record, Records, token_ids
 from lrsclip_jax.data.scenes import scene
 from lrsclip_jax.data.tokenizer import Tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError
@@ -16,7 +16,7 @@ from lrsclip_jax.errors import InputError
 SIZE = 64  # pixels, as the zoo's `tiny` reads them
 
 
-class SceneRecords:
+class SceneRecords(Records):
     """A read-only sequence of `count` records of procedural scenes; `seed` names the set."""
 
     def __init__(self, count: int, seed: int = 0, size: int = SIZE):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsclip_jax.data.records import KINDS, NAME, count_records
+from lrsclip_jax.data.records import KINDS, NAME
+from lrsclip_jax.data.shard import Shard
 from lrsclip_jax.errors import InputError
 
 
@@ -32,7 +33,7 @@ def write_metadata(folder: str | os.PathLike, tokenizers: Iterable[str], descrip
     splits = [
         tfds.core.SplitInfo(
             name=split,
-            shard_lengths=[count_records(path) for path in paths],
+            shard_lengths=[len(Shard(path)) for path in paths],
             num_bytes=sum(path.stat().st_size for path in paths),
             filename_template=tfds.core.ShardedFileTemplate(
                 data_dir=folder, dataset_name=NAME, split=split, filetype_suffix="array_record"

@@ -54,12 +54,15 @@ def fit(ids: Sequence[int], length: int, end: int, pad: int = 0) -> np.ndarray:
 
     OpenAI's `tokenize(truncate=True)`: tokens[:length], tokens[length - 1] = end-of-text.
     """
+    kept = cut(ids, length, end)
     row = np.full(length, pad, np.int32)
-    kept = ids[:length]
     row[: len(kept)] = kept
-    if len(ids) > length:
-        row[-1] = end
     return row
+
+
+def cut(ids: Sequence[int], length: int, end: int) -> Sequence[int]:
+    """Returns at most `length` of `ids`; where some are left out the last one is `end`."""
+    return ids if len(ids) <= length else [*ids[: length - 1], end]
 
 
 @functools.cache
