@@ -24,7 +24,7 @@ from lrsclip_jax.data import pipeline
 from lrsclip_jax.data.batch import BatchShape
 from lrsclip_jax.data.decoding import DECODERS, training_pixels
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
-from lrsclip_jax.data.records import Record, RecordReader, RecordWriter
+from lrsclip_jax.data.records import Record, RecordReader, RecordWriter, Tokenised
 from lrsclip_jax.data.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, cli
@@ -32,11 +32,13 @@ from lrsclip_jax.errors import InputError, cli
 _DESCRIPTION = """\
 Times, in turns in one run: the decoder alone (decode, crop, resize; the bytes in memory) in bare threads, the same with
 reading the records, and the pipeline that training uses, with the records in the page cache and without. "of the
-decoder" is the median over the rounds of each one's rate as a share of the decoder's in that round. CPU is the
-processor time of all threads for an image, which hardly depends on what else the machine is doing.
+decoder" and "of both" are medians over the rounds of each one's rate as a share of that of the decoder alone, and with
+reading, in the same round. CPU is the processor time of all threads for an image, which hardly depends on what else the
+machine is doing.
 """
 LONG, SHORT = 111, 32  # tokens of the mean text of LRS2M (LRSCLIP's Table I)
 WORDS = "river road field forest harbour runway houses trees water bridge ships tanks court lawn roofs cars".split()
+READING = "reading and decoder"
 Timing = tuple[float, float]  # images a second, processor seconds an image
 
 
@@ -85,23 +87,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(records: RecordReader, options: argparse.Namespace) -> dict:
     """Returns the medians over the rounds."""
-    preprocessing = replace(CLIP_PREPROCESSING, size=options.size)
+    preprocessing, tokenizer = replace(CLIP_PREPROCESSING, size=options.size), clip_tokenizer()
     chosen = np.random.default_rng(0).permutation(len(records))[:2048].tolist()
     images = [records[index].image for index in chosen]
 
     def decode(data: bytes) -> None:
         training_pixels(data, preprocessing, None, None, options.decoder)
 
+    def read(index: int) -> Tokenised:
+        return records.tokenised(index, tokenizer)
+
     ways: dict[str, Callable[[], Timing]] = {
         "decoder": lambda: bare(decode, images, options),
-        "reading": lambda: bare(records.__getitem__, chosen, options),
-        "reading and decoder": lambda: bare(lambda index: decode(records[index].image), chosen, options),
+        "reading": lambda: bare(read, chosen, options),
+        READING: lambda: bare(lambda index: decode(read(index).image), chosen, options),
         "pipeline": lambda: fed(records, preprocessing, options, cold=False),
         "pipeline, cold": lambda: fed(records, preprocessing, options, cold=True),
     }
     rounds = [{way: time_it() for way, time_it in ways.items()} for _ in range(options.rounds)]
 
-    rows = {way: medians([each[way] for each in rounds], [each["decoder"] for each in rounds]) for way in ways}
+    rows = {way: medians(*([each[name] for each in rounds] for name in (way, "decoder", READING))) for way in ways}
     found = {
         "records": len(records),
         "bytes_per_image": round(statistics.mean(map(len, images))),
@@ -118,25 +123,23 @@ def measure(records: RecordReader, options: argparse.Namespace) -> dict:
     return found
 
 
-def medians(timings: list[Timing], decoder: list[Timing]) -> dict[str, float]:
-    """Returns a way's medians over the rounds, alone and as a share of the decoder's in the same round."""
+def medians(timings: list[Timing], decoder: list[Timing], reading: list[Timing]) -> dict[str, float]:
+    """Returns a way's medians over the rounds, alone and as shares of the decoder's, without and with reading."""
     pairs = list(zip(timings, decoder, strict=True))
     return {
         "images_per_second": statistics.median(rate for rate, _ in timings),
         "cpu_microseconds": 1e6 * statistics.median(cpu for _, cpu in timings),
         "of_decoder": statistics.median(this[0] / alone[0] for this, alone in pairs),
         "of_decoder_by_cpu": statistics.median(alone[1] / this[1] for this, alone in pairs),
+        "of_both": statistics.median(this[0] / both[0] for this, both in zip(timings, reading, strict=True)),
     }
 
 
 def shares(microseconds: dict[str, float]) -> dict[str, float]:
     """Returns what part of the pipeline's processor time each of its works takes."""
-    whole = microseconds["pipeline"]
-    parts = {"decoding": microseconds["decoder"], "reading": microseconds["reading"]}
-    return {
-        **{part: spent / whole for part, spent in parts.items()},
-        "choosing, assembling": max(0.0, 1 - sum(parts.values()) / whole),
-    }
+    decoder, both, whole = (microseconds[way] for way in ("decoder", READING, "pipeline"))
+    parts = {"decoding": decoder, "reading": both - decoder, "choosing, assembling": whole - both}
+    return {part: max(0.0, spent) / whole for part, spent in parts.items()}
 
 
 def bare(work: Callable, arguments: Sequence, options: argparse.Namespace) -> Timing:
@@ -253,13 +256,13 @@ def as_text(found: dict) -> str:
     lines = [
         f"{found['records']:,} records, {found['bytes_per_image']:,} bytes an image, to {found['size']} px, decoder "
         f"{found['decoder']}, {found['threads']} threads, batches of {found['batch']}\n",
-        "| | images/s | a core | CPU µs | of the decoder | by CPU |\n|---|---:|---:|---:|---:|---:|",
+        "| | images/s | a core | CPU µs | of the decoder | by CPU | of both |\n|---|---:|---:|---:|---:|---:|---:|",
     ]
     for way, row in found["ways"].items():
         rate = row["images_per_second"]
         lines.append(
             f"| {way} | {rate:,.0f} | {rate / found['threads']:,.0f} | {row['cpu_microseconds']:,.0f} "
-            f"| {row['of_decoder']:.2f} | {row['of_decoder_by_cpu']:.2f} |"
+            f"| {row['of_decoder']:.2f} | {row['of_decoder_by_cpu']:.2f} | {row['of_both']:.2f} |"
         )
     parts = ", ".join(f"{part} {share:.0%}" for part, share in found["shares"].items())
     lines.append(f"\nof the pipeline's processor time: {parts}")

@@ -1,3 +1,4 @@
+import gc
 import itertools
 import sys
 import threading
@@ -85,6 +86,14 @@ def test_errors_reach_the_reader_in_their_place(where):
     assert ended()
     with pytest.raises(StopIteration):
         next(batches)
+
+
+def test_what_was_there_before_is_left_out_of_collections_meanwhile():
+    batches = feed(made(int, 4, lambda step, examples: examples), 4, threads=2)
+    next(batches)
+    assert gc.get_freeze_count() > 0
+    batches.close()
+    assert gc.get_freeze_count() == 0
 
 
 def test_threads_end_with_an_iterator_that_nobody_holds():

@@ -11,7 +11,8 @@ from lrsclip_jax.data.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.lengths import TextLengths
 from lrsclip_jax.data.pairs import Pairs
-from lrsclip_jax.data.records import Record, Records, token_ids
+from lrsclip_jax.data.records import Record, Records, RecordWriter, token_ids
+from lrsclip_jax.data.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
 
@@ -218,6 +219,16 @@ def test_sources_are_opened_as_the_config_says():
     }
     config.data.sampling = "pair"
     with pytest.raises(InputError, match="data.sampling is 'pair': 'draw' and 'pairs' are known"):
+        pipeline.open_sources(config)
+
+
+def test_a_set_without_records_is_named(tmp_path):
+    with RecordWriter(tmp_path):
+        pass
+    write_metadata(tmp_path, [])
+    config = configs.defaults()
+    config.data.sources = ("scenes:6", str(tmp_path))
+    with pytest.raises(InputError, match=f"data.sources: {tmp_path} holds no records"):
         pipeline.open_sources(config)
 
 

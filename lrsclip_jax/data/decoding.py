@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from PIL import Image
 
@@ -72,6 +74,7 @@ def random_box(width: int, height: int, scale: tuple[float, float], rng: np.rand
     return left, top, left + w, top + h
 
 
+@functools.lru_cache(maxsize=256)  # the images of a set have few sizes
 def central_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
     """Returns what `preprocess` keeps: the square that is central once the shorter side has its size."""
     size, ranges = preprocessing.size, []

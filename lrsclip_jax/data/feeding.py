@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import threading
@@ -33,12 +34,15 @@ def feed(
     threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads, thread_name_prefix="feed")
     ahead: deque[Future[B]] = deque()
+    # The many small objects of records make Python look for cycles in all that the program holds, again and again.
+    gc.freeze()
     try:
         for step in itertools.count(start):
             ahead.append(_begun(pool, threads, *begin(step), batch_size))
             if len(ahead) > _AHEAD:
                 yield ahead.popleft().result()
     finally:
+        gc.unfreeze()
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -106,6 +106,9 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
     sources = [(open_source(name), weight) for name, weight in weighted(config.data.sources)]
     if sampling == "pairs":
         sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
+    for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):
+        if not len(records):
+            raise InputError(f"data.sources: {name} holds no {'pairs' if sampling == 'pairs' else 'records'}")
     return sources
 
 
@@ -193,9 +196,9 @@ def batches(
                     torn.append(row)
 
         def finish() -> dict[str, np.ndarray]:
-            texts = {}
-            for kind, length in zip(KINDS, (shape.long_length, shape.short_length), strict=True):
-                texts[kind] = [ids and cut(ids, length, tokenizer.end) for ids in drawn[kind]]
+            texts = {
+                kind: [ids and cut(ids, shape.length(kind), tokenizer.end) for ids in drawn[kind]] for kind in KINDS
+            }
             here = text_lengths(texts)  # also of those whose image is torn: all hosts count them
             for kind in KINDS:
                 for row in torn:
