@@ -1,5 +1,6 @@
 import io
 import pickle
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,6 @@ def test_reader_gives_every_record_at_random(tmp_path):
     reader = RecordReader(tmp_path)
     assert len(reader) == 7
     assert [reader[index] for index in (6, 2, 3, 0)] == [records[index] for index in (6, 2, 3, 0)]
-    assert reader.__getitems__([5, 1]) == [records[5], records[1]]
     assert list(reader) == records
     for index in (-1, 7):
         with pytest.raises(IndexError):
@@ -86,6 +86,22 @@ def test_texts_are_counted_with_and_without_the_files_beside_the_shards(tmp_path
     first.unlink()
     last.write_bytes(last.read_bytes()[:-2])
     assert RecordReader(tmp_path).text_counts().tolist() == expected
+
+
+@pytest.mark.parametrize(("soft", "hard"), [(520, 900), (520, 560)])
+def test_more_shards_than_files_may_be_open_at_first(tmp_path, soft, hard):
+    write(tmp_path, (1,) * 60)
+    code = (
+        "from lrsclip_jax.data.records import RecordReader\n"
+        "from lrsclip_jax.errors import cli\n"
+        f"cli(lambda: print(len([each.id for each in RecordReader({str(tmp_path)!r})])))"
+    )
+    limited = f"ulimit -Sn {soft} && ulimit -Hn {hard} && exec {sys.executable} -c {shlex.quote(code)}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+    if hard > 60 + 512:
+        assert (done.returncode, done.stdout) == (0, "60\n"), done.stderr
+    else:
+        assert done.returncode and "60 shards stay open, and the limit is 560 files: raise it" in done.stderr
 
 
 def test_tfds_reads_every_record_back(tmp_path):

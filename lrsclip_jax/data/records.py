@@ -27,7 +27,7 @@ from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 from tqdm import tqdm
 
 from lrsclip_jax.data.lengths import TextLengths, read_lengths, write_lengths
-from lrsclip_jax.data.shard import Shard
+from lrsclip_jax.data.shard import Shard, allow_open_files
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError, nearest
 
@@ -152,6 +152,7 @@ class RecordReader(Records):
             known = ", ".join(sorted(lengths))
             raise InputError(f"{folder} has no split '{split}', it has {known}{nearest(split, lengths)}")
         paths = [shard_path(self.folder, split, i, len(lengths[split])) for i in range(len(lengths[split]))]
+        allow_open_files(len(paths))
         self._shards = [Shard(path) for path in paths]
         for shard, length in zip(self._shards, lengths[split], strict=True):
             if len(shard) != length:
@@ -211,9 +212,6 @@ class RecordReader(Records):
             return decode(data)
         except (DecodeError, IndexError) as error:
             raise InputError(f"{shard.path}, record {position}: torn ({error}); prepare the set again") from None
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Record]:
-        return [self[index] for index in indices]
 
     def __repr__(self) -> str:
         return f"RecordReader({str(self.folder)!r}, {self.split!r})"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader
 
 from lrsclip_jax.errors import InputError
+
+_OTHER_FILES = 512  # libraries, sockets, checkpoints
 
 
 class Shard:
@@ -43,6 +46,19 @@ class Shard:
 
     def __setstate__(self, path: Path) -> None:
         self.path, self._reader = path, _open(path)
+
+
+def allow_open_files(count: int) -> None:
+    """Lets this process hold `count` files open besides others; InputError where the system doesn't allow it.
+
+    Shards stay open. A set of ten million records has more of them than the 1,024 files that Linux allows at first.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + _OTHER_FILES
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+        raise InputError(f"{count} shards stay open, and the limit is {hard} files: raise it (ulimit -Hn {needed})")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _open(path: Path) -> ArrayRecordReader:
