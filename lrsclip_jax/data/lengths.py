@@ -47,7 +47,7 @@ class TextLengths(Sequence):
         return (self.counts[indices] > 1).any(axis=-1)
 
     def first(self, indices: np.ndarray) -> np.ndarray:
-        """Returns the tokens of the first text of each kind, int64 [..., 2], 0 where there is none."""
+        """Returns how many tokens the first text of each kind has, int64 [..., 2], 0 where there is none."""
         counts = self.counts[indices]
         long = self._starts[indices]
         starts = np.stack([long, long + counts[..., 0]], axis=-1)

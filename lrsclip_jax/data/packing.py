@@ -98,7 +98,7 @@ def pack(
     """
     lengths = np.asarray([0 if text is None else len(text) for text in texts])
     first = np.where(lengths > 0, placement.row * row_length + placement.start, 0)
-    position = within(lengths)
+    position = _within(lengths)
     slots = np.repeat(first, lengths) + position
     flat = np.zeros((3, rows * row_length), np.int32)
     flat[0, slots] = np.fromiter(itertools.chain.from_iterable(text for text in texts if text is not None), np.int32)
@@ -110,8 +110,8 @@ def pack(
     return {"ids": ids, "segments": segments, "positions": positions, "long_span": long, "short_span": short}
 
 
-def within(lengths: np.ndarray) -> np.ndarray:
-    """Returns 0 … n - 1 for each length n, one after the other, int64 [sum of the lengths]."""
+def _within(lengths: np.ndarray) -> np.ndarray:
+    """0 … n - 1 for each length n, one after the other: int64 [sum of the lengths]."""
     return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 

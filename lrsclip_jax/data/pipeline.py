@@ -183,7 +183,8 @@ def batches(
         drawn = {kind: [None] * len(rows) for kind in KINDS}
 
         def fill(part: range) -> None:
-            # Python's work takes several times as long where decoding an image has just taken the processor's caches.
+            # All are read before the first is decoded: Python's work takes several times as long where decoding has
+            # just taken the processor's caches.
             for row, (image, texts, rng) in zip(part, [draw(*places[row]) for row in part], strict=True):
                 for kind in shape.kinds:
                     drawn[kind][row] = texts[kind]

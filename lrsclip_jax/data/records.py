@@ -15,6 +15,7 @@ import bisect
 import itertools
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,10 @@ class Records(Sequence[Record]):
         record = self[index]
         return Tokenised(record.image, token_ids(record, tokenizer))
 
+    @abstractmethod
+    def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
+        """Returns how many tokens each text has."""
+
 
 class RecordReader(Records):
     """The records of one split of a prepared set, by index; safe to share between threads and to pickle."""
@@ -177,7 +182,7 @@ class RecordReader(Records):
         return self._gathered(None).counts.sum(axis=1)
 
     def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
-        """Returns how many tokens each text has.
+        """Returns how many tokens each text has, as is kept beside the shards.
 
         The records are read where the files beside the shards are missing, unsound or of another tokenizer.
         """
