@@ -25,12 +25,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lrsclip_jax.corpus import store, ways
 from lrsclip_jax.corpus.generators.server import Server
-from lrsclip_jax.corpus.hygiene import captions, duplicates, images
-from lrsclip_jax.corpus.merging import merge
-from lrsclip_jax.corpus.record import CorpusRecord
-from lrsclip_jax.corpus.stage import run_stage
+from lrsclip_jax.corpus.hygiene import caption_checks, duplicates, image_checks
+from lrsclip_jax.corpus.records import store
+from lrsclip_jax.corpus.records.record import CorpusRecord
+from lrsclip_jax.corpus.stages import ways
+from lrsclip_jax.corpus.stages.merging import merge
+from lrsclip_jax.corpus.stages.stage import run_stage
 from lrsclip_jax.errors import InputError, cli
 
 SIDE, DISTINCT = 64, 2000  # pixels of an image; files that the records share
@@ -97,7 +98,7 @@ def second_way(folder: Path) -> int:
 
 def image_check(folder: Path) -> int:
     """Corrupt, tiny and empty images."""
-    return _run(folder / "checked", folder / "summarised", images.check_images)
+    return _run(folder / "checked", folder / "summarised", image_checks.check_images)
 
 
 def perceptual_duplicates(folder: Path) -> int:
@@ -107,7 +108,7 @@ def perceptual_duplicates(folder: Path) -> int:
 
 def text_bounds(folder: Path) -> int:
     """Texts that are too short or too long, of all records with sound images."""
-    return _run(folder / "bounded", folder / "checked", captions.bound_captions)
+    return _run(folder / "bounded", folder / "checked", caption_checks.bound_captions)
 
 
 STAGES: dict[str, Callable[[Path], int]] = {

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.data import pipeline
-from lrsclip_jax.data.batch import BatchShape
-from lrsclip_jax.data.decoding import DECODERS, training_pixels
+from lrsclip_jax.data.batches import pipeline
+from lrsclip_jax.data.batches.augmentation import DECODERS, training_pixels
+from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
-from lrsclip_jax.data.records import Record, RecordReader, RecordWriter, Tokenised
-from lrsclip_jax.data.tfds_metadata import write_metadata
+from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter, Tokenised
+from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, cli
 

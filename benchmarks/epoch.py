@@ -12,10 +12,11 @@ from benchmarks.programs import RECIPE
 from lrsclip_jax import chips, flops
 from lrsclip_jax import config as configs
 from lrsclip_jax import main as training
-from lrsclip_jax.data import pipeline
+from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.plan.lrs2m import LONGEST
-from lrsclip_jax.telemetry import machine, read_metrics
+from lrsclip_jax.plan.lrs2m_lengths import LONGEST
+from lrsclip_jax.run.metrics import read_metrics
+from lrsclip_jax.run.words import machine
 from lrsclip_jax.weights import build_model
 
 _DESCRIPTION = """\

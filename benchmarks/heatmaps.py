@@ -26,11 +26,11 @@ from benchmarks.selo_mosaics import paste
 from eval.selo.cells import to_grey
 from eval.selo.maps import overlay
 from lrsclip_jax.data.draws import pick, stream
-from lrsclip_jax.data.mosaic import plan_mosaics
-from lrsclip_jax.data.records import RecordReader
+from lrsclip_jax.data.mosaic.making import plan_mosaics
+from lrsclip_jax.data.prepared.records import RecordReader
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.localise.heatmap import NEUTRAL, heat, patch_encoder, text_directions
-from lrsclip_jax.localise.maps import HeatSum
+from lrsclip_jax.localise.score_maps import HeatSum
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.pretrained import Pretrained
 

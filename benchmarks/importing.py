@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from lrsclip_jax.convert.families import openai
-from lrsclip_jax.convert.layout import keys_of, shapes
 from lrsclip_jax.errors import cli
 from lrsclip_jax.models import zoo
+from lrsclip_jax.pytorch.families import openai
+from lrsclip_jax.pytorch.layout import keys_of, shapes
 
 _MODULES = "lrsclip_jax.convert.importing"  # what the command imports
 

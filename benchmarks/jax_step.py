@@ -11,12 +11,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.programs import OURS, Job, Prepared, batch_of
-from lrsclip_jax import throughput
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.optimizer import create, frozen_by
+from lrsclip_jax.run import throughput
+from lrsclip_jax.run.throughput import Throughput
 from lrsclip_jax.sharding import make_mesh, to_devices
 from lrsclip_jax.step import TrainState, initial_state, make_train_step, state_shapes
-from lrsclip_jax.throughput import Throughput
 from lrsclip_jax.weights import build_model, initial_parameters
 
 EPOCH = 1000  # steps of a nominal one, for the schedule

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.published import Table, tables
+from eval.papers.published_tables import Table, tables
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.plan import lrs2m
+from lrsclip_jax.plan import lrs2m_lengths
 
 _DESCRIPTION = """\
 Prints mean lengths of a sample beside those of LRSCLIP's Table I (arXiv 2503.19311), in tokens. Within a subset of the
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.pairs < 1:
         raise InputError("--pairs must be positive")
-    subsets, drawn = lrs2m.subsets(), lrs2m.drawn_lengths(options.pairs, options.seed)
+    subsets, drawn = lrs2m_lengths.subsets(), lrs2m_lengths.drawn_lengths(options.pairs, options.seed)
     columns = (
         "texts",
         "mean tokens",

@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 
 from benchmarks.lengths import texts
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.batch import BatchShape, packed, padded, text_lengths
+from lrsclip_jax.data.batches.batch import BatchShape, packed, padded, text_lengths
 from lrsclip_jax.data.tokenizer import cut
-from lrsclip_jax.plan.lrs2m import LONGEST, Lengths
-from lrsclip_jax.plan.lrs2m import drawn_lengths as lrs2m_lengths
+from lrsclip_jax.plan.lrs2m_lengths import LONGEST, Lengths
+from lrsclip_jax.plan.lrs2m_lengths import drawn_lengths as lrs2m_lengths
 
 RECIPE = "configs/vitb16.py"
 

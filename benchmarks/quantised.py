@@ -13,7 +13,7 @@ import numpy as np
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.telemetry import read_metrics
+from lrsclip_jax.run.metrics import read_metrics
 
 _DESCRIPTION = """\
 Trains a recipe twice, with the dense layers of both towers in the towers' dtype and in 8-bit integers, from the same

@@ -29,7 +29,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.progress import CLOCK
+from lrsclip_jax.run.progress import CLOCK
 
 STEPS = 120
 TOLERANCE = 1e-5  # of the losses on other devices, relative

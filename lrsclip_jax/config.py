@@ -106,7 +106,7 @@ def defaults() -> ConfigDict:
     config.optimizer.warmup_steps = 0
     config.optimizer.warmup_epochs = 0.0
     config.optimizer.clip_norm = None
-    # Rules over parameter paths (lrsclip_jax/rules.py); the first that matches a parameter holds.
+    # Rules over parameter paths (lrsclip_jax/parameter_rules.py); the first that matches a parameter holds.
     config.optimizer.lr_rules = ()
     config.optimizer.decay_rules = ()
     config.optimizer.freeze = ()

@@ -10,16 +10,16 @@ import numpy as np
 from tqdm import tqdm
 
 from eval import retrieval, zeroshot
-from eval.prompts import class_texts
-from eval.retrieval_report import best_five
+from eval.class_texts import class_texts
+from eval.html.retrieval_table import best_five
+from lrsclip_jax.data.batches.pipeline import open_source
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
-from lrsclip_jax.data.pipeline import open_source
-from lrsclip_jax.data.records import Record, token_ids
+from lrsclip_jax.data.prepared.records import Record, token_ids
 from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.report import HeldOutReport, comparison
+from lrsclip_jax.run.report import HeldOutReport, comparison
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Table:
 def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
     """Opens a held-out set (as `data.sources` names it) and reads its texts; images are read when needed.
 
-    With `templates`, as `eval.classes.templates` knows them, a set whose records all have labels, of at least two
+    With `templates`, as `eval.facts.classes.templates` knows them, a set whose records all have labels, of at least two
     classes, is classified as well.
     """
     records = open_source(source)

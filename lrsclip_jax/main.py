@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # JAX takes seconds to import: only once the command is known to make sense.
     begun = time.perf_counter()
-    from lrsclip_jax import distributed
-    from lrsclip_jax.telemetry import Laps
+    from lrsclip_jax.hosts import distributed
+    from lrsclip_jax.run.startup import Laps
     from lrsclip_jax.train import train_and_evaluate
 
     laps = Laps(begun)

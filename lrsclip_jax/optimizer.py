@@ -9,7 +9,7 @@
     warmup_steps=0, warmup_epochs=0.0,          # linear warm-up; one of the two is 0
     weight_decay=0.0,
     clip_norm=None,                             # the norm of all gradients is clipped to this; None: never
-    lr_rules=(("image/.*", 0.1),),              # factors of the learning rate, see rules.scales
+    lr_rules=(("image/.*", 0.1),),              # factors of the learning rate, see parameter_rules.scales
     decay_rules=((".*/(bias|scale)", 0.0),),    # factors of the weight decay
     freeze=("logit_scale", "text/position_embedding[0:20]", "image/blocks/.*[0:6]"),
 
@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from lrsclip_jax import rules
+from lrsclip_jax import parameter_rules
 from lrsclip_jax.errors import InputError, nearest
 
 PyTree = Any
@@ -70,12 +70,12 @@ def create(
         InputError: a missing key, an unknown name, an impossible value, a rule that decides nothing.
     """
     _check(config)
-    lr_scale = rules.scales(config.lr_rules, params, where="optimizer.lr_rules")
-    decay_scale = rules.scales(config.decay_rules, params, where="optimizer.decay_rules")
+    lr_scale = parameter_rules.scales(config.lr_rules, params, where="optimizer.lr_rules")
+    decay_scale = parameter_rules.scales(config.decay_rules, params, where="optimizer.decay_rules")
     frozen = jax.tree.map(
         np.logical_or,
-        rules.selected(config.freeze, params, where="optimizer.freeze"),
-        rules.selected(freeze, params, where="freeze"),
+        parameter_rules.selected(config.freeze, params, where="optimizer.freeze"),
+        parameter_rules.selected(freeze, params, where="freeze"),
     )
     trainable = jax.tree.map(lambda rows: not rows.all(), frozen)
     decay = jax.tree.map(lambda scale, rows: np.float32(config.weight_decay) * scale * ~rows, decay_scale, frozen)

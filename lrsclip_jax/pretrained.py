@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from lrsclip_jax import config, weights
-from lrsclip_jax.convert.found import Hints
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
 from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
 from lrsclip_jax.encoders import Encoders, embed, encoders, static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.pytorch.contract import Hints
 from lrsclip_jax.sharding import batch_shards, make_mesh, replicated
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray

@@ -18,9 +18,9 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from lrsclip_jax import rules as path_rules
+from lrsclip_jax import parameter_rules as path_rules
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.rules import path_of
+from lrsclip_jax.parameter_rules import path_of
 
 PyTree = Any
 

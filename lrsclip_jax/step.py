@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
-from lrsclip_jax.data.batch import BatchShape
+from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.encoders import normalise
 from lrsclip_jax.models.clip import CLIP
@@ -95,7 +95,7 @@ def batch_shape(config: ConfigDict, mesh: Mesh) -> BatchShape:
 
 
 def batch_shapes(config: ConfigDict, mesh: Mesh, rows: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes, dtypes and shardings of a batch (lrsclip_jax.data.pipeline).
+    """Returns shapes, dtypes and shardings of a batch (lrsclip_jax.data.batches.pipeline).
 
     `rows` are those of packed texts, in the whole batch: batches with `data.packed` have one of a few numbers of them.
     """

@@ -13,39 +13,40 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrsclip_jax import (
-    checkpoint,
-    distributed,
-    heldout,
-    nonfinite,
-    preemption,
-    prefetch,
-    profile,
-    programs,
-    report,
-    telemetry,
-    throughput,
-    workdir,
-)
-from lrsclip_jax.data import pipeline
+from lrsclip_jax import heldout
+from lrsclip_jax.data.batches import pipeline, prefetch
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import InputError, Terminated
+from lrsclip_jax.hosts import distributed
 from lrsclip_jax.models import zoo
 from lrsclip_jax.optimizer import create, frozen_by
-from lrsclip_jax.progress import Progress
+from lrsclip_jax.run import (
+    checkpoint,
+    nonfinite,
+    preemption,
+    profile,
+    programs,
+    report,
+    startup,
+    throughput,
+    words,
+    workdir,
+)
+from lrsclip_jax.run.metrics import MetricWriter, read_metrics
+from lrsclip_jax.run.progress import Progress
+from lrsclip_jax.run.watchdog import Watchdog
 from lrsclip_jax.sharding import check_divides, local_rows, make_mesh, to_devices
 from lrsclip_jax.step import batch_shape, initial_state, make_train_step, state_shapes
-from lrsclip_jax.watchdog import Watchdog
 from lrsclip_jax.weights import build_model, initial_parameters
 
 
 def train_and_evaluate(
-    config: ConfigDict, folder: str, branch: str | None = None, laps: telemetry.Laps | None = None
+    config: ConfigDict, folder: str, branch: str | None = None, laps: startup.Laps | None = None
 ) -> dict[str, float]:
     """Trains as `config` says in `folder`, continuing from its newest checkpoint; evaluates and writes the report.
 
-    The processes of a run (lrsclip_jax.distributed) all call it with the same arguments.
+    The processes of a run (lrsclip_jax.hosts.distributed) all call it with the same arguments.
 
     Args:
       config: from `lrsclip_jax.config.load`.
@@ -61,14 +62,14 @@ def train_and_evaluate(
       Terminated: after SIGTERM, once the state is saved.
     """
     begun = time.perf_counter()
-    laps = laps or telemetry.Laps(begun)
+    laps = laps or startup.Laps(begun)
     chief = jax.process_index() == 0  # the process that writes all but the checkpoints
 
     # Devices and folder
     mesh = make_mesh(config.mesh)
     check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
     check_divides("eval.batch_size", config.eval.batch_size, mesh)
-    telemetry.cache_compiled_programs(config.train.compilation_cache)
+    startup.cache_compiled_programs(config.train.compilation_cache)
     distributed.first(lambda: workdir.branch(folder, branch, config) if branch else workdir.claim(folder, config))
     run = workdir.folder_of(branch or folder)
     distributed.check_shared(run)
@@ -141,7 +142,7 @@ def train_and_evaluate(
         itertools.islice(on_host, total_steps - done), lambda batch: to_devices(batch, mesh, config.batch_size)
     )
     speed = throughput.of_run(config, model, optimizer.trainable, mesh)
-    writer = telemetry.MetricWriter(run, done, config.log.tensorboard) if chief else None
+    writer = MetricWriter(run, done, config.log.tensorboard) if chief else None
     progress = Progress(done, total_steps, speed, shown=chief)
     unread: list[tuple[int, throughput.Texts, dict[str, jax.Array]]] = []
     traced = profile.Profile(config.log.profile, run, lambda: progress.spent("profile"))
@@ -279,19 +280,19 @@ def train_and_evaluate(
             print("\n".join(heldout.lines(table)))
         about_run = report.Run(
             title=f"{run.name}: {config.model.name}",
-            recipe=telemetry.describe(config),
+            recipe=words.describe(config),
             data=", ".join(name.rsplit("/", 1)[-1] for name, _ in pipeline.weighted(config.data.sources)),
             batch_size=config.batch_size,
             seconds=time.perf_counter() - begun,
-            machine=telemetry.machine(),
+            machine=words.machine(),
         )
-        page = report.write_report(run, about_run, telemetry.read_metrics(run), [*map(heldout.for_report, tables)])
+        page = report.write_report(run, about_run, read_metrics(run), [*map(heldout.for_report, tables)])
         print(f"report: {page}")
     return heldout.flat(tables)
 
 
 def _has_scores(run: epath.Path, step: int) -> bool:
-    rows = (row for row in telemetry.read_metrics(run) if row["step"] == step)
+    rows = (row for row in read_metrics(run) if row["step"] == step)
     return any(name.startswith("eval/") for row in rows for name in row)
 
 
@@ -306,7 +307,7 @@ def _introduce(
     what = "pairs" if config.data.sampling == "pairs" else "records"
     lines = [
         *notes,
-        f"{config.model.name}: {millions:.1f} M parameters, {of_them:.1f} M trained, on {telemetry.machine()}",
+        f"{config.model.name}: {millions:.1f} M parameters, {of_them:.1f} M trained, on {words.machine()}",
         f"{samples:,} {what}, {config.epochs:g} epochs of batch {config.batch_size}: {begin}",
     ]
     print("\n".join(lines), file=sys.stderr)

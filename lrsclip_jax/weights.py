@@ -12,15 +12,15 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrsclip_jax import checkpoint
-from lrsclip_jax.convert import read as convert
-from lrsclip_jax.convert.found import Found, Hints
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
-from lrsclip_jax.rules import path_of
+from lrsclip_jax.parameter_rules import path_of
+from lrsclip_jax.pytorch import read as convert
+from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.run import checkpoint
 
 RUN = "lrsclip_jax"  # the family of our own runs
 

@@ -12,9 +12,9 @@ from jax.sharding import PartitionSpec
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import sharding
-from lrsclip_jax.data.batch import BatchShape, packed, text_lengths
+from lrsclip_jax.data.batches.batch import BatchShape, packed, text_lengths
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.records import KINDS
+from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create

@@ -6,7 +6,7 @@ from PIL import Image
 
 from lrsclip_jax import heldout
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.records import Record
+from lrsclip_jax.data.prepared.records import Record
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.encoders import Encoders
 from lrsclip_jax.errors import InputError

@@ -11,7 +11,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from lrsclip_jax import optimizer, rules
+from lrsclip_jax import optimizer, parameter_rules
 from lrsclip_jax.errors import InputError
 
 SGD = {"name": "sgd", "momentum": 0.9, "dampening": 0.1}
@@ -68,7 +68,7 @@ def torch_train(params, gradients, make, clip_norm=None):
     torch = pytest.importorskip("torch")
     leaves, treedef = jax.tree.flatten(params)
     tensors = [torch.nn.Parameter(torch.tensor(np.asarray(leaf))) for leaf in leaves]
-    paths = [rules.path_of(path) for path, _ in jax.tree.leaves_with_path(params)]
+    paths = [parameter_rules.path_of(path) for path, _ in jax.tree.leaves_with_path(params)]
     inner = make(dict(zip(paths, tensors, strict=True)))
     for gradient in gradients:
         for tensor, value in zip(tensors, jax.tree.leaves(gradient), strict=True):
@@ -218,13 +218,13 @@ def test_the_state_mirrors_the_parameters():
         made.tx,
         lambda leaf, path: path if hasattr(leaf, "shape") else leaf,
         state,
-        jax.tree.map_with_path(lambda path, _: rules.path_of(path), params),
+        jax.tree.map_with_path(lambda path, _: parameter_rules.path_of(path), params),
         transform_non_params=lambda _: "count",
         is_leaf=lambda node: isinstance(node, optax.MaskedNode),
     )
     trained = ["image/blocks/bias", "image/blocks/kernel", "logit_scale", "text/position_embedding"]
     assert sorted(jax.tree.leaves(named)) == sorted(["count", "count", *trained, *trained])
-    shapes = {rules.path_of(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}
+    shapes = {parameter_rules.path_of(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}
     for path, leaf in zip(jax.tree.leaves(named), jax.tree.leaves(state), strict=True):
         assert leaf.shape == shapes.get(path, ())
 

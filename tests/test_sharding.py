@@ -13,7 +13,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.optimizer import create
-from lrsclip_jax.rules import path_of
+from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.step import state_shapes
 
 

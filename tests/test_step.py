@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.convert import layout
-from lrsclip_jax.convert.families import huggingface
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.optimizer import create
-from lrsclip_jax.rules import path_of
+from lrsclip_jax.parameter_rules import path_of
+from lrsclip_jax.pytorch import layout
+from lrsclip_jax.pytorch.families import huggingface
 from lrsclip_jax.sharding import make_mesh, to_devices
 from lrsclip_jax.step import initial_state, make_train_step, state_shapes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lrsclip_jax.progress import CLOCK
+from lrsclip_jax.run.progress import CLOCK
 
 KEYS = {
     "model.image.layers": 1,

@@ -8,11 +8,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lrsclip_jax.convert.export import export
-from lrsclip_jax.convert.families import bert, mae
-from lrsclip_jax.convert.layout import to_theirs
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
+from lrsclip_jax.pytorch.families import bert, mae
+from lrsclip_jax.pytorch.layout import to_theirs
 
 PREPROCESSING = Preprocessing(32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 _TOWER = {"width": 64, "layers": 1, "heads": 1, "embed_dim": 16}

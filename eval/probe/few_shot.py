@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.errors import InputError
+from eval.probe.labelled import accuracy, numbered
 from eval.probe.logistic import MAX_ITERATIONS, converged, fit, fits, root_mean_square, scaled
-from eval.probe.parts import accuracy, numbered
 
 SHOTS = (1, 4, 8, 16, 32)
 DRAWS = 5

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.errors import InputError
+from eval.probe.labelled import accuracy, numbered
 from eval.probe.neighbours import neighbours
-from eval.probe.parts import accuracy, numbered
 from eval.scores import SCALE
 
 K = 20

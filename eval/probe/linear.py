@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.errors import InputError
+from eval.probe.labelled import accuracy, classification, numbered
 from eval.probe.logistic import MAX_ITERATIONS, converged, fit, fits, root_mean_square, scaled
-from eval.probe.parts import accuracy, classification, numbered
 
 CS = tuple(10.0**power for power in range(-4, 3))
 

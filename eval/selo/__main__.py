@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from eval.embeddings import EmbeddingSet, open_set
 from eval.errors import InputError, cli
-from eval.pictures import marked, scene_of
+from eval.html.set_images import marked, scene_of
 from eval.results import made_by, write_result
 from eval.selo.maps import overlay
-from eval.selo.sets import METRICS, query_map, selo_of_set
+from eval.selo.of_set import METRICS, query_map, selo_of_set
 
 _DESCRIPTION = """\
 Prints, for every query of an embedding set, how well its localisation map points at the regions that it speaks of:

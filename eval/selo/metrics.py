@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from eval.errors import InputError
-from eval.selo.attention import attention_centres
+from eval.selo.peaks import attention_centres
 from eval.selo.regions import Region, checked_polygons, region, region_mask
 
 BETA, EPSILON = 0.707, 1e-7  # of R_su

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from eval.embeddings import EmbeddingSet, open_set
 from eval.errors import InputError
 from eval.results import made_by, write_result
-from eval.suite import store
-from eval.suite.splits import prepare_split
+from eval.suite import result_files
+from eval.suite.kept_splits import prepare_split
 from eval.suite.tasks import PROBES, Settings, Task, measure, tasks_of
 
 
@@ -70,10 +70,10 @@ def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 
     Raises:
       InputError: `out` can't be written, or a process was killed.
     """
-    store.make_folder(out)
+    result_files.make_folder(out)
     outcome = Outcome()
     jobs = _planned(paths, out, seed, outcome)
-    results = {job: store.read_result(job.result, job.fingerprint) for job in jobs}
+    results = {job: result_files.read_result(job.result, job.fingerprint) for job in jobs}
     todo = [job for job in jobs if results[job] is None and (not only or job.task.name in only)]
     outcome.reused = sum(result is not None for result in results.values())
     processes = max(1, min(processes, len(todo)))
@@ -104,8 +104,8 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: Outcome) -> l
             outcome.remarks.append(f"{path}: nothing to measure in it")
         for task in tasks:
             drawn = seed if task.name in PROBES else None
-            result = store.result_path(out, embedding_set, str(task))
-            job = Job(path, task, result, store.fingerprint(path, str(task), drawn))
+            result = result_files.result_path(out, embedding_set, str(task))
+            job = Job(path, task, result, result_files.fingerprint(path, str(task), drawn))
             first, other = jobs.setdefault(job.result, (job, embedding_set))
             if first is job:
                 continue

@@ -11,10 +11,10 @@ import numpy as np
 
 from eval.embeddings import EmbeddingSet
 from eval.errors import InputError
-from eval.length import length_curve, length_histogram
 from eval.retrieval import chance, retrieval_metrics
-from eval.selo.sets import selo_of_set
-from eval.suite.splits import kept_split
+from eval.selo.of_set import selo_of_set
+from eval.suite.kept_splits import kept_split
+from eval.text_length import length_curve, length_histogram
 from eval.zeroshot import zeroshot_of_set
 
 CAPTIONS = ("long", "short")
@@ -139,8 +139,12 @@ def _cut(part: EmbeddingSet, rows: np.ndarray) -> dict:
 
 def _probe(name: str, embedding_set: EmbeddingSet, settings: Settings) -> dict:
     # scikit-learn takes longer to load than most tasks take: a process that measures no probe does without.
-    from eval.probe import sets
+    from eval.probe import probe_set
 
-    probe = {"linear_probe": sets.linear_probe_of_set, "knn": sets.knn_of_set, "few_shot": sets.few_shot_of_set}[name]
+    probe = {
+        "linear_probe": probe_set.linear_probe_of_set,
+        "knn": probe_set.knn_of_set,
+        "few_shot": probe_set.few_shot_of_set,
+    }[name]
     result = probe(embedding_set, settings.seed, kept_split(embedding_set, settings.splits, settings.seed))
     return {"parts": result.pop("split"), **result}  # `split` of a result names the split of the data set

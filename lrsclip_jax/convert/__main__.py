@@ -181,7 +181,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _hints(options: argparse.Namespace) -> Any:
-    from lrsclip_jax.convert.found import Hints
+    from lrsclip_jax.pytorch.contract import Hints
 
     return Hints(options.model, options.activation, options.image_heads, options.text_heads)
 

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from eval import retrieval
 from lrsclip_jax import heldout, pretrained
-from lrsclip_jax.convert.found import Hints
 from lrsclip_jax.convert.reference import Side, Tower, twin
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pretrained import Pretrained
+from lrsclip_jax.pytorch.contract import Hints
 
 LIMIT = 1e-4  # rounding in float32 stays ten times below it
 _BATCH = 32

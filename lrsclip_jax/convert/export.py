@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lrsclip_jax.convert.exports import open_clip_folder, transformers_folder
-from lrsclip_jax.convert.families import openai
-from lrsclip_jax.convert.files.writing import counts, whole, write_pt, write_safetensors
+from lrsclip_jax.convert.formats import open_clip_folder, transformers_folder
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
+from lrsclip_jax.pytorch.families import openai
+from lrsclip_jax.pytorch.files.writing import counts, whole, write_pt, write_safetensors
 
 FORMATS = ("longclip", "openai", "open_clip", "hf")
 

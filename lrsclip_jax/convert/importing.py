@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrsclip_jax import checkpoint, weights, workdir
 from lrsclip_jax import config as configs
-from lrsclip_jax.convert.found import Found, Hints
+from lrsclip_jax import weights
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
+from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.run import checkpoint, workdir
 
 _TOWERS = ("image", "text")
 _EMBED_DIM = 512  # where neither tower has a projection: RSCLIP's and CLIP's B models meet in so many dimensions

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lrsclip_jax.convert.families.openai import CONFIG as OPEN_CLIP_CONFIG
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.families.openai import CONFIG as OPEN_CLIP_CONFIG
 
 
 class Tower(NamedTuple):

@@ -21,7 +21,7 @@ A corpus is a folder of Parquet files, or a .jsonl file of the same records. pyt
 DIR/corpus --out=PREPARED makes it a training set. --help after a command says more.
 """
 _BUILD = """
-A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe.py and lrsclip_jax/corpus/recipes. Ways:
+A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe_config.py and lrsclip_jax/corpus/recipes. Ways:
   as-is       captions as they are               rules     captions from boxes, masks and labels, without a model
   merge       long and short texts of two sets   summarise long texts become short ones
   expand      short texts and the image become long ones
@@ -124,7 +124,7 @@ def _build(options: argparse.Namespace) -> None:
 
 def _read(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.sources import read_source
-    from lrsclip_jax.corpus.stage import run_stage
+    from lrsclip_jax.corpus.stages.stage import run_stage
 
     given = given_options(options)
     settings = {"kind": options.kind, "path": options.path, **given}
@@ -133,7 +133,7 @@ def _read(options: argparse.Namespace) -> None:
 
 
 def _statistics(options: argparse.Namespace) -> None:
-    from lrsclip_jax.corpus.statistics.files import write_statistics
+    from lrsclip_jax.corpus.statistics.statistics_files import write_statistics
     from lrsclip_jax.corpus.statistics.taggers import load_tagger
 
     tagger = load_tagger(options.tagger) if options.tagger else None
@@ -142,8 +142,8 @@ def _statistics(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from lrsclip_jax.corpus import store
     from lrsclip_jax.corpus.hygiene.licences import check_licences
+    from lrsclip_jax.corpus.records import store
     from lrsclip_jax.corpus.sources import export_lrs2m
 
     if options.out.suffix not in (".json", ".jsonl"):

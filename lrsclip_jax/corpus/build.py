@@ -12,18 +12,19 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from eval.results import write_result
-from lrsclip_jax.corpus import store, tiles, ways
-from lrsclip_jax.corpus.earlier import set_apart, stages_of
-from lrsclip_jax.corpus.engine_ray import run_stage_on_ray
-from lrsclip_jax.corpus.filters import LEAKAGE, planned_filters
 from lrsclip_jax.corpus.hygiene import leakage, licences
-from lrsclip_jax.corpus.merging import merge
-from lrsclip_jax.corpus.recipe import WAYS, server_of
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.recipe_config import WAYS, server_of
+from lrsclip_jax.corpus.records import store
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules import caption_by_rules
 from lrsclip_jax.corpus.sources import numbered, read_source
-from lrsclip_jax.corpus.stage import DONE, Planned, changed, digest, run_stage, set_aside
-from lrsclip_jax.corpus.statistics.files import FILES, write_statistics
+from lrsclip_jax.corpus.stages import tiles, ways
+from lrsclip_jax.corpus.stages.earlier import set_apart, stages_of
+from lrsclip_jax.corpus.stages.filters import LEAKAGE, planned_filters
+from lrsclip_jax.corpus.stages.merging import merge
+from lrsclip_jax.corpus.stages.ray_engine import run_stage_on_ray
+from lrsclip_jax.corpus.stages.stage import DONE, Planned, changed, digest, run_stage, set_aside
+from lrsclip_jax.corpus.statistics.statistics_files import FILES, write_statistics
 from lrsclip_jax.errors import InputError
 
 CORPUS, SUBSETS, FILTERS, LEAKS = "corpus", "subsets", "filters", "leakage.json"

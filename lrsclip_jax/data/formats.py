@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval import classes
+from eval.facts import classes
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 

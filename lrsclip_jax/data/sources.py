@@ -146,7 +146,7 @@ def _image_root(image_root: str | Path | None, path: Path) -> Path:
 
 
 def _scenes(spec: str) -> Source:
-    from lrsclip_jax.data.scene_records import SceneRecords  # not at the top: other sources need none of it
+    from lrsclip_jax.data.prepared.procedural import SceneRecords  # not at the top: other sources need none of it
 
     count = len(SceneRecords.parse(spec))
     seed = int([*spec.split(":"), "0"][2])

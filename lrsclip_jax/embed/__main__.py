@@ -114,9 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(f"--{name.replace('_', '-')}={value}: it must be at least {least}")
 
     # JAX takes seconds to import: only once the command is known to make sense.
-    from lrsclip_jax.convert.found import Hints
     from lrsclip_jax.embed.making import make_set
     from lrsclip_jax.embed.towers import load_towers
+    from lrsclip_jax.pytorch.contract import Hints
 
     material = _material(options)
     hints = Hints(options.model, options.activation, options.image_heads, options.text_heads)
@@ -155,7 +155,7 @@ def _material(options: argparse.Namespace) -> Any:
 
 def _with_texts(material: Any, options: argparse.Namespace, context_length: int | None) -> Any:
     """The material with class texts, further texts, and texts to be cut."""
-    from eval.prompts import class_texts
+    from eval.class_texts import class_texts
     from lrsclip_jax.embed.material import queries
     from lrsclip_jax.embed.sweep import sweep
 

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from eval import selo
+from lrsclip_jax.data.crops import crop_window
 from lrsclip_jax.data.images import SUFFIXES, read_image
 from lrsclip_jax.embed.material import Material, Row
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.localise.crops import crop_window
 
 ANNOTATIONS = "anno.json"
 

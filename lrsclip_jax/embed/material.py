@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from lrsclip_jax.data.batches.pipeline import open_source as open_records
 from lrsclip_jax.data.formats import TarMember
 from lrsclip_jax.data.images import SUFFIXES, read_image
-from lrsclip_jax.data.pipeline import open_source as open_records
-from lrsclip_jax.data.records import KINDS, Record, split_names
+from lrsclip_jax.data.prepared.records import KINDS, Record, split_names
 from lrsclip_jax.data.sources import Item, Keys, open_source
 from lrsclip_jax.errors import InputError, nearest
 

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrsclip_jax import checkpoint, config, weights
-from lrsclip_jax.convert.found import Found, Hints
+from lrsclip_jax import config, weights
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.encoders import fed, normalise
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.positions import resize_positions
-from lrsclip_jax.rules import path_of
+from lrsclip_jax.parameter_rules import path_of
+from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.run import checkpoint
 from lrsclip_jax.sharding import batch_shards, make_mesh, replicated
 
 Encode = Callable[[Any, np.ndarray], jax.Array]

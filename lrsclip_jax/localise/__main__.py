@@ -12,10 +12,10 @@ import numpy as np
 import lrsclip_jax
 from eval import selo
 from eval.selo.grid import STEPS
-from eval.selo.second import coarse_windows
+from eval.selo.v2 import coarse_windows
+from lrsclip_jax.data.rasters import AnyScene, open_scene
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.localise.files import plan_files, write_files
-from lrsclip_jax.localise.scene import AnyScene, open_scene
+from lrsclip_jax.localise.outputs import plan_files, write_files
 
 EXAMPLES = """
 examples:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eval.selo.cells import to_grey
-from eval.selo.second import second_map, shuffled
+from eval.selo.v2 import second_map, shuffled
+from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.heatmap import heat, patch_encoder, text_directions
-from lrsclip_jax.localise.maps import HEAT_PIXELS, MAP_PIXELS, HeatSum, reduction, window_map
-from lrsclip_jax.localise.scene import AnyScene
 from lrsclip_jax.localise.score import crops, progress, remembering, scorer
+from lrsclip_jax.localise.score_maps import HEAT_PIXELS, MAP_PIXELS, HeatSum, reduction, window_map
 from lrsclip_jax.pretrained import Pretrained
 
 Box = tuple[int, int, int, int]
@@ -53,7 +53,7 @@ def by_windows(
 def by_second_look(
     model: Pretrained, scene: AnyScene, texts: Sequence[str], reference: bool = False, seed: int = 0
 ) -> Iterator[Found]:
-    """Yields, for each text, the map of the second version, see `eval.selo.second`.
+    """Yields, for each text, the map of the second version, see `eval.selo.v2`.
 
     A query is the mean of the text and four random orders of its words. Windows that texts share are embedded once.
 

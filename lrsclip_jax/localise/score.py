@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from tqdm import tqdm
 
-from lrsclip_jax.localise.crops import as_reference
-from lrsclip_jax.localise.scene import AnyScene
+from lrsclip_jax.data.crops import as_reference
+from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.pretrained import Pretrained
 
 Score = Callable[[np.ndarray], np.ndarray]

@@ -11,7 +11,7 @@ from lrsclip_jax.sharding import BATCH, constrain
 
 
 class Packed(NamedTuple):
-    """Texts laid end to end in R rows of N slots, in G groups of R/G consecutive rows (`lrsclip_jax.data.packing`).
+    """Texts laid end to end in R rows of N slots, in G groups of R/G consecutive rows (`data.batches.packing`).
 
     A group stands for what one device holds: its texts lie in its own rows, so none travels.
 

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     topology.prepare(place)
 
     # JAX starts here, in the environment that was just prepared.
-    from lrsclip_jax.plan import ahead, report
+    from lrsclip_jax.plan import ahead, presentation
 
     devices = topology.devices(place)
     kind = devices[0].device_kind
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = ahead.donated(setup, outcome)
     if isinstance(outcome, ahead.TooLarge):
         memory = min(memory or outcome.granted, outcome.granted)
-    plan = report.Plan(
+    plan = presentation.Plan(
         setup=setup,
         outcome=outcome,
         seconds=seconds,
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         memory=memory or _memory_of(devices),
         note=_CPU_STANDS_IN if stands_in else f"arranged in memory as for a {kind}" if chip else "",
     )
-    print(json.dumps(report.document(plan), indent=2) if options.json else "\n".join(report.lines(plan)))
+    print(json.dumps(presentation.document(plan), indent=2) if options.json else "\n".join(presentation.lines(plan)))
     return 0 if plan.fits else 1
 
 

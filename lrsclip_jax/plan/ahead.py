@@ -18,7 +18,7 @@ from lrsclip_jax.losses import kinds_used
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create, frozen_by
 from lrsclip_jax.plan.hlo import Collectives, collectives
-from lrsclip_jax.plan.packed import PackedShapes, expected_shapes
+from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
 from lrsclip_jax.plan.roofline import Job, Rows
 from lrsclip_jax.sharding import check_divides, make_mesh
 from lrsclip_jax.step import TrainState, batch_shapes, make_train_step, state_shapes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval import report
-from eval.suite.sections.rows import Result, data_of, model_of
+from eval.html import elements
+from eval.suite.sections.grouping import Result, data_of, model_of
 
 # (task, variant) → what its column group is called, and the score in it.
 SCORES = {
@@ -18,7 +18,7 @@ SCORES = {
 }
 
 
-def section(results: Sequence[Result]) -> list[tuple[str, report.Html]]:
+def section(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:
     """Returns the overview, or nothing where no result has a main score."""
     columns = scores(results)
     if not columns:
@@ -29,7 +29,7 @@ def section(results: Sequence[Result]) -> list[tuple[str, report.Html]]:
         "Retrieval: mean recall; zero-shot, linear probe, k-NN: accuracy, all in per cent; localisation: R_mi, "
         "between 0 and 1. Higher is better."
     )
-    return [("Overview", report.table(rows, ["", *columns], caption))]
+    return [("Overview", elements.table(rows, ["", *columns], caption))]
 
 
 def lines(results: Sequence[Result]) -> list[str]:

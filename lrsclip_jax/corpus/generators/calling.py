@@ -8,8 +8,8 @@ from typing import Any
 
 import openai
 
+from lrsclip_jax.corpus.generators.encoded_images import data_url
 from lrsclip_jax.corpus.generators.pace import Pace, back_off, retry_after
-from lrsclip_jax.corpus.generators.pictures import data_url
 from lrsclip_jax.corpus.generators.request import Answer, Request
 from lrsclip_jax.corpus.generators.server import Server
 from lrsclip_jax.errors import InputError

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lrsclip_jax.corpus.record import Thing
+from lrsclip_jax.corpus.records.record import Thing
 from lrsclip_jax.errors import InputError
 
 # LRSCLIP, Appendix A, of its second way.

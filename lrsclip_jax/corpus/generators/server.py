@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from lrsclip_jax.corpus.generators.pictures import Fit
+from lrsclip_jax.corpus.generators.encoded_images import Fit
 from lrsclip_jax.errors import InputError
 
 

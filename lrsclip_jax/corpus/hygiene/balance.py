@@ -9,8 +9,8 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
-from lrsclip_jax.corpus import store
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.records import store
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from eval.embeddings import EmbeddingSet
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.errors import InputError
 
 _ROWS = 4096  # rows of either side in memory

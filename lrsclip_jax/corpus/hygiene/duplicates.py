@@ -11,7 +11,7 @@ from PIL import Image
 
 from lrsclip_jax.corpus.hygiene.near import Originals
 from lrsclip_jax.corpus.hygiene.phash import hash_file, phash, pixel_hash
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.threads import in_order
 
 DISTANCE = 4

@@ -13,7 +13,7 @@ import numpy as np
 
 from lrsclip_jax.corpus.hygiene.near import Index
 from lrsclip_jax.corpus.hygiene.phash import hash_file, hash_files, phash, phash_windows
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.errors import InputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from lrsclip_jax.corpus.record import CorpusRecord
+from lrsclip_jax.corpus.records.record import CorpusRecord
 from lrsclip_jax.errors import InputError
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.corpus.recipe import defaults, source, subset
+from lrsclip_jax.corpus.recipe_config import defaults, source, subset
 
 
 def get_config(root: str) -> ConfigDict:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.corpus.recipe import defaults, source, subset
+from lrsclip_jax.corpus.recipe_config import defaults, source, subset
 
 
 def get_config(captions: str) -> ConfigDict:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.classes import dataset, datasets, words
-from eval.published import key
+from eval.facts.classes import dataset, datasets, words
+from eval.papers.published_tables import key
 from lrsclip_jax.corpus.rules import nouns
 from lrsclip_jax.data.draws import pick
 from lrsclip_jax.errors import InputError

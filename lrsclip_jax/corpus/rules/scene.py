@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrsclip_jax.corpus.record import Thing
+from lrsclip_jax.corpus.records.record import Thing
 from lrsclip_jax.corpus.rules import english
 from lrsclip_jax.corpus.rules.english import Noun, Phrase, noun, phrase, quantity, with_article
 from lrsclip_jax.corpus.rules.wording import OTHERS

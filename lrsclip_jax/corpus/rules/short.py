@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrsclip_jax.corpus.rules import layout, wording
+from lrsclip_jax.corpus.rules import arrangement, wording
 from lrsclip_jax.corpus.rules.english import listed, say
 from lrsclip_jax.corpus.rules.scene import Group, Scene, counted
 from lrsclip_jax.data.draws import pick, shuffled
@@ -50,9 +50,9 @@ def _parts(scene: Scene) -> tuple[list[Group], list[Group]]:
     inside, outside = [], []
     for group in scene.groups:
         if group.noun.stuff:
-            within, without = layout.middle(group.boxes, scene.size)
+            within, without = arrangement.middle(group.boxes, scene.size)
         else:
-            within = layout.central(group.boxes, scene.size)
+            within = arrangement.central(group.boxes, scene.size)
             without = ~within
         inside += [group.where(within)] if within.any() else []
         outside += [group.where(without)] if without.any() else []
@@ -61,7 +61,7 @@ def _parts(scene: Scene) -> tuple[list[Group], list[Group]]:
 
 def _elsewhere(groups: list[Group], size: tuple[int, int], rng: np.random.Generator) -> str:
     boxes = np.concatenate([group.boxes for group in groups])
-    where = layout.region(layout.centres(boxes), size)
-    if where and layout.compact(boxes, size):
+    where = arrangement.region(arrangement.centres(boxes), size)
+    if where and arrangement.compact(boxes, size):
         return say(rng, wording.ELSEWHERE_PLACED, counted(groups, rng), where=where)
     return say(rng, wording.ELSEWHERE, counted(groups, rng))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.errors import InputError
 

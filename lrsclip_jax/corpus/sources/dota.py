@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lrsclip_jax.corpus.clipping import bounds
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Thing
+from lrsclip_jax.corpus.records.clipping import bounds
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.pictures import of_stem
 from lrsclip_jax.errors import InputError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
 from lrsclip_jax.corpus.rules import things_of_mask
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.pictures import of_stem, size_of

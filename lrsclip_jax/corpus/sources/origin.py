@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrsclip_jax.corpus.clipping import clip
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.records.clipping import clip
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
 from lrsclip_jax.corpus.sources.pictures import size_of
 from lrsclip_jax.errors import InputError
 

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lrsclip_jax.corpus.clipping import bounds
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Thing
+from lrsclip_jax.corpus.records.clipping import bounds
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
 from lrsclip_jax.corpus.sources.extracting import extract, folder_for
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.pictures import size_of
 from lrsclip_jax.corpus.sources.rows import json_lines
-from lrsclip_jax.data.records import Record, RecordReader, split_names
+from lrsclip_jax.data.prepared.records import Record, RecordReader, split_names
 from lrsclip_jax.errors import InputError
 
 # How files of each format begin, and what their names end in.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.sources.captions import merged
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.rows import caption_records, columns, key_names, table

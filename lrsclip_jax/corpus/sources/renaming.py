@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Step
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.errors import InputError, nearest
 
 STAGE = "rename"

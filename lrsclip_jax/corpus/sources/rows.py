@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.data.sources import Keys, clean
 from lrsclip_jax.errors import InputError, nearest

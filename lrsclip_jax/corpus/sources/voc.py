@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from lrsclip_jax.corpus.record import CorpusRecord, SetAside, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.pictures import of_stem
 from lrsclip_jax.errors import InputError

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval import galleries, report
-from eval.report import Html
+from eval.html import elements, galleries
+from eval.html.elements import Html
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
 
@@ -28,12 +28,12 @@ def leakage_section(found: Mapping[str, Any]) -> Html:
     rows = [
         [name, *(each[key] for key in ("images", "images_leaked", "records_removed"))] for name, each in found.items()
     ]
-    counts = report.table(rows, ["Evaluation set", "Its images", "Found in the corpus", "Records left out"], NOTE)
+    counts = elements.table(rows, ["Evaluation set", "Its images", "Found in the corpus", "Records left out"], NOTE)
     parts = [counts]
     for name, each in found.items():
         if pairs := _pairs(each["examples"]):
-            parts += [report.subheading(name), galleries.pictures(pairs, 2 * _SIDE), report.remark(PAIR_NOTE)]
-    return report.join(*parts)
+            parts += [elements.subheading(name), galleries.pictures(pairs, 2 * _SIDE), elements.remark(PAIR_NOTE)]
+    return elements.join(*parts)
 
 
 def _pairs(examples: Sequence[Mapping[str, Any]]) -> list[galleries.Picture]:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from lrsclip_jax.corpus.statistics.gather import Part, Texts
+from lrsclip_jax.corpus.statistics.counting import Part, Texts
 
 CONTEXTS = (77, 248)  # of CLIP, and of Long-CLIP and LRSCLIP
 WIDTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of a bar

@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 from PIL import ImageFont
 
-from eval.report import Html
+from eval.html.elements import Html
 
 WIDTH, HEIGHT = 480, 660
 MOST = 120

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrsclip_jax.data.draws import stream
-from lrsclip_jax.data.scenes.captions import captions
 from lrsclip_jax.data.scenes.drawing import bounds, draw
 from lrsclip_jax.data.scenes.kinds import KINDS
 from lrsclip_jax.data.scenes.plan import Box, Plan, plan
+from lrsclip_jax.data.scenes.scene_captions import captions
 from lrsclip_jax.errors import InputError
 
 __all__ = ["LABELS", "Scene", "scene"]

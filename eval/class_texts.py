@@ -1,0 +1,54 @@
+"""Texts of classes: the rows of texts.jsonl that zero-shot classification needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.errors import InputError
+from eval.facts import classes
+
+
+def class_texts(labels: Iterable[str], names: Sequence[str], source: str | None = None) -> list[dict[str, Any]]:
+    """Returns a row of texts.jsonl for every template of every class, the classes in order.
+
+    Args:
+      labels: of the images, with repetitions.
+      names: of templates, or templates with {} for the class, as `eval.facts.classes.templates` takes them.
+      source: what to call the classes: the name of a data set that `eval.facts.classes` knows, or a JSON file
+        {label: words}. Without one, the known data set whose classes these are decides, whose wording may depend on
+        the templates; or else the label itself, in words.
+
+    Raises:
+      InputError: unknown templates or data set, a class without words.
+    """
+    found = sorted(set(labels))
+    dataset, words = classes.recognise(found), {label: classes.words(label) for label in found}
+    if source and source.endswith(".json"):
+        dataset, words = None, _words_of_file(source, found)
+    elif source:
+        dataset = classes.dataset(source)
+    called: dict[str, dict[str, str]] = {}
+    for name in names:
+        protocol = classes.PLAIN if "{" in name else name
+        for template in classes.templates(name, dataset and dataset.name):
+            called.setdefault(template, dataset.words(found, protocol) if dataset else words)
+    return [
+        {"text": template.replace("{}", called[template][label]), "kind": "class", "label": label, "template": template}
+        for label in found
+        for template in called
+    ]
+
+
+def _words_of_file(source: str, labels: Sequence[str]) -> dict[str, str]:
+    try:
+        words = json.loads(Path(source).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: no JSON file of {{label: words}} ({error})") from None
+    if not isinstance(words, dict) or not all(isinstance(value, str) for value in words.values()):
+        raise InputError(f"{source}: a JSON object {{label: words}} is expected")
+    if unnamed := [label for label in labels if label not in words]:
+        raise InputError(f"{source} has no words for {', '.join(unnamed)}")
+    return words

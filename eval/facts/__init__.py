@@ -1,0 +1,1 @@
+"""Published facts as data: class names, templates, tables."""

@@ -1,0 +1,141 @@
+"""Pieces of a self-contained HTML report: page, text, table (curves: `eval.html.plots`).
+
+Every function returns a fragment of HTML in which all text that came in is escaped. Pictures are embedded;
+the page fetches nothing, as its policy enforces. It follows the reader's light or dark scheme.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+import numbers
+from collections.abc import Sequence
+from pathlib import Path
+
+STYLE = Path(__file__).with_name("report.css")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+class Html(str):
+    """Markup that is safe as it stands; any other text is escaped."""
+
+
+def page(title: str, sections: Sequence[tuple[str, Html]], summary: str = "") -> Html:
+    """Returns a whole HTML document.
+
+    Args:
+      title: heading of the page.
+      sections: (heading, content) of each section in order.
+      summary: a paragraph under the title.
+    """
+    lead = f'<p class="summary">{escaped(summary)}</p>\n' if summary else ""
+    body = "".join(
+        f"<section>\n<h2>{escaped(heading)}</h2>\n{escaped(content)}\n</section>\n" for heading, content in sections
+    )
+    return Html(f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{escaped(title)}</title>
+<style>
+{STYLE.read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<main>
+<h1>{escaped(title)}</h1>
+{lead}{body}</main>
+</body>
+</html>
+""")
+
+
+def escaped(text) -> Html:
+    """Returns text as HTML: `Html` as it is, everything else escaped."""
+    return text if isinstance(text, Html) else Html(html.escape(str(text)))
+
+
+def paragraph(text: str) -> Html:
+    """Returns a paragraph."""
+    return Html(f"<p>{escaped(text)}</p>")
+
+
+def remark(text: str) -> Html:
+    """Returns a paragraph in the small print of a table or a figure."""
+    return Html(f'<p class="remark">{escaped(text)}</p>')
+
+
+def table(
+    rows: Sequence[Sequence],
+    columns: Sequence[str | tuple[str, str]],
+    caption: str = "",
+    digits: int = 2,
+) -> Html:
+    """Returns a table that scrolls inside its own box where it is wider than the page.
+
+    Args:
+      rows: cells of each row, the first one its heading. Floats get `digits` decimals, integers separators of
+        thousands, None and NaN a dash; everything else is text.
+      columns: heading of each column, or (group, heading) for neighbouring columns under one heading.
+      caption: a line under the table.
+      digits: decimals of floats.
+
+    Raises:
+      ValueError: a row has another number of cells than there are columns.
+    """
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"row {row[0] if row else ''!r} has {len(row)} cells for {len(columns)} columns")
+    body = ""
+    for head, *cells in rows:
+        values = "".join(f"<td>{_cell(value, digits)}</td>" for value in cells)
+        body += f'<tr><th scope="row">{_cell(head, digits)}</th>{values}</tr>\n'
+    below = f"<figcaption>{escaped(caption)}</figcaption>\n" if caption else ""
+    return Html(
+        f'<figure class="table">\n<div tabindex="0">\n<table>\n<thead>\n{_table_head(columns)}</thead>\n'
+        f"<tbody>\n{body}</tbody>\n</table>\n</div>\n{below}</figure>"
+    )
+
+
+def fold(heading: str, content: Html, opened: bool = False) -> Html:
+    """Returns content that opens and closes when its heading is pressed."""
+    return Html(
+        f"<details{' open' if opened else ''}>\n<summary>{escaped(heading)}</summary>\n{escaped(content)}\n</details>"
+    )
+
+
+def subheading(text: str) -> Html:
+    """Returns a heading below that of a section."""
+    return Html(f"<h3>{escaped(text)}</h3>")
+
+
+def join(*parts: Html) -> Html:
+    """Returns fragments below each other."""
+    return Html("\n".join(map(escaped, filter(None, parts))))
+
+
+def _cell(value, digits: int) -> Html:
+    if value is None or (isinstance(value, numbers.Real) and math.isnan(value)):
+        return Html("–")
+    if isinstance(value, numbers.Integral):
+        return Html(f"{value:,}")
+    if isinstance(value, numbers.Real):
+        return Html(f"{value:,.{digits}f}")
+    return escaped(value)
+
+
+def _table_head(columns: Sequence[str | tuple[str, str]]) -> str:
+    groups = [column[0] if isinstance(column, tuple) else None for column in columns]
+    if not any(groups):
+        return "<tr>" + "".join(f'<th scope="col">{escaped(column)}</th>' for column in columns) + "</tr>\n"
+    upper = lower = ""
+    for group, members in itertools.groupby(zip(groups, columns, strict=True), key=lambda member: member[0]):
+        members = [column for _, column in members]
+        if group is None:
+            upper += "".join(f'<th scope="col" rowspan="2">{escaped(column)}</th>' for column in members)
+        else:
+            upper += f'<th scope="colgroup" colspan="{len(members)}">{escaped(group)}</th>'
+            lower += "".join(f'<th scope="col">{escaped(name)}</th>' for _, name in members)
+    return f"<tr>{upper}</tr>\n<tr>{lower}</tr>\n"

@@ -1,0 +1,122 @@
+"""Images in a report: what queries found, right and wrong ones marked, and pictures beside each other."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from eval.html.elements import Html, escaped
+
+LONGEST_SIDE = 256  # pixels of an embedded picture
+
+
+class Match(NamedTuple):
+    """A retrieved image, uint8 [H, W, 3], what to say under it, and whether it is a right one."""
+
+    image: np.ndarray
+    caption: str
+    right: bool
+
+
+class TextMatch(NamedTuple):
+    """A retrieved text, what to say under it, and whether it is a right one."""
+
+    text: str
+    caption: str
+    right: bool
+
+
+class ImageQuery(NamedTuple):
+    """An image, uint8 [H, W, 3], and the texts it found, best first."""
+
+    image: np.ndarray
+    matches: Sequence[TextMatch]
+
+
+class Picture(NamedTuple):
+    """A picture, uint8 [H, W, 3], a heading and what to say under it."""
+
+    image: np.ndarray
+    heading: str
+    caption: str
+
+
+class Query(NamedTuple):
+    """A query, what it found, best first, and a remark."""
+
+    text: str
+    matches: Sequence[Match]
+    note: str = ""
+
+
+def gallery(queries: Sequence[Query]) -> Html:
+    """Returns each query with the images it found, right and wrong ones marked by colour, sign and word."""
+    return Html("\n".join(_query(Query(*query)) for query in queries))
+
+
+def image_gallery(queries: Sequence[ImageQuery]) -> Html:
+    """Returns each image with the texts it found, right and wrong ones marked as in `gallery`."""
+    return Html("\n".join(_image_query(ImageQuery(*query)) for query in queries))
+
+
+def pictures(shown: Sequence[Picture], longest: int = 640) -> Html:
+    """Returns pictures of at most `longest` pixels a side next to each other, below each other on a phone."""
+    items = "".join(
+        f'<figure><img src="{jpeg_uri(image, longest)}" alt="{html.escape(f"{heading}: {caption}")}">'
+        f"<figcaption><b>{escaped(heading)}</b> {escaped(caption)}</figcaption></figure>\n"
+        for image, heading, caption in shown
+    )
+    return Html(f'<div class="pictures">\n{items}</div>')
+
+
+def jpeg_uri(image: np.ndarray, longest: int = LONGEST_SIDE) -> str:
+    """Returns a uint8 [H, W, 3] image as the `data:` address of a JPEG of at most `longest` pixels a side."""
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"a picture must be uint8 [H, W, 3], got {image.dtype} of shape {image.shape}")
+    picture = Image.fromarray(image)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _query(query: Query) -> str:
+    matches = "".join(_match(rank, Match(*match)) for rank, match in enumerate(query.matches, 1))
+    note = f'<p class="note">{escaped(query.note)}</p>\n' if query.note else ""
+    text = f"<blockquote>{escaped(query.text)}</blockquote>"
+    found = f'<ol class="matches">\n{matches}</ol>'
+    return f'<article class="query">\n{text}\n{note}{found}\n</article>'
+
+
+def _image_query(query: ImageQuery) -> str:
+    matches = "".join(_text_match(TextMatch(*match)) for match in query.matches)
+    picture = f'<img src="{jpeg_uri(query.image)}" alt="The image that is the query">'
+    return f'<article class="query reading">\n{picture}\n<ol>\n{matches}</ol>\n</article>'
+
+
+def _text_match(match: TextMatch) -> str:
+    verdict, sign = _verdict(match.right)
+    return (
+        f'<li class="{verdict}">{escaped(match.text)}'
+        f"<div><b>{sign} {verdict}</b><span>{escaped(match.caption)}</span></div></li>\n"
+    )
+
+
+def _verdict(right: bool) -> tuple[str, str]:
+    return ("right", "✓") if right else ("wrong", "✗")
+
+
+def _match(rank: int, match: Match) -> str:
+    verdict, sign = _verdict(match.right)
+    alt = html.escape(f"Image {rank}, {verdict}: {match.caption}")
+    return (
+        f'<li class="{verdict}"><img src="{jpeg_uri(match.image)}" alt="{alt}">'
+        f"<div><b>{sign} {verdict}</b><span>{escaped(match.caption)}</span></div></li>\n"
+    )

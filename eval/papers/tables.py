@@ -1,0 +1,212 @@
+"""The tables of both papers as they are shown: published rows, and measured rows beside them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from eval.errors import InputError, nearest
+from eval.html.elements import Html, escaped, fold, join, paragraph
+from eval.html.elements import table as html_table
+from eval.papers.footnotes import checks
+from eval.papers.measured import Measurement, Result, measured
+from eval.papers.published_tables import Column, Row, Table, address, key, tables
+
+ORIGIN = {False: "published", True: "ours"}
+LEGEND = "Rows marked “published” are the papers' own numbers; rows marked “ours” were measured here."
+ASIDES, OTHERS = "The papers' ablations, and read-mes", "The papers' other tables"
+
+
+class Cell(NamedTuple):
+    """A value as it is shown, and the numbers of its footnotes."""
+
+    text: str
+    notes: tuple[int, ...] = ()
+
+
+class Line(NamedTuple):
+    """A row as it is shown: whether it is ours, its heads, and its values."""
+
+    ours: bool
+    heads: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+class Shown(NamedTuple):
+    """A table as it is shown: blocks of lines under a heading each ("" for none), and the texts below them."""
+
+    title: str
+    heads: tuple[str, ...]
+    columns: tuple[Column, ...]
+    blocks: tuple[tuple[str, tuple[Line, ...]], ...]
+    footnotes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def has_ours(self) -> bool:
+        """Whether a row is ours."""
+        return any(line.ours for _, lines in self.blocks for line in lines)
+
+
+def paper_tables(results: Sequence[Result]) -> list[tuple[str, Html]]:
+    """Returns sections of a report: one a table where results of ours stand in it, then folded ones.
+
+    Args:
+      results: JSON objects, one a task, model and data set; those of tasks or data sets in no table are passed over.
+    """
+    shown = [(table, arrange(table, results)) for table in tables()]
+    ours = [(table, shown) for table, shown in shown if shown.has_ours]
+    sections = [(shown.title, as_html(shown)) for table, shown in ours if not _is_aside(table)]
+    if sections:
+        title, content = sections[0]
+        sections[0] = title, join(paragraph(LEGEND), content)
+    asides = [shown for table, shown in ours if _is_aside(table)]
+    others = [shown for _, shown in shown if not shown.has_ours]
+    folded = [(ASIDES, asides), (OTHERS, others)]
+    return sections + [(title, join(*(fold(t.title, as_html(t)) for t in group))) for title, group in folded if group]
+
+
+def arrange(table: Table, results: Sequence[Result] = ()) -> Shown:
+    """Returns a table with our rows below the published ones of each block, and its footnotes numbered in order."""
+    ours = measured(results, table)
+    found = [note for note in _checks() if (note.paper, note.table) == (table.paper, table.label)]
+    of_place = {place: [n.text for n in found if place in n.places] for note in found for place in note.places}
+    numbers: dict[str, int] = {}  # of each footnote, by its text
+    blocks = []
+    for heading, members in itertools.groupby(enumerate(table.rows), lambda row: table.group.format(**row[1].heads)):
+        members = list(members)
+        lines = [_published_line(table, number, row, of_place, numbers) for number, row in members]
+        lines += [_our_line(table, members[0][1], name, values, numbers) for name, values in ours.items()]
+        blocks.append((heading, tuple(line for line in lines if line)))
+    notes = (*(note.text for note in found if not note.places), *table.notes)
+    title = f"{table.name}: {table.title}"
+    return Shown(title, tuple(table.heads.values()), table.columns, tuple(blocks), tuple(numbers), notes)
+
+
+def as_html(shown: Shown) -> Html:
+    """Returns the blocks as tables of a report, each row marked by its origin, with footnotes and notes below."""
+    columns = [*shown.heads, *((c.group, c.heading) if c.group else c.heading for c in shown.columns)]
+    parts = []
+    for heading, lines in shown.blocks:
+        rows = [[_html_head(line), *line.heads[1:], *map(_html_cell, line.cells)] for line in lines]
+        parts += [f"<h3>{escaped(heading)}</h3>"] if heading else []
+        parts.append(html_table(rows, columns))
+    if shown.footnotes:
+        parts.append('<ol class="footnotes">' + "".join(f"<li>{escaped(n)}</li>" for n in shown.footnotes) + "</ol>")
+    parts += [f'<p class="remark">{escaped(note)}</p>' for note in shown.notes]
+    return join(*map(Html, parts))
+
+
+def as_text(shown: Shown) -> str:
+    """Returns the table in aligned columns, each row marked by its origin, with footnotes and notes below."""
+    top = ["", *("" for _ in shown.heads), *(column.group for column in shown.columns)]
+    repeated = [text if text != before else "" for before, text in itertools.pairwise(["", *top])]
+    every_line = [line for _, lines in shown.blocks for line in lines]
+    room = [
+        max(len(_marks(cell)) for cell in column) for column in zip(*(line.cells for line in every_line), strict=True)
+    ]
+    header = ["", *shown.heads, *(column.heading for column in shown.columns)]
+    blocks = [
+        (heading, [[ORIGIN[line.ours], *line.heads, *map(_text_cell, line.cells, room)] for line in lines])
+        for heading, lines in shown.blocks
+    ]
+    widths = [
+        max(map(len, column)) for column in zip(header, *(row for _, rows in blocks for row in rows), strict=True)
+    ]
+    left = 1 + len(shown.heads)
+
+    def aligned(row: Sequence[str]) -> str:
+        cells = (
+            text.ljust(width) if i < left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    lines = [shown.title, ""]
+    if any(top):
+        lines.append(_spread(repeated, widths))
+    lines.append(aligned(header))
+    for heading, rows in blocks:
+        lines += [f"— {heading}"] if heading else []
+        lines += [aligned(row) for row in rows]
+    lines += ["", *(f"[{number}] {note}" for number, note in enumerate(shown.footnotes, 1)), *shown.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def named_tables(name: str) -> list[Table]:
+    """Returns the tables that "paper:table", "paper" or "" names; InputError says which there are."""
+    paper, _, label = name.partition(":")
+    of_paper = [table for table in tables() if key(paper) in ("", key(table.paper))]
+    found = [table for table in of_paper if key(label) in ("", key(table.label))]
+    if not found:
+        known = [f"{table.paper}:{table.label}".lower().replace(" ", "").replace(".", "") for table in tables()]
+        raise InputError(f"no table is called {name!r}{nearest(name.lower(), known)} (known: {', '.join(known)})")
+    return found
+
+
+def _is_aside(table: Table) -> bool:
+    return "ablation" in table.tasks or table.label == "README"
+
+
+def _published_line(table: Table, number: int, row: Row, of_place: Mapping, numbers: dict[str, int]) -> Line:
+    mark = row.heads.get("mark", "")
+    heads = tuple(_text(row.heads.get(head), 0) for head in table.heads)
+    cells = [
+        Cell(_text(value, column.digits), _numbered(of_place.get((number, path), ()), numbers))
+        for (path, value), column in zip(row.values.items(), table.columns, strict=True)
+    ]
+    return Line(False, (f"{heads[0]} {mark}".strip(), *heads[1:]), tuple(cells))
+
+
+def _our_line(
+    table: Table, like: Row, name: str, values: Mapping[tuple[str, str], Measurement], numbers: dict[str, int]
+) -> Line | None:
+    cells = []
+    for path, column in table.columns_of(like).items():
+        found = values.get(address(path))
+        departures = [f"{name}, {found.departure}."] if found and found.departure else []
+        cells.append(Cell(_text(found and found.value, column.digits), _numbered(departures, numbers)))
+    return (
+        Line(True, (name, *[""] * (len(table.heads) - 1)), tuple(cells)) if any(c.text != "–" for c in cells) else None
+    )
+
+
+def _numbered(texts: Sequence[str], numbers: dict[str, int]) -> tuple[int, ...]:
+    return tuple(numbers.setdefault(text, len(numbers) + 1) for text in texts)
+
+
+def _text(value, digits: int) -> str:
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:,.{digits}f}"
+
+
+def _html_head(line: Line) -> Html:
+    origin = ORIGIN[line.ours]
+    return Html(f'{escaped(line.heads[0])} <span class="origin {origin}">{origin}</span>')
+
+
+def _html_cell(cell: Cell) -> Html:
+    return Html(escaped(cell.text) + (f"<sup>{', '.join(map(str, cell.notes))}</sup>" if cell.notes else ""))
+
+
+def _text_cell(cell: Cell, room: int) -> str:
+    return cell.text + _marks(cell).ljust(room)  # digits stay below digits
+
+
+def _marks(cell: Cell) -> str:
+    return "".join(f"[{number}]" for number in cell.notes)
+
+
+def _spread(words: Sequence[str], widths: Sequence[int]) -> str:
+    """Each word above the start of its column, as long as it needs."""
+    line, start = "", 0
+    for word, width in zip(words, widths, strict=True):
+        line = line.ljust(start) + (f"{word} " if word else "")
+        start += width + 2
+    return line.rstrip()
+
+
+_checks = functools.cache(checks)

@@ -1,0 +1,70 @@
+"""Retrieval in the report: a table for each data set and kind of text, galleries of the best model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from eval.embeddings import EmbeddingSet
+from eval.errors import InputError
+from eval.html import elements, galleries
+from eval.html.retrieval_table import best_five, best_texts, recall_table
+from eval.html.set_images import picture_of
+from eval.suite.sections.grouping import Result, by_data, model_of, told_once
+from eval.suite.tasks import CAPTIONS, captions, evaluated_part
+
+
+def section(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> list[tuple[str, elements.Html]]:
+    """Returns tables of recalls beside chance and, where pictures are at hand, galleries.
+
+    Args:
+      results: of the suite.
+      sets: the open set of each result's `set`.
+    """
+    sections = []
+    for kind in CAPTIONS:
+        for data, rows in by_data(results, "retrieval", kind=kind).items():
+            best = max(rows, key=lambda row: row["mean_recall"])
+            sections.append(
+                (
+                    f"Retrieval with {kind} text: {data}",
+                    elements.join(
+                        recall_table(_chances(rows) | {model_of(row): row for row in rows}),
+                        _cut(kind, rows),
+                        _gallery(sets[best["set"]], kind, best),
+                    ),
+                )
+            )
+    return sections
+
+
+def _chances(rows: Sequence[Result]) -> dict[str, Mapping]:
+    """Chance, once for all models that saw as many images and texts."""
+    seen = {(row["chance"]["images"], row["chance"]["texts"]): row["chance"] for row in rows}
+    if len(seen) == 1:
+        return {"chance": rows[0]["chance"]}
+    return {f"chance, {texts:,} texts of {images:,} images": chance for (images, texts), chance in seen.items()}
+
+
+def _cut(kind: str, rows: Sequence[Result]) -> elements.Html:
+    return told_once(
+        (model_of(row), f"{row['cut']:,} of {row['texts']:,} {kind} texts were cut to {row['context_length']} tokens")
+        for row in rows
+        if row.get("cut")
+    )
+
+
+def _gallery(embedding_set: EmbeddingSet, kind: str, best: Result) -> elements.Html:
+    part = evaluated_part(embedding_set)
+    if part.picture(0) is None:
+        return elements.Html("")
+    rows, embeddings, image_of_text = captions(part, kind)
+    texts = [part.text_rows[row]["text"] for row in rows]
+    of_set = (texts, embeddings, part.images, image_of_text, lambda row: picture_of(part, row))
+    try:
+        shown = elements.join(
+            galleries.gallery(best_five(*of_set, count=3)),
+            elements.fold("Images and their five best texts", galleries.image_gallery(best_texts(*of_set))),
+        )
+    except InputError as error:
+        return elements.paragraph(f"No gallery: {error}.")
+    return elements.join(elements.subheading(f"Queries and their five best images, {model_of(best)}"), shown)

@@ -1,0 +1,75 @@
+"""A folder that open_clip loads as "local-dir:FOLDER": weights, and the config that says what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.pytorch.families.openai import CONFIG, open_clip_tensors
+from lrsclip_jax.pytorch.files.writing import counts, whole, write_json, write_safetensors
+
+WEIGHTS = "open_clip_model.safetensors"
+
+
+def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, out: Path) -> list[str]:
+    """Writes the folder `out`, and returns what to tell of it; see `export.export`."""
+    with whole(out) as partial:
+        partial.mkdir()
+        write_json(partial / CONFIG, config(model, preprocessing))
+        tensors = open_clip_tensors(params, model)
+        write_safetensors(partial / WEIGHTS, tensors)
+    return [
+        f"{out}: a CLIP for open_clip, {model.text.context_length} positions, {counts(tensors)} ({WEIGHTS}, {CONFIG})",
+        f"open_clip.create_model_and_transforms('local-dir:{out}')",
+    ]
+
+
+def config(model: CLIP, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Returns what open_clip_config.json says of a model; `convert.open_clip_config.towers` reads it back."""
+    image, text = model.image, model.text
+    vision = _tower(image) | {
+        "image_size": image.size,
+        "patch_size": image.patch,
+        "head_width": image.width // image.heads,
+    }
+    if not image.pre_norm:
+        vision["no_ln_pre"] = True
+    if image.pool == "mean":
+        vision |= {"pool_type": "avg", "final_ln_after_pool": True}
+    return {
+        "model_cfg": {
+            "embed_dim": image.embed_dim,
+            "quick_gelu": image.activation == "quick_gelu",
+            "vision_cfg": vision,
+            "text_cfg": _tower(text)
+            | {"context_length": text.context_length, "vocab_size": text.vocab_size, "heads": text.heads},
+        },
+        "preprocess_cfg": {
+            "size": preprocessing.size,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "interpolation": preprocessing.interpolation,
+            "resize_mode": "shortest",
+        },
+    }
+
+
+def untold(model: CLIP) -> str:
+    """Returns what a file without a config leaves open."""
+    image, text = model.image, model.text
+    said = f"{image.activation}, {image.heads} heads of the image tower and {text.heads} of the text tower"
+    return f"{said}, norms' eps {image.norm_eps:g} and {text.norm_eps:g}; a folder (--out without suffix) tells it"
+
+
+def _tower(tower: Any) -> dict[str, Any]:
+    said = {"width": tower.width, "layers": tower.layers}
+    if tower.mlp_width not in (None, 4 * tower.width):
+        said["mlp_ratio"] = (
+            tower.mlp_width + 0.5
+        ) / tower.width  # open_clip drops what the product has after the point
+    if tower.norm_eps != 1e-5:
+        said["norm_kwargs"] = {"eps": tower.norm_eps}
+    return said

@@ -1,0 +1,170 @@
+"""A folder that transformers loads with no further code: config, weights, tokenizer, image processor, model card.
+
+CLIP's two towers are a `CLIPModel`; with another tower the model is a `VisionTextDualEncoderModel` of two models, which
+takes their `pooler_output`: `Dinov2Model` or `CLIPVisionModel`, and `BertModel` or `CLIPTextModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lrsclip_jax.convert.formats.model_card import model_card
+from lrsclip_jax.convert.formats.tokenizer_files import write_tokenizer
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.tokenizer import tokenizer_for
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import zoo
+from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.text import TextTransformer
+from lrsclip_jax.models.vit import ViT
+from lrsclip_jax.pytorch.families import dinov2, dual_encoder, huggingface
+from lrsclip_jax.pytorch.files.writing import counts, whole, write_json, write_safetensors
+from lrsclip_jax.pytorch.layout import to_theirs
+
+
+class Tower(NamedTuple):
+    """One tower as a model of transformers: its kind in `dual_encoder.table`, its class, its config."""
+
+    kind: str
+    name: str
+    config: dict[str, Any]
+
+
+def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, out: Path, source: str) -> list[str]:
+    """Writes the folder `out`, and returns what to tell of it; see `export.export`."""
+    kind = zoo.text_kind(model)
+    image, text = _image(model.image), _text(model.text, kind)
+    is_clip = image.kind == text.kind == "clip"
+    name = "CLIPModel" if is_clip else "VisionTextDualEncoderModel"
+    described = name if is_clip else f"{name} of {image.name} and {text.name}"
+    config = {
+        "architectures": [name],
+        "model_type": "clip" if is_clip else "vision-text-dual-encoder",
+        "projection_dim": model.image.embed_dim,
+        "logit_scale_init_value": float(params["logit_scale"]),
+        "vision_config": image.config,
+        "text_config": text.config,
+        "dtype": "float32",
+    }
+    with whole(out) as partial:
+        partial.mkdir()
+        write_json(partial / "config.json", config)
+        write_json(partial / "preprocessor_config.json", _processor(preprocessing, name))
+        write_tokenizer(kind, model.text.context_length, partial)
+        card = model_card(model, preprocessing, name=out.name, architecture=described, source=source)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        tensors = _tensors(params, image.kind, text.kind)
+        write_safetensors(partial / "model.safetensors", tensors)
+        files = ", ".join(sorted(path.name for path in partial.iterdir()))
+    lines = [f"{out}: {described}, {model.text.context_length} positions, {counts(tensors)}", f"files: {files}"]
+    if preprocessing.crop == "center":
+        lines.append(
+            "transformers rounds half the margin of a crop down, CLIP to even: images that resize to 3, 7, 11 … pixels "
+            "beyond the square are cropped one pixel off"
+        )
+    return lines
+
+
+def _tensors(params: Mapping[str, Any], image: str, text: str) -> dict[str, np.ndarray]:
+    if image == text == "clip":
+        return to_theirs(huggingface.table(), params)
+    params = dinov2.with_unit_scales(params) if image == "dinov2" else params
+    tensors = to_theirs(dual_encoder.table(image, text), params)
+    # A CLIP tower in a dual encoder: transformers 5.0 knows its keys with their prefix twice, later ones once or twice.
+    twice = [prefix for prefix, kind in (("vision_model.", image), ("text_model.", text)) if kind == "clip"]
+    return {f"{next(filter(key.startswith, twice), '')}{key}": value for key, value in tensors.items()}
+
+
+def _image(tower: ViT) -> Tower:
+    if tower.pool != "cls":
+        raise _unsayable("the image tower takes the mean of the patches, transformers' ViTs the class token")
+    if tower.pre_norm and tower.patch_bias or not tower.pre_norm and not tower.patch_bias:
+        both = "both a norm before the blocks and" if tower.pre_norm else "neither a norm before the blocks nor"
+        raise _unsayable(
+            f"the image tower has {both} a bias on its patches: CLIPVisionModel has the first, Dinov2Model the second"
+        )
+    config = _shared(tower) | {"image_size": tower.size, "patch_size": tower.patch, "num_channels": 3}
+    if tower.pre_norm:
+        config |= {"model_type": "clip_vision_model", "intermediate_size": _mlp_width(tower)}
+        return Tower("clip", "CLIPVisionModel", config | {"projection_dim": tower.embed_dim})
+    ratio, rest = divmod(_mlp_width(tower), tower.width)
+    if rest:
+        raise _unsayable(
+            f"the image tower's MLP is {_mlp_width(tower)} wide, in Dinov2Model a multiple of {tower.width}"
+        )
+    # The position table is of image_size already: nothing is resized at run time.
+    config |= {"model_type": "dinov2", "mlp_ratio": ratio, "use_mask_token": False, "layerscale_value": 1.0}
+    return Tower("dinov2", "Dinov2Model", config)
+
+
+def _text(tower: TextTransformer | Bert, kind: str) -> Tower:
+    tokenizer = tokenizer_for(kind)
+    if tower.vocab_size != tokenizer.vocab_size:
+        raise _unsayable(
+            f"the text tower has {tower.vocab_size} tokens, {tokenizer.name}'s tokenizer {tokenizer.vocab_size}"
+        )
+    config = _shared(tower) | {
+        "intermediate_size": _mlp_width(tower),
+        "max_position_embeddings": tower.context_length,
+        "vocab_size": tower.vocab_size,
+    }
+    if kind == "bert":
+        if tower.pool != "pooler":
+            raise _unsayable("the text tower takes BERT's [CLS] token as it is, BertModel puts it through a pooler")
+        config |= {"model_type": "bert", "type_vocab_size": 2, "pad_token_id": tower.pad_token}
+        return Tower("bert", "BertModel", config)
+    if tower.end_token != tokenizer.end:
+        raise _unsayable(
+            f"the text tower ends texts with token {tower.end_token}, CLIP's tokenizer with {tokenizer.end}"
+        )
+    config |= {
+        "model_type": "clip_text_model",
+        "projection_dim": tower.embed_dim,
+        "bos_token_id": tokenizer.start,
+        "eos_token_id": tokenizer.end,
+        "pad_token_id": tokenizer.end,
+    }
+    return Tower("clip", "CLIPTextModel", config)
+
+
+def _shared(tower: ViT | TextTransformer | Bert) -> dict[str, Any]:
+    """What the configs of all four models call by the same names."""
+    return {
+        "hidden_size": tower.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "hidden_act": tower.activation,
+        "layer_norm_eps": tower.norm_eps,
+    }
+
+
+def _mlp_width(tower: ViT | TextTransformer | Bert) -> int:
+    return tower.mlp_width or 4 * tower.width
+
+
+def _processor(preprocessing: Preprocessing, name: str) -> dict[str, Any]:
+    size = preprocessing.size
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": name.replace("Model", "Processor"),
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "resample": 3,  # bicubic
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+    }
+
+
+def _unsayable(reason: str) -> InputError:
+    return InputError(f"--format=hf: no model of transformers computes the same: {reason}")

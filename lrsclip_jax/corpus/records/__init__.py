@@ -1,0 +1,1 @@
+"""Records of a corpus, and the Parquet files that hold them."""

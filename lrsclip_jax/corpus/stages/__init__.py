@@ -1,0 +1,1 @@
+"""The stages of a corpus build: each reads records, writes records, and can continue."""

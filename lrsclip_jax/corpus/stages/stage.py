@@ -1,0 +1,155 @@
+"""Runs one stage over records on disk: what it makes and what it sets aside, and where a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from lrsclip_jax.corpus.records import store
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
+from lrsclip_jax.errors import InputError
+
+Made = Iterator[CorpusRecord | SetAside]
+Stage = Callable[[Iterator[CorpusRecord]], Made]
+DONE, SETTINGS, ASIDE = "done.json", "settings.json", "set_aside.jsonl"
+_DIGEST = "digest"
+
+
+class Planned(NamedTuple):
+    """A stage, what its outcome depends on, whether a record's part in it depends on that record alone, and whether it
+    waits for a server."""
+
+    name: str
+    stage: Stage
+    settings: dict[str, Any]
+    one_by_one: bool = True
+    asks: bool = False
+
+
+def run_stage(
+    folder: Path,
+    records: Callable[[], Iterable[CorpusRecord | SetAside]],
+    stage: Stage,
+    settings: Mapping[str, Any],
+    *,
+    one_by_one: bool = True,
+    total: int | None = None,
+) -> dict[str, int]:
+    """Writes what `stage` makes of `records` into `folder`, unless that is done, and returns the counts.
+
+    Args:
+      folder: of this stage: Parquet files, set_aside.jsonl, and when all is there done.json.
+      records: gives the records from the first on; what it has set aside itself is passed on.
+      stage: makes records of records.
+      settings: all that the outcome depends on; a folder made under others is refused.
+      one_by_one: what becomes of a record depends on it alone. Then a stopped stage goes on with the records that it
+        has not made yet; otherwise it begins anew.
+      total: how many records there are, for the progress bar.
+
+    Returns:
+      {"read", "kept", "set aside"}.
+
+    Raises:
+      InputError: the folder was made under other settings, and whatever `records` and `stage` raise.
+    """
+    if differ := changed(folder, settings):
+        raise InputError(
+            f"{folder} was made with other {', '.join(differ)}: choose another --out, or delete the folder"
+        )
+    if (folder / DONE).exists():
+        return {name: count for name, count in _read(folder / DONE).items() if name != _DIGEST}
+    if (folder / SETTINGS).exists() and not one_by_one:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / SETTINGS, settings)
+    known = store.ids(folder) | _mended(folder)
+    counts = Counter()
+    with (
+        store.Writer(folder) as made,
+        open(folder / ASIDE, "a", encoding="utf-8") as aside,
+        tqdm(desc=folder.name, total=total, unit=" records", disable=None, leave=False) as bar,
+    ):
+
+        def put_aside(found: SetAside) -> None:
+            if found.id not in known:
+                aside.write(_line(asdict(found)))
+                counts["set aside"] += 1
+
+        def fresh() -> Iterator[CorpusRecord]:
+            for record in records():
+                bar.update()
+                counts["read"] += 1
+                if isinstance(record, SetAside):
+                    put_aside(record)
+                elif record.id not in known:
+                    yield record
+
+        for outcome in stage(fresh()):
+            if isinstance(outcome, SetAside):
+                put_aside(outcome)
+            elif outcome.id not in known:  # of a record in several, such as tiles, some may be made
+                made.write(outcome)
+    result = {"read": counts["read"], "kept": store.count(folder), "set aside": sum(1 for _ in set_aside(folder))}
+    _write(folder / DONE, {**result, _DIGEST: store.digest(folder)})
+    return result
+
+
+def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the settings that differ from those a folder was made with; none while nothing is in it."""
+    if not (folder / DONE).exists() and not store.parts(folder) and not any(set_aside(folder)):
+        return []
+    made, asked = _read(folder / SETTINGS), json.loads(json.dumps(settings))
+    return sorted(name for name in made | asked if made.get(name) != asked.get(name))
+
+
+def digest(folder: Path) -> str:
+    """Returns 32 hex digits of the records that a finished stage has made."""
+    return _read(folder / DONE).get(_DIGEST) or store.digest(folder)
+
+
+def set_aside(folder: Path) -> Iterator[dict[str, str]]:
+    """Yields the rows of a stage's set_aside.jsonl; a last line that a kill cut off is left out."""
+    path = folder / ASIDE
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                if next(file, None) is not None:
+                    raise InputError(f"{path}, line {number}: not JSON ({error})") from None
+                return
+            yield row
+
+
+def _mended(folder: Path) -> set[str]:
+    """Takes what a kill cut off from the end of a stage's set_aside.jsonl, and returns the ids in it."""
+    known, whole = set(), folder / f"{ASIDE}.tmp"
+    with open(whole, "w", encoding="utf-8") as file:
+        for row in set_aside(folder):
+            known.add(row["id"])
+            file.write(_line(row))
+    whole.replace(folder / ASIDE)
+    return known
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)

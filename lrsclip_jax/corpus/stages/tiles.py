@@ -1,0 +1,127 @@
+"""Large annotated scenes, cut into tiles whose boxes are clipped with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from lrsclip_jax.corpus.records.clipping import clip, visible
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.sources.pictures import size_of
+from lrsclip_jax.data.rasters import AnyScene, open_scene
+from lrsclip_jax.errors import InputError
+
+STAGE = "tiles"
+Window = tuple[int, int, int, int]  # r0, r1, c0, c1, ends exclusive
+
+
+def cut(
+    records: Iterable[CorpusRecord],
+    size: int,
+    out: str | os.PathLike[str],
+    *,
+    overlap: int = 0,
+    min_visible: float = 0.3,
+    quality: int = 92,
+) -> Iterator[CorpusRecord | SetAside]:
+    """Cuts every image into tiles and yields their records, row by row.
+
+    Args:
+      records: of the scenes.
+      size: side of a tile in pixels. The last tile of a row or column ends at the edge of the scene; a scene that is
+        smaller gives tiles as small as it is.
+      out: folder of the tiles, JPEG files in a folder for each scene. Those that are there are not written again.
+      overlap: of neighbouring tiles, in pixels.
+      min_visible: share of its box with which a thing must lie in a tile to be one of the tile's things.
+      quality: of the JPEG files.
+
+    A tile is called after its first pixel, "{id}/r{row}_c{column}". It has neither the texts nor the label of its
+    scene, nor things without a box: they may be true elsewhere only. A TIFF is read by windows, other scenes whole.
+    A scene that can't be read is set aside; tiles before the torn part stay. Raises InputError, at once, for a bad
+    option.
+    """
+    for wrong, message in (
+        (size < 1, f"size {size}: a tile has at least a pixel"),
+        (not 0 <= overlap < size, f"overlap {overlap}: from 0 to less than the size {size}"),
+        (not 0 < min_visible <= 1, f"min_visible {min_visible}: a share over 0, up to 1, is expected"),
+        (not 1 <= quality <= 95, f"quality {quality}: from 1 to 95"),
+    ):
+        if wrong:
+            raise InputError(f"tiles: {message}")
+    return _cut(records, size, Path(out).absolute(), overlap, min_visible, quality)
+
+
+def windows(height: int, width: int, size: int, overlap: int = 0) -> list[Window]:
+    """Returns the windows (r0, r1, c0, c1) of a scene's tiles, row by row."""
+    rows, columns = (_starts(length, size, overlap) for length in (height, width))
+    return [(r, min(r + size, height), c, min(c + size, width)) for r in rows for c in columns]
+
+
+def _starts(length: int, size: int, overlap: int) -> list[int]:
+    last = max(length - size, 0)
+    return [*range(0, last, size - overlap), last]
+
+
+def _cut(
+    records: Iterable[CorpusRecord], size: int, out: Path, overlap: int, min_visible: float, quality: int
+) -> Iterator[CorpusRecord | SetAside]:
+    for record in records:
+        try:
+            width, height = size_of(Path(record.image))
+            if record.width and record.height and (record.width, record.height) != (width, height):
+                raise InputError(
+                    f"{record.image}: {width} × {height} pixels, its annotation is for {record.width} × {record.height}"
+                )
+            scene: AnyScene | None = None
+            for window in windows(height, width, size, overlap):
+                file = _file(out, record.id, window)
+                if not file.exists():
+                    scene = scene or open_scene(Path(record.image))
+                    _write(scene.read(np.array(window)), file, quality)
+                yield _tile(record, window, file, min_visible)
+        except InputError as error:
+            yield SetAside(record.id, STAGE, str(error))
+
+
+def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -> CorpusRecord:
+    r0, r1, c0, c1 = window
+    box = (c0, r0, c1, r1)
+    near = [thing for thing in scene.things if thing.box and visible(thing.box, box) > 0]
+    things: list[Thing] = []
+    for thing in near:
+        part = clip(thing, box) if visible(thing.box, box) >= min_visible else None
+        if part:
+            things.append(part)
+    left = len(near) - len(things)
+    detail = f"rows {r0} to {r1}, columns {c0} to {c1}" + (f"; mostly outside and left out: {left}" if left else "")
+    return replace(
+        scene,
+        id=f"{scene.id}/r{r0}_c{c0}",
+        image=str(file),
+        short=(),
+        long=(),
+        things=tuple(things),
+        label=None,
+        width=c1 - c0,
+        height=r1 - r0,
+        provenance=(*scene.provenance, Step(STAGE, detail=detail)),
+    )
+
+
+def _file(out: Path, scene: str, window: Window) -> Path:
+    """A path for each scene, place and size: what is there under it needs no second look."""
+    r0, r1, c0, c1 = window
+    return out / f"{quote(scene, safe='')}.tiles" / f"r{r0}_c{c0}_{c1 - c0}x{r1 - r0}.jpg"
+
+
+def _write(pixels: np.ndarray, file: Path, quality: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, "JPEG", quality=quality)
+    temporary.replace(file)

@@ -1,0 +1,1 @@
+"""Prepared records in, batches for training out."""

@@ -1,0 +1,88 @@
+"""A batch: what it looks like, and how it is put together of its pairs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lrsclip_jax.data.batches.packing import pack, place
+from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.errors import InputError
+
+# The ids of each pair's text of a kind, or None.
+Texts = Mapping[str, Sequence[Sequence[int] | None]]
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """What a batch looks like.
+
+    Attributes:
+      batch_size: pairs of the global batch.
+      long_length, short_length: at how many tokens texts are cut; without packing also how many slots each takes.
+      kinds: the texts that the loss uses; others are neither packed nor padded.
+      row_length: None, or the slots of the rows that all texts of a group share.
+      groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
+    """
+
+    batch_size: int
+    long_length: int
+    short_length: int
+    kinds: tuple[str, ...] = KINDS
+    row_length: int | None = None
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if self.row_length is not None and self.length(kind) > self.row_length:
+                raise InputError(
+                    f"data.{kind}_length is {self.length(kind)}, but a row has {self.row_length} slots: "
+                    "raise data.row_length"
+                )
+
+    def length(self, kind: str) -> int:
+        return {"long": self.long_length, "short": self.short_length}[kind]
+
+
+def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
+    """Returns the texts of a batch in a row each, filled up with `pad`."""
+    batch = _has(texts)
+    for kind, lengths in zip(KINDS, text_lengths(texts).T, strict=True):
+        present = (ids for ids in texts[kind] if ids is not None)
+        batch[kind] = np.full((len(lengths), shape.length(kind)), pad, np.int32)
+        filled = np.arange(shape.length(kind)) < lengths[:, None]
+        batch[kind][filled] = np.fromiter(itertools.chain.from_iterable(present), np.int32)
+    return batch
+
+
+def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the texts of a batch in rows that they share, as many in every group.
+
+    Args:
+      texts: of some of the pairs of a global batch, whole groups of them.
+      shape: of the batch.
+      rows: int [pairs], which pairs of the global batch they are.
+      lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone say how many rows there are.
+    """
+    size = shape.batch_size // shape.groups
+    placed, granted = place(lengths, shape.groups, shape.row_length)
+    groups = []
+    for start in range(0, len(rows), size):
+        group = int(rows[start]) // size
+        if not np.array_equal(rows[start : start + size], np.arange(group * size, (group + 1) * size)):
+            raise ValueError(f"rows {rows[start : start + size]} are no group of {size} pairs")
+        both = [ids for kind in KINDS for ids in texts[kind][start : start + size]]
+        groups.append(pack(both, placed[group], shape.row_length, granted))
+    return {key: np.concatenate([group[key] for group in groups]) for key in groups[0]} | _has(texts)
+
+
+def text_lengths(texts: Texts) -> np.ndarray:
+    """Returns int64 [pairs, 2]: how many ids the long and the short text of each pair have, 0 where it has none."""
+    return np.asarray([[0 if ids is None else len(ids) for ids in texts[kind]] for kind in KINDS]).T
+
+
+def _has(texts: Texts) -> dict[str, np.ndarray]:
+    return {f"has_{kind}": np.asarray([ids is not None for ids in texts[kind]]) for kind in KINDS}

@@ -1,0 +1,136 @@
+"""The command that makes prepared data sets: python -m lrsclip_jax.data.prepare SOURCE --out=DIR."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import fields
+
+from lrsclip_jax.data.prepare.counts import table
+from lrsclip_jax.data.prepare.encode import Options
+from lrsclip_jax.data.prepare.preparation import prepare
+from lrsclip_jax.data.sources import TEMPLATE, Keys, open_source
+from lrsclip_jax.errors import InputError, cli
+
+EXAMPLES = """
+sources, with examples (prepare stands for %(prog)s):
+  JSON list or JSON lines of {"image": …, "long": …, "short": …}; texts are strings or lists of strings
+    prepare lrs2m.jsonl --image-root=images --out=prepared/lrs2m
+    prepare captions.jsonl --image-key=cls/filename --short-key=captions --label-key=cls --out=prepared/rsicd
+    prepare list_pretrain.json --image-key=source_dataset/image --long-key=conversations.1.value --out=…
+  Karpathy's JSON (RSICD, RSITMD, UCM): all splits at once, sentences are short texts
+    prepare dataset_rsitmd.json --image-root=images --out=prepared/rsitmd
+    prepare dataset_rsitmd_long.json --long-key=sentences --image-root=images --out=prepared/rsitmd_long
+  CSV or TSV with columns filepath,title; an image may have several rows
+    prepare train.csv --image-root=images --out=prepared/rs5m
+  a folder of Parquet files, such as python -m lrsclip_jax.corpus build makes
+    prepare corpora/lrs2m/corpus --out=prepared/lrs2m
+  a folder of class folders; the short text is made from the folder's name
+    prepare AID/ --out=prepared/aid
+  WebDataset tars: KEY.jpg with KEY.txt (a short text) or KEY.json
+    prepare 'shards/train-*.tar' --out=prepared/web
+  procedural scenes
+    prepare scenes:5000:1 --size=64 --out=prepared/scenes
+
+Images may be JPEG, PNG, WebP or TIFF; 16-bit and multi-band TIFF (GeoTIFF) need the extra [geo]. Larger ones
+are reduced to --size with Pillow's antialiased bicubic, smaller ones are never enlarged.
+
+Stopped at any moment, the same command continues. Images that can't be used are skipped and listed in
+skipped.jsonl, up to --max-bad. The result is a TFDS data set named lrs2m: with --out=FOLDER/lrs2m/1.0.0
+tfds.data_source("lrs2m", data_dir=FOLDER) finds it by name.
+"""
+
+_KEY_HELP = {
+    "image": "path of the image; FOLDER_KEY/FILE_KEY joins two",
+    "long": "the long text or texts; a.1.b reaches into nested objects and lists",
+    "short": "the short text or texts",
+    "id": "the record's id (else the image's path)",
+    "label": "its class",
+    "licence": "its licence",
+    "split": "its split; the other records are of --split",
+    "source": "the data set it comes from (else the name of SOURCE)",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line of the program."""
+    parse = argparse.ArgumentParser(
+        prog="python -m lrsclip_jax.data.prepare",
+        usage="%(prog)s SOURCE --out=DIR [options]",
+        allow_abbrev=False,
+        description="Turns captioned images into a prepared data set: checked, resized and tokenised once.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parse.add_argument("source", metavar="SOURCE", help="what to prepare: see below")
+    parse.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="folder of the prepared set: new, empty, or to be continued",
+    )
+    parse.add_argument("--image-root", metavar="DIR", help="folder of the images (default: the folder of SOURCE)")
+    parse.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        default=256,
+        help="shorter side in pixels, at most (%(default)s; RSCLIP: 512)",
+    )
+    parse.add_argument(
+        "--quality", type=int, metavar="N", default=92, help="JPEG quality of what is resized (%(default)s)"
+    )
+    parse.add_argument(
+        "--bands",
+        type=_integers,
+        metavar="B,B,B",
+        help="one or three bands, e.g. 4,3,2 (the first three)",
+    )
+    parse.add_argument(
+        "--stretch",
+        type=_floats,
+        metavar="P,P",
+        default=(2.0, 98.0),
+        help="percentiles that 16-bit bands show (2,98)",
+    )
+    parse.add_argument("--split", metavar="NAME", default="train", help="split of records that name none (%(default)s)")
+    parse.add_argument(
+        "--template",
+        metavar="TEXT",
+        default=TEMPLATE,
+        help="short text of a class folder's image ('%(default)s')",
+    )
+    parse.add_argument("--max-bad", type=int, metavar="N", help="unusable images to bear (the larger of 10 and 1 %%)")
+    parse.add_argument("--shard-size", type=int, metavar="N", default=4096, help="records in a shard (%(default)s)")
+    parse.add_argument(
+        "--workers", type=int, metavar="N", default=os.cpu_count(), help="processes (one a core: %(default)s)"
+    )
+    group = parse.add_argument_group("keys", "where a record of a list keeps what")
+    for field in fields(Keys):
+        group.add_argument(f"--{field.name}-key", metavar="KEY", help=_KEY_HELP[field.name])
+    return parse
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
+
+
+def main() -> None:
+    """The program: prepares what the command line says and prints the table."""
+    flags = parser().parse_args()
+    options = Options(flags.size, flags.quality, flags.bands, flags.stretch)
+    keys = Keys(**{field.name: getattr(flags, f"{field.name}_key") for field in fields(Keys)})
+    try:
+        source = open_source(flags.source, keys, flags.image_root, flags.template)
+        counts = prepare(source, flags.out, options, flags.split, flags.shard_size, flags.max_bad, flags.workers)
+    except OSError as error:  # a list that can't be read
+        raise InputError(str(error)) from None
+    print(f"\n{flags.out}\n{table(counts)}")
+
+
+if __name__ == "__main__":
+    cli(main)

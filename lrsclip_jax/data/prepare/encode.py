@@ -1,0 +1,115 @@
+"""One item of a source becomes one record: image checked, resized and encoded, texts tokenised."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+
+from PIL import Image
+from PIL.ExifTags import Base
+
+from lrsclip_jax.data.images import read_image, resize_shorter
+from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
+from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
+from lrsclip_jax.data.sources import Drawing, Item
+from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a record's bytes depend on: shorter side in pixels, JPEG quality, and how rasters become RGB."""
+
+    size: int = 256
+    quality: int = 92
+    bands: tuple[int, ...] | None = None
+    stretch: tuple[float, float] = (2.0, 98.0)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError(f"size {self.size}: a positive number of pixels is expected")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"quality {self.quality}: JPEG knows 1 to 100")
+        if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
+            raise InputError(f"bands {self.bands}: one or three band numbers from 1 are expected")
+        if len(self.stretch) != 2 or not 0 <= self.stretch[0] < self.stretch[1] <= 100:
+            raise InputError(f"stretch {self.stretch}: two rising percentiles are expected")
+
+
+def encode_item(item: Item, options: Options) -> tuple[bytes | None, Statistics]:
+    """Returns an item's serialised record, or None where it has to be skipped, and what there is to count."""
+    try:
+        record = _drawn(item, options) if isinstance(item.image, Drawing) else _read(item, options)
+    except _Skip as skip:
+        reason, detail = skip.args
+        skipped = {"id": item.id, "reason": reason, "detail": detail}
+        return None, Statistics(skipped=[skipped], empty_texts=item.empty_texts)
+    lengths = {kind: Counter(map(len, record.tokens[clip_tokenizer().hash][kind])) for kind in KINDS}
+    data = serialize(record)
+    return data, Statistics(written=1, bytes=len(data), empty_texts=item.empty_texts, lengths=lengths)
+
+
+def encode_jpeg(data: bytes, options: Options, name: str) -> bytes:
+    """Returns an encoded image of any known format as RGB JPEG with its shorter side at most `options.size`.
+
+    Nothing is enlarged: that adds bytes and no information, and training resizes to the model's size anyway.
+    A JPEG that is small enough and already RGB stays as it is, byte for byte, rather than be compressed
+    twice. Raises InputError, as `read_image` does.
+    """
+    image = read_image(data, options.bands, options.stretch, name)
+    if min(image.size) > options.size:
+        image = resize_shorter(image, options.size)
+    elif image.format == "JPEG" and _upright(image):
+        return data
+    return _jpeg(image, options.quality)
+
+
+class _Skip(Exception):
+    """An item can't become a record: the reason, of a few, and the detail."""
+
+
+def _read(item: Item, options: Options) -> Record:
+    if not item.long and not item.short:
+        raise _Skip(NO_TEXT, "")
+    name = str(item.image)
+    try:
+        image = encode_jpeg(item.image.read_bytes(), options, name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _Skip(MISSING, name) from None
+    except OSError as error:
+        raise _Skip(UNREADABLE, f"{name}: {error.strerror}") from None
+    except InputError as error:
+        raise _Skip(UNREADABLE, str(error)) from None
+    tokenizer = clip_tokenizer()
+    ids = tokenizer.encode(item.long + item.short)
+    return Record(
+        id=item.id,
+        source=item.source,
+        image=image,
+        long=item.long,
+        short=item.short,
+        label=item.label,
+        licence=item.licence,
+        tokens={tokenizer.hash: {"long": ids[: len(item.long)], "short": ids[len(item.long) :]}},
+    )
+
+
+def _drawn(item: Item, options: Options) -> Record:
+    from lrsclip_jax.data.prepared.procedural import SceneRecords  # not at the top: other sources need none of it
+
+    return SceneRecords(item.image.index + 1, item.image.seed, options.size)[item.image.index]
+
+
+def _upright(image: Image.Image) -> bool:
+    """Whether every reader shows the pixels as they are stored, those that heed the EXIF orientation too."""
+    try:
+        return image.getexif().get(Base.Orientation, 1) == 1
+    except Exception:  # damaged EXIF data raises anything
+        return False
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()

@@ -1,0 +1,241 @@
+"""How a source becomes a prepared data set, whatever stops it on the way.
+
+The source is read twice: first its list alone, to count it and to find its errors before hours are spent,
+then item by item, in its own order. Worker processes make records of the items; this process alone writes,
+shard by shard. A shard takes its name when it is whole, and what was counted in it is kept beside it.
+Whenever the program is stopped, the same command goes on at the first unfinished shard, and ends with the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from lrsclip_jax.data.prepare.counts import Statistics
+from lrsclip_jax.data.prepare.encode import Options, encode_item
+from lrsclip_jax.data.prepared.records import RecordWriter, shard_path
+from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
+from lrsclip_jax.data.sources import Item, Source
+from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.data.workers import ordered_map
+from lrsclip_jax.errors import InputError
+
+MANIFEST, PROGRESS, SKIPPED = "prepare.json", ".progress", "skipped.jsonl"
+_PROBED = 20  # images that are looked for before anything is written
+_CHUNK = 16  # items that travel to a worker together
+
+
+class Shard(NamedTuple):
+    """One of the `count` shards of a split."""
+
+    split: str
+    index: int
+    count: int
+
+
+class Task(NamedTuple):
+    """An item, the shard it goes to, and whether it is the last one there."""
+
+    item: Item
+    shard: Shard
+    last: bool
+
+
+def prepare(
+    source: Source,
+    out: str | os.PathLike,
+    options: Options,
+    split: str = "train",
+    shard_size: int = 4096,
+    max_bad: int | None = None,
+    workers: int = 1,
+) -> dict[str, Statistics]:
+    """Writes the prepared set `out` and returns what was counted in each split.
+
+    `split` is for items that name none. A shard holds `shard_size` items, less the skipped ones. More than
+    `max_bad` images that can't be used (by default the larger of 10 and 1 % of all) stop it. A finished set
+    is left alone, an unfinished one continued. Raises InputError for whatever is wrong with the source, for
+    an `out` that was made from another source or with other options, or can't be written; finished shards
+    stay.
+    """
+    if "://" in str(out):
+        raise InputError(f"{out}: a set is prepared in a local or mounted folder, copy it from there")
+    if shard_size < 1:
+        raise InputError(f"shard size {shard_size}: a positive number of records is expected")
+    out = Path(out)
+    sizes, digest = take_census(source, split)
+    total = sum(sizes.values())
+    limit = max(10, total // 100) if max_bad is None else max_bad
+    plan = {"source": digest, "split": split, **asdict(options), "shard_size": shard_size}
+    plan["tokenizer"] = clip_tokenizer().hash
+    try:
+        if (finished := _claim(out, plan)) is not None:
+            return finished
+        counts = _finished_shards(out, sizes, shard_size)
+        tasks = (task for task in _tasks(source, split, sizes, shard_size) if task.shard not in counts)
+        with tqdm(total=total, unit=" records", smoothing=0.05, mininterval=1) as bar:
+            bar.update(sum(shard.items for shard in counts.values()))
+            bad = sum(shard.bad for shard in counts.values())
+            workers = min(workers, -(-total // _CHUNK))
+            for shard, shard_counts in _write_shards(tasks, out, options, workers, limit - bad, bar):
+                _save(_counts_path(out, shard), shard_counts.to_json())
+                counts[shard] = shard_counts
+        return _finish(out, plan, counts)
+    except OSError as error:
+        raise InputError(f"{error}; finished shards stay, the same command continues") from None
+
+
+def take_census(source: Source, split: str) -> tuple[dict[str, int], str]:
+    """Reads all of a source but its images: returns the size of each split, and a digest of the items.
+
+    Raises InputError for a bad row, for no rows, and when none of the first images exists.
+    """
+    sizes: Counter[str] = Counter()
+    digest = hashlib.sha256()
+    probed: list[Path] = []
+    for item in tqdm(source, desc="reading the list", unit=" records", leave=False, disable=None):
+        name = item.split or split
+        if name not in sizes and not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            raise InputError(f"{source.name}, {item.id}: the split '{name}' isn't letters, digits and _ alone")
+        sizes[name] += 1
+        digest.update(repr(item).encode("utf-8", "surrogateescape"))
+        if isinstance(item.image, Path) and len(probed) < _PROBED:
+            probed.append(item.image)
+    if not sizes:
+        raise InputError(f"{source.name}: not a single record in it")
+    if probed and not any(path.exists() for path in probed):
+        raise InputError(
+            f"{source.name}: none of the first {len(probed)} images exists, as {probed[0]}: set --image-root"
+            " (or --image-key=FOLDER_KEY/FILE_KEY where the folder has a key of its own)"
+        )
+    return dict(sizes), digest.hexdigest()
+
+
+def _claim(out: Path, plan: dict) -> dict[str, Statistics] | None:
+    """Makes `out` the folder of this plan. Returns what was counted if the set is finished already."""
+    plan = json.loads(json.dumps(plan))
+    manifest = out / MANIFEST
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        new = not manifest.exists()
+    except OSError as error:
+        raise InputError(f"{out} can't be made a folder: {error.strerror}") from None
+    if new:
+        others = [path.name for path in out.iterdir() if path.name != PROGRESS and path.suffix != ".incomplete"]
+        if others:
+            raise InputError(f"{out} holds other files ({others[0]}): choose an --out that is new or empty")
+        (out / PROGRESS).mkdir(exist_ok=True)
+        _save(manifest, plan)
+        return None
+    before = json.loads(manifest.read_text())
+    for key, value in plan.items():
+        if before.get(key) != value:
+            what = "from another source" if key == "source" else f"with {key}={before.get(key)}, not {value}"
+            raise InputError(f"{out} was prepared {what}: choose another --out, or delete it first")
+    if "statistics" not in before:
+        return None
+    shutil.rmtree(out / PROGRESS, ignore_errors=True)
+    return {split: Statistics.from_json(counts) for split, counts in before["statistics"].items()}
+
+
+def _finished_shards(out: Path, sizes: dict[str, int], shard_size: int) -> dict[Shard, Statistics]:
+    counts = {}
+    for split, size in sizes.items():
+        shards = -(-size // shard_size)
+        for shard in (Shard(split, index, shards) for index in range(shards)):
+            path = _counts_path(out, shard)
+            if path.exists() and shard_path(out, *shard).exists():
+                counts[shard] = Statistics.from_json(json.loads(path.read_text()))
+    return counts
+
+
+def _tasks(source: Source, split: str, sizes: dict[str, int], shard_size: int) -> Iterator[Task]:
+    """Every item with its place: `shard_size` successive items of a split, skipped ones too, are a shard."""
+    seen: Counter[str] = Counter()
+    for item in source:
+        name = item.split or split
+        index, position = divmod(seen[name], shard_size)
+        seen[name] += 1
+        last = position == shard_size - 1 or seen[name] == sizes[name]
+        yield Task(item, Shard(name, index, -(-sizes[name] // shard_size)), last)
+
+
+def _write_shards(
+    tasks: Iterable[Task], out: Path, options: Options, workers: int, bad_allowed: int, bar: tqdm
+) -> Iterator[tuple[Shard, Statistics]]:
+    """Yields every shard when it is whole and has its name, with what was counted in it."""
+    tasks = iter(tasks)
+    chunks = iter(lambda: list(itertools.islice(tasks, _CHUNK)), [])
+    encoded = ordered_map(functools.partial(_encode, options=options), chunks, workers)
+    writers: dict[Shard, tuple[RecordWriter, Statistics]] = {}
+    try:
+        for chunk, results in encoded:
+            for (_, shard, last), (record, counts) in zip(chunk, results, strict=True):
+                if shard not in writers:
+                    writers[shard] = RecordWriter(out, *shard), Statistics()
+                writer, shard_counts = writers[shard]
+                shard_counts += counts
+                bad_allowed -= counts.bad
+                if bad_allowed < 0:
+                    raise InputError(
+                        f"too many images that can't be used, the last one: {counts.skipped[0]['detail']}; "
+                        "finished shards stay, the same command with a higher --max-bad continues"
+                    )
+                if record is not None:
+                    writer.write(record)
+                if last:
+                    writer.close()
+                    del writers[shard]
+                    yield shard, shard_counts
+                bar.update()
+    finally:
+        encoded.close()
+        for writer, _ in writers.values():
+            writer.discard()
+
+
+def _encode(tasks: list[Task], options: Options) -> list[tuple[bytes | None, Statistics]]:
+    return [encode_item(task.item, options) for task in tasks]
+
+
+def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics]) -> dict[str, Statistics]:
+    """Makes the shards a data set: metadata for TFDS, the list of what was skipped, and last the manifest."""
+    splits: dict[str, Statistics] = {}
+    for shard in sorted(counts):
+        total = splits.setdefault(shard.split, Statistics())
+        total += counts[shard]
+    skipped = [{"split": split, **skip} for split in splits for skip in splits[split].skipped]
+    if not any(split.written for split in splits.values()):
+        raise InputError(
+            f"not one of {len(skipped)} records could be written, the first: {skipped[0]['reason']} "
+            f"({skipped[0]['detail'] or skipped[0]['id']}); delete {out} before the next attempt"
+        )
+    (out / SKIPPED).write_text("".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped))
+    write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare")
+    _save(out / MANIFEST, {**plan, "statistics": {split: count.to_json() for split, count in splits.items()}})
+    shutil.rmtree(out / PROGRESS)
+    return splits
+
+
+def _counts_path(out: Path, shard: Shard) -> Path:
+    return out / PROGRESS / f"{shard.split}-{shard.index:05d}.json"
+
+
+def _save(path: Path, document: dict) -> None:
+    """Writes JSON so that the file is whole whenever it is there."""
+    incomplete = path.with_name(path.name + ".incomplete")
+    incomplete.write_text(json.dumps(document))
+    os.replace(incomplete, path)

@@ -1,0 +1,315 @@
+"""Prepared data sets: captioned images in ArrayRecord shards that TFDS describes and that we read at random.
+
+A prepared set is a folder in the layout of a TFDS data set named `lrs2m`: shards of `tf.train.Example`
+records with `features.json` and `dataset_info.json`, so
+`tfds.builder_from_directory(folder).as_data_source("train")` reads it, and so does `tfds.data_source("lrs2m",
+data_dir=PARENT)` when the folder is PARENT/lrs2m/1.0.0. Neither needs TensorFlow. Writing and reading go
+through the protocol buffer itself: TFDS cannot write ragged features without TensorFlow, and parsing this way
+costs some twenty microseconds a record. Beside each shard lies how many texts its records have, and how long they are
+(`lrsclip_jax.data.prepared.text_lengths`), so that nobody has to read all images to learn it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
+from tqdm import tqdm
+
+from lrsclip_jax.data.prepared.shard import Shard, allow_open_files
+from lrsclip_jax.data.prepared.text_lengths import TextLengths, read_lengths, write_lengths
+from lrsclip_jax.data.tokenizer import Tokenizer
+from lrsclip_jax.errors import InputError, nearest
+
+Example, Feature, Features = tf_example_pb2.Example, tf_feature_pb2.Feature, tf_feature_pb2.Features
+BytesList, Int64List = tf_feature_pb2.BytesList, tf_feature_pb2.Int64List
+R = TypeVar("R")
+
+NAME = "lrs2m"
+KINDS = ("long", "short")
+# How TFDS lays out a sequence of sequences in an Example.
+_FLAT, _LENGTHS = "/ragged_flat_values", "/ragged_row_lengths_0"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A captioned image: encoded `image` bytes, its texts, and their untruncated token ids by tokenizer hash.
+
+    `tokens` is {tokenizer hash: {"long": [ids, …], "short": [ids, …]}}, with one list for each text.
+    """
+
+    id: str
+    source: str
+    image: bytes
+    long: tuple[str, ...] = ()
+    short: tuple[str, ...] = ()
+    label: str | None = None
+    licence: str | None = None
+    tokens: Mapping[str, Mapping[str, list[list[int]]]] = field(default_factory=dict)
+
+
+class Tokenised(NamedTuple):
+    """What training takes of a record: encoded image bytes, and the untruncated ids of its texts by kind."""
+
+    image: bytes
+    ids: Mapping[str, Sequence[Sequence[int]]]
+
+
+def serialize(record: Record) -> bytes:
+    """Returns the record as a `tf.train.Example`; the same record gives the same bytes."""
+    features = {
+        "id": _text([record.id]),
+        "source": _text([record.source]),
+        "image": Feature(bytes_list=BytesList(value=[record.image])),
+        "long": _text(record.long),
+        "short": _text(record.short),
+        "label": _text([record.label or ""]),
+        "licence": _text([record.licence or ""]),
+    }
+    for tokenizer, texts in record.tokens.items():
+        for kind in KINDS:
+            rows = texts[kind]
+            features[f"tokens/{tokenizer}/{kind}{_FLAT}"] = _integers(itertools.chain.from_iterable(rows))
+            features[f"tokens/{tokenizer}/{kind}{_LENGTHS}"] = _integers(map(len, rows))
+    return Example(features=Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def deserialize(data: bytes) -> Record:
+    """Returns the record that `serialize` wrote."""
+    features = Example.FromString(data).features.feature
+    tokens: dict[str, dict[str, list[list[int]]]] = {}
+    for key in features:
+        if key.endswith(_FLAT):
+            name = key.removesuffix(_FLAT)
+            _, tokenizer, kind = name.split("/")
+            tokens.setdefault(tokenizer, {})[kind] = _rows(features, name)
+
+    def texts(key: str) -> tuple[str, ...]:
+        return tuple(value.decode() for value in features[key].bytes_list.value)
+
+    return Record(
+        id=texts("id")[0],
+        source=texts("source")[0],
+        image=features["image"].bytes_list.value[0],
+        long=texts("long"),
+        short=texts("short"),
+        label=texts("label")[0] or None,
+        licence=texts("licence")[0] or None,
+        tokens=tokens,
+    )
+
+
+def deserialize_tokenised(data: bytes, tokenizer: str) -> Tokenised | None:
+    """Returns what training takes of a record, without decoding the rest; None without ids of this tokenizer hash."""
+    features = Example.FromString(data).features.feature
+    if f"tokens/{tokenizer}/long{_FLAT}" not in features:
+        return None
+    ids = {kind: _rows(features, f"tokens/{tokenizer}/{kind}") for kind in KINDS}
+    return Tokenised(features["image"].bytes_list.value[0], ids)
+
+
+def _rows(features: Mapping[str, Feature], name: str) -> list[list[int]]:
+    flat, rows, start = features[name + _FLAT].int64_list.value, [], 0
+    for length in features[name + _LENGTHS].int64_list.value:
+        rows.append(flat[start : start + length])
+        start += length
+    return rows
+
+
+def token_ids(record: Record, tokenizer: Tokenizer) -> dict[str, list[list[int]]]:
+    """Returns the untruncated ids of a record's texts: the stored ones, or made anew for another tokenizer."""
+    stored = record.tokens.get(tokenizer.hash)
+    return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
+
+
+class Records(Sequence[Record]):
+    """Captioned images by index."""
+
+    def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
+        """Returns what training takes of a record."""
+        record = self[index]
+        return Tokenised(record.image, token_ids(record, tokenizer))
+
+    @abstractmethod
+    def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
+        """Returns how many tokens each text has."""
+
+
+class RecordReader(Records):
+    """The records of one split of a prepared set, by index; safe to share between threads and to pickle."""
+
+    def __init__(self, folder: str | os.PathLike, split: str = "train"):
+        """Raises InputError when the folder is no finished prepared set, or a shard is missing or torn."""
+        self.folder, self.split = Path(folder), split
+        lengths = _shard_lengths(self.folder)
+        if split not in lengths:
+            known = ", ".join(sorted(lengths))
+            raise InputError(f"{folder} has no split '{split}', it has {known}{nearest(split, lengths)}")
+        paths = [shard_path(self.folder, split, i, len(lengths[split])) for i in range(len(lengths[split]))]
+        allow_open_files(len(paths))
+        self._shards = [Shard(path) for path in paths]
+        for shard, length in zip(self._shards, lengths[split], strict=True):
+            if len(shard) != length:
+                raise InputError(f"{shard.path} holds {len(shard)} records instead of {length}: prepare the set again")
+        self._starts = [0, *itertools.accumulate(lengths[split])]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        return self._read(index, deserialize)
+
+    def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
+        stored = self._read(index, lambda data: deserialize_tokenised(data, tokenizer.hash))
+        return stored or super().tokenised(index, tokenizer)
+
+    def text_counts(self) -> np.ndarray:
+        """Returns int64 [records]: how many texts each record has, long and short ones together.
+
+        The records are read where the files beside the shards are missing or unsound.
+        """
+        return self._gathered(None).counts.sum(axis=1)
+
+    def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
+        """Returns how many tokens each text has, as is kept beside the shards.
+
+        The records are read where the files beside the shards are missing, unsound or of another tokenizer.
+        """
+        return self._gathered(tokenizer)
+
+    def _gathered(self, tokenizer: Tokenizer | None) -> TextLengths:
+        counts, tokens = [np.zeros((0, 2), np.int32)], [np.zeros(0, np.uint16)]
+        described = f"measuring the texts of {self.folder.name}"
+        with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
+            for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
+                kept = read_lengths(_lengths_path(shard.path), end - start)
+                if kept and (tokenizer is None or tokenizer.hash in kept[1]):
+                    counts.append(kept[0])
+                    tokens.append(kept[1][tokenizer.hash] if tokenizer else tokens[0])
+                    bar.update(end - start)
+                    continue
+                for index in range(start, end):
+                    record = self[index]
+                    counts.append(np.asarray([[len(record.long), len(record.short)]], np.int32))
+                    ids = token_ids(record, tokenizer) if tokenizer else {kind: () for kind in KINDS}
+                    tokens.append(np.asarray([*map(len, ids["long"]), *map(len, ids["short"])], np.uint16))
+                    bar.update()
+        return TextLengths(np.concatenate(counts), np.concatenate(tokens))
+
+    def _read(self, index: int, decode: Callable[[bytes], R]) -> R:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        number = bisect.bisect_right(self._starts, index) - 1
+        shard, position = self._shards[number], index - self._starts[number]
+        data = shard[position]
+        try:
+            return decode(data)
+        except (DecodeError, IndexError) as error:
+            raise InputError(f"{shard.path}, record {position}: torn ({error}); prepare the set again") from None
+
+    def __repr__(self) -> str:
+        return f"RecordReader({str(self.folder)!r}, {self.split!r})"
+
+
+class RecordWriter:
+    """Writes one shard of a split; the file has its name only once it is whole.
+
+    Used as a context manager, it closes the shard, or removes it when an exception leaves the block. When all
+    shards are written, `tfds_metadata.write_metadata` makes the folder a data set.
+    """
+
+    def __init__(self, folder: str | os.PathLike, split: str = "train", shard: int = 0, shards: int = 1):
+        self.path = shard_path(Path(folder), split, shard, shards)
+        self._incomplete = self.path.with_name(self.path.name + ".incomplete")
+        self._counts: list[tuple[int, int]] = []
+        self._tokens: dict[str, list[int]] = {}
+        # One record a group, as Grain wants it for reading at random.
+        self._writer = self._attempt(ArrayRecordWriter, str(self._incomplete), "group_size:1")
+
+    def write(self, record: Record | bytes) -> None:
+        """Appends a record, or one that `serialize` has made."""
+        data = record if isinstance(record, bytes) else serialize(record)
+        self._attempt(self._writer.write, data)
+        self._measure(deserialize(record) if isinstance(record, bytes) else record)
+
+    def _measure(self, record: Record) -> None:
+        first = not self._counts
+        self._counts.append((len(record.long), len(record.short)))
+        if first:
+            self._tokens = {name: [] for name in record.tokens}
+        # Lengths are kept for the tokenizers that all records know.
+        self._tokens = {name: flat for name, flat in self._tokens.items() if name in record.tokens}
+        for name, flat in self._tokens.items():
+            flat += [len(ids) for kind in KINDS for ids in record.tokens[name][kind]]
+
+    def close(self) -> None:
+        """Makes the shard durable under its final name."""
+        self._attempt(self._writer.close)
+        write_lengths(_lengths_path(self.path), self._counts, self._tokens)
+        with open(self._incomplete, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self._incomplete, self.path)
+
+    def discard(self) -> None:
+        """Removes the unfinished shard."""
+        self._incomplete.unlink(missing_ok=True)
+
+    def _attempt(self, action, *arguments):
+        try:
+            return action(*arguments)
+        except RuntimeError as error:  # riegeli's, for a full disk and an unwritable folder alike
+            raise InputError(f"can't write {self.path}: {str(error).split(';')[0]}") from None
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self.close() if kind is None else self.discard()
+
+
+def shard_path(folder: Path, split: str, shard: int, shards: int) -> Path:
+    """Returns where TFDS expects shard number `shard` of `shards`."""
+    return folder / f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
+
+
+def _lengths_path(shard: Path) -> Path:
+    name = shard.name.removeprefix(f"{NAME}-").replace(".array_record", "")
+    return shard.with_name(f"texts-{name}.npz")
+
+
+def split_names(folder: str | os.PathLike) -> list[str]:
+    """Returns the names of a prepared set's splits; InputError when the folder is no finished prepared set."""
+    return list(_shard_lengths(Path(folder)))
+
+
+def _shard_lengths(folder: Path) -> dict[str, list[int]]:
+    path = folder / "dataset_info.json"
+    try:
+        splits = json.loads(path.read_text())["splits"]
+        return {split["name"]: [int(length) for length in split["shardLengths"]] for split in splits}
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{folder} is not a finished prepared set (it has no dataset_info.json): "
+            "make it with python -m lrsclip_jax.data.prepare"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
+
+
+def _text(values: Iterable[str]) -> Feature:
+    return Feature(bytes_list=BytesList(value=[value.encode() for value in values]))
+
+
+def _integers(values: Iterable[int]) -> Feature:
+    return Feature(int64_list=Int64List(value=values))

@@ -1,0 +1,274 @@
+"""A plan as lines for a person, and as a document for a program."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+
+from lrsclip_jax.chips import Chip
+from lrsclip_jax.parameter_rules import path_of
+from lrsclip_jax.plan import advice, roofline
+from lrsclip_jax.plan.ahead import Program, Setup, TooLarge, device_bytes, job
+from lrsclip_jax.plan.packed_shapes import PackedShapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is known of a job once its step was compiled, or refused.
+
+    Attributes:
+      setup: the job.
+      outcome: of the compiler.
+      seconds: that it took.
+      compiled_for: the kind of device it compiled for.
+      chip: by whose figures the job is judged; None if they are not known.
+      memory: bytes of one device.
+      note: what must be said of these judgements, or "".
+    """
+
+    setup: Setup
+    outcome: Program | TooLarge
+    seconds: float
+    compiled_for: str
+    chip: Chip | None
+    memory: int
+    note: str
+
+    @property
+    def wanted(self) -> int:
+        """Bytes on one device."""
+        return self.outcome.memory.peak if isinstance(self.outcome, Program) else self.outcome.wanted
+
+    @property
+    def fits(self) -> bool:
+        return isinstance(self.outcome, Program) and self.wanted <= self.memory
+
+    @property
+    def estimate(self) -> roofline.Estimate | None:
+        if self.chip is None or isinstance(self.outcome, TooLarge):
+            return None
+        found = self.outcome.collectives
+        sent = None if found is None else sum(kind.bytes for kind in found)
+        return roofline.estimate(job(self.setup), self.chip, sent)
+
+    @property
+    def changes(self) -> tuple[list[str], float]:
+        """Flags that should make it fit, and the bytes to be expected then."""
+        mesh = self.setup.mesh
+        now = advice.settings(job(self.setup), dict(mesh.shape), self.setup.config.loss.chunk)
+        return advice.changes(now, self.wanted, self.memory)
+
+
+def lines(plan: Plan) -> list[str]:
+    """Returns the plan as text; the last line is the verdict."""
+    return [
+        *_headline(plan),
+        "",
+        *_parameters(plan.setup),
+        "",
+        *_memory(plan),
+        "",
+        *_arithmetic(plan),
+        "",
+        *_collectives(plan),
+        *_time(plan),
+        *([f"note: {plan.note}"] if plan.note else []),
+        "",
+        verdict(plan),
+    ]
+
+
+def verdict(plan: Plan) -> str:
+    """Returns one line: whether it fits, and if not, what to change."""
+    if plan.fits:
+        return f"fits: {_size(plan.wanted)} of {_size(plan.memory)} a device ({plan.wanted / plan.memory:.0%})"
+    flags, expected = plan.changes
+    said = f"does not fit: wants {_size(plan.wanted)} of {_size(plan.memory)} a device; "
+    if not flags:
+        return said + "nothing but a smaller batch or more devices would help"
+    tried = f"try {' '.join(flags)}, for about {_size(expected)}"
+    return said + (tried if expected <= plan.memory else tried + ", and more devices or a smaller batch")
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """Returns the plan as JSON types: bytes, FLOPs, seconds."""
+    work, config = job(plan.setup), plan.setup.config
+    program = plan.outcome if isinstance(plan.outcome, Program) else None
+    memory = dataclasses.asdict(program.memory) if program else {}
+    return {
+        "fits": plan.fits,
+        "verdict": verdict(plan),
+        "devices": plan.setup.mesh.size,
+        "compiled_for": plan.compiled_for,
+        "chip": plan.chip and plan.chip.name,
+        "mesh": dict(plan.setup.mesh.shape),
+        "model": config.model.name,
+        "batch_size": config.batch_size,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.setup.state.params)),
+        "memory": {**memory, "peak": plan.wanted, "limit": plan.memory},
+        "flops": {
+            "useful_per_pair": work.useful,
+            "executed_per_pair": work.pair.executed,
+            "executed_per_step": work.pair.executed * work.batch_size,
+        },
+        "traffic": roofline.traffic(work),
+        "packed": plan.setup.packed and dataclasses.asdict(plan.setup.packed),
+        "collectives": program and program.collectives and [*map(dataclasses.asdict, program.collectives)],
+        "estimate": plan.estimate and dataclasses.asdict(plan.estimate),
+        "shardings": {path: _axes(leaf) for path, leaf in _paths(plan.setup.state.params)},
+        "changes": [] if plan.fits else plan.changes[0],
+        "seconds_to_compile": round(plan.seconds, 1),
+        "note": plan.note,
+    }
+
+
+def _headline(plan: Plan) -> list[str]:
+    setup, config = plan.setup, plan.setup.config
+    axes = " × ".join(f"{name} {size}" for name, size in setup.mesh.shape.items())
+    share = config.batch_size // (setup.mesh.shape["data"] * setup.mesh.shape["fsdp"])
+    parts = f" in {config.train.microbatches} microbatches" if config.train.microbatches > 1 else ""
+    return [
+        f"{config.model.name}, {config.batch_size:,} pairs a step, {share:,} a device{parts}",
+        f"{setup.mesh.size} × {plan.compiled_for}, mesh {axes}",
+        f"{setup.model.image.dtype}, remat {setup.model.image.remat} (image) {setup.model.text.remat} (text), "
+        f"loss {config.loss.form}, chunk {config.loss.chunk}; compiled in {plan.seconds:.0f} s",
+        *_packed(setup.packed),
+    ]
+
+
+def _packed(packed: PackedShapes | None) -> list[str]:
+    """The shapes to expect: each is a program of its own."""
+    if packed is None:
+        return []
+    mix = ", ".join(f"{rows:,} ({share:.0%})" for rows, share in sorted(packed.shares.items()))
+    return [
+        f"texts packed, of {packed.source}: {packed.tokens:.0f} tokens a pair fill {packed.filled:.1%} of the slots",
+        f"  rows of {packed.row_length} in a batch (share of the batches): {mix}; compiled for the most",
+    ]
+
+
+def _parameters(setup: Setup) -> list[str]:
+    """How many there are, and the split of each; those that are whole on every device share a line."""
+    leaves = _paths(setup.state.params)
+    trained = sum(
+        leaf.size * bool(learns) for (_, leaf), learns in zip(leaves, jax.tree.leaves(setup.trainable), strict=True)
+    )
+    total = sum(leaf.size for _, leaf in leaves)
+    out = [f"parameters {total / 1e6:.1f} M, {trained / 1e6:.1f} M trained", f"  {'bytes a device':>14}  sharding"]
+    whole = []
+    for path, leaf in leaves:
+        part = leaf.sharding.shard_shape(leaf.shape)
+        if math.prod(part) == leaf.size:
+            whole.append(leaf)
+            continue
+        split = " × ".join(
+            f"{size}/{axis}" if axis and local != size else f"{size}"
+            for size, local, axis in zip(leaf.shape, part, _axes(leaf), strict=True)
+        )
+        out.append(f"  {_size(device_bytes(leaf)):>14}  {path}  [{split}]")
+    said = "all" if len(whole) == len(leaves) else "the other"
+    out.append(f"  {_size(device_bytes(whole)):>14}  {said} {len(whole)}, whole on every device")
+    return out
+
+
+def _axes(leaf: jax.ShapeDtypeStruct) -> list[Any]:
+    spec = list(leaf.sharding.spec)
+    return spec + [None] * (leaf.ndim - len(spec))
+
+
+def _memory(plan: Plan) -> list[str]:
+    setup = plan.setup
+    state = {"parameters": setup.state.params, "optimizer": setup.state.opt_state, "batch": setup.batch}
+    inputs = ", ".join(f"{name} {_size(device_bytes(shapes))}" for name, shapes in state.items())
+    head = f"memory of a device, {_size(plan.memory)} to be had"
+    if isinstance(plan.outcome, TooLarge):
+        return [head, f"  arguments    {inputs}", f"  wanted       {_size(plan.wanted)}, which the compiler refuses"]
+    memory = plan.outcome.memory
+    return [
+        head,
+        f"  arguments   {_size(memory.arguments):>10}  {inputs}",
+        f"  temporaries {_size(memory.temporaries):>10}",
+        f"  outputs     {_size(memory.outputs - memory.aliased):>10}  "
+        f"beside {_size(memory.aliased)} in the place of arguments",
+        f"  program     {_size(memory.program):>10}",
+        f"  peak        {_size(memory.peak):>10}  {memory.peak / plan.memory:.0%}",
+    ]
+
+
+def _arithmetic(plan: Plan) -> list[str]:
+    work = job(plan.setup)
+    pair = work.pair
+    texts = "".join(
+        f", {rows.per_pair:.3g} rows of {rows.slots} {_flop(text.executed)}"
+        if plan.setup.packed
+        else f", text of {rows.slots} {_flop(text.executed)}"
+        for rows, text in zip(work.rows, pair.texts, strict=True)
+    )
+    rows = {
+        "forward": (pair.forward.executed, f"image {_flop(pair.image.executed)}{texts}"),
+        "backward": (pair.backward.executed, ""),
+        "remat": (pair.remat.executed, "computed again for the backward pass"),
+        "microbatches": (pair.accumulation.executed, "a second forward pass"),
+        "loss": (pair.loss, f"{_flop(pair.logits)} of it useful"),
+        "executed": (pair.executed, f"{_flop(pair.executed * work.batch_size)} a step"),
+        "useful": (work.useful, "what MFU counts: nothing behind a causal mask, nothing twice"),
+    }
+    return [
+        "arithmetic of a pair",
+        *(f"  {name:<12}{_flop(count):>12}  {remark}".rstrip() for name, (count, remark) in rows.items() if count),
+    ]
+
+
+def _collectives(plan: Plan) -> list[str]:
+    if isinstance(plan.outcome, TooLarge):
+        return []
+    found = plan.outcome.collectives
+    if found is None:
+        return ["collectives: unknown, this jaxlib cannot read what this libtpu compiled; 'jax[tpu]' pairs them", ""]
+    if not found:
+        return ["collectives: none", ""]
+    rows = [
+        f"  {kind.kind:<20}{kind.count:>8,}{_size(kind.bytes):>14}{'' if kind.exact else '  at least'}"
+        for kind in found
+    ]
+    return [f"{'collectives in a step':<22}{'count':>8}{'a device sends':>16}".rstrip(), *rows, ""]
+
+
+def _time(plan: Plan) -> list[str]:
+    best = plan.estimate
+    if best is None:
+        why = "the step was refused" if isinstance(plan.outcome, TooLarge) else "this chip's peak is not known"
+        return [f"no estimate of the time: {why}"]
+    chips = f"{plan.setup.mesh.size} × {plan.chip.name}"
+    return [
+        f"a step takes at least {_seconds(best.seconds)} on {chips}, bound by {best.bound}",
+        f"  arithmetic {_seconds(best.arithmetic)}, memory {_seconds(best.memory)}, "
+        f"interconnect {'unknown' if best.interconnect is None else _seconds(best.interconnect)}",
+        f"  at most {best.pairs_per_second:,.0f} pairs/s and {best.mfu:.0%} MFU",
+    ]
+
+
+def _paths(tree: Any) -> list[tuple[str, jax.ShapeDtypeStruct]]:
+    return [(path_of(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+
+
+def _size(count: float) -> str:
+    return _scaled(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def _flop(count: float) -> str:
+    return _scaled(count, 1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"))
+
+
+def _scaled(count: float, base: int, units: tuple[str, ...]) -> str:
+    power = min(int(math.log(count, base)), len(units) - 1) if count >= base else 0
+    scaled = count / base**power
+    digits = 0 if not power or scaled >= 100 else 1 if scaled >= 10 else 2
+    return f"{scaled:.{digits}f} {units[power]}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"

@@ -1,0 +1,1 @@
+"""Checkpoint layouts of PyTorch code, read and written without running any of it."""

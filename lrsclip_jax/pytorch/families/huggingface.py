@@ -1,0 +1,181 @@
+"""CLIP as Hugging Face's `CLIPModel`: its towers, and the two together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import zoo
+from lrsclip_jax.pytorch import layout
+from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.families import settings
+from lrsclip_jax.pytorch.families.preprocessor import preprocessing
+from lrsclip_jax.pytorch.families.sizes import image_sizes, shared_width, text_sizes
+from lrsclip_jax.pytorch.files.tensors import Tensors
+from lrsclip_jax.pytorch.layout import CONVOLUTION, LINEAR, Leaf
+
+FAMILY = "Hugging Face CLIPModel"
+
+# Older files hold what is only the numbers 0, 1, 2, …
+POSITION_IDS = ("vision_model.embeddings.position_ids", "text_model.embeddings.position_ids")
+
+
+def recognises(tensors: Tensors) -> bool:
+    """Whether these are a CLIPModel's tensors, or those of a dual encoder of CLIP's two towers, which are the same."""
+    keys = set(with_current_names(tensors))
+    return {"vision_model.embeddings.class_embedding", "text_model.embeddings.token_embedding.weight"} <= keys
+
+
+def with_current_names(tensors: Tensors) -> Tensors:
+    """Returns the tensors under the names of transformers 5: in dual encoders, CLIP's towers had their prefix twice."""
+    return tensors.renamed(lambda key: re.sub(r"^(vision_model|text_model)\.\1\.", r"\1.", key))
+
+
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+    """Returns what a `CLIPModel` folder holds.
+
+    Heads, activations, eps and the end token are taken from config.json, where a key that is absent has transformers'
+    default.
+
+    Args:
+      tensors: of a file that `recognises` accepts.
+      config: config.json.
+      hints: what the user says, which must be the same.
+      folder: where the file lies.
+
+    Raises:
+      InputError: no config.json or one of another model; missing, unexpected or misshapen tensors; a setting that our
+        towers have not; a hint that says otherwise.
+    """
+    if config is None:
+        raise InputError(f"{tensors.name}: a CLIPModel comes with a config.json, which alone says heads and activation")
+    if config.get("model_type") not in ("clip", "vision-text-dual-encoder"):
+        raise InputError(f"{tensors.name}: config.json has model_type {config.get('model_type')!r}, a CLIPModel 'clip'")
+    tensors = with_current_names(tensors)
+    image, image_reasons = image_fields(tensors, tower_config(tensors, config, "vision"), hints)
+    text, text_reasons = text_fields(tensors, tower_config(tensors, config, "text"), hints)
+    embed_dim = {"embed_dim": shared_width(tensors)}
+    image, text = image | embed_dim, text | embed_dim
+    leaves = table()
+    shapes = layout.shapes(zoo.create("custom", image=image, text=text))
+    unused = tuple(key for key in POSITION_IDS if key in tensors)
+    layout.check(leaves, shapes, tensors, "a CLIPModel", unused)
+    pixels, reason = preprocessing(folder, image["size"], CLIP_PREPROCESSING)
+    return Found(
+        family=FAMILY,
+        params=layout.to_ours(leaves, shapes, tensors),
+        image=image,
+        text=text,
+        preprocessing=pixels,
+        reasons=image_reasons | text_reasons | {"preprocessing": reason},
+        unused=unused,
+    )
+
+
+def table() -> list[Leaf]:
+    """Returns where every parameter of a model with CLIP's towers stands in a CLIPModel."""
+    return [*image_table(), *text_table(), *shared_table()]
+
+
+def shared_table() -> list[Leaf]:
+    """The projections and the temperature, which every dual encoder has under the same names."""
+    return [
+        Leaf("image/projection/kernel", ("visual_projection.weight",), LINEAR),
+        Leaf("text/projection/kernel", ("text_projection.weight",), LINEAR),
+        Leaf("logit_scale", ("logit_scale",)),
+    ]
+
+
+def image_table() -> list[Leaf]:
+    """The image tower without its projection."""
+    embeddings = "vision_model.embeddings"
+    return [
+        Leaf("image/patch_embedding/kernel", (f"{embeddings}.patch_embedding.weight",), CONVOLUTION),
+        Leaf("image/class_embedding", (f"{embeddings}.class_embedding",)),
+        Leaf("image/position_embedding", (f"{embeddings}.position_embedding.weight",)),
+        *layout.norm("image/pre_norm", "vision_model.pre_layrnorm"),  # sic
+        *_blocks("image", "vision_model"),
+        *layout.norm("image/post_norm", "vision_model.post_layernorm"),
+    ]
+
+
+def text_table() -> list[Leaf]:
+    """The text tower without its projection."""
+    return [
+        Leaf("text/token_embedding", ("text_model.embeddings.token_embedding.weight",)),
+        Leaf("text/position_embedding", ("text_model.embeddings.position_embedding.weight",)),
+        *_blocks("text", "text_model"),
+        *layout.norm("text/final_norm", "text_model.final_layer_norm"),
+    ]
+
+
+def _blocks(tower: str, prefix: str) -> list[Leaf]:
+    ours, theirs = f"{tower}/blocks", f"{prefix}.encoder.layers.{{}}"
+    return [
+        *layout.norm(f"{ours}/norm1", f"{theirs}.layer_norm1"),
+        *layout.attention(
+            f"{ours}/attention", [f"{theirs}.self_attn.{part}_proj" for part in "qkv"], f"{theirs}.self_attn.out_proj"
+        ),
+        *layout.norm(f"{ours}/norm2", f"{theirs}.layer_norm2"),
+        *layout.dense(f"{ours}/mlp/fc1", f"{theirs}.mlp.fc1"),
+        *layout.dense(f"{ours}/mlp/fc2", f"{theirs}.mlp.fc2"),
+    ]
+
+
+def tower_config(tensors: Tensors, config: dict[str, Any], tower: str) -> dict[str, Any]:
+    """Returns the settings of the "vision" or "text" tower; the `_dict` of old files goes first, as in transformers."""
+    old, new = config.get(f"{tower}_config_dict"), config.get(f"{tower}_config")
+    found = (new if old is None else old) or {}
+    if not isinstance(found, dict):
+        raise InputError(f"{tensors.name}: config.json has {tower}_config {found}, it should hold settings by name")
+    return found
+
+
+def image_fields(tensors: Tensors, config: dict[str, Any], hints: Hints) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the fields of `models.vit.ViT` but embed_dim, and where they come from.
+
+    Args:
+      tensors: with current names.
+      config: of the image tower.
+      hints: must agree with it.
+    """
+    sizes = image_sizes(image_table(), tensors)
+    told, reasons = _told(tensors, "image", sizes["width"], {"num_attention_heads": 12} | config, hints)
+    return sizes | told | {"patch_bias": False, "pre_norm": True, "pool": "cls"}, reasons
+
+
+def text_fields(tensors: Tensors, config: dict[str, Any], hints: Hints) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the fields of `models.text.TextTransformer` but embed_dim, "kind", and where they come from.
+
+    Arguments as of `image_fields`. Raises InputError for another vocabulary than CLIP's, too.
+    """
+    sizes = text_sizes(text_table(), tensors)
+    tokenizer = clip_tokenizer()
+    if sizes["vocab_size"] != tokenizer.vocab_size:
+        raise InputError(
+            f"{tensors.name}: a vocabulary of {sizes['vocab_size']} tokens, "
+            f"supported is CLIP's of {tokenizer.vocab_size}"
+        )
+    end = config.get("eos_token_id", tokenizer.end)
+    if not isinstance(end, int):
+        raise InputError(f"{tensors.name}: config.json has eos_token_id {end}, it should be one number")
+    # Configs had a 2 there by mistake; it makes transformers pool at the highest id of a text, which is CLIP's end.
+    end_token = tokenizer.end if end == 2 else end
+    told, reasons = _told(tensors, "text", sizes["width"], {"num_attention_heads": 8} | config, hints)
+    fields = {"kind": "transformer"} | sizes | told | {"end_token": end_token}
+    return fields, reasons | {"text.end_token": settings.CONFIG}
+
+
+def _told(
+    tensors: Tensors, tower: str, width: int, config: dict[str, Any], hints: Hints
+) -> tuple[dict[str, Any], dict[str, str]]:
+    hint = {"image": hints.image_heads, "text": hints.text_heads}[tower]
+    heads, _ = settings.heads(tensors, tower, width, config["num_attention_heads"], settings.CONFIG, hint)
+    said = config.get("hidden_act", "quick_gelu")
+    activation, _ = settings.activation(tensors, said, settings.CONFIG, hints.activation)
+    fields = {"heads": heads, "activation": activation, "norm_eps": config.get("layer_norm_eps", 1e-5)}
+    return fields, {f"{tower}.{field}": settings.CONFIG for field in fields}

@@ -1,0 +1,68 @@
+"""The sizes of a tower, from the shapes that a checkpoint's tensors have."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files.tensors import Tensors
+from lrsclip_jax.pytorch.layout import Shape, Table
+
+
+def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
+    """Returns the fields size, patch, width, layers and mlp_width of `models.vit.ViT`.
+
+    Args:
+      table: which keys of the file the parameters below "image" have.
+      tensors: the file.
+
+    Raises:
+      InputError: it lacks a tensor that tells them, or one has the wrong rank; its positions are no square grid.
+    """
+    first_key = _first_keys(table, "image")
+    width, _, _, patch = _shape(tensors, first_key["patch_embedding/kernel"], rank=4)
+    positions = first_key["position_embedding"]
+    rows = _shape(tensors, positions)[-2:-1] or (0,)
+    grid = math.isqrt(max(rows[0] - 1, 0))
+    if not grid or grid * grid != rows[0] - 1:
+        shape = list(tensors.shape(positions))
+        raise InputError(f"{tensors.name}: {positions} of shape {shape} is no row of a class token and a square grid")
+    return {"size": grid * patch, "patch": patch, "width": width} | _depth_and_mlp_width(first_key, tensors)
+
+
+def text_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
+    """Returns the fields vocab_size, context_length, width, layers and mlp_width of a text tower; see `image_sizes`."""
+    first_key = _first_keys(table, "text")
+    vocab_size, width = _shape(tensors, first_key["token_embedding"], rank=2)
+    context_length, _ = _shape(tensors, first_key["position_embedding"], rank=2)
+    sizes = {"vocab_size": vocab_size, "context_length": context_length, "width": width}
+    return sizes | _depth_and_mlp_width(first_key, tensors)
+
+
+def shared_width(tensors: Tensors) -> int:
+    """Returns the dimensions of the space that transformers' dual encoders project into, CLIPModel among them."""
+    return _shape(tensors, "visual_projection.weight", rank=2)[0]
+
+
+def _first_keys(table: Table, tower: str) -> dict[str, str]:
+    return {leaf.path.removeprefix(f"{tower}/"): leaf.keys[0] for leaf in table if leaf.path.startswith(f"{tower}/")}
+
+
+def _depth_and_mlp_width(first_key: dict[str, str], tensors: Tensors) -> dict[str, int]:
+    norm = first_key["blocks/norm1/scale"]
+    # Counted, not read off the highest number: a layer that is missing, or far off, is then found by layout.check.
+    pattern = re.compile(re.escape(norm).replace(r"\{\}", r"\d+"))
+    layers = sum(1 for key in tensors if pattern.fullmatch(key))
+    if not layers:
+        raise InputError(f"{tensors.name} lacks {norm.format(0)}")
+    return {"layers": layers, "mlp_width": _shape(tensors, first_key["blocks/mlp/fc1/bias"].format(0), rank=1)[0]}
+
+
+def _shape(tensors: Tensors, key: str, rank: int | None = None) -> Shape:
+    if key not in tensors:
+        raise InputError(f"{tensors.name} lacks {key}")
+    shape = tensors.shape(key)
+    if rank is not None and (len(shape) != rank or not all(shape)):
+        raise InputError(f"{tensors.name}: {key} has shape {list(shape)}, it should have {rank} dimensions")
+    return shape

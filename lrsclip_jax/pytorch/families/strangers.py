@@ -1,0 +1,35 @@
+"""Models that no tower here computes, known by keys that they alone have."""
+
+from __future__ import annotations
+
+import re
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files.tensors import Tensors
+
+_STRANGERS = tuple(
+    (re.compile(pattern), what)
+    for pattern, what in (
+        (r"exp_avg|momentum_buffer|^param_groups", "the state of an optimizer, not of a model"),
+        (r"\.lora_(A|B|up|down)\.", "a LoRA adapter, to be merged into its model first"),
+        (r"\.PCM\.\d", "a ViTAE, whose blocks hold convolutions"),
+        (r"\.sampling_(offsets|scales|angles)\.", "an RVSA, whose attention moves its windows"),
+        (r"(^|\.)layer[1-4]\.\d+\.(conv|bn|downsample)|\.attnpool\.", "a CLIP with a ResNet, or a ResNet alone"),
+        (r"^logit_bias$|vision_model\.head\.probe", "a SigLIP, of another pooling, loss and tokenizer"),
+        (r"^text_decoder\.|^visual\.attn_pool\.|^text\.cls_emb$", "a CoCa"),
+        (r"^visual\.trunk\.", "an open_clip model with an image tower of timm"),
+        (r"^visual\.(blocks|patch_embed|rope|cls_token)\b", "an EVA-CLIP"),
+        (
+            r"^text\.(transformer\.(embeddings|encoder)|proj)\.(?!position_ids$)",
+            "an open_clip model with a text tower of Hugging Face",
+        ),
+        (r"^bert\.", "a Chinese-CLIP, or a BERT that lacks its embeddings"),
+    )
+)
+
+
+def refuse(tensors: Tensors) -> None:
+    """Raises InputError, naming what it is, for a checkpoint of a model that can't be converted."""
+    for pattern, what in _STRANGERS:
+        if key := next((key for key in sorted(tensors) if pattern.search(key)), None):
+            raise InputError(f"{tensors.name} is {what} (it has {key}): only plain ViTs and their text towers are read")

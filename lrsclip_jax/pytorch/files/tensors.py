@@ -1,0 +1,181 @@
+"""The tensors of a checkpoint file by name, read one at a time: safetensors, .pt files and TorchScript archives."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files.stored import Stored
+from lrsclip_jax.pytorch.files.torch_files import saved_tensors
+from lrsclip_jax.pytorch.files.torchscript import is_torchscript, scripted_tensors
+
+Kind = Literal["safetensors", "pt", "torchscript"]
+
+# What a folder's weights are called, the better first; then a file of any name that is the only one.
+_USUAL_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_INDEX_SUFFIX = ".safetensors.index.json"
+_SAFETENSORS_DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
+
+
+class Tensors(Mapping[str, np.ndarray]):
+    """The tensors of one checkpoint, read-only and lazy: `tensors[key]` reads that one, at every access anew.
+
+    An array has the dtype it is stored in; bfloat16, which numpy has not, comes as float32.
+
+    Attributes:
+      name: path of the file, for messages.
+      kind: "safetensors", "pt" or "torchscript".
+    """
+
+    def __init__(self, name: str, kind: Kind, stored: Mapping[str, Stored]):
+        self.name = name
+        self.kind = kind
+        self._stored = dict(stored)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        tensor = self._stored[key].read()
+        return tensor.astype(np.float32) if tensor.dtype == ml_dtypes.bfloat16 else tensor
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._stored  # Mapping's own would read the tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor without reading it."""
+        return self._stored[key].shape
+
+    def renamed(self, rename: Callable[[str], str | None]) -> Tensors:
+        """Returns the same tensors under other names; one whose new name is None is left out.
+
+        Raises:
+          InputError: two tensors would have one name.
+        """
+        olds: dict[str, str] = {}
+        for old in self._stored:
+            new = rename(old)
+            if new in olds:
+                raise InputError(f"{self.name} has both {olds[new]} and {old}, which are names of one tensor")
+            if new is not None:
+                olds[new] = old
+        return Tensors(self.name, self.kind, {new: self._stored[old] for new, old in olds.items()})
+
+
+def open_tensors(path: str | os.PathLike[str]) -> Tensors:
+    """Opens a checkpoint file; nothing in it is executed.
+
+    Args:
+      path: .safetensors, .safetensors.index.json (its shards beside it), or a file of torch.save or torch.jit.save
+        (.pt, .pth, .bin, .ckpt), of which the state dict is taken out of its usual wrappers. The prefix "module." of
+        data-parallel training is left out.
+
+    Raises:
+      InputError: no such file, a torn or foreign one, one without tensors, a pickle that wants more than tensors, a
+        shard that is missing, a .pt file where torch is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file")
+    if path.name.endswith(_INDEX_SUFFIX):
+        kind, stored = "safetensors", _sharded(path)
+    elif path.suffix == ".safetensors":
+        kind, stored = "safetensors", _safetensors(path)
+    elif path.suffix not in _TORCH_SUFFIXES:
+        raise InputError(f"{path}: weights are read from .safetensors, .safetensors.index.json, .pt, .pth, .bin, .ckpt")
+    elif is_torchscript(path):
+        kind, stored = "torchscript", scripted_tensors(path)
+    else:
+        kind, stored = "pt", saved_tensors(path)
+    if not stored:
+        raise InputError(f"{path} holds no tensors")
+    if all(key.startswith("module.") for key in stored):
+        stored = {key.removeprefix("module."): tensor for key, tensor in stored.items()}
+    return Tensors(str(path), kind, stored)
+
+
+def weights_file(folder: Path) -> Path:
+    """Returns the path of the weights in a folder: a usual name, else the only file of a known kind.
+
+    Raises:
+      InputError: no such folder, no weights or several files that may be them (all are named).
+    """
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise InputError(f"{folder} can't be read: {error.strerror}") from None
+    return folder / weights_name(names, str(folder))
+
+
+def weights_name(names: Iterable[str], where: str) -> str:
+    """Returns which of the file names in the folder or repository `where` is its weights'; see `weights_file`."""
+    names = sorted(names)
+    for name in _USUAL_NAMES:
+        if name in names:
+            return name
+    candidates = [name for name in names if name.endswith((".safetensors", *_TORCH_SUFFIXES))]
+    if not candidates:
+        raise InputError(f"{where} holds no weights (.safetensors, .pt, .pth, .bin, .ckpt)")
+    if len(candidates) > 1:
+        several = ", ".join(candidates)
+        raise InputError(f"{where} holds several weights ({several}): name one, as {where}/{candidates[0]}")
+    return candidates[0]
+
+
+def _safetensors(path: Path) -> dict[str, Stored]:
+    def stored(file: safe_open, key: str) -> Stored:
+        part = file.get_slice(key)
+        if part.get_dtype() not in _SAFETENSORS_DTYPES:
+            raise InputError(f"{path}: {key} is stored as {part.get_dtype()}, which is not read here: save it as F32")
+        return Stored(tuple(part.get_shape()), lambda: _read(path, key))
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {key: stored(file, key) for key in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} can't be read as safetensors, or is cut short: {error}") from None
+
+
+def _read(path: Path, key: str) -> np.ndarray:
+    # Opened anew for each: the pages of a mapped file count as memory of this process until it is unmapped.
+    try:
+        with safe_open(path, "numpy") as file:
+            return file.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} can't be read any more: {error}") from None
+
+
+def _sharded(index: Path) -> dict[str, Stored]:
+    try:
+        shard_of = json.loads(index.read_bytes())["weight_map"]
+        names = sorted(set(shard_of.values()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise InputError(f"{index} is not an index of shards: it has no weight_map of tensors to files") from None
+    for name in names:
+        if Path(name).name != name:
+            raise InputError(f"{index} names the shard {name}, which would not lie beside it")
+        if not (index.parent / name).is_file():
+            raise InputError(f"{index.parent / name}, a shard that {index.name} names, is missing")
+    shards = {name: _safetensors(index.parent / name) for name in names}
+    for key, name in shard_of.items():
+        if key not in shards[name]:
+            raise InputError(f"{index.parent / name} lacks {key}, which {index.name} says it holds")
+    return {key: shards[name][key] for key, name in shard_of.items()}

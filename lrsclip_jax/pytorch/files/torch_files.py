@@ -1,0 +1,83 @@
+"""The state dict in a file of torch.save; TorchScript archives are read in torchscript.py."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files.stored import Stored
+
+if TYPE_CHECKING:
+    import torch
+
+# Under which training programs keep the model beside the optimizer, the epoch, the arguments.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def saved_tensors(path: Path) -> dict[str, Stored]:
+    """Returns the tensors of the state dict in a .pt file by name, whatever else is in it left out.
+
+    Zip files (all since PyTorch 1.6) are mapped and read tensor by tensor, older ones are read whole. Needs torch.
+
+    Raises:
+      InputError: torch is not installed; the file is cut short, foreign, without tensors, or its pickle wants anything
+        that torch does not take for safe, which is named.
+    """
+    zipped = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        # The list of a zip file's contents is its end.
+        if file.read(4) == b"PK\x03\x04" and not zipped:
+            raise InputError(f"{path} is cut short: get it anew")
+    try:
+        import torch
+    except ImportError:
+        raise InputError(f"{path} is read with PyTorch: pip install 'lrsclip_jax[torch]'") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # whatever the bytes of a foreign file make an unpickler raise
+        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
+            raise InputError(
+                f"{path} is refused: it wants {wanted[1]} beside tensors, and unpickling that could run code; "
+                "save its state_dict alone where you trust it"
+            ) from None
+        raise InputError(f"{path} can't be read as a file of torch.save: it is cut short or something else") from None
+    return {
+        key: Stored(tuple(value.shape), lambda key=key, value=value: _array(value, f"{path}: {key}"))
+        for key, value in _state_dict(content, path).items()
+    }
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    import torch
+
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a state dict of tensors by name")
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise InputError(f"{path} holds no tensors of a model, only {', '.join(map(str, content)) or 'an empty dict'}")
+    return tensors
+
+
+def _array(tensor: torch.Tensor, where: str) -> np.ndarray:
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.float()
+    try:
+        return np.array(tensor.detach().numpy())  # a copy: the file may change under a mapped one
+    except (TypeError, RuntimeError):
+        kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
+        raise InputError(
+            f"{where} is stored as {kind} on {tensor.device}, which numpy has not: save it as float32"
+        ) from None

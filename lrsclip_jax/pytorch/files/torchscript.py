@@ -1,0 +1,148 @@
+"""The state dict of a TorchScript archive (torch.jit.save), read as data: its code is never run, torch is not needed.
+
+The archive is a zip file: `data.pkl` is a pickle of the modules, whose tensors name a storage, an offset, a shape and
+strides; `data/N` are the bytes of storage N. OpenAI published CLIP so.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files.stored import Stored
+
+_DTYPES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+def is_torchscript(path: Path) -> bool:
+    """Returns whether a file is a TorchScript archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _root(archive) is not None
+    except zipfile.BadZipFile:
+        return False
+
+
+def scripted_tensors(path: Path) -> dict[str, Stored]:
+    """Returns the tensors of a TorchScript archive by their names in its state dict.
+
+    These are the parameters, the buffers and, of a scripted module, plain tensor attributes.
+
+    Raises:
+      InputError: a torn archive, or a pickle that wants anything but tensors and modules, which is named.
+    """
+    archive = zipfile.ZipFile(path)
+    root = _root(archive)
+    try:
+        unpickler = _Unpickler(archive, root, path)
+        tensors = dict(_flat(unpickler.load(), unpickler.module))
+    except InputError:
+        raise
+    except Exception as error:  # whatever foreign bytes make an unpickler raise
+        raise InputError(f"{path} can't be read as a TorchScript archive ({type(error).__name__}: {error})") from None
+    return {
+        name: Stored(tensor.shape, lambda tensor=tensor: _array(archive, tensor, path))
+        for name, tensor in tensors.items()
+    }
+
+
+class _Storage(NamedTuple):
+    entry: str
+    dtype: type[np.generic]
+    size: int
+
+
+class _Tensor(NamedTuple):
+    """What the pickle says of a tensor; offset and strides count elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes plain records of tensors and modules: what the pickle names is looked up here, and never imported."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str, path: Path):
+        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
+        self.archive, self.root, self.path = archive, root, path
+        # A class of this archive's own, as a pickle can write to the objects it is given.
+        self.module = type("Module", (), {})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__torch__" or module.startswith("__torch__."):
+            return self.module
+        if module == "torch" and name in _DTYPES:
+            return name
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return self._tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        if module == "torch.jit._pickle":  # says of what type a list or a dictionary is
+            return lambda value, *_: value
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        raise InputError(
+            f"{self.path} is refused: it wants {module}.{name} beside tensors and modules, and that could run code"
+        )
+
+    def persistent_load(self, saved_id: Any) -> _Storage:
+        _, kind, key, _, size = saved_id
+        storage = _Storage(f"{self.root}data/{key}", _DTYPES[kind], size)
+        stored = self.archive.getinfo(storage.entry).file_size
+        if stored != size * np.dtype(storage.dtype).itemsize:
+            raise ValueError(f"{storage.entry} has {stored} bytes for {size} {kind} elements")
+        return storage
+
+    def _tensor(self, storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> _Tensor:
+        # as_strided below reads wherever it is told to.
+        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        if min(offset, *shape, *strides, 0) < 0 or (0 not in shape and last >= storage.size):
+            raise ValueError(f"a tensor reaches beyond {storage.entry}")
+        return _Tensor(storage, offset, shape, strides)
+
+
+def _root(archive: zipfile.ZipFile) -> str | None:
+    """The folder of an archive's content, with its slash; None unless it is TorchScript."""
+    suffix = "/constants.pkl"
+    return next((name[: 1 - len(suffix)] for name in archive.namelist() if name.endswith(suffix)), None)
+
+
+def _flat(module: Any, kind: type, prefix: str = "") -> Iterator[tuple[str, _Tensor]]:
+    """The tensors of a module and of those in it by their dotted names."""
+    for name, value in vars(module).items():
+        if isinstance(value, _Tensor):
+            yield prefix + name, value
+        elif isinstance(value, kind):
+            yield from _flat(value, kind, f"{prefix}{name}.")
+
+
+def _array(archive: zipfile.ZipFile, tensor: _Tensor, path: Path) -> np.ndarray:
+    try:
+        content = archive.read(tensor.storage.entry)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged: {error}") from None
+    elements = np.frombuffer(content, tensor.storage.dtype)[tensor.offset :]
+    strides = [stride * elements.itemsize for stride in tensor.strides]
+    return np.array(np.lib.stride_tricks.as_strided(elements, tensor.shape, strides), order="C")

@@ -1,0 +1,34 @@
+"""The start of a run: where its time goes, and the cache of compiled programs that shortens it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+class Laps:
+    """Where the time of a start goes: each `end(name)` closes a lap that began with the one before."""
+
+    def __init__(self, begun: float):
+        self._last = begun
+        self._seconds: dict[str, float] = {}
+
+    def end(self, name: str) -> None:
+        now = time.perf_counter()
+        self._seconds[name] = self._seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def line(self) -> str:
+        """Returns "imports 5.1 s, data 0.2 s, …, 12.3 s in all"."""
+        laps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self._seconds.items())
+        return f"{laps}; {sum(self._seconds.values()):.1f} s in all"
+
+
+def cache_compiled_programs(folder: str | None) -> None:
+    """Keeps compiled programs in `folder`, so that the next start finds them; JAX_COMPILATION_CACHE_DIR goes before."""
+    import jax
+
+    if folder and not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+        # By default only what takes a second to compile is kept; a start compiles dozens of smaller programs.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,0 +1,129 @@
+"""From annotated scenes to a prepared set, by the command and without a model."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.corpus import recipe_config
+from lrsclip_jax.corpus.__main__ import main
+from lrsclip_jax.corpus.records import store
+from lrsclip_jax.data.sources import open_source
+from lrsclip_jax.errors import InputError
+
+RECIPE = "lrsclip_jax/corpus/recipes/boxes.py"
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Two scenes of 900×500 pixels with trees, one twice under another name, and a torn one."""
+    rng = np.random.default_rng(0)
+    rows = ["image_path,xmin,ymin,xmax,ymax,label"]
+    for name in ("a.png", "b.png"):
+        ground = Image.fromarray(rng.integers(60, 120, (10, 18, 3), np.uint8)).resize(
+            (900, 500), Image.Resampling.BICUBIC
+        )
+        draw = ImageDraw.Draw(ground)
+        for _ in range(30):
+            x, y = rng.integers(0, 860), rng.integers(0, 460)
+            draw.ellipse((x, y, x + 30, y + 30), fill=(20, 90, 30))
+            rows.append(f"{name},{x},{y},{x + 30},{y + 30},Tree")
+        ground.save(tmp_path / name)
+    Image.open(tmp_path / "a.png").save(tmp_path / "copy.png")
+    (tmp_path / "torn.png").write_bytes(b"no image")
+    rows += ["copy.png,10,10,40,40,Tree", "torn.png,1,1,5,5,Tree"]
+    (tmp_path / "trees.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_a_corpus_out_of_boxes_that_prepare_reads(scenes, capsys):
+    out = scenes / "out"
+    arguments = ["build", f"{RECIPE}:{scenes / 'trees.csv'}", f"--out={out}"]
+    main(arguments)
+    said = capsys.readouterr().out
+    made = list(store.read(out / "corpus"))
+    assert {record.id.rsplit("/", 1)[0] for record in made} == {
+        "trees/a.png",
+        "trees/b.png",
+    }  # of copies the first stays
+    assert all(len(record.short) == 5 and len(record.long) == 1 and record.source == "trees" for record in made)
+    assert all("tree" in record.long[0] for record in made)
+    assert "trees" in said and (out / "statistics.html").exists() and (out / "table.csv").exists()
+    reasons = [json.loads(line) for path in out.rglob("set_aside.jsonl") for line in path.read_text().splitlines()]
+    assert any("torn.png" in row["id"] + row["reason"] for row in reasons)
+    assert any(row["stage"] and "copy.png" in row["id"] for row in reasons)
+
+    items = list(open_source(str(out / "corpus")))
+    assert [(item.id, item.long, item.short) for item in items] == [(r.id, r.long, r.short) for r in made]
+    assert all(item.image.is_file() for item in items)
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("part-*")}
+    main(arguments)  # nothing is made again
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("part-*")} == before
+    with pytest.raises(InputError, match="made with other seed"):
+        main([*arguments, "--config.seed=1"])
+
+    main(["export", str(out / "corpus"), f"--out={scenes / 'lrs2m.json'}", "--allow-unknown-licences"])
+    exported = json.loads((scenes / "lrs2m.json").read_text())
+    assert len(exported) == len(made) and exported[0]["long"] == made[0].long[0]
+    with pytest.raises(InputError, match="licence"):
+        main(["export", str(out / "corpus"), f"--out={scenes / 'other.json'}"])
+
+
+def test_every_recipe_can_be_loaded_and_names_its_generators():
+    rows = {
+        name: configs.load(f"lrsclip_jax/corpus/recipes/{name}.py:DATA").subsets
+        for name in ("lrs2m", "rsclip", "rsitmd_l", "boxes", "mosaics")
+    }
+    assert [row["name"] for row in rows["lrs2m"]] == [
+        *("MillionAID", "CrowdAI", "CVACT", "CVUSA", "fMoW", "LoveDA", "BigEarthNet", "Det-10", "Seg-4", "UCMerced"),
+        "OpenLandMap",
+    ]
+    assert len(rows["rsclip"]) == 9
+    for name, subsets in rows.items():
+        config = configs.load(f"lrsclip_jax/corpus/recipes/{name}.py:DATA")
+        for row in subsets:
+            for kind in ("long", "short"):
+                if row[kind]:
+                    assert recipe_config.server_of(config, row[kind]).model
+    assert recipe_config.server_of(configs.load("lrsclip_jax/corpus/recipes/rsclip.py:DATA"), "captioner").fit.crop
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: recipe_config.subset("s", "expnad", recipe_config.source("coco", "p")), "did you mean 'expand'"),
+        (
+            lambda: recipe_config.subset("s", "expand", recipe_config.source("coco", "p")),
+            "needs a generator of long texts",
+        ),
+        (
+            lambda: recipe_config.subset("s", "merge", recipe_config.source("coco", "p")),
+            "others for the way 'merge' alone",
+        ),
+        (lambda: recipe_config.source("cocoo", "p"), "did you mean 'coco'"),
+        (lambda: recipe_config.server_of(recipe_config.defaults(), "gpt"), "config.generators has no 'gpt'"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_named(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "nowhere.py", "--out=o"], "no file nowhere.py"),
+        (["build", RECIPE, "--out=o"], "needs its annotations"),
+        (["read", "cocoo", "p", "--out=o"], "source kind 'cocoo' is unknown"),
+        (["statistics", "nowhere", "--out=o"], "nowhere: no records there"),
+        (["export", "nowhere", "--out=o.csv"], "a .json or a .jsonl file is expected"),
+        (["statistics", "nowhere", "--out=o", "--config.seed=1"], "unknown argument --config.seed=1"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, arguments, message):
+    arguments = [a.replace("--out=o", f"--out={tmp_path / 'o'}") for a in arguments]
+    with pytest.raises(InputError, match=message):
+        main(arguments)

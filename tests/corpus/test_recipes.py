@@ -1,0 +1,50 @@
+"""Recipes that need no model, from published files to a corpus that `prepare` reads."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.corpus.build import build
+from lrsclip_jax.corpus.records import store
+from lrsclip_jax.data.mosaic.making import write_mosaics
+from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
+from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
+from lrsclip_jax.data.sources import open_source
+from lrsclip_jax.errors import InputError
+
+RECIPES = "lrsclip_jax/corpus/recipes"
+
+
+def test_mosaics_and_their_tiles_are_one_corpus(tmp_path):
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with RecordWriter(folder) as writer:
+        for number in [*range(5), 3]:  # of the two that look alike the first stays
+            file = io.BytesIO()
+            seed = np.random.default_rng(number).integers(0, 256, (5, 5, 3), np.uint8)
+            Image.fromarray(seed).resize((48, 48), Image.Resampling.NEAREST).save(file, "JPEG", quality=90 + number)
+            short = (f"a port with {number} ships and piers .", "1 .")
+            writer.write(Record(f"{rng.integers(1000)}.jpg", "rsicd", file.getvalue(), short=short, label="Port"))
+    write_metadata(folder, [])
+    write_mosaics(RecordReader(folder), tmp_path / "mosaics", n=2, count=2, size=64, seed=0)
+
+    out = tmp_path / "corpus"
+    table = build(configs.load(f"{RECIPES}/mosaics.py:{tmp_path}"), out)
+    made = list(store.read(out / "corpus"))
+    tiles, mosaics = ([one for one in made if one.source == source] for source in ("rsicd", "mosaic"))
+    assert (len(tiles), len(mosaics), len(made)) == (5, 2, 7) and len(table) == 4
+    assert all(len(one.short) == 1 and "port" in one.short[0] and not one.long for one in tiles)  # "1 ." is no caption
+    assert all(len(one.long) == 1 and one.short and len(one.things) == 4 for one in mosaics)
+    assert all(item.image.is_file() for item in open_source(str(out / "corpus")))
+
+
+def test_boxes_rename_classes_behind_their_path():
+    (row,) = configs.load(f"{RECIPES}/boxes.py:scenes/xml,Alive=living tree,Dead=dead tree").subsets
+    assert row["name"] == "xml" and row["sources"][0]["path"] == "scenes/xml"
+    assert row["sources"][0]["rename"] == {"Alive": "living tree", "Dead": "dead tree"}
+    with pytest.raises(InputError, match="'Dead' is neither NAME=VALUE"):
+        configs.load(f"{RECIPES}/boxes.py:scenes/xml,Dead")

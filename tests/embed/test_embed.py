@@ -1,0 +1,278 @@
+"""The command that writes embedding sets: its rows against the door's, and what stops it on the way."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tiny_clip
+from PIL import Image
+
+import lrsclip_jax
+from eval.embeddings import open_set
+from lrsclip_jax.data.prepare.__main__ import main as prepare
+from lrsclip_jax.embed import making, parts
+from lrsclip_jax.embed.__main__ import main
+from lrsclip_jax.embed.material import open_material
+from lrsclip_jax.embed.towers import load_towers
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import zoo
+from lrsclip_jax.models.positions import resize_positions
+
+ABOUT = {"model": "m", "dataset": "d", "split": None, "features": "projected"}
+CAPTIONS = {"a.png": ["A pier.", "Two boats at a long pier."], "b.png": ["A forest."], "c.png": ["Some fields."]}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A checkpoint, class folders, and a list of captions in Karpathy's form."""
+    root = tmp_path_factory.mktemp("world")
+    tiny_clip.clip_folder(root / "clip")
+    rng = np.random.default_rng(0)
+    for number in range(7):
+        folder = root / "classes" / ("bare_land" if number % 2 else "BaseballField")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(folder / f"{number}.png")
+    (root / "images").mkdir()
+    for name in CAPTIONS:
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(root / "images" / name)
+    rows = [
+        {
+            "filename": name,
+            "split": "train" if name == "c.png" else "test",
+            "sentences": [{"raw": text} for text in texts],
+        }
+        for name, texts in CAPTIONS.items()
+    ]
+    (root / "captions.json").write_text(json.dumps({"images": rows}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(world):
+    return lrsclip_jax.load(world / "clip", batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def towers(world):
+    return load_towers(str(world / "clip"), "projected")
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(making, "PART", 2)
+
+
+def embed(world, out, data, *options):
+    main([f"--checkpoint={world / 'clip'}", f"--data={data}", f"--out={out}", "--batch-size=4", *options])
+    return open_set(out)
+
+
+def test_class_folders_become_labelled_images_and_class_texts(world, model, tmp_path):
+    made = embed(world, tmp_path / "s", world / "classes", "--templates=rsclip", "--templates=a {} from above")
+    files = sorted((world / "classes").rglob("*.png"))
+    np.testing.assert_allclose(made.images, model.images(files), atol=1e-6)
+    assert [row["id"] for row in made.image_rows] == [str(f.relative_to(world / "classes")) for f in files]
+    assert made.labels() == [file.parent.name for file in files] and made.picture(0) == files[0]
+    texts = [row["text"] for row in made.text_rows]
+    assert texts == [
+        "a satellite image of baseball field",
+        "a baseball field from above",
+        "a satellite image of bare land",
+        "a bare land from above",
+    ]
+    assert made.text_rows[3] | {"length": 0} == {
+        "text": texts[3],
+        "kind": "class",
+        "label": "bare_land",
+        "template": "a {} from above",
+        "length": 0,
+    }
+    np.testing.assert_allclose(made.texts, model.texts(texts), atol=1e-6)
+    assert made.meta["preprocessing"]["size"] == 32 and made.meta["model"] == "clip" and made.meta["dim"] == 16
+
+
+def test_norms_give_the_rows_before_normalisation(world, model, towers, tmp_path):
+    made = embed(world, tmp_path / "s", world / "classes")
+    pixels = np.stack([model.preprocess(file) for file in sorted((world / "classes").rglob("*.png"))])
+    raw = np.asarray(towers.images(towers.params, pixels))
+    assert np.ptp(made.image_norms) > 0
+    np.testing.assert_allclose(made.images * made.image_norms[:, None], raw, rtol=1e-4, atol=1e-5)
+
+
+def test_a_split_of_captions_and_texts_cut_to_fewer_tokens(world, model, tmp_path):
+    options = [f"--image-root={world / 'images'}", "--text-lengths=6,4", "--pictures"]
+    made = embed(world, tmp_path / "s", f"{world / 'captions.json'}:test", *options)
+    assert made.split == "test" and [row["id"] for row in made.image_rows] == ["a.png", "b.png"]
+    whole = made.text_rows_of("short")
+    assert [made.text_rows[row]["text"] for row in whole] == CAPTIONS["a.png"] + CAPTIONS["b.png"]
+    assert made.image_of_text(whole).tolist() == [0, 0, 1]
+    assert [made.text_rows[row]["length"] for row in whole] == [5, 9, 5]
+    # "Two boats at a long pier." of four tokens is its first two words between the special ones.
+    first = made.texts[made.text_rows_of("short", tokens=4)]
+    np.testing.assert_allclose(first, model.texts(["A pier", "Two boats", "A forest"]), atol=1e-6)
+    np.testing.assert_allclose(made.texts[made.text_rows_of("short", tokens=6)[0]], made.texts[whole[0]], atol=1e-6)
+    assert made.picture(1) == tmp_path / "s" / "pictures" / "0000001.jpg"
+    assert Image.open(made.picture(1)).size == (50, 40)
+
+
+def test_prepared_sets_keep_their_splits_and_ids(world, model, tmp_path, monkeypatch):
+    source, out = str(world / "captions.json"), str(tmp_path / "prepared")
+    arguments = ["prepare", source, f"--image-root={world / 'images'}", f"--out={out}", "--workers=1"]
+    monkeypatch.setattr("sys.argv", arguments)
+    prepare()
+    material = open_material(out)
+    assert [(row["id"], row["split"]) for row in material.images] == [
+        ("a.png", "test"),
+        ("b.png", "test"),
+        ("c.png", "train"),
+    ]
+    only = open_material(f"{out}:test")
+    assert (only.split, len(only.images), len(only.texts)) == ("test", 2, 3)
+    np.testing.assert_array_equal(only.read(1), material.read(1))
+
+
+def test_a_tower_alone_gives_encoder_features(world, tmp_path, capsys):
+    params = tiny_clip.mae_file(tmp_path)
+    checkpoint = tmp_path / "mae.safetensors"
+    options = ["--features=encoder", "--image-heads=1", f"--data={world / 'classes'}"]
+    main([f"--checkpoint={checkpoint}", *options, f"--out={tmp_path / 's'}"])
+    assert "embeds no texts as encoder features: 2 are left out" in capsys.readouterr().out
+    made, tower = open_set(tmp_path / "s"), load_towers(str(checkpoint), "encoder", _hints(image_heads=1))
+    module = zoo.tower(
+        "image",
+        {
+            "size": 32,
+            "patch": 16,
+            "width": 64,
+            "layers": 1,
+            "heads": 1,
+            "embed_dim": 16,
+            "activation": "gelu",
+            "norm_eps": 1e-6,
+            "patch_bias": True,
+            "pre_norm": False,
+        },
+    )
+    preprocessing = tower.preprocessing
+    pixels = np.stack(
+        [
+            np.asarray(Image.open(f).convert("RGB").resize((40, 32), Image.Resampling.BICUBIC))[:, 4:36]
+            for f in sorted((world / "classes").rglob("*.png"))
+        ]
+    )
+    values = (pixels / 255 - preprocessing.mean) / preprocessing.std
+    expected = jax.jit(lambda x: module.apply({"params": params}, x, method="features"))(values.astype(np.float32))
+    np.testing.assert_allclose(made.images * made.image_norms[:, None], expected, rtol=1e-4, atol=1e-4)
+    assert made.meta["features"] == "encoder" and not made.text_rows
+
+
+def _hints(**given):
+    from lrsclip_jax.pytorch.contract import Hints
+
+    return Hints(**given)
+
+
+def test_the_size_of_the_images_can_be_chosen(world, towers):
+    larger = load_towers(str(world / "clip"), "projected", size=64)
+    table, wide = (np.asarray(of.params["image"]["position_embedding"]) for of in (towers, larger))
+    assert larger.preprocessing.size == 64 and wide.shape == (17, 64)
+    np.testing.assert_array_equal(wide, resize_positions(table, 4, antialias=True))
+    assert larger.weights != towers.weights
+    own = load_towers(str(world / "clip"), "projected", size=32)
+    assert own.weights == towers.weights
+    with pytest.raises(InputError, match="--size=40 is no multiple of the image tower's patch, 16"):
+        load_towers(str(world / "clip"), "projected", size=40)
+
+
+def same(a, b):
+    files = sorted(path.name for path in a.iterdir())
+    return files == sorted(path.name for path in b.iterdir()) and all(
+        (a / name).read_bytes() == (b / name).read_bytes() for name in files
+    )
+
+
+def test_a_stopped_command_continues_to_the_same_bytes(world, towers, tmp_path, monkeypatch, small_parts):
+    material = open_material(str(world / "classes"))
+    material = making.replace(material, texts=[{"text": f"text {n}", "kind": "query"} for n in range(5)])
+    making.make_set(tmp_path / "whole", material, towers, ABOUT, batch_size=2)
+
+    save, count = parts.save, 0
+
+    def failing(path, **arrays):
+        nonlocal count
+        count += 1
+        if count % 2:
+            raise OSError(28, "No space left on device", str(path))
+        save(path, **arrays)
+
+    monkeypatch.setattr(parts, "save", failing)
+    attempts = 0
+    while not (tmp_path / "again" / "meta.json").exists():
+        attempts += 1
+        try:
+            making.make_set(tmp_path / "again", material, towers, ABOUT, batch_size=2)
+        except OSError:
+            continue
+    assert attempts > 3 and same(tmp_path / "whole", tmp_path / "again")
+
+
+def test_what_was_begun_is_only_continued_as_it_was_begun(world, towers, tmp_path, small_parts):
+    material = open_material(str(world / "classes"))
+    out = tmp_path / "s"
+    parts.claim(out, {**ABOUT, "model": "other"})
+    with pytest.raises(InputError, match="begun with other batch size, images and texts, model"):
+        making.make_set(out, material, towers, ABOUT, batch_size=2)
+    shutil.rmtree(out)
+    making.make_set(out, material, towers, ABOUT, batch_size=2)
+    with pytest.raises(InputError, match="holds a finished embedding set"):
+        making.make_set(out, material, towers, ABOUT, batch_size=2)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="neither empty nor a set"):
+        making.make_set(tmp_path / "other", material, towers, ABOUT, batch_size=2)
+
+
+def test_unusable_images_stop_it_or_are_left_out_with_their_texts(world, towers, tmp_path, small_parts):
+    folder = tmp_path / "images"
+    shutil.copytree(world / "images", folder)
+    (folder / "b.png").write_bytes(b"no image")
+    shutil.copy(world / "captions.json", tmp_path / "captions.json")
+    material = open_material(str(tmp_path / "captions.json"), image_root=str(folder))
+    with pytest.raises(InputError, match="b.png: not a JPEG.*--max-bad"):
+        making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2)
+    assert making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=1) == (1, 0)
+    made = open_set(tmp_path / "s")
+    assert [row["id"] for row in made.image_rows] == ["a.png", "c.png"]
+    assert [row["image"] for row in made.text_rows] == ["a.png", "a.png", "c.png"]
+    assert "b.png" in (tmp_path / "s" / "skipped.jsonl").read_text()
+    assert not (tmp_path / "s" / parts.FOLDER).exists()
+
+
+def test_rows_without_a_direction_are_refused(world, towers, tmp_path):
+    broken = making.replace(towers, params=jax.tree.map(lambda leaf: leaf * np.nan, towers.params))
+    with pytest.raises(InputError, match="gives 'BaseballField/0.png' a row that is zero or not finite"):
+        making.make_set(tmp_path / "s", open_material(str(world / "classes")), broken, ABOUT, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data=nowhere"], "nowhere: no such file or folder"),
+        (["--data={world}/captions.json:tset"], "no split 'tset', it has test, train, did you mean 'test'"),
+        (["--data={world}/images", "--templates=lrsclip"], "have no labels"),
+        (["--data={world}/classes", "--templates=lrsclp"], "did you mean 'lrsclip'"),
+        (["--data={world}/classes", "--templates=a photo"], "no templates are called 'a photo'"),
+        (["--data={world}/classes", "--classes={world}/captions.json"], "a JSON object {label: words} is expected"),
+        (["--data={world}/captions.json", "--text-lengths=2"], "2 is not between 3 and 77"),
+        (["--data={world}/classes", "--text-lengths=9"], "no long or short texts to cut"),
+        (["--data={world}/classes", "--batch-size=0"], "--batch-size=0: it must be at least 1"),
+        (["--data={world}/classes", "--texts={world}/none.txt"], "none.txt: can't be read"),
+    ],
+)
+def test_bad_input_is_named_before_anything_is_written(world, tmp_path, options, message):
+    options = [option.replace("{world}", str(world)) for option in options]
+    with pytest.raises(InputError, match=message):
+        main([f"--checkpoint={world / 'clip'}", f"--out={tmp_path / 's'}", *options])
+    assert not (tmp_path / "s").exists()

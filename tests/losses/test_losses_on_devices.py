@@ -1,0 +1,240 @@
+"""Every form of the loss on meshes of 1 to 8 devices, against a float64 oracle.
+
+The devices are forced on the host, which a process can do before it imports JAX only: this file is also a program,
+which one child process runs. It prints how far each case is from the oracle, and the tests read that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from test_losses import oracle, unit_rows
+
+from lrsclip_jax import losses
+from lrsclip_jax.sharding import AXES, batch_sharded
+
+PAIRS, WIDTH, COMPONENTS = 40, 16, 4
+OMEGA = 0.8
+VARIANTS = [(scale, missing) for scale in (14.3, 100.0) for missing in ("none", "some", "all long")]
+
+
+class Case(NamedTuple):
+    form: str
+    mesh: tuple[int, int, int]
+    chunk: int
+    label_smoothing: float
+    same_text: str
+    pcm_scope: str | None
+    gradient: str
+    terms: str = "both"
+
+    @property
+    def name(self) -> str:
+        return "-".join(str(field).replace(" ", "") for field in self)
+
+    @property
+    def chunks(self) -> str:
+        """How the chunk divides the rows of a device."""
+        rows = PAIRS // (self.mesh[0] * self.mesh[1])
+        return "all" if self.chunk == 0 else "uneven" if rows % self.chunk else "even"
+
+
+CASES = [
+    Case("gather", (1, 1, 1), 0, 0.1, "negative", "group:10", "full"),
+    Case("gather", (1, 1, 1), 3, 0.0, "ignore", "global", "reference"),
+    Case("gather", (2, 1, 1), 5, 0.0, "negative", "group:10", "reference", "short"),
+    Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference"),
+    Case("gather", (2, 2, 1), 0, 0.1, "ignore", None, "reference", "long"),
+    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full"),
+    Case("gather", (8, 1, 1), 0, 0.0, "negative", "global", "full"),
+    Case("ring", (1, 1, 1), 5, 0.1, "ignore", None, "reference"),
+    Case("ring", (2, 1, 1), 3, 0.1, "ignore", "global", "full"),
+    Case("ring", (2, 1, 1), 0, 0.0, "negative", None, "full", "long"),
+    Case("ring", (2, 2, 1), 3, 0.1, "negative", "group:10", "full"),
+    Case("ring", (2, 2, 2), 0, 0.0, "ignore", "group:10", "reference", "short"),
+    Case("ring", (2, 2, 2), 3, 0.1, "ignore", "global", "reference"),
+    Case("ring", (8, 1, 1), 3, 0.0, "negative", None, "reference"),
+    Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full"),
+    Case("full", (2, 2, 2), 0, 0.1, "ignore", None, "full"),
+    Case("full", (8, 1, 1), 0, 0.0, "negative", "global", "reference"),
+]
+
+
+def test_the_cases_cover_every_pair_of_options():
+    """Of `gather` and `ring`; the full form has no chunks and is tested by itself, on one device, in test_losses."""
+    cases = [case for case in CASES if case.form != "full"]
+    options = [
+        {"form": c.form, "mesh": c.mesh, "chunks": c.chunks}
+        | {key: getattr(c, key) for key in ("label_smoothing", "same_text", "pcm_scope", "gradient")}
+        for c in cases
+    ]
+    for a, b in combinations(options[0], 2):
+        every = {(x[a], y[b]) for x in options for y in options}
+        assert every == {(x[a], x[b]) for x in options}, (a, b)
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, dict]:
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "8",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    child = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=300)
+    assert child.returncode == 0, child.stderr
+    return dict(json.loads(line) for line in child.stdout.splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_form_equals_the_oracle_on_any_mesh(reports, case):
+    report = reports[case.name]
+    for variant, errors in report["errors"].items():
+        assert errors["value"] <= 1e-6, variant
+        assert max(errors["gradients"]) <= 1e-5, (variant, errors["gradients"])
+        assert errors["accuracies"] == 0, variant
+    if case.form == "ring" and case.pcm_scope is None:
+        assert report["collectives"] == ["collective-permute"]
+
+
+@cache
+def batch(missing: str) -> dict[str, np.ndarray]:
+    """Features whose images vary most in a few directions, so that their principal components are well defined."""
+    rng = np.random.default_rng(0)
+    image, long = unit_rows(0, PAIRS, WIDTH)
+    image *= np.where(np.arange(WIDTH) < COMPONENTS, 3, 1)
+    short = 0.3 * image + unit_rows(1, PAIRS, WIDTH)[1]
+    image, short = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (image, short))
+    has_long, has_short = rng.random((2, PAIRS)) < (0.7 if missing == "some" else 2)
+    return {
+        "image": image.astype(np.float32),
+        "long": long,
+        "short": short.astype(np.float32),
+        "has_long": has_long & (missing != "all long"),
+        "has_short": has_short,
+        "long_ids": rng.integers(0, 25, (PAIRS, 1)).repeat(5, 1).astype(np.int32),
+        "short_ids": rng.integers(0, 12, (PAIRS, 1)).repeat(3, 1).astype(np.int32),
+    }
+
+
+def components_of(image: np.ndarray, scope: str) -> np.ndarray:
+    """Images [..., B, D] reduced to their principal components, in float64."""
+    size = PAIRS if scope == "global" else int(scope.removeprefix("group:"))
+    groups = image.reshape(*image.shape[:-2], -1, size, WIDTH)
+    mean = groups.mean(-2, keepdims=True)
+    *_, directions = np.linalg.svd(groups - mean, full_matrices=False)
+    kept = directions[..., :COMPONENTS, :]
+    return (mean + (groups - mean) @ kept.swapaxes(-1, -2) @ kept).reshape(image.shape)
+
+
+@cache
+def components_and_jacobian(scope: str) -> tuple[np.ndarray, np.ndarray]:
+    """The reduced images, and how every entry of them depends on every entry of the images, [B·D, B·D]."""
+    image = np.float64(batch("none")["image"])
+    step = 1e-5 * np.eye(image.size).reshape(-1, *image.shape)
+    jacobian = (components_of(image + step, scope) - components_of(image - step, scope)) / 2e-5
+    return components_of(image, scope), jacobian.reshape(image.size, -1)
+
+
+def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.ndarray], list[float]]:
+    """Loss, gradients to image, long, short and scale, and the accuracies of long and short."""
+    data = batch(missing)
+    options = {"smoothing": case.label_smoothing, "gradient": case.gradient}
+    omega = {"both": OMEGA, "long": 1.0, "short": 0.0}[case.terms]
+    terms, accuracies = [], []
+    for kind in ("long", "short"):
+        ids, valid, image = data[f"{kind}_ids"], data[f"has_{kind}"], data["image"]
+        equal = (ids[:, None] == ids[None]).all(-1) if case.same_text == "ignore" else np.eye(PAIRS, dtype=bool)
+        if reduced := kind == "short" and case.pcm_scope is not None:
+            image, jacobian = components_and_jacobian(case.pcm_scope)
+        value, (d_image, d_text, d_scale) = oracle(image, data[kind], scale, valid=valid, equal=equal, **options)
+        if reduced:
+            d_image = (jacobian @ d_image.ravel()).reshape(d_image.shape)
+        terms.append((value, d_image, d_text, d_scale))
+        accuracies.append(accuracy(image, data[kind], valid, equal))
+    (long, long_image, d_long, long_scale), (short, short_image, d_short, short_scale) = terms
+    gradients = [
+        omega * long_image + (1 - omega) * short_image,
+        omega * d_long,
+        (1 - omega) * d_short,
+        omega * long_scale + (1 - omega) * short_scale,
+    ]
+    return omega * long + (1 - omega) * short, gradients, accuracies
+
+
+def accuracy(image: np.ndarray, text: np.ndarray, valid: np.ndarray, equal: np.ndarray) -> float:
+    cosines = np.float64(image) @ np.float64(text).T
+    rivals = np.where(valid & ~equal & ~np.eye(PAIRS, dtype=bool), cosines, -np.inf).max(1)
+    return float((np.diag(cosines) > rivals)[valid].mean()) if valid.any() else 0.0
+
+
+def relative(got: np.ndarray, want: np.ndarray) -> float:
+    """The largest error relative to the largest entry; what should vanish must."""
+    error, largest = np.abs(got - want).max(), np.abs(want).max()
+    return float(error / largest) if largest else (np.inf if error else 0.0)
+
+
+def measure(case: Case) -> dict:
+    mesh = jax.make_mesh(
+        case.mesh, AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[: int(np.prod(case.mesh))]
+    )
+
+    def loss(image, long, short, scale, omega, data):
+        keys = {f"{kind}_keys": losses.text_keys(data[f"{kind}_ids"]) for kind in ("long", "short")}
+        return losses.dual_loss(
+            image,
+            long,
+            short,
+            scale,
+            long_weight={"both": omega, "long": 1, "short": 0}[case.terms],
+            label_smoothing=case.label_smoothing,
+            same_text=case.same_text,
+            gradient=case.gradient,
+            pcm_components=COMPONENTS if case.pcm_scope else 0,
+            pcm_scope=case.pcm_scope or "global",
+            form=case.form,
+            chunk=case.chunk,
+            mesh=mesh,
+            has_long=data["has_long"],
+            has_short=data["has_short"],
+            **keys,
+        )
+
+    def arguments(scale, missing):
+        data = jax.device_put(batch(missing), batch_sharded(mesh))
+        features = [data.pop(key) for key in ("image", "long", "short")]
+        return *features, np.float32(scale), np.float32(OMEGA), data
+
+    compiled = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)).lower(*arguments(1.0, "none")).compile()
+    errors = {}
+    for scale, missing in VARIANTS:
+        (value, metrics), gradients = jax.device_get(compiled(*arguments(scale, missing)))
+        want, want_gradients, want_accuracies = expected(case, scale, missing)
+        off = [
+            abs(metrics[f"accuracy_{kind}"] - want)
+            for kind, want in zip(("long", "short"), want_accuracies, strict=True)
+            if case.terms in ("both", kind)
+        ]
+        errors[f"scale {scale}, {missing} missing"] = {
+            "value": relative(value, want),
+            "gradients": [relative(*pair) for pair in zip(gradients, want_gradients, strict=True)],
+            "accuracies": float(np.round(max(off), 6)),
+        }
+    names = ("all-gather", "all-to-all", "reduce-scatter", "collective-permute")
+    return {"errors": errors, "collectives": [name for name in names if f" {name}" in compiled.as_text()]}
+
+
+if __name__ == "__main__":
+    for case in CASES:
+        print(json.dumps([case.name, measure(case)]), flush=True)

@@ -1,0 +1,254 @@
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from lrsclip_jax import chips
+from lrsclip_jax import config as configs
+from lrsclip_jax.chips import GIB
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.plan import advice, ahead, presentation, roofline, topology
+from lrsclip_jax.plan.__main__ import main
+
+TINY = (
+    "model.name=tiny",
+    "model.image.size=32",
+    "model.image.layers=1",
+    "model.text.layers=1",
+    "model.text.vocab_size=512",
+    "model.text.end_token=511",
+    "model.text.context_length=16",
+    "model.text.frozen_positions=0",
+    "data.packed=False",
+    "data.long_length=16",
+    "data.short_length=8",
+    "loss.long_weight=1.0",
+    "batch_size=32",
+    "model.dtype=float32",
+)
+
+
+def set_up(*overrides: str, devices: int = 1, recipe: str = "configs/vitb16.py") -> ahead.Setup:
+    return ahead.set_up(configs.load(recipe, overrides), jax.devices()[:devices], "cpu")
+
+
+def plan_of(setup: ahead.Setup, outcome, chip=None, memory=16 * GIB) -> presentation.Plan:
+    return presentation.Plan(setup, outcome, 1.0, "TPU v5 lite", chip or chips.named("TPU v5e"), memory, "")
+
+
+def settings_of(setup: ahead.Setup, **mesh: int) -> advice.Settings:
+    return advice.settings(ahead.job(setup), {"data": 1, "fsdp": 1, "tensor": 1} | mesh, setup.config.loss.chunk)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> ahead.Setup:
+    return set_up(*TINY)
+
+
+def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "lrsclip_jax.plan", "--config=configs/vitb16.py", *arguments]
+    command += [f"--config.{flag}" for flag in TINY]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+
+
+def check_document(found: subprocess.CompletedProcess, devices: int) -> dict:
+    assert found.returncode == 0, found.stderr
+    assert f"compiling for {devices} × " in found.stderr
+    document = json.loads(found.stdout)
+    assert document["fits"] and document["verdict"].startswith("fits: ")
+    assert document["devices"] == devices and document["mesh"] == {"data": devices // 2, "fsdp": 2, "tensor": 1}
+    memory = document["memory"]
+    assert (
+        memory["peak"]
+        == sum(memory[key] for key in ("arguments", "temporaries", "outputs", "program")) - memory["aliased"]
+    )
+    assert document["shardings"]["image/blocks/mlp/fc1/kernel"] == [None, "fsdp", "tensor"]
+    # The gradient of what is whole along `data` has to be summed over it.
+    assert {"all-gather", "all-reduce"} <= {kind["kind"] for kind in document["collectives"]}
+    return document
+
+
+@pytest.mark.slow
+def test_the_command_on_devices_of_this_machine():
+    document = check_document(child("--topology=cpu:4", "--json", "--config.mesh.fsdp=2", "--chip=h100-sxm"), 4)
+    memory = document["memory"]
+    assert memory["limit"] == 80 * GIB
+    assert 0 < document["estimate"]["mfu"] < 1
+    # The state is split in two where it can be, and stands once in memory: the outputs take its place.
+    assert document["parameters"] * 4 < memory["arguments"] < 2 * document["parameters"] * 4
+    assert memory["outputs"] - memory["aliased"] < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
+def test_the_command_on_a_tpu_slice():
+    # libtpu has an XLA of its own, which refuses flags that it does not know.
+    document = check_document(child("--topology=v5e:4x4", "--json", "--config.mesh.fsdp=2", XLA_FLAGS=""), 16)
+    assert document["compiled_for"] == "TPU v5 lite" and document["chip"] == "TPU v5e"
+    assert 0 < document["estimate"]["mfu"] < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--topology=v5f:2x2"], "unknown kind 'v5f', did you mean 'v5"),
+        (["--topology=v5e:4x4x4"], "a v5e slice has 2 dimensions, write v5e:AxB"),
+        (["--topology=v5p:4x4"], "a v5p slice has 3 dimensions"),
+        (["--topology=cpu:0"], "write cpu or cpu:N"),
+        (["--topology=cpu", "--memory=80"], "--memory=80: write a size such as 80GiB"),
+        (["--topology=cpu", "--chip=h100"], "unknown chip 'h100'"),
+        (["--topology=cpu", "--batch_size=1"], "set with --config.KEY=VALUE"),
+        (["--topology=cpu", "--config.mesh.fsdp=3"], "does not cover the 1 devices"),
+        (["--topology=cpu", "--config.train.microbatches=5"], "train.microbatches is 5"),
+        (["--topology=cpu", "--config.model.image.remat=half"], "remat='half'"),
+        (["--topology=cpu", "--config.data.packed=False", "--config.data.long_length=300"], "300 tokens long"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message, monkeypatch):
+    monkeypatch.setattr(topology, "prepare", lambda place: None)  # JAX runs already
+    with pytest.raises(InputError, match=message) as error:
+        main(["--config=configs/vitb16.py", *arguments])
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_libtpu_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'lrsclip_jax\[tpu\]'"):
+        topology.prepare(topology.parse("v5e:4x4"))
+
+
+@pytest.mark.parametrize(
+    ("name", "chips", "accelerator"),
+    [
+        ("v5e:16x16", 256, "v5litepod-256"),
+        ("v5p:4x4x4", 64, "v5p-128"),
+        ("v4:2x2x4", 16, "v4-32"),
+        ("v6e:8x8", 64, "v6e-64"),
+    ],
+)
+def test_slices_have_the_names_of_google_cloud(name, chips, accelerator):
+    place = topology.parse(name)
+    assert (place.chips, place.accelerator_type, place.platform) == (chips, accelerator, "tpu")
+
+
+def test_a_refusal_of_the_tpu_compiler_is_read():
+    said = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (144.06G) exceeds available HBM (15.75G). HLO module: jit_step.\nSee https://openxla.org/xla"
+    )
+    assert ahead._refusal(said) == ahead.TooLarge(int(144.06 * GIB), int(15.75 * GIB))
+    assert ahead._refusal("INTERNAL: something else (1.00G) (2.00G)") is None
+
+
+def test_the_least_time_is_the_longest_of_three_terms(tiny):
+    job = ahead.job(tiny)
+    chip = chips.named("TPU v5e")
+    best = roofline.estimate(job, chip, sent=0)
+    assert best.arithmetic * chip.flops == pytest.approx(
+        32 * (job.pair.towers.executed + 6 * job.pair.loss)  # six passes for a float32 product
+    )
+    assert best.seconds == max(best.arithmetic, best.memory)
+    assert best.pairs_per_second == 32 / best.seconds
+    assert best.mfu == pytest.approx(32 * job.pair.useful / best.seconds / chip.flops)
+    assert best.memory * chip.bandwidth > 2 * (job.state_bytes + job.gradient_bytes)
+    sending = roofline.estimate(job, chip, sent=int(chip.interconnect))
+    assert (sending.bound, sending.seconds) == ("interconnect", 1.0)
+    halved = roofline.estimate(dataclasses.replace(job, devices=2), chip, sent=0)
+    assert halved.arithmetic == best.arithmetic / 2
+    assert best.memory / 2 < halved.memory < best.memory  # state and weights are not halved
+
+
+def test_traffic_is_at_least_every_matrix_once():
+    # One layer, one text, no batch to speak of: what is left is the weights, forward and twice backward, and the state.
+    setup = set_up(*TINY, "batch_size=1", "model.image.remat=none", "model.text.remat=none")
+    job = ahead.job(setup)
+    kernels = sum(
+        leaf.size
+        for path, leaf in jax.tree.leaves_with_path(setup.state.params)
+        if "kernel" in jax.tree_util.keystr(path)
+    )
+    weights = 4 * 3 * kernels
+    state = 2 * (job.state_bytes + job.gradient_bytes)
+    assert weights + state < roofline.traffic(job) < 4 * (weights + state)
+
+
+def test_what_the_job_encodes_follows_the_config():
+    def slots(*overrides):
+        return [rows.slots for rows in ahead.job(set_up(*TINY, *overrides)).rows]
+
+    assert slots() == [16]
+    assert slots("loss.long_weight=0.5") == [16, 8]
+    assert slots("loss.long_weight=0.0") == [8]
+    assert ahead.job(set_up(*TINY, "optimizer.freeze=('image/.*',)")).frozen == {"image"}
+
+
+def test_state_is_counted_by_its_shards(tiny):
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(tiny.state.params))
+    assert ahead.device_bytes(tiny.state.params) == 4 * parameters
+    assert ahead.device_bytes(tiny.state) == pytest.approx(2 * 4 * parameters, abs=100)  # SGD keeps one momentum
+
+
+def test_what_is_too_large_is_shrunk_where_it_is_largest():
+    setup = set_up("batch_size=2048")
+    for wanted, flags in {
+        30: ["--config.model.image.remat=full", "--config.model.text.remat=full"],
+        300: ["--config.train.microbatches="],
+    }.items():
+        plan = plan_of(setup, ahead.TooLarge(wanted * GIB, 16 * GIB))
+        found, expected = plan.changes
+        assert not plan.fits
+        assert expected <= 16 * GIB
+        for flag in flags:
+            assert any(change.startswith(flag) for change in found), found
+        assert all(change in presentation.verdict(plan) for change in found)
+
+
+def test_the_form_of_the_loss_and_the_mesh_are_changed_where_they_dominate():
+    now = settings_of(set_up("batch_size=65536", "loss.form=full", "train.microbatches=65536"))
+    flags, _ = advice.changes(now, 200 * GIB, 64 * GIB)
+    assert flags[0].startswith("--config.loss.")
+    state = settings_of(set_up("model.name=vith14", "model.image.size=224", "batch_size=64"), data=64)
+    flags, _ = advice.changes(state, 30 * GIB, 16 * GIB)
+    assert any(flag.startswith("--config.mesh.fsdp=") for flag in flags)
+
+
+def test_nothing_left_to_change_is_said(tiny):
+    setup = set_up(*TINY, "batch_size=1", "model.image.remat=full", "model.text.remat=full", "loss.chunk=1")
+    plan = plan_of(setup, ahead.TooLarge(20 * GIB, 16 * GIB))
+    assert presentation.verdict(plan).endswith("nothing but a smaller batch or more devices would help")
+
+
+def test_the_report_names_all_parts(tiny):
+    memory = ahead.Memory(arguments=3 * GIB, temporaries=2 * GIB, outputs=3 * GIB, aliased=3 * GIB, program=0)
+    plan = plan_of(tiny, ahead.Program(memory, []))
+    text = "\n".join(presentation.lines(plan))
+    for part in ("parameters 0.2 M", "temporaries", "peak", "forward", "remat", "collectives: none", "pairs/s", "MFU"):
+        assert part in text
+    assert presentation.lines(plan)[-1] == "fits: 5.00 GiB of 16.0 GiB a device (31%)"
+    assert not plan_of(tiny, ahead.Program(memory, []), memory=4 * GIB).fits
+    refused = "\n".join(presentation.lines(plan_of(tiny, ahead.TooLarge(20 * GIB, 16 * GIB))))
+    assert "which the compiler refuses" in refused and "no estimate" in refused
+
+
+def test_the_rows_of_the_benchmark_are_sound(tiny, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    plans = importlib.import_module("benchmarks.plans")
+    for name in plans.ROWS:
+        words = plans.command(name).split()
+        place = topology.parse(words[4].removeprefix("--topology="))
+        flags = [word.removeprefix("--config.") for word in words[5:] if not word.startswith("--chip=")]
+        config = configs.load(words[3].removeprefix("--config="), flags)
+        assert config.batch_size % place.chips == 0
+        [chips.named(word.removeprefix("--chip=")) for word in words[5:] if word.startswith("--chip=")]
+    memory = ahead.Memory(arguments=3 * GIB, temporaries=2 * GIB, outputs=3 * GIB, aliased=3 * GIB, program=0)
+    document = presentation.document(plan_of(tiny, ahead.Program(memory, [])))
+    row = plans.row("b16-2k", document)
+    assert "| 1 × TPU v5 lite | TPU v5e |" in row and "| 2.0 GiB | 5.0 of 16.0 GiB |" in row
+    refused = presentation.document(plan_of(tiny, ahead.TooLarge(20 * GIB, 16 * GIB)))
+    assert "**20.0 of 16.0 GiB**: does not fit" in plans.row("b16-2k", json.loads(json.dumps(refused)))

@@ -1,0 +1,120 @@
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files.tensors import open_tensors
+
+torch = pytest.importorskip("torch")
+
+STATE = {
+    "visual.proj": torch.arange(6.0).reshape(2, 3).t(),  # not contiguous
+    "ln.weight": torch.tensor([1, 0.1], dtype=torch.float16),
+    "logit_scale": torch.nn.Parameter(torch.tensor(4.6)),
+    "ids": torch.arange(3),
+}
+
+
+@pytest.fixture(params=["zip", "legacy"])
+def save(request, tmp_path):
+    """Writes an object as torch.save does, now or before PyTorch 1.6."""
+
+    def write(content, name: str = "model.pt") -> Path:
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=request.param == "zip")
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state},
+        lambda state: {"model": state, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}, "args": {"lr": 0.1}},
+        lambda state: {"model_state_dict": state, "loss": torch.ones(())},
+        lambda state: {"epoch": 3, "name": "run", "state_dict": {f"module.{k}": v for k, v in state.items()}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: state | {"epoch": 3, "history": [torch.ones(2)], 5: torch.ones(2)},
+    ],
+    ids=["bare", "state_dict", "model", "model_state_dict", "open_clip", "twice", "among others"],
+)
+def test_the_state_dict_in_its_wrappers(save, wrap):
+    tensors = open_tensors(save(wrap(STATE)))
+    assert tensors.kind == "pt" and tensors.keys() == STATE.keys()
+    for key, expected in STATE.items():
+        expected = expected.detach().numpy()
+        assert tensors.shape(key) == expected.shape and tensors[key].dtype == expected.dtype
+        np.testing.assert_array_equal(tensors[key], expected)
+
+
+def test_bfloat16_comes_as_float32(save):
+    weight = torch.linspace(-3, 3, 50).bfloat16()
+    found = open_tensors(save({"w": weight}, "w.bin"))["w"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, weight.float().numpy())
+
+
+def test_an_array_does_not_change_with_its_file(save):
+    path = save({"w": torch.ones(1000)})
+    found = open_tensors(path)["w"]
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    np.testing.assert_array_equal(found, np.ones(1000))
+
+
+class Command:
+    def __init__(self, text: str):
+        self.text = text
+
+    def __reduce__(self):
+        return os.system, (self.text,)
+
+
+def test_a_pickle_that_wants_more_is_refused_by_name(save, tmp_path):
+    with pytest.raises(InputError, match=r"model.pt is refused: it wants argparse.Namespace beside tensors") as error:
+        open_tensors(save({"model": STATE, "args": argparse.Namespace(lr=1)}))
+    assert "\n" not in str(error.value) and "weights_only" not in str(error.value)
+    with pytest.raises(InputError, match=r"is refused: it wants torch.nn.modules.linear.Linear"):
+        open_tensors(save(torch.nn.Linear(2, 2)))
+
+    path = save({"model": STATE, "more": Command(f"touch {tmp_path / 'ran'}")})
+    with pytest.raises(InputError, match=r"is refused: it wants (posix|nt).system"):
+        open_tensors(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_without_a_model(save):
+    with pytest.raises(InputError, match="model.pt holds no tensors of a model, only epoch, optimizer"):
+        open_tensors(save({"epoch": 3, "optimizer": {"state": {0: torch.ones(2)}}}))
+    with pytest.raises(InputError, match="model.pt holds no tensors of a model, only an empty dict"):
+        open_tensors(save({"state_dict": {}}))
+    with pytest.raises(InputError, match="model.pt holds a list, not a state dict"):
+        open_tensors(save([torch.ones(2)]))
+
+
+def test_tensors_that_numpy_has_not(save):
+    tensors = open_tensors(save({"a": torch.ones(2), "s": torch.eye(3).to_sparse(), "m": torch.ones(2, device="meta")}))
+    np.testing.assert_array_equal(tensors["a"], np.ones(2))
+    with pytest.raises(InputError, match="model.pt: s is stored as float32 sparse_coo on cpu"):
+        tensors["s"]
+    with pytest.raises(InputError, match="model.pt: m is stored as float32 strided on meta"):
+        tensors["m"]
+
+
+@pytest.mark.parametrize("size", [0.02, 0.5, 0.99])
+def test_a_torn_file(save, size):
+    path = save({"w": torch.ones(100, 100)})
+    path.write_bytes(path.read_bytes()[: int(size * path.stat().st_size)])
+    with pytest.raises(InputError, match=r"model\.pt .*cut short") as error:
+        open_tensors(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_foreign_file(tmp_path, content):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"w\.pth can't be read as a file of torch.save"):
+        open_tensors(tmp_path / "w.pth")

@@ -1,0 +1,46 @@
+import gzip
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from etils import epath
+
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.run import profile
+
+
+@pytest.mark.parametrize("span", [(0, 4), (5, 4), (3, 11), (3,), 3, "3,4", (3.0, 4), (True, 2), ()])
+def test_a_span_that_is_none_is_one_line(span):
+    with pytest.raises(InputError, match="log.profile is .*such as .20, 24., of the run's 10") as error:
+        profile.check(span, 10)
+    assert "\n" not in str(error.value)
+
+
+def test_spans():
+    for span in (None, (1, 10), [3, 3]):
+        profile.check(span, 10)
+
+
+def test_the_steps_of_the_span_are_traced_and_no_others(tmp_path, capfd):
+    with profile.Profile((3, 4), epath.Path(tmp_path)) as traced:
+        for step in range(2, 7):
+            traced.before(step)
+            with profile.annotated(step):
+                result = jnp.sin(jnp.float32(step))
+            traced.after(step, result)
+    (file,) = tmp_path.glob("profile/plugins/profile/*/*.trace.json.gz")
+    assert [*file.parent.glob("*.xplane.pb")]
+    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+    assert [event["args"]["step_num"] for event in events if event.get("name") == "train"] == ["3", "4"]
+    err = capfd.readouterr().err
+    assert f"profile of steps 3 to 4: {tmp_path}/profile" in err and err.count("profile of") == 1
+
+
+def test_a_trace_that_has_begun_ends_with_the_loop(tmp_path):
+    with pytest.raises(KeyError), profile.Profile((1, 9), epath.Path(tmp_path)) as traced:
+        traced.before(1)
+        raise KeyError
+    assert [*tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")]
+    jax.profiler.start_trace(tmp_path / "another")  # would be refused, if the first still ran
+    jax.profiler.stop_trace()

@@ -1,0 +1,51 @@
+import pytest
+
+from lrsclip_jax import config as configs
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.run import workdir
+
+
+def config(*overrides):
+    return configs.load("configs/quickstart.py", overrides)
+
+
+def checkpoint(folder, step):
+    path = folder / "checkpoints" / str(step)
+    path.mkdir(parents=True)
+    (path / "params").write_text(f"parameters of step {step}")
+
+
+def test_a_run_that_saved_nothing_may_be_started_anew_with_another_config(tmp_path):
+    workdir.claim(str(tmp_path), config())
+    workdir.claim(str(tmp_path), config("seed=1"))
+    assert workdir.read_config(tmp_path)["seed"] == 1
+
+
+def test_checkpoints_belong_to_their_config(tmp_path):
+    workdir.claim(str(tmp_path), config())
+    checkpoint(tmp_path, 60)
+    workdir.claim(str(tmp_path), config("log.every_steps=3"))
+    with pytest.raises(InputError, match="seed: 0 -> 1.*--branch=NEWDIR"):
+        workdir.claim(str(tmp_path), config("seed=1"))
+    assert workdir.read_config(tmp_path)["seed"] == 0
+
+
+def test_a_branch_takes_the_newest_checkpoint_and_the_metrics(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    workdir.claim(str(old), config())
+    for step in (60, 120):
+        checkpoint(old, step)
+    (old / "metrics.jsonl").write_text('{"step": 1}\n')
+    for _ in range(2):  # begun again, a branch goes on as any run
+        assert workdir.branch(str(old), str(new), config("seed=1")) == new
+    assert workdir.steps(new) == [120] and workdir.steps(old) == [60, 120]
+    assert (new / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    assert workdir.read_config(new)["seed"] == 1
+    with pytest.raises(InputError, match="has no checkpoint to branch from"):
+        workdir.branch(str(tmp_path / "nowhere"), str(tmp_path / "other"), config())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="can't write to --workdir=.*file/run"):
+        workdir.claim(str(tmp_path / "file" / "run"), config())
