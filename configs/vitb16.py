@@ -1,6 +1,6 @@
 """LRSCLIP ViT-B/16: CLIP stretched to 248 tokens, fine-tuned on LRS2M for one epoch (arXiv 2503.19311).
 
-    python -m lrsclip_jax.main --config=configs/vitb16.py --workdir=runs/b16 \
+    lrsclip train --config=vitb16 --workdir=runs/b16 \
         --config.model.init=CLIP_WEIGHTS --config.data.sources=PREPARED_LRS2M
 """
 
