@@ -77,15 +77,19 @@ def add_subject(
       many: whether there may be several; the parsed argument is a list.
       required: whether there must be one.
     """
-    type = type or expanded
+    read = type or expanded
+
+    def value(text: str) -> Any:  # argparse applies it to a default that is text, too
+        return argparse.SUPPRESS if text == argparse.SUPPRESS else read(text)
+
     parser.set_defaults(**{name: None})
     either = parser.add_mutually_exclusive_group(required=required)
     either.add_argument(
-        name, nargs="*" if many else "?", default=argparse.SUPPRESS, metavar=metavar, help=help, type=type
+        name, nargs="*" if many else "?", default=argparse.SUPPRESS, metavar=metavar, help=help, type=value
     )
     action = "append" if many else "store"
     either.add_argument(
-        f"--{name}", dest=name, action=action, default=argparse.SUPPRESS, help=argparse.SUPPRESS, type=type
+        f"--{name}", dest=name, action=action, default=argparse.SUPPRESS, help=argparse.SUPPRESS, type=value
     )
 
 

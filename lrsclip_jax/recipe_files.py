@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -80,10 +81,17 @@ def _in_one_line(spec: str, file: Path) -> Iterator[None]:
     except InputError as error:
         raise InputError(f"{spec}: {error}") from error
     except (Exception, SystemExit) as error:
-        place, said = str(file), " ".join(str(error).split())
+        place, said = str(file), _words(error)
         numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == file]
         if isinstance(error, SyntaxError):
             place, said = str(error.filename or file), error.msg
             numbers = [error.lineno]
         line = f", line {numbers[-1]}" if numbers and numbers[-1] else ""
         raise InputError(f"{spec}: {place}{line}: {type(error).__name__}: {said:.300}") from error
+
+
+def _words(error: BaseException) -> str:
+    """Returns an error's text in one line; of a ConfigDict's without the values of all other keys."""
+    inner = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+    said = " ".join(" ".join(map(str, inner.args)).split())
+    return re.sub(r" Other fields present: .*?(?= Did you mean|$)", "", said)
