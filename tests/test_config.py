@@ -89,7 +89,7 @@ def test_recipes_of_corpora_are_found_by_name_among_their_own():
         ("def get_config(): return None", "returns NoneType, a ConfigDict is expected"),
         (
             "from lrsclip_jax.config import defaults\ndef get_config():\n    c = defaults()\n    c.batchsize = 3",
-            'line 4: AttributeError: Key "batchsize" does not exist and cannot be added since the config is locked. Did you mean "batch_size"',
+            'the config is locked. Did you mean "batch_size" instead of "batchsize"?',
         ),
         (
             "from lrsclip_jax.config import recipe\ndef get_config(): return recipe('vitb61')",
