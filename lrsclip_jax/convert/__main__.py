@@ -139,7 +139,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def _import(options: argparse.Namespace) -> None:
     towers = {"image": options.image, "text": options.text}
-    if options.source and any(towers.values()) or not options.source and not all(towers.values()):
+    if (options.source and any(towers.values())) or (not options.source and not all(towers.values())):
         raise InputError("import: give one SRC, or a source for each tower with --image=SRC and --text=SRC")
     for option in ("context_length", "size", "embed_dim"):
         if (value := getattr(options, option)) is not None and value < 1:
