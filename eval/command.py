@@ -1,7 +1,7 @@
 """How every command line here is set up: its parser, and the values that several commands take.
 
-    parser = command_line("python -m eval.suite", "SET … --out=DIR [options]", "Runs every evaluation …", EXAMPLES)
-    add_subject(parser, "sets", metavar="SET", help="…", many=True)
+    parser = command_line("python -m eval.suite", "Runs all evaluations.", EXAMPLES, usage="SETS … --out=DIR [options]")
+    add_subject(parser, "sets", metavar="SETS", help="…", many=True)
     parser.add_argument("--out", required=True, type=path, metavar="DIR", help="…")
 
 Help shows descriptions and examples as they are written, options are written out in full, and a mistake is one line
@@ -20,16 +20,16 @@ from typing import Any, NoReturn
 from eval.errors import nearest
 
 
-def command_line(prog: str, usage: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+def command_line(prog: str, description: str, epilog: str = "", *, usage: str = "") -> argparse.ArgumentParser:
     """Returns the parser of a command.
 
     Args:
       prog: the words by which the command was called, such as "lrsclip embed".
-      usage: the arguments in one line, required ones first.
       description: a sentence about the command.
       epilog: examples, and what options alone do not tell.
+      usage: the arguments in one line, required ones first; by default all that there are.
     """
-    return _Parser(prog=prog, usage=f"%(prog)s {usage}", description=description, epilog=epilog)
+    return _Parser(prog=prog, usage=f"%(prog)s {usage}" if usage else None, description=description, epilog=epilog)
 
 
 def add_command(

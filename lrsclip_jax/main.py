@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     """Parses the command line, loads the config, checks what can be checked at once, and trains."""
     parser = command_line(
         prog,
-        "--config=RECIPE --workdir=DIR [--config.KEY=VALUE …] [options]",
         "Trains a long-text CLIP, evaluates it on held-out data and writes report.html.",
         _EPILOG,
+        usage="--config=RECIPE --workdir=DIR [--config.KEY=VALUE …] [options]",
     )
     parser.add_argument("--config", required=True, metavar="RECIPE", type=expanded, help="NAME[:ARG] or FILE.py[:ARG]")
     parser.add_argument(

@@ -243,7 +243,7 @@ def test_lists_of_numbers_and_paths_are_read_in_one_way(monkeypatch, capsys):
 
 
 def test_a_command_line_tells_its_commands_from_each_other(capsys):
-    parser = command_line("tool", "make|count …", "Does things.", "examples:\n  none\n")
+    parser = command_line("tool", "Does things.", "examples:\n  none\n", usage="make|count …")
     commands = parser.add_subparsers(prog="tool", required=True)
     make = add_command(commands, "make", print, "THING --size=N", "makes a thing")
     add_subject(make, "thing", metavar="THING", help="the thing", many=True)

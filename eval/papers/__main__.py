@@ -19,7 +19,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.papers") -> None:
     """Prints the tables that the arguments name; InputError for a table that is not there."""
-    parser = command_line(prog, "[RESULTS] [--table=PAPER:TABLE]", "Prints the tables of both papers.", _EPILOG)
+    parser = command_line(prog, "Prints the tables of both papers.", _EPILOG, usage="[RESULTS] [--table=PAPER:TABLE]")
     add_subject(
         parser,
         "results",

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sel
 
 def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = command_line(prog, "SET [--out=DIR] [--steps=N,N]", _DESCRIPTION, _EXAMPLES)
+    parser = command_line(prog, _DESCRIPTION, _EXAMPLES, usage="SET [--out=DIR] [--steps=N,N]")
     add_subject(parser, "set", metavar="SET", help="the embedding set", type=path)
     parser.add_argument(
         "--out",

@@ -77,9 +77,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
 def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser = command_line(
         prog,
-        "SETS … --out=DIR [options]",
         "Runs every evaluation that the found embedding sets allow, and writes results and a report.",
         _EPILOG,
+        usage="SETS … --out=DIR [options]",
     )
     add_subject(parser, "sets", metavar="SETS", help="folders: all embedding sets at or below are evaluated", many=True)
     parser.add_argument("--out", required=True, type=path, metavar="DIR", help="where results and the report go")

@@ -83,7 +83,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
     parse = command_line(
-        prog, "import|export|compare SRC …", "Brings checkpoints of PyTorch's families in and out, exactly.", _COMMANDS
+        prog,
+        "Brings checkpoints of PyTorch's families in and out, exactly.",
+        _COMMANDS,
+        usage="import|export|compare SRC …",
     )
     commands = parse.add_subparsers(prog=prog, metavar="import|export|compare", required=True)
 

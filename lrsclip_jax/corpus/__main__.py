@@ -74,9 +74,9 @@ def parser(prog: str, reading: bool) -> argparse.ArgumentParser:
     """
     parse = command_line(
         prog,
-        "build|read|statistics|export …",
         "Makes corpora of captioned images out of published images, labels and texts.",
         _COMMANDS,
+        usage="build|read|statistics|export …",
     )
     commands = parse.add_subparsers(prog=prog, metavar="build|read|statistics|export", required=True)
 

@@ -42,9 +42,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
     parse = command_line(
         prog,
-        "SOURCE --checkpoint=SRC --out=SET [options]",
         "Embeds images and texts and writes an embedding set.",
         EPILOG,
+        usage="SOURCE --checkpoint=SRC --out=SET [options]",
     )
     add_subject(parse, "data", metavar="SOURCE", help="what to embed: see below")
     add = parse.add_argument

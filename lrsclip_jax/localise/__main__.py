@@ -59,9 +59,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
     parse = command_line(
         prog,
-        "SCENE --checkpoint=SRC --text=TEXT [--out=DIR] [options]",
         "Writes where a scene shows what texts say: a map, an overlay, and for a GeoTIFF a map as GeoTIFF.",
         EXAMPLES,
+        usage="SCENE --checkpoint=SRC --text=TEXT [--out=DIR] [options]",
     )
     add_subject(parse, "image", metavar="SCENE", help="a file: JPEG, PNG, WebP or (Geo)TIFF", type=path)
     add = parse.add_argument

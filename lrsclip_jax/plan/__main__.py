@@ -88,9 +88,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 def _parse(arguments: Sequence[str] | None, prog: str) -> tuple[argparse.Namespace, list[str]]:
     parser = command_line(
         prog,
-        "--config=RECIPE --topology=NAME [--config.KEY=VALUE …] [options]",
         "Compiles a recipe's train step for devices that need not be here, and says whether it fits.",
         _EPILOG,
+        usage="--config=RECIPE --topology=NAME [--config.KEY=VALUE …] [options]",
     )
     parser.add_argument("--config", required=True, metavar="RECIPE", type=expanded, help="NAME[:ARG] or FILE.py[:ARG]")
     parser.add_argument("--topology", required=True, metavar="NAME", help="the devices, such as v5e:16x16 or cpu:8")

@@ -20,9 +20,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
     parse = command_line(
         prog,
-        "PREPARED --out=DIR [options]",
         "Makes a prepared set of n×n mosaics out of one split of a prepared set.",
         EXAMPLES,
+        usage="PREPARED --out=DIR [options]",
     )
     parse.add_argument("prepared", metavar="PREPARED", type=expanded, help="folder of a prepared set with captions")
     parse.add_argument("--out", required=True, metavar="DIR", type=path, help="folder of the mosaics")

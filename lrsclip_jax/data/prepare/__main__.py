@@ -55,9 +55,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
     parse = command_line(
         prog,
-        "SOURCE --out=DIR [options]",
         "Turns captioned images into a prepared data set: checked, resized and tokenised once.",
         EXAMPLES,
+        usage="SOURCE --out=DIR [options]",
     )
     parse.add_argument("source", metavar="SOURCE", type=expanded, help="what to prepare: see below")
     parse.add_argument(
