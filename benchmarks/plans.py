@@ -47,7 +47,7 @@ _EPILOG = f"""\
 rows: {", ".join(ROWS)}
 
 A row takes one to several minutes on two cores. "peak" is the compiler's account of a device's memory; a row whose
-chip is not the one that it is compiled for says so. Times are lower bounds: python -m lrsclip_jax.plan --help.
+chip is not the one that it is compiled for says so. Times are lower bounds: lrsclip plan --help.
 """
 
 

@@ -9,7 +9,7 @@
 #
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command='sudo docker stop --time=300 lrsclip_jax'
 #
-# Does the job fit the slice? python -m lrsclip_jax.plan --config=configs/vitb16.py --topology=v5e:4x4 says so before.
+# Does the job fit the slice? lrsclip plan --config=vitb16 --topology=v5e:4x4 says so before.
 # Environment:
 #   TPU, ZONE    the slice's name and zone
 #   ACCELERATOR  v5litepod-16, v5p-64, v6e-256 …: creates the slice, and once more whenever it was preempted; without it

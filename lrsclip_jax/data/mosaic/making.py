@@ -2,7 +2,7 @@
 
 They are long text over real pixels, with exact ground truth for localisation: which words speak of which square.
 
-    python -m lrsclip_jax.data.mosaic PREPARED --split=train --n=3 --out=DIR
+    lrsclip mosaic PREPARED --split=train --n=3 --out=DIR
 """
 
 from __future__ import annotations
