@@ -14,7 +14,7 @@ import pytest
 from eval.command import add_command, add_subject, command_line, floats, integers, path
 from eval.suite.__main__ import main as evaluate
 from lrsclip_jax import cli
-from lrsclip_jax.errors import InputError
+from lrsclip_jax.errors import InputError, Terminated
 
 ROOT = Path(__file__).parents[1]
 DOORS = {  # today's programs, which stay
@@ -261,12 +261,38 @@ def test_a_command_line_tells_its_commands_from_each_other(capsys):
     assert said.startswith("usage: tool make THING --size=N\n\nMakes a thing.\n")
 
 
+@pytest.mark.parametrize(
+    ("end", "status", "said"),
+    [
+        (InputError("a.json: no record"), 2, "error: a.json: no record\n"),
+        (Terminated(7), 143, "stopped by SIGTERM after step 7, saved; the same command continues\n"),
+        (None, 3, ""),
+    ],
+)
+def test_the_script_exits_with_the_status_of_the_command(end, status, said, monkeypatch, capsys):
+    def main(words, prog):
+        assert (words, prog) == (["--out=a"], "lrsclip papers")
+        if end:
+            raise end
+        return 3
+
+    monkeypatch.setattr("eval.papers.__main__.main", main)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lrsclip", "papers", "--out=a"])
+    with pytest.raises(SystemExit) as exit:
+        cli.run()
+    assert exit.value.code == status
+    assert capsys.readouterr().err == said
+
+
 def test_an_interrupted_command_is_one_line_and_status_130(tmp_path):
     (tmp_path / "own.py").write_text(
         "import time\n\ndef get_config():\n    print('here', flush=True)\n    time.sleep(60)\n"
     )
     words = ["train", f"--config={tmp_path}/own.py", f"--workdir={tmp_path}/run"]
-    run = [sys.executable, "-m", "lrsclip_jax", *words]
+    # A child of a shell's background job is born with Ctrl-C ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from lrsclip_jax import cli; cli.run()"
+    run = [sys.executable, "-c", code, *words]
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "here\n"
         process.send_signal(signal.SIGINT)
