@@ -24,7 +24,7 @@ FLOORS = (
     # Corpora: made of sources, without a model.
     ("lrsclip_jax.corpus.records",),
     ("lrsclip_jax.corpus.generators", "lrsclip_jax.corpus.hygiene", "lrsclip_jax.corpus.rules"),
-    ("lrsclip_jax.corpus.sources", "lrsclip_jax.corpus.statistics"),
+    ("lrsclip_jax.corpus.reading", "lrsclip_jax.corpus.sources", "lrsclip_jax.corpus.statistics"),
     ("lrsclip_jax.corpus.recipe_config", "lrsclip_jax.corpus.stages"),
     ("lrsclip_jax.corpus",),
     # The model, its loss and its update.

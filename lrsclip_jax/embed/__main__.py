@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.command import add_subject, command_line, expanded, integers, path
+from eval.command import add_subject, command_line, expanded, integers
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
@@ -49,7 +49,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add_subject(parse, "data", metavar="SOURCE", help="what to embed: see below")
     add = parse.add_argument
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
-    add("--out", metavar="SET", required=True, type=path, help="folder of the set: new, empty, or to be continued")
+    add("--out", metavar="SET", required=True, type=expanded, help="folder of the set: new, empty, or to be continued")
     add(
         "--features",
         choices=("projected", "encoder"),
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     hints = Hints(options.model, options.activation, options.image_heads, options.text_heads)
     towers = load_towers(options.checkpoint, options.features, hints, options.dtype, options.size)
     material = _for_towers(_with_texts(material, options, towers.context_length), towers)
-    out = options.out
+    out = Path(options.out).expanduser()
     skipped, cut = make_set(
         out,
         material,
