@@ -18,7 +18,7 @@ def get_config(batch_size="1792"):
     config = defaults()
     config.model.name = "rsclip_vitb16_448_bert"
 
-    # What the paper says: §II-B and §II-C.
+    # Stated in the paper: §II-B and §II-C.
     config.model.init = None  # image_init is a MAE pretrained on Million-AID, text_init BERT-base
     config.model.image.size = 448
     config.data.crop_scale = (0.8, 1.0)  # and no other augmentation
@@ -31,7 +31,7 @@ def get_config(batch_size="1792"):
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 1.0
 
-    # What the paper leaves open, and what is chosen here.
+    # Left open by the paper, and chosen here.
     config.data.sampling = "pairs"  # unstated; it counts pairs, two of an image, and names one InfoNCE of them
     config.loss.long_weight = 1.0  # what pairs need
     config.loss.learn_temperature = False  # "set to 0.07": whether it is learnt from there is unstated

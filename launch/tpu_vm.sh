@@ -3,9 +3,9 @@
 #
 #   TPU=NAME ZONE=ZONE launch/tpu_vm.sh [--dry-run] -- --config=configs/vitb16.py --workdir=gs://BUCKET/runs/b16 …
 #
-# What follows -- goes to python -m lrsclip_jax.main on every host; --dry-run prints the commands and starts nothing.
+# Everything after -- goes to python -m lrsclip_jax.main on every host; --dry-run prints the commands and starts nothing.
 # The hosts get the commit that is checked out here and run launch/tpu_vm_worker.sh. If the connection breaks, the run
-# goes on, and the same command follows it; to end it, saved:
+# continues, and the same command follows it; to end it, saved:
 #
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command='sudo docker stop --time=300 lrsclip_jax'
 #

@@ -65,12 +65,12 @@ def defaults() -> ConfigDict:
     config.data = ConfigDict()
     # Prepared sets ("DIR", "DIR:split" or "scenes:COUNT:SEED"), each alone or as (source, weight).
     config.data.sources = ()
-    # What a sample is: "draw", a record with one long and one short text drawn anew each epoch, or "pairs" (RSCLIP), a
+    # A sample is: "draw", a record with one long and one short text, drawn again each epoch; or "pairs" (RSCLIP), a
     # record with one of its texts, all of them each epoch; these are long texts to the loss, whose long_weight is 1.
     config.data.sampling = "draw"
     config.data.long_length = 248  # static lengths of the two texts in a batch, in tokens
     config.data.short_length = 77
-    # All texts of a batch end to end in rows of so many slots, without padding; else each kind at its own length.
+    # All texts of a batch end to end in rows of `row_length` slots, without padding; else each kind at its own length.
     config.data.packed = False
     config.data.row_length = 256
     config.data.short_text = "short"  # or "first_sentence" of the long text (Long-CLIP; LRSCLIP's ablation)
@@ -130,13 +130,13 @@ def defaults() -> ConfigDict:
     config.eval.every_steps = 0  # 0: at the end only
     config.eval.batch_size = 256
     config.eval.templates = ()  # classify labelled sets zero-shot: ("lrsclip",), or templates with {} for the class
-    config.eval.truncations = ()  # also score long texts cut to so many tokens, e.g. (20,)
+    config.eval.truncations = ()  # also score long texts cut to these numbers of tokens, e.g. (20,)
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000
     config.checkpoint.every_minutes = 20.0
-    config.checkpoint.keep = 2  # the newest so many stay,
-    config.checkpoint.keep_every_minutes = None  # one of every so many minutes,
+    config.checkpoint.keep = 2  # this many of the newest stay,
+    config.checkpoint.keep_every_minutes = None  # one in each period of this many minutes,
     config.checkpoint.best = None  # and the best by this metric, as metrics.jsonl names it: "eval/SET/long/mean_recall"
     config.checkpoint.keep_best = 1
 

@@ -22,7 +22,7 @@ examples:
 
 tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lrsclip embed` makes them):
   retrieval     images, and long or short texts of them
-  length        such texts, cut to n tokens besides (embed --text-lengths=…): R@1 against n
+  length        such texts, also cut to n tokens (embed --text-lengths=…): R@1 against n
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
   linear_probe  images with labels; so knn and few_shot
@@ -32,7 +32,7 @@ Where images carry several splits and one is "test", retrieval, length and zeros
 Models are told apart by `model` in meta.json; each has its own row and curve.
 
 in --out:
-  report.html   one page: our results beside the published ones, plots, galleries, maps
+  report.html   one page: measured results next to the published ones, plots, galleries, maps
   results.csv   every number in a row: model, dataset, split, features, task, metric, value
   results/      MODEL/DATASET/TASK.json
   splits/       train, validation and test images of the probes

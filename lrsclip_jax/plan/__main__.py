@@ -36,7 +36,7 @@ The step is the one that trains (lrsclip_jax/step.py), compiled by the real comp
 data. Memory is the compiler's own account. FLOPs are counted from the model's dimensions, collectives in the compiled
 program, those in a loop as often as it runs. The least time of a step is the longest of three: arithmetic at the
 chip's peak, bytes to and from its memory if every product reads and writes its matrices once and all else is free,
-bytes sent over all links at once. What follows from it, pairs per second and MFU, are ceilings.
+bytes sent over all links at once. Pairs per second and MFU follow from it and are ceilings.
 
 exit status: 0 it fits, 1 it does not, 2 bad input
 """
@@ -109,7 +109,7 @@ def _bytes(size: str) -> int:
 
 
 def _memory_of(devices: Sequence) -> int:
-    """What the runtime grants, or the compiler's known limit; CPU devices share the memory of the machine."""
+    """Returns the memory that the runtime grants, or the compiler's known limit; CPU devices share the memory of the machine."""
     if chip := chips.find(devices[0].device_kind):
         if devices[0].platform == "tpu":
             return chip.memory
