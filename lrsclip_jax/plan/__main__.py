@@ -109,7 +109,7 @@ def _bytes(size: str) -> int:
 
 
 def _memory_of(devices: Sequence) -> int:
-    """Returns the memory that the runtime grants, or the compiler's known limit; CPU devices share the memory of the machine."""
+    """Returns the memory that the runtime grants, or the compiler's known limit; CPU devices share the machine's."""
     if chip := chips.find(devices[0].device_kind):
         if devices[0].platform == "tpu":
             return chip.memory
