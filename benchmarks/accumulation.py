@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from eval.command import command_line
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError, cli
@@ -28,11 +28,7 @@ The loss is "gather" with blocks of 1,024 rows throughout, the gradient that of 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, one row for each number of microbatches."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accumulation",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("python -m benchmarks.accumulation", _DESCRIPTION)
     parser.add_argument("--batch", type=int, default=32_768, help="pairs; 32768")
     parser.add_argument("--microbatches", type=int, nargs="+", default=[128, 32, 1], help="128 32 1")
     parser.add_argument("--memory", type=float, default=12.0, help="GiB of temporaries up to which a step is run; 12")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from eval.command import command_line
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models.attention import attention, mask_kind
 
@@ -54,12 +54,7 @@ _FASTER = 1.05
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, or JSON."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attention",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line("python -m benchmarks.attention", _DESCRIPTION)
     parser.add_argument("--rows", type=int, help="in a batch; 4 on a CPU, else 256")
     parser.add_argument("--rounds", type=int, default=10, help="%(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

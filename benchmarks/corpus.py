@@ -8,7 +8,6 @@ whole: peak memory that is the same at both does not depend on the number of rec
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import multiprocessing
@@ -25,6 +24,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from eval.command import command_line
 from lrsclip_jax.corpus.generators.server import Server
 from lrsclip_jax.corpus.hygiene import caption_checks, duplicates, image_checks
 from lrsclip_jax.corpus.records import store
@@ -40,7 +40,7 @@ WORDS = "river road field forest harbour runway houses trees water bridge ships 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, a row for each stage and size."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus", description=__doc__.split("\n\n")[1])
+    parser = command_line("python -m benchmarks.corpus", __doc__.split("\n\n")[1])
     parser.add_argument("--records", type=int, default=100_000, help="%(default)s")
     options = parser.parse_args(arguments)
     if options.records < 10:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.lengths import table_i
 from benchmarks.programs import RECIPE
+from eval.command import command_line
 from lrsclip_jax import chips, flops
 from lrsclip_jax import config as configs
 from lrsclip_jax import main as training
@@ -34,12 +34,7 @@ EFFICIENCY = 0.4  # of the peak; arithmetic, not measured
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, then prints a Markdown table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.epoch",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line("python -m benchmarks.epoch", _DESCRIPTION)
     parser.add_argument("--data", required=True, help="a prepared set with long and short texts")
     parser.add_argument("--workdir", required=True, help="a new folder for the run")
     parser.add_argument("--steps", type=int, default=200, help="%(default)s")

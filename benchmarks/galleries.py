@@ -6,13 +6,13 @@ seed, and asks of each model how often a caption's own image is among the best t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
 
 import lrsclip_jax
 from eval import retrieval
+from eval.command import command_line
 from lrsclip_jax import heldout
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError, cli
@@ -20,7 +20,7 @@ from lrsclip_jax.errors import InputError, cli
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, one row for each model."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.galleries", description=__doc__.split("\n\n")[1])
+    parser = command_line("python -m benchmarks.galleries", __doc__.split("\n\n")[1])
     parser.add_argument("sources", nargs="+", metavar="RUN", help="sources of weights")
     parser.add_argument("--data", required=True, metavar="DIR:SPLIT", help="a prepared set with short texts")
     parser.add_argument("--images", type=int, default=600, help="images in a gallery; 600")

@@ -8,7 +8,6 @@ architecture: with both projections drawn anew between its towers, and with ever
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 import lrsclip_jax
 from benchmarks.selo_mosaics import paste
+from eval.command import command_line
 from eval.selo.cells import to_grey
 from eval.selo.maps import overlay
 from lrsclip_jax.data.draws import pick, stream
@@ -50,7 +50,7 @@ class Mosaics:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, three rows for each model, and draws some heat maps of the first."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.heatmaps", description=__doc__.split("\n\n")[1])
+    parser = command_line("python -m benchmarks.heatmaps", __doc__.split("\n\n")[1])
     parser.add_argument("sources", nargs="+", metavar="RUN", help="sources of weights")
     parser.add_argument("--data", required=True, metavar="DIR:SPLIT", help="a prepared set with short texts and labels")
     parser.add_argument("--n", type=int, default=3, help="tiles in a row; 3")

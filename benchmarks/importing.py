@@ -7,7 +7,6 @@ anything, JAX and all, is given apart.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from eval.command import command_line
 from lrsclip_jax.errors import cli
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch.families import openai
@@ -30,7 +30,7 @@ _MODULES = "lrsclip_jax.convert.importing"  # what the command imports
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table of one row."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.importing", description=__doc__.split("\n\n")[1])
+    parser = command_line("python -m benchmarks.importing", __doc__.split("\n\n")[1])
     parser.add_argument("--model", default="vitl14", help="of the zoo, with CLIP's towers; vitl14")
     name = parser.parse_args(arguments).model
     with tempfile.TemporaryDirectory() as folder:

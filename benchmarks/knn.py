@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import multiprocessing
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.command import command_line
 from eval.errors import InputError, cli
 from eval.probe.knn import TEMPERATURE, K, weighted_vote
 from eval.probe.neighbours import neighbours, numpy_screen
@@ -34,11 +34,7 @@ Each way runs in a process of its own, with all cores. Linux only: the peak is r
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table, a row for each way."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.knn",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("python -m benchmarks.knn", _DESCRIPTION)
     parser.add_argument("--train", type=int, default=50_000, help="rows; %(default)s")
     parser.add_argument("--test", type=int, default=50_000, help="rows; %(default)s")
     parser.add_argument("--width", type=int, default=512, help="of the rows; %(default)s")

@@ -11,6 +11,7 @@ import jax
 
 from benchmarks.jax_step import build, peak
 from benchmarks.programs import Job, batch_of
+from eval.command import command_line
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.run.words import machine
 from lrsclip_jax.sharding import to_devices
@@ -28,12 +29,7 @@ repeats; its ratio to the first row tells what a large batch costs beyond that.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, a row for each batch."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.largest_batch",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line("python -m benchmarks.largest_batch", _DESCRIPTION)
     parser.add_argument("--model", default="vitb16", help="of the zoo; %(default)s")
     parser.add_argument("--microbatch", type=int, default=512, help="pairs in the towers at a time; %(default)s")
     parser.add_argument("--up-to", type=int, help="pairs; needed on a CPU, whose memory does not refuse in time")

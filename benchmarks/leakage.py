@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from eval.command import command_line
 from lrsclip_jax.corpus.hygiene.leakage import DISTANCE, References, hash_references
 from lrsclip_jax.corpus.hygiene.phash import hash_files, phash
 from lrsclip_jax.data.draws import shuffled, stream
@@ -29,11 +29,7 @@ the default distance are listed below, for a person to tell true duplicates from
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table and the list."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.leakage",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("python -m benchmarks.leakage", _DESCRIPTION)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="class folders of images")
     parser.add_argument(
         "--splits", type=Path, required=True, metavar="FILE", help="JSON lines: cls, filename, split (train or test)"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
 
+from eval.command import command_line
 from eval.papers.published_tables import Table, tables
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.plan import lrs2m_lengths
@@ -33,12 +33,7 @@ def texts(lengths: np.ndarray, end_token: int, rng: np.random.Generator) -> list
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, a row for each kind of text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.lengths",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line("python -m benchmarks.lengths", _DESCRIPTION)
     parser.add_argument("--pairs", type=int, default=100_000, help="of the sample; %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="%(default)s")
     options = parser.parse_args(arguments)

@@ -17,6 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from eval.command import command_line
 from lrsclip_jax import config, losses, sharding
 from lrsclip_jax.errors import cli
 from lrsclip_jax.plan.hlo import collectives
@@ -50,13 +51,7 @@ examples:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Returns the options, with `sizes` as (devices, pairs) and `forms` as (form, chunk)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.loss_memory",
-        allow_abbrev=False,
-        description=_DESCRIPTION,
-        epilog=_TIMES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("python -m benchmarks.loss_memory", _DESCRIPTION, _TIMES)
     parser.add_argument(
         "--sizes",
         nargs="+",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from eval.command import command_line
 from eval.errors import InputError, cli
 from lrsclip_jax.corpus.hygiene.duplicates import DISTANCE
 from lrsclip_jax.corpus.hygiene.near import Originals, near_pairs
@@ -23,11 +23,7 @@ _BLOCK = 1024
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table, a row for each distance."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.phash",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("python -m benchmarks.phash", _DESCRIPTION)
     parser.add_argument("--hashes", type=int, default=100_000, help="%(default)s")
     parser.add_argument("--distances", type=int, nargs="+", default=[2, DISTANCE, 8], help="in bits; 2 4 8")
     options = parser.parse_args(arguments)

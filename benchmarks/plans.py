@@ -5,13 +5,13 @@ Each row is one run of `lrsclip_jax.plan`, in a process of its own, one after th
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
+from eval.command import command_line
 from lrsclip_jax.chips import GIB
 from lrsclip_jax.errors import InputError, cli
 
@@ -47,17 +47,13 @@ _EPILOG = f"""\
 rows: {", ".join(ROWS)}
 
 A row takes one to several minutes on two cores. "peak" is the compiler's account of a device's memory; a row whose
-chip is not the one that it is compiled for says so. Times are lower bounds: python -m lrsclip_jax.plan --help.
+chip is not the one that it is compiled for says so. Times are lower bounds: lrsclip plan --help.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.plans",
-        description="Plans large jobs and prints the table of benchmarks/README.md.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_line(
+        "python -m benchmarks.plans", "Plans large jobs and prints the table of benchmarks/README.md.", _EPILOG
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help="rows to plan (all)")
     names = parser.parse_args(arguments).rows or list(ROWS)

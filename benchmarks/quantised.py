@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.command import command_line
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.run.metrics import read_metrics
@@ -26,12 +27,8 @@ PRODUCTS = ("float", "int8")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quantised",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        usage="%(prog)s --workdir=DIR [--config=FILE.py] [--config.KEY=VALUE …]",
+    parser = command_line(
+        "python -m benchmarks.quantised", _DESCRIPTION, usage="--workdir=DIR [--config=FILE.py] [--config.KEY=VALUE …]"
     )
     parser.add_argument("--workdir", type=Path, required=True, help="of both runs")
     parser.add_argument("--config", default="configs/quickstart.py", help="the recipe; %(default)s")

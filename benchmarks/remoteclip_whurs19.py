@@ -9,7 +9,6 @@ again, "rows as stored" are scored at the lengths that rounding left them.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from eval.command import command_line
 from eval.embeddings import EmbeddingSet, open_set, write_set
 from eval.errors import InputError, cli
 from eval.zeroshot import AVERAGES, zeroshot_metrics, zeroshot_of_set
@@ -28,9 +28,7 @@ ROWS, PUBLISHED = "whurs19_embeddings.safetensors", "whurs19_published.json"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table of all prompts, and one of their averages, for each model."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.remoteclip_whurs19", description=__doc__.split("\n\n", 1)[1]
-    )
+    parser = command_line("python -m benchmarks.remoteclip_whurs19", __doc__.split("\n\n", 1)[1])
     parser.add_argument("data", type=Path, metavar="DATA", help="the folder of both files")
     parser.add_argument("--sets", type=Path, metavar="DIR", help="keep the embedding sets there")
     options = parser.parse_args(arguments)

@@ -10,7 +10,6 @@ processes, changing at SIGTERM; the losses of all steps are compared. CPU device
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -28,6 +27,7 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from eval.command import command_line
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.run.progress import CLOCK
 
@@ -184,7 +184,7 @@ def difference(workdir: Path, reference: Path) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.resume", description=__doc__.split("\n")[0])
+    parser = command_line("python -m benchmarks.resume", __doc__.split("\n")[0])
     parser.add_argument("--workdir", required=True, type=Path, help="a new folder for the runs")
     parser.add_argument("--kills", type=int, default=10, help="how often the run is killed (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed (default: 0)")

@@ -10,7 +10,6 @@ agree but for ties, or the program fails.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import multiprocessing
 import resource
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.command import command_line
 from eval.errors import InputError, cli
 from eval.retrieval import KS, retrieval_metrics
 
@@ -30,7 +30,7 @@ _TIED = 0.05  # per cent: what the rounding of float32 scores may move beside ex
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__.split("\n\n")[1])
+    parser = command_line("python -m benchmarks.retrieval", __doc__.split("\n\n")[1])
     parser.add_argument("--images", type=int, default=20_000, help="of the full set (%(default)s)")
     parser.add_argument("--texts", type=int, default=100_000, help="of the full set (%(default)s)")
     parser.add_argument("--dim", type=int, default=512, help="of the rows (%(default)s)")

@@ -11,7 +11,6 @@ the program fails. The last row is eval.selo alone on all queries, several at a 
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from eval.command import command_line
 from eval.errors import InputError, cli
 from eval.selo import localisation_map, selo_metrics, windows
 
@@ -35,7 +35,7 @@ class Query(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.selo", description=__doc__.split("\n\n")[1])
+    parser = command_line("python -m benchmarks.selo", __doc__.split("\n\n")[1])
     parser.add_argument("--queries", type=int, default=59, help="of the last row (%(default)s, as AIR-SLT has)")
     parser.add_argument("--slow", type=int, default=3, help="of them that the twin does too (%(default)s)")
     parser.add_argument("--size", type=int, default=3000, help="pixels a side of a scene (%(default)s)")

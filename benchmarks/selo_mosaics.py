@@ -8,7 +8,6 @@ it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from eval.command import command_line
 from lrsclip_jax.data.draws import pick, shuffled, stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
 from lrsclip_jax.data.mosaic.making import plan_mosaics
@@ -28,7 +28,7 @@ from lrsclip_jax.errors import InputError, cli
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the folder, anno.json last, and says what is in it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.selo_mosaics", description=__doc__.split("\n\n")[1])
+    parser = command_line("python -m benchmarks.selo_mosaics", __doc__.split("\n\n")[1])
     parser.add_argument("prepared", metavar="PREPARED", help="a prepared set with captions and labels")
     parser.add_argument("--split", default="test", help="whose images are the tiles; test")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="a folder, new or empty")

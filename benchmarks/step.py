@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib
 import importlib.util
@@ -20,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.programs import KEPT, OURS, TORCH, Job, Prepared
+from eval.command import command_line
 from lrsclip_jax import chips
 from lrsclip_jax.chips import Chip
 from lrsclip_jax.errors import InputError, cli
@@ -43,12 +43,7 @@ recomputation; MFU is their rate against the chip's peak, memory the peak of a p
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, a row for each program, or JSON."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.step",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line("python -m benchmarks.step", _DESCRIPTION)
     parser.add_argument("--model", default="vitb16", help="of the zoo, with CLIP's text tower; %(default)s")
     parser.add_argument("--batch", type=int, default=8, help="pairs a step; %(default)s")
     parser.add_argument("--lengths", choices=("lrs2m",), default="lrs2m", help="of texts: benchmarks/lengths.py")

@@ -1,8 +1,8 @@
 """Both papers' recipes on a small machine: DINOv2 ViT-S/14 and MiniLM (a small BERT) on AID images with RSICD captions.
 
-    python -m lrsclip_jax.data.prepare rsicd_captions.jsonl --image-root=AID --image-key=cls/filename \
+    lrsclip prepare rsicd_captions.jsonl --image-root=AID --image-key=cls/filename \
         --short-key=captions --label-key=cls --out=DATA/aid
-    python -m lrsclip_jax.data.prepare rsicd_long.jsonl --image-root=AID --image-key=cls/filename \
+    lrsclip prepare rsicd_long.jsonl --image-root=AID --image-key=cls/filename \
         --short-key=captions --long-key=long --label-key=cls --out=DATA/aid_long
     cp dinov2_vits14.safetensors DATA; cp -r MINILM DATA/minilm        # MINILM has config.json and model.safetensors
 
@@ -10,10 +10,10 @@ In rsicd_long.jsonl each line of the other file has one key more, "long", an ima
 `" ".join(dict.fromkeys(caption.strip() for caption in row["captions"]))`. Three runs, the second and the third from the
 first; as sources of single towers its weights come without its temperature:
 
-    python -m lrsclip_jax.main --config=configs/aid_minilm.py:heads:DATA --workdir=runs/heads
-    python -m lrsclip_jax.main --config=configs/aid_minilm.py:rsclip:DATA --workdir=runs/rsclip \
+    lrsclip train --config=aid_minilm:heads:DATA --workdir=runs/heads
+    lrsclip train --config=aid_minilm:rsclip:DATA --workdir=runs/rsclip \
         --config.model.image_init=runs/heads --config.model.text_init=runs/heads
-    python -m lrsclip_jax.main --config=configs/aid_minilm.py:lrsclip:DATA --workdir=runs/lrsclip \
+    lrsclip train --config=aid_minilm:lrsclip:DATA --workdir=runs/lrsclip \
         --config.model.init=runs/heads
 
 benchmarks/README.md has the table, and how the learning rates were chosen (--config.eval.sources=DATA/aid:valid).
@@ -26,7 +26,7 @@ from lrsclip_jax.errors import InputError
 def get_config(recipe_and_data):
     recipe, _, data = recipe_and_data.partition(":")
     if recipe not in _RECIPES or not data:
-        raise InputError(f"configs/aid_minilm.py:{recipe_and_data}: write one of {', '.join(_RECIPES)}, a colon, DATA")
+        raise InputError(f"write one of {', '.join(_RECIPES)}, a colon, DATA")
     config = defaults()
     config.model.name = "vits14_minilm"
     config.model.image.size = 112

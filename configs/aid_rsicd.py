@@ -1,16 +1,16 @@
 """Real scenes on a small machine: AID images with RSICD captions, and mosaics of them for long text.
 
-    python -m lrsclip_jax.data.prepare rsicd_captions.jsonl --image-root=AID --image-key=cls/filename \
+    lrsclip prepare rsicd_captions.jsonl --image-root=AID --image-key=cls/filename \
         --short-key=captions --label-key=cls --out=DATA/aid
-    for split in train valid test; do python -m lrsclip_jax.data.mosaic DATA/aid --split=$split --n=2 \
+    for split in train valid test; do lrsclip mosaic DATA/aid --split=$split --n=2 \
         --size=224 --count=$([ $split = train ] && echo 4000 || echo 500) --out=DATA/mosaics; done
     cp dinov2_vits14.safetensors DATA
 
 Two runs: the text tower and both projections against the frozen image tower, then everything from there on.
 
-    python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid_frozen --config.epochs=1.25 \
+    lrsclip train --config=aid_rsicd:DATA --workdir=runs/aid_frozen --config.epochs=1.25 \
         --config.optimizer.freeze="('image/(?!projection).*',)"
-    python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid --config.epochs=0.75 \
+    lrsclip train --config=aid_rsicd:DATA --workdir=runs/aid --config.epochs=0.75 \
         --config.model.init=runs/aid_frozen --config.model.image_init=None --config.optimizer.learning_rate=3e-4 \
         --config.optimizer.lr_rules="(('image/(?!projection).*', 0.1),)"
 

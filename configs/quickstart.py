@@ -1,6 +1,6 @@
 """The quickstart: a tiny long-text CLIP from scratch on procedural scenes, minutes on two CPU cores, no download.
 
-python -m lrsclip_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+lrsclip train --config=quickstart --workdir=runs/quickstart
 """
 
 from lrsclip_jax.config import defaults

@@ -1,9 +1,9 @@
-"""RSCLIP ViT-B/16 at 448 px beside BERT-base, both pretrained, trained on pairs with one text each (arXiv 2409.07048).
+"""RSCLIP ViT-B/16 at 448 px with BERT-base, both pretrained, trained on pairs with one text each (arXiv 2409.07048).
 
-    python -m lrsclip_jax.main --config=configs/rsclip.py --workdir=runs/rsclip \
+    lrsclip train --config=rsclip --workdir=runs/rsclip \
         --config.model.image_init=MAE_WEIGHTS --config.model.text_init=BERT_WEIGHTS --config.data.sources=PREPARED
 
-The learning rate follows the batch size where that is the recipe's argument, --config=configs/rsclip.py:BATCH;
+The learning rate follows the batch size where that is the recipe's argument, --config=rsclip:BATCH;
 --config.batch_size changes the batch alone. --config.data.sampling=draw --config.loss.long_weight=0.5 trains it as
 LRSCLIP is trained, with a long and a short text of each image at once.
 """
@@ -14,11 +14,11 @@ from lrsclip_jax.errors import InputError
 
 def get_config(batch_size="1792"):
     if not batch_size.isdecimal() or int(batch_size) == 0:
-        raise InputError(f"--config=configs/rsclip.py:{batch_size}: the argument is the batch size, such as 1792")
+        raise InputError("the argument is the batch size, such as 1792")
     config = defaults()
     config.model.name = "rsclip_vitb16_448_bert"
 
-    # What the paper says: §II-B and §II-C.
+    # Stated in the paper: §II-B and §II-C.
     config.model.init = None  # image_init is a MAE pretrained on Million-AID, text_init BERT-base
     config.model.image.size = 448
     config.data.crop_scale = (0.8, 1.0)  # and no other augmentation
@@ -31,7 +31,7 @@ def get_config(batch_size="1792"):
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 1.0
 
-    # What the paper leaves open, and what is chosen here.
+    # Left open by the paper, and chosen here.
     config.data.sampling = "pairs"  # unstated; it counts pairs, two of an image, and names one InfoNCE of them
     config.loss.long_weight = 1.0  # what pairs need
     config.loss.learn_temperature = False  # "set to 0.07": whether it is learnt from there is unstated

@@ -1,6 +1,6 @@
 """LRSCLIP ViT-B/16: CLIP stretched to 248 tokens, fine-tuned on LRS2M for one epoch (arXiv 2503.19311).
 
-    python -m lrsclip_jax.main --config=configs/vitb16.py --workdir=runs/b16 \
+    lrsclip train --config=vitb16 --workdir=runs/b16 \
         --config.model.init=CLIP_WEIGHTS --config.data.sources=PREPARED_LRS2M
 """
 
@@ -11,7 +11,7 @@ def get_config():
     config = defaults()
     config.model.name = "vitb16"
 
-    # What the paper says: §V-A, Eq. 5, Table X.
+    # Stated in the paper: §V-A, Eq. 5, Table X.
     config.epochs = 1.0
     config.model.text.context_length = 248
     config.model.text.frozen_positions = 20  # the released code trains position rows from 20 on
@@ -21,7 +21,7 @@ def get_config():
     config.optimizer.momentum = 0.9
     config.optimizer.dampening = 0.1
 
-    # What the paper leaves open, and what is chosen here.
+    # Left open by the paper, and chosen here.
     config.batch_size = 512  # main runs unstated; the ablation tries 64 to 512 and larger is better
     config.optimizer.schedule = "constant"  # unstated
     config.optimizer.warmup_steps = 0  # unstated

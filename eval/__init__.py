@@ -1,0 +1,1 @@
+"""Evaluation: pure functions over saved embeddings, their tables and pages. It knows nothing of lrsclip_jax."""

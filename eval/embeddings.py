@@ -127,7 +127,7 @@ def find_sets(root: str | os.PathLike) -> list[Path]:
     walked = os.walk(root, followlinks=True)
     found = sorted(Path(top) for top, _, files in walked if META in files and {"images.npy", "texts.npy"} & set(files))
     if not found:
-        raise InputError(f"{root}: no embedding set there; `python -m lrsclip_jax.embed` makes one")
+        raise InputError(f"{root}: no embedding set there; `lrsclip embed` makes one")
     return found
 
 

@@ -4,9 +4,9 @@
 #   IMAGE=… BUCKET=… TOPOLOGY=v5e:4x4 launch/gke.sh [--dry-run] -- \
 #       --config=configs/vitb16.py --workdir=gs://BUCKET/runs/b16 --config.data.sources=/data/PREPARED …
 #
-# What follows -- goes to python -m lrsclip_jax.main; --dry-run prints commands and manifest and starts nothing.
+# Everything after -- goes to python -m lrsclip_jax.main; --dry-run prints commands and manifest and starts nothing.
 # A JobSet of that name, ended or not, is replaced: a run under way saves first, and the new one continues it.
-# Does the job fit the slice? python -m lrsclip_jax.plan --config=configs/vitb16.py --topology=v5e:4x4 says so before.
+# Does the job fit the slice? lrsclip plan --config=vitb16 --topology=v5e:4x4 says so before.
 # Environment:
 #   IMAGE            launch/Dockerfile, built with EXTRA=tpu and pushed to a registry that the cluster reads
 #   BUCKET           is mounted under /data, to be read

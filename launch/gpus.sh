@@ -3,7 +3,7 @@
 #
 #   launch/gpus.sh [--dry-run] -- --config=configs/vitb16.py --workdir=runs/b16 …
 #
-# What follows -- goes to python -m lrsclip_jax.main; --dry-run prints the command and starts nothing.
+# Everything after -- goes to python -m lrsclip_jax.main; --dry-run prints the command and starts nothing.
 # Environment:
 #   PYTHON                the interpreter, with lrsclip_jax[cuda13]; python
 #   CUDA_VISIBLE_DEVICES  0,1: takes these GPUs only

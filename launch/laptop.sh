@@ -3,7 +3,7 @@
 #
 #   launch/laptop.sh [--dry-run] -- --config=configs/quickstart.py --workdir=runs/quickstart
 #
-# What follows -- goes to python -m lrsclip_jax.main; --dry-run prints the command and starts nothing.
+# Everything after -- goes to python -m lrsclip_jax.main; --dry-run prints the command and starts nothing.
 # Environment:
 #   PYTHON   the interpreter; python
 #   DEVICES  splits the CPU into so many devices, to try the mesh of a larger machine before renting it

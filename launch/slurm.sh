@@ -5,7 +5,7 @@
 #   sbatch --nodes=4 --ntasks-per-node=8 launch/slurm.sh -- …     one process a GPU
 #   launch/slurm.sh --dry-run -- …                                prints the command of a job and starts nothing
 #
-# What follows -- goes to python -m lrsclip_jax.main on every node; the nodes share --workdir and the data. Options of
+# Everything after -- goes to python -m lrsclip_jax.main on every node; the nodes share --workdir and the data. Options of
 # sbatch override the #SBATCH lines below. Five minutes before the time limit, and in the grace time of a preemption,
 # the run saves and the job queues itself again. scancel --signal=TERM JOB saves and ends it.
 # Environment:

@@ -3,13 +3,13 @@
 #
 #   TPU=NAME ZONE=ZONE launch/tpu_vm.sh [--dry-run] -- --config=configs/vitb16.py --workdir=gs://BUCKET/runs/b16 …
 #
-# What follows -- goes to python -m lrsclip_jax.main on every host; --dry-run prints the commands and starts nothing.
+# Everything after -- goes to python -m lrsclip_jax.main on every host; --dry-run prints the commands and starts nothing.
 # The hosts get the commit that is checked out here and run launch/tpu_vm_worker.sh. If the connection breaks, the run
-# goes on, and the same command follows it; to end it, saved:
+# continues, and the same command follows it; to end it, saved:
 #
 #   gcloud compute tpus tpu-vm ssh NAME --zone=ZONE --worker=all --command='sudo docker stop --time=300 lrsclip_jax'
 #
-# Does the job fit the slice? python -m lrsclip_jax.plan --config=configs/vitb16.py --topology=v5e:4x4 says so before.
+# Does the job fit the slice? lrsclip plan --config=vitb16 --topology=v5e:4x4 says so before.
 # Environment:
 #   TPU, ZONE    the slice's name and zone
 #   ACCELERATOR  v5litepod-16, v5p-64, v6e-256 …: creates the slice, and once more whenever it was preempted; without it

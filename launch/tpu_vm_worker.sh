@@ -4,7 +4,7 @@
 #
 #   launch/tpu_vm_worker.sh [--dry-run] -- --config=configs/vitb16.py --workdir=gs://BUCKET/runs/b16 …
 #
-# What follows -- goes to python -m lrsclip_jax.main; --dry-run prints the commands and starts nothing.
+# Everything after -- goes to python -m lrsclip_jax.main; --dry-run prints the commands and starts nothing.
 # Environment:
 #   BUCKET  is mounted under /data, to be read
 

@@ -39,11 +39,11 @@ def load(
     Args:
       source: a run folder, one of its checkpoints, a checkpoint file or folder of OpenAI's CLIP, open_clip, Long-CLIP,
         LRSCLIP, RemoteCLIP, GeoRSCLIP, SkyCLIP or Hugging Face's transformers, or "hf:owner/name[@revision]". A text
-        tower of 77 positions reads 77 tokens; `python -m lrsclip_jax.convert import --context-length=248` stretches it.
+        tower of 77 positions reads 77 tokens; `lrsclip convert import --context-length=248` stretches it.
       dtype: of the towers' arithmetic. None: float32 on a CPU, bfloat16 on accelerators. "float32" is full float32
         everywhere, where accelerators would otherwise round the factors of products.
       batch_size: rows that pass a tower at once, over all local devices; fewer rows take a smaller batch.
-      model: a published model's name (lrsclip_jax/pytorch/families/known_models.py), for a file that doesn't tell its own.
+      model: a published model's name (`lrsclip_jax.pytorch.families.known_models`), for a file that doesn't tell.
       activation: "quick_gelu" or "gelu", of both towers, for a file that doesn't tell.
       image_heads, text_heads: numbers of attention heads, for a file that doesn't tell.
 

@@ -1,20 +1,20 @@
-"""Configs: every key with its default, loading a recipe, command-line overrides, and which keys shape the curve.
+"""Configs: every key with its default, recipes, command-line overrides, and which keys shape the curve.
 
-A recipe is a Python file with `get_config(arg=None)` that starts from `defaults()` and sets what differs.
+A recipe is a Python file with `get_config(arg=None)`. It starts from `defaults()`, or from another recipe with
+`recipe(NAME)`, and sets the differences.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
-import inspect
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from lrsclip_jax import recipe_files
 from lrsclip_jax.errors import InputError, nearest
 
 # A run may be continued with other values of these keys. Every other key determines the curve: another value of
@@ -65,12 +65,12 @@ def defaults() -> ConfigDict:
     config.data = ConfigDict()
     # Prepared sets ("DIR", "DIR:split" or "scenes:COUNT:SEED"), each alone or as (source, weight).
     config.data.sources = ()
-    # What a sample is: "draw", a record with one long and one short text drawn anew each epoch, or "pairs" (RSCLIP), a
+    # A sample is: "draw", a record with one long and one short text, drawn again each epoch; or "pairs" (RSCLIP), a
     # record with one of its texts, all of them each epoch; these are long texts to the loss, whose long_weight is 1.
     config.data.sampling = "draw"
     config.data.long_length = 248  # static lengths of the two texts in a batch, in tokens
     config.data.short_length = 77
-    # All texts of a batch end to end in rows of so many slots, without padding; else each kind at its own length.
+    # All texts of a batch end to end in rows of `row_length` slots, without padding; else each kind at its own length.
     config.data.packed = False
     config.data.row_length = 256
     config.data.short_text = "short"  # or "first_sentence" of the long text (Long-CLIP; LRSCLIP's ablation)
@@ -130,13 +130,13 @@ def defaults() -> ConfigDict:
     config.eval.every_steps = 0  # 0: at the end only
     config.eval.batch_size = 256
     config.eval.templates = ()  # classify labelled sets zero-shot: ("lrsclip",), or templates with {} for the class
-    config.eval.truncations = ()  # also score long texts cut to so many tokens, e.g. (20,)
+    config.eval.truncations = ()  # also score long texts cut to these numbers of tokens, e.g. (20,)
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000
     config.checkpoint.every_minutes = 20.0
-    config.checkpoint.keep = 2  # the newest so many stay,
-    config.checkpoint.keep_every_minutes = None  # one of every so many minutes,
+    config.checkpoint.keep = 2  # this many of the newest stay,
+    config.checkpoint.keep_every_minutes = None  # one in each period of this many minutes,
     config.checkpoint.best = None  # and the best by this metric, as metrics.jsonl names it: "eval/SET/long/mean_recall"
     config.checkpoint.keep_best = 1
 
@@ -159,34 +159,48 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
     return [argument.removeprefix("--config.") for argument in arguments]
 
 
-def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Returns the config of `FILE.py` or `FILE.py:arg` with `key=value` overrides applied, locked.
+def load(spec: str, overrides: Sequence[str] = (), folder: Path | None = None, option: str = "--config=") -> ConfigDict:
+    """Returns the config of a recipe with `key=value` overrides applied, locked.
 
-    Raises InputError for a missing file, a file without `get_config`, an unknown key or a value of another type.
+    Args:
+      spec: NAME, NAME:ARG, FILE.py or FILE.py:ARG, see `recipe`.
+      overrides: made by `overrides_of`.
+      folder: where recipes are found by name, see `recipe`.
+      option: what stands before `spec` on the command line; messages begin with both.
+
+    Raises:
+      InputError: as `recipe`, and for an unknown key or a value of another type.
     """
-    path, _, arg = spec.partition(".py:")
-    path = Path(path if path.endswith(".py") else f"{path}.py")
-    if not path.is_file():
-        raise InputError(f"--config={spec}: no file {path}")
-    module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise InputError(f"--config={path}: the file has no get_config()")
-    parameters = inspect.signature(module.get_config).parameters.values()
-    if arg and not parameters:
-        raise InputError(f"--config={spec}: get_config() of {path} takes no argument '{arg}'")
-    if not arg and (needed := [p.name for p in parameters if p.default is p.empty]):
-        raise InputError(
-            f"--config={spec}: the recipe needs its {needed[0]}, write --config={path}:{needed[0].upper()}"
-        )
-    config = module.get_config(arg) if arg else module.get_config()
+    try:
+        config = recipe(spec, folder)
+    except InputError as error:
+        raise InputError(f"{option}{error}") from error
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise InputError(f"--config.{key}: write --config.{key}=VALUE")
         _set(config, key, text)
     return config.lock()
+
+
+def recipe(spec: str, folder: Path | None = None) -> ConfigDict:
+    """Returns the config that a recipe makes, to be changed: a recipe may start from another one.
+
+        config = recipe("vitb16")
+        config.model.name = "vitb32"
+
+    Args:
+      spec: the recipe's name or file, and behind a colon its argument if it takes one, see `recipe_files.call`.
+      folder: where recipes are found by name. By default these are configs/ in the working directory, and the recipes
+        that come with the package.
+
+    Raises:
+      InputError: there is no such recipe, it takes no argument or needs one, or its code fails; the line says where.
+    """
+    config = recipe_files.call(spec, (folder,) if folder else recipe_files.shipped())
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"{spec}: get_config() returns {type(config).__name__}, a ConfigDict is expected")
+    return config
 
 
 def _set(config: ConfigDict, key: str, text: str) -> None:

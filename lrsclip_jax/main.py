@@ -1,21 +1,23 @@
-"""The command: `python -m lrsclip_jax.main --config=FILE.py --workdir=DIR [--config.KEY=VALUE …]`."""
+"""The command `lrsclip train`, also `python -m lrsclip_jax.main`: a recipe in, a run's folder out."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 
+from eval.command import command_line, expanded
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError, cli
 
 _EPILOG = """\
 examples:
-  python -m lrsclip_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+  lrsclip train --config=quickstart --workdir=runs/quickstart
       trains on procedural scenes, nothing to download; ends with runs/quickstart/report.html
-  python -m lrsclip_jax.main --config=configs/aid_rsicd.py:DATA --workdir=runs/aid
+  lrsclip train --config=aid_rsicd:DATA --workdir=runs/aid
       a recipe may take an argument after a colon; here the folder of the data
-  python -m lrsclip_jax.main --config=configs/vitb16.py --workdir=runs/b16 \\
+  lrsclip train --config=my_recipe.py --workdir=runs/mine --config.seed=1
+      a recipe of your own, in a file
+  lrsclip train --config=vitb16 --workdir=runs/b16 \\
       --config.model.init=WEIGHTS --config.data.sources=LRS2M --config.batch_size=512
       any key of the config can be set; lrsclip_jax/config.py lists them all
 
@@ -23,26 +25,27 @@ Starting the same command again continues the run exactly where it stopped.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.main") -> None:
     """Parses the command line, loads the config, checks what can be checked at once, and trains."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lrsclip_jax.main",
-        description="Trains a long-text CLIP, evaluates it on held-out data and writes report.html.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_line(
+        prog,
+        "Trains a long-text CLIP, evaluates it on held-out data and writes report.html.",
+        _EPILOG,
+        usage="--config=RECIPE --workdir=DIR [--config.KEY=VALUE …] [options]",
     )
-    parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the recipe")
+    parser.add_argument("--config", required=True, metavar="RECIPE", type=expanded, help="NAME[:ARG] or FILE.py[:ARG]")
     parser.add_argument(
         "--workdir",
         required=True,
         metavar="DIR",
+        type=expanded,
         help="the run's folder, local or gs://…: config, metrics, checkpoints, report.html",
     )
     parser.add_argument(
         "--branch",
         metavar="NEWDIR",
-        help="go on in NEWDIR from the newest checkpoint of --workdir, with a changed config",
+        type=expanded,
+        help="start in NEWDIR from the newest checkpoint of --workdir, with a changed config",
     )
     options, rest = parser.parse_known_args(arguments)
     config = configs.load(options.config, configs.overrides_of(rest))
@@ -63,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 _SUPPLY = """{recipe} leaves {missing} to you. Weights, data, and the run with both:
   hf download openai/clip-vit-base-patch16 --local-dir=WEIGHTS      (of the recipe's size; or init=random;
       or a source for each tower, --config.model.image_init=WEIGHTS --config.model.text_init=WEIGHTS)
-  python -m lrsclip_jax.data.prepare captions.jsonl --image-root=IMAGES --out=PREPARED
-  python -m lrsclip_jax.main --config={recipe} --workdir=DIR --config.model.init=WEIGHTS \\
+  lrsclip prepare captions.jsonl --image-root=IMAGES --out=PREPARED
+  lrsclip train --config={recipe} --workdir=DIR --config.model.init=WEIGHTS \\
       --config.data.sources=PREPARED"""
 
 

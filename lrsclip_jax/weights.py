@@ -79,7 +79,7 @@ def check_whole(found: Found, source: str) -> None:
         missing = ["the temperature (logit_scale)"]
     if missing:
         raise InputError(
-            f"{source} ({found.family}) lacks {' and '.join(missing)}: `python -m lrsclip_jax.convert import "
+            f"{source} ({found.family}) lacks {' and '.join(missing)}: `lrsclip convert import "
             "--image=… --text=… --workdir=DIR` joins two towers, and training fits them to each other"
         )
 

@@ -76,9 +76,11 @@ class Checker:
             self._counts(sentence, {name: np.ones(len(found), bool) for name, found in self.boxes.items()})
             return
         if found := re.fullmatch(rf"(.* of the|the) ({NAME}) (?:is|are) next to the ({NAME})", said):
-            return self._beside(found[1], found[2], found[3])
+            self._beside(found[1], found[2], found[3])
+            return
         if found := re.fullmatch(rf"right next to the ({NAME}) (?:is|are) (.* of the|the) ({NAME})", said):
-            return self._beside(found[2], found[3], found[1])
+            self._beside(found[2], found[3], found[1])
+            return
         side = "to the left of|to the right of|above|below"
         if found := re.fullmatch(rf"the ({NAME}) is ({side}) the ({NAME})(?: in the image)?", said):
             (a,), (b,) = self.boxes[_class(found[1])], self.boxes[_class(found[3])]

@@ -1,9 +1,13 @@
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lrsclip_jax import config as configs
+from lrsclip_jax import recipe_files
+from lrsclip_jax.corpus.recipe_config import RECIPES as CORPUS_RECIPES
 from lrsclip_jax.errors import InputError
 
 ARGUMENTS = {"aid_rsicd": ["folder"], "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"]}
@@ -20,6 +24,87 @@ def test_every_recipe_loads_and_is_locked(spec):
     with pytest.raises(AttributeError):
         config.not_a_key = 1
     assert set(config.keys()) == set(configs.defaults().keys())
+
+
+@pytest.mark.parametrize(
+    ("name", "curve", "everything"),
+    [  # of the files as they stood when each named every value
+        ("vitb16", "ed4318932eeb", "7529fd42d947dea5b28adb235006e925b1d2d53196bb330fffafb5dec5d08681"),
+        ("vitb32", "34ec1d6d8799", "4429df2122c3fdbad14972c23beebfd516584199142b099fb56769f8045468cd"),
+        ("vitl14", "a6b1e45ecd70", "479090ff5d8e4649447a66b7119a590bb2a3a7ad94adfad1ebfb5e804618108a"),
+    ],
+)
+def test_a_recipe_that_starts_from_another_has_all_its_values(name, curve, everything):
+    config = configs.load(f"configs/{name}.py")
+    assert configs.curve_hash(config) == curve
+    assert hashlib.sha256(configs.to_json(config).encode()).hexdigest() == everything
+
+
+def test_recipes_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    here = configs.load("configs/vitl14.py")
+    monkeypatch.chdir(tmp_path)
+    assert configs.to_json(configs.load("vitl14")) == configs.to_json(here)
+    assert configs.load("rsclip:256").batch_size == 256
+    assert configs.load("aid_minilm:heads:D:X").data.sources == ("D:X/aid:train",)
+    Path("configs").mkdir()
+    shutil.copy(recipe_files.shipped()[1] / "quickstart.py", "configs/vitl14.py")
+    assert configs.load("vitl14").model.name == "tiny"  # of a checkout that one stands in
+    shutil.copy(recipe_files.shipped()[1] / "vitb32.py", "vitl14.py")
+    assert configs.load("vitl14").model.name == configs.load("./vitl14").model.name == "vitb32"
+
+
+def test_a_wheel_has_its_recipes_inside_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe_files, "__file__", str(tmp_path / "lrsclip_jax/recipe_files.py"))
+    assert recipe_files.shipped()[1] == tmp_path / "configs"  # a checkout
+    (tmp_path / "lrsclip_jax/recipes").mkdir(parents=True)
+    assert recipe_files.shipped()[1] == tmp_path / "lrsclip_jax/recipes"
+
+
+def test_a_recipe_that_others_start_from_may_be_changed_and_is_made_each_time():
+    config = configs.recipe("vitb16")
+    config.model.name = "vitb32"
+    assert configs.recipe("vitb16").model.name == "vitb16"
+    with pytest.raises(AttributeError):
+        config.not_a_key = 1
+
+
+def test_recipes_of_corpora_are_found_by_name_among_their_own():
+    (row,) = configs.load("boxes:a/trees.csv", folder=CORPUS_RECIPES).subsets
+    assert row["name"] == "trees"
+    with pytest.raises(InputError, match="^boxs:a.csv: no recipe boxs, did you mean 'boxes'"):
+        configs.load("boxs:a.csv", folder=CORPUS_RECIPES, option="")
+    with pytest.raises(InputError, match="no recipe vitb16"):
+        configs.load("vitb16", folder=CORPUS_RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def get_config():\n    raise ValueError('no\\nway')", "line 2: ValueError: no way"),
+        ("def get_config(:", "line 1: SyntaxError: "),
+        ("import no_such_module", "line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import sys\nsys.exit(0)", "line 2: SystemExit: 0"),
+        ("x = 1", "own.py has no get_config()"),
+        ("get_config = 1", "own.py has no get_config()"),
+        ("def get_config(): return None", "returns NoneType, a ConfigDict is expected"),
+        (
+            "from lrsclip_jax.config import defaults\ndef get_config():\n    c = defaults()\n    c.batchsize = 3",
+            'the config is locked. Did you mean "batch_size" instead of "batchsize"?',
+        ),
+        (
+            "from lrsclip_jax.config import recipe\ndef get_config(): return recipe('vitb61')",
+            "own.py: vitb61: no recipe",
+        ),
+    ],
+)
+def test_a_recipe_with_a_slip_is_one_line_that_says_where(code, message, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(code)
+    with pytest.raises(InputError) as error:
+        configs.load(str(file))
+    said = str(error.value)
+    assert said.startswith(f"--config={file}: ") and message in said
+    assert "\n" not in said and len(said) < 600
 
 
 def test_overrides_keep_the_type():
@@ -69,11 +154,13 @@ def test_rsclips_learning_rate_follows_the_batch_size():
 
 
 def test_missing_files_and_arguments():
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="^--config=configs/vitb61.py: no file configs/vitb61.py$"):
         configs.load("configs/vitb61.py")
+    with pytest.raises(InputError, match="^--config=vitb61: no recipe vitb61, did you mean 'vitb16'. .*quickstart, "):
+        configs.load("vitb61")
     with pytest.raises(InputError, match="takes no argument"):
         configs.load("configs/vitb16.py:large")
-    with pytest.raises(InputError, match="needs its data, write --config=configs/aid_rsicd.py:DATA"):
+    with pytest.raises(InputError, match="needs its data, write configs/aid_rsicd.py:DATA"):
         configs.load("configs/aid_rsicd.py")
 
 

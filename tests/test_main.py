@@ -27,7 +27,7 @@ def test_a_recipe_without_weights_and_data_says_within_seconds_how_to_get_them(t
     )
     assert found.returncode == 2
     assert "leaves model.init and data.sources to you" in found.stderr
-    assert sum(word in found.stderr for word in ("hf download", "lrsclip_jax.data.prepare", "lrsclip_jax.main")) == 3
+    assert sum(word in found.stderr for word in ("hf download", "lrsclip prepare", "lrsclip train")) == 3
     assert time.monotonic() - begun < 20
     assert not (tmp_path / "run").exists()
 

@@ -1,24 +1,33 @@
-"""The tables of both papers, measured rows beside the published ones: `python -m eval.papers [--table=…]`.
-
---table=lrsclip:IV   one table; lrsclip:fig9, rsclip, selo:readme, … (all tables by default)
---results=DIR        folder with result files, searched recursively: our rows stand beside the published ones
-"""
+"""The command `lrsclip papers`, also `python -m eval.papers`: the tables of both papers, with measured rows."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
+from eval.command import add_subject, command_line
 from eval.errors import cli
 from eval.papers.measured import read_results
 from eval.papers.tables import arrange, as_text, named_tables
 
+_EPILOG = """\
+examples:
+  lrsclip papers                                 all tables of both papers
+  lrsclip papers --table=lrsclip:IV              one of them; lrsclip:fig9, rsclip, selo:readme, …
+  lrsclip papers evaluation/results              with the rows that were measured here
+"""
 
-def main(arguments: Sequence[str] | None = None) -> None:
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.papers") -> None:
     """Prints the tables that the arguments name; InputError for a table that is not there."""
-    parser = argparse.ArgumentParser("python -m eval.papers", description="Print the tables of both papers.")
+    parser = command_line(prog, "Prints the tables of both papers.", _EPILOG, usage="[RESULTS] [--table=PAPER:TABLE]")
+    add_subject(
+        parser,
+        "results",
+        metavar="RESULTS",
+        help="folder with result files, searched recursively: their rows stand next to the published ones",
+        required=False,
+    )
     parser.add_argument("--table", default="", help="PAPER or PAPER:TABLE, as lrsclip:IV, rsclip, lrsclip:fig9")
-    parser.add_argument("--results", help="folder with result files, searched recursively")
     flags = parser.parse_args(arguments)
     results = read_results(flags.results) if flags.results else []
     print("\n\n".join(as_text(arrange(table, results)) for table in named_tables(flags.table)), end="")

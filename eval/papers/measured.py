@@ -41,7 +41,7 @@ def read_results(folder: str | Path) -> list[dict]:
         if isinstance(content, dict) and {"task", "model", "dataset"} <= content.keys():
             found.append(content)
     if not found:
-        raise InputError(f"{folder}: no results there; `python -m eval.suite --sets=DIR --out={folder}` makes them")
+        raise InputError(f"{folder}: no results there; `lrsclip evaluate SETS --out={folder}` makes them")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The command `python -m eval.selo`: the metrics of semantic localisation from an embedding set."""
+"""The program `python -m eval.selo`: the metrics of semantic localisation from an embedding set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from eval.command import add_subject, command_line, integers, path
 from eval.embeddings import EmbeddingSet, open_set
 from eval.errors import InputError, cli
 from eval.html.set_images import marked, scene_of
@@ -27,20 +28,20 @@ Prints, for every query of an embedding set, how well its localisation map point
 all from 0 to 1 and as AIR-SLT's reference code has them, and their means over the queries.
 
 The set's images are windows of scenes (`scene`, `window`), its queries have a `scene` and polygons (`points`), and
-meta.json tells the scenes' sizes. `python -m lrsclip_jax.embed --data=air-slt:DIR` writes such a set."""
+meta.json tells the scenes' sizes. `lrsclip embed air-slt:DIR` writes such a set."""
 
 _EXAMPLES = """\
 examples:
-  python -m eval.selo --set=sets/air-slt
-  python -m eval.selo --set=sets/air-slt --out=selo          selo/selo.json, and a picture of each query
-  python -m eval.selo --set=sets/air-slt --steps=256,512     without the largest windows
+  python -m eval.selo sets/air-slt
+  python -m eval.selo sets/air-slt --out=selo          selo/selo.json, and a picture of each query
+  python -m eval.selo sets/air-slt --steps=256,512     without the largest windows
 
 exit status: 0 done, 2 bad input (one line says what and where)"""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.selo") -> None:
     """Prints the table, and writes the result and the pictures where asked to."""
-    options = parser().parse_args(arguments)
+    options = parser(prog).parse_args(arguments)
     embedding_set = open_set(options.set)
     if options.out and (options.out / "selo.json").exists():
         raise InputError(f"{options.out}/selo.json is there already: choose another --out")
@@ -50,24 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write(options.out, embedding_set, metrics, options.steps)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.selo",
-        allow_abbrev=False,
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--set", required=True, type=Path, metavar="DIR", help="the embedding set")
+    parser = command_line(prog, _DESCRIPTION, _EXAMPLES, usage="SET [--out=DIR] [--steps=N,N]")
+    add_subject(parser, "set", metavar="SET", help="the embedding set", type=path)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="write selo.json there, and a picture of each query whose scene is at hand",
     )
     parser.add_argument(
-        "--steps", type=_steps, metavar="N,N", help="sides of the windows to use, in pixels (all that the set has)"
+        "--steps", type=integers, metavar="N,N", help="sides of the windows to use, in pixels (all that the set has)"
     )
     return parser
 
@@ -101,13 +96,6 @@ def write(out: Path, embedding_set: EmbeddingSet, metrics: dict, steps: Sequence
         temporary.replace(file)
     head = {"task": "selo", **{key: getattr(embedding_set, key) for key in ("model", "dataset", "split", "features")}}
     write_result(out / "selo.json", {**head, **metrics, "set": str(embedding_set.path), "made_by": made_by()})
-
-
-def _steps(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(step) for step in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, such as 256,512") from None
 
 
 if __name__ == "__main__":

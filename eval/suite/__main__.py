@@ -1,4 +1,4 @@
-"""The command `python -m eval.suite`: all evaluations that saved embeddings allow, and one report."""
+"""The command `lrsclip evaluate`, also `python -m eval.suite`: all that saved embeddings allow, and one report."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.command import add_subject, command_line, path
 from eval.embeddings import find_sets
 from eval.errors import InputError, cli, nearest
 from eval.results import write_text
 
 _EPILOG = """\
 examples:
-  python -m eval.suite --sets=embeddings --out=evaluation
+  lrsclip evaluate embeddings --out=evaluation
       all sets at or below the folder embeddings; then open evaluation/report.html
-  python -m eval.suite --sets=ours/rsitmd --sets=theirs/rsitmd --out=evaluation --only=retrieval,length
+  lrsclip evaluate ours/rsitmd theirs/rsitmd --out=evaluation --only=retrieval,length
       two sets, two tasks; results of other tasks that evaluation holds already stay in the report
 
-tasks, and what a set must hold for each (eval/embeddings.py describes sets; `python -m lrsclip_jax.embed` makes them):
+tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lrsclip embed` makes them):
   retrieval     images, and long or short texts of them
-  length        such texts, cut to n tokens besides (embed --text-lengths=…): R@1 against n
+  length        such texts, also cut to n tokens (embed --text-lengths=…): R@1 against n
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
   linear_probe  images with labels; so knn and few_shot
@@ -31,7 +32,7 @@ Where images carry several splits and one is "test", retrieval, length and zeros
 Models are told apart by `model` in meta.json; each has its own row and curve.
 
 in --out:
-  report.html   one page: our results beside the published ones, plots, galleries, maps
+  report.html   one page: measured results next to the published ones, plots, galleries, maps
   results.csv   every number in a row: model, dataset, split, features, task, metric, value
   results/      MODEL/DATASET/TASK.json
   splits/       train, validation and test images of the probes
@@ -43,9 +44,9 @@ exit status: 0 all is measured, 2 bad input, 1 a defect of the suite (with its t
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.suite") -> int:
     """Runs the suite as the command line says, prints what came out, and returns the exit status."""
-    options = _parse(arguments)
+    options = _parse(arguments, prog)
     paths = list(dict.fromkeys(path for root in options.sets for path in find_sets(root)))
     # scikit-learn and OpenCV are loaded here: --help and a wrong path should not wait for them.
     from eval.suite import run, suite_page, table
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in only:
         if name not in NAMES:
             raise InputError(f"--only={name}: no task{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
-    out = Path(options.out)
+    out: Path = options.out
     outcome = run.run(paths, out, only, options.seed, options.processes)
     if outcome.results:
         write_text(out / "results.csv", table.csv_of(outcome.results))
@@ -73,18 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if outcome.defects else 2 if outcome.failures else 0
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.suite",
-        description="Runs every evaluation that the found embedding sets allow, and writes results and a report.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = command_line(
+        prog,
+        "Runs every evaluation that the found embedding sets allow, and writes results and a report.",
+        _EPILOG,
+        usage="SETS … --out=DIR [options]",
     )
-    parser.add_argument(
-        "--sets", required=True, action="append", metavar="DIR", help="all sets at or below; may be given several times"
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="where results and the report go")
+    add_subject(parser, "sets", metavar="SETS", help="folders: all embedding sets at or below are evaluated", many=True)
+    parser.add_argument("--out", required=True, type=path, metavar="DIR", help="where results and the report go")
     parser.add_argument("--only", default="", metavar="TASK,…", help="measure these tasks alone")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of splits and few-shot draws (0)")
     parser.add_argument(

@@ -1,0 +1,1 @@
+"""The command `lrsclip convert`: checkpoints of PyTorch in, out, and side by side."""

@@ -1,4 +1,4 @@
-"""The command `python -m lrsclip_jax.convert`: checkpoints of PyTorch's families in, out, and side by side."""
+"""The command `lrsclip convert`: checkpoints of PyTorch's families in, out, and side by side."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from eval.command import add_command, command_line, expanded
 from lrsclip_jax.errors import InputError, cli
 
 _COMMANDS = """
 a source of weights, SRC:
-  runs/b16                              a run folder of ours (its newest checkpoint), or one of its checkpoints
+  runs/b16                              a run folder (its newest checkpoint), or one of its checkpoints
   hf:openai/clip-vit-base-patch16       the Hugging Face Hub: hf:owner/name, hf:owner/name@revision
   FOLDER                                of transformers: CLIPModel, VisionTextDualEncoderModel, BertModel, Dinov2Model
   ViT-B-16.pt                           OpenAI's TorchScript archive
@@ -20,7 +21,7 @@ a source of weights, SRC:
   mae_pretrain_vit_base.pth             MAE, DINOv2, BERT: one tower, which needs another one to be a model
 
 The family is recognised by the names of the tensors, widths and depths are theirs. Heads, activation, eps and pooling
-stand in no tensor: they come from the config beside the weights, the family's code, the table of published models
+stand in no tensor: they come from the config next to the weights, the family's code, the table of published models
 (--model) or an option, and never from a guess. Nothing in a file is ever run; torch is needed for files of torch.save
 alone (.pt, .pth, .bin), and for compare.
 
@@ -29,17 +30,17 @@ exit status: 0 done, 1 compare found another function, 2 bad input (one line say
 
 _IMPORT = """
 examples:
-  import hf:openai/clip-vit-base-patch16 --workdir=runs/clip_b16 --context-length=248
+  lrsclip convert import hf:openai/clip-vit-base-patch16 --workdir=runs/clip_b16 --context-length=248
       OpenAI's CLIP, its 77 positions stretched to 248 as in Long-CLIP and LRSCLIP
-  import LRSCLIP_ViT-B-16.pt --workdir=runs/lrsclip_b16
-  import RemoteCLIP-ViT-B-32.pt --model=RemoteCLIP-ViT-B-32 --workdir=runs/remoteclip
-  import model.pt --activation=quick_gelu --workdir=runs/model
+  lrsclip convert import LRSCLIP_ViT-B-16.pt --workdir=runs/lrsclip_b16
+  lrsclip convert import RemoteCLIP-ViT-B-32.pt --model=RemoteCLIP-ViT-B-32 --workdir=runs/remoteclip
+  lrsclip convert import model.pt --activation=quick_gelu --workdir=runs/model
       a file that nothing describes
-  import --image=mae_pretrain_vit_base.pth --text=hf:google-bert/bert-base-uncased --workdir=runs/rsclip \\
-      --size=448 --context-length=248
+  lrsclip convert import --image=mae_pretrain_vit_base.pth --text=hf:google-bert/bert-base-uncased \\
+      --size=448 --context-length=248 --workdir=runs/rsclip
       RSCLIP's two towers; their projections are drawn at random and must be trained
 
-The folder is a run's: python -m lrsclip_jax.main --config=configs/vitb16.py --workdir=runs/tuned \\
+The folder is a run's: lrsclip train --config=vitb16 --workdir=runs/tuned \\
   --config.model.init=runs/clip_b16 trains from it, lrsclip_jax.load("runs/clip_b16") embeds with it.
 """
 
@@ -51,9 +52,9 @@ formats:
   longclip    Long-CLIP's and LRSCLIP's: with both tables of text positions
 
 examples:
-  export runs/b16 --format=hf --out=lrsclip_b16
-  export runs/b16 --format=longclip --out=lrsclip_b16.pt
-  export runs/b16 --format=open_clip --out=lrsclip_b16.safetensors
+  lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16
+  lrsclip convert export runs/b16 --format=longclip --out=lrsclip_b16.pt
+  lrsclip convert export runs/b16 --format=open_clip --out=lrsclip_b16.safetensors
 """
 
 _COMPARE = """
@@ -65,56 +66,36 @@ Embeds the images and all texts of a data set, long and short, with SRC by lrscl
 and prints the largest absolute difference of unit rows, and retrieval with both. Exit status 1 if that is above 1e-4:
 float32 rounding alone stays below 1e-5.
 
-SET is a prepared data set, DIR or DIR:split, or "scenes:COUNT:SEED", procedural scenes that need no data.
+SOURCE is a prepared data set, DIR or DIR:split, or "scenes:COUNT:SEED", procedural scenes that need no data.
 
 examples:
-  compare runs/b16 --with=lrsclip_b16 --data=prepared/rsicd:test
-  compare ViT-B-16.pt --with=clip-vit-base-patch16 --data=scenes:100:1
+  lrsclip convert compare runs/b16 --with=lrsclip_b16 --data=prepared/rsicd:test
+  lrsclip convert compare ViT-B-16.pt --with=clip-vit-base-patch16 --data=scenes:100:1
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int | None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.convert") -> int | None:
     """Does what the command line says; returns the exit status."""
-    options = parser().parse_args(arguments)
+    options = parser(prog).parse_args(arguments)
     return options.run(options)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
-    hints = argparse.ArgumentParser(add_help=False)
-    group = hints.add_argument_group("for a source whose files don't tell")
-    group.add_argument("--model", metavar="NAME", help="a published model, such as RemoteCLIP-ViT-B-32")
-    group.add_argument("--activation", metavar="NAME", help="of both towers: quick_gelu or gelu")
-    group.add_argument("--image-heads", type=int, metavar="N", help="attention heads of the image tower")
-    group.add_argument("--text-heads", type=int, metavar="N", help="attention heads of the text tower")
-
-    parse = argparse.ArgumentParser(
-        prog="python -m lrsclip_jax.convert",
-        description="Brings checkpoints of PyTorch's families in and out, exactly.",
-        epilog=_COMMANDS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parse = command_line(
+        prog,
+        "Brings checkpoints of PyTorch's families in and out, exactly.",
+        _COMMANDS,
+        usage="import|export|compare SRC …",
     )
-    commands = parse.add_subparsers(metavar="import|export|compare", required=True)
+    commands = parse.add_subparsers(prog=prog, metavar="import|export|compare", required=True)
 
-    def command(name: str, run, summary: str, epilog: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            parents=[hints],
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        added.set_defaults(run=run)
-        return added
-
-    add = command("import", _import, "makes a run folder of a checkpoint", _IMPORT).add_argument
-    add("source", metavar="SRC", nargs="?", help="weights of both towers")
-    add("--image", metavar="SRC", help="weights of the image tower, with --text instead of SRC")
-    add("--text", metavar="SRC", help="weights of the text tower")
-    add("--workdir", metavar="DIR", required=True, help="the run folder: new or empty")
+    usage, summary = "SRC --workdir=DIR [options]", "makes a run folder of a checkpoint"
+    add = add_command(commands, "import", _import, usage, summary, _IMPORT).add_argument
+    add("source", metavar="SRC", nargs="?", type=expanded, help="weights of both towers")
+    add("--image", metavar="SRC", type=expanded, help="weights of the image tower, with --text instead of SRC")
+    add("--text", metavar="SRC", type=expanded, help="weights of the text tower")
+    add("--workdir", metavar="DIR", required=True, type=expanded, help="the run folder: new or empty")
     add(
         "--context-length",
         type=int,
@@ -126,27 +107,42 @@ def parser() -> argparse.ArgumentParser:
         "--embed-dim",
         type=int,
         metavar="N",
-        help="dimensions in which two towers meet; other projections are drawn anew",
+        help="dimensions in which two towers meet; other projections are initialised at random",
     )
     add("--seed", type=int, metavar="N", default=0, help="of what is drawn (%(default)s)")
 
-    add = command("export", _export, "writes a model for PyTorch", _EXPORT).add_argument
-    add("source", metavar="SRC", help="the weights")
+    usage, summary = "SRC --format=NAME --out=PATH [options]", "writes a model for PyTorch"
+    add = add_command(commands, "export", _export, usage, summary, _EXPORT).add_argument
+    add("source", metavar="SRC", type=expanded, help="the weights")
     add("--format", required=True, choices=("hf", "open_clip", "openai", "longclip"), help="see below")
-    add("--out", metavar="PATH", required=True, help="what is to be written: a file .pt or .safetensors, or a folder")
+    add(
+        "--out",
+        metavar="PATH",
+        required=True,
+        type=expanded,
+        help="a file .pt or .safetensors, or a folder",
+    )
 
-    add = command("compare", _compare, "embeds a data set with a model and with its export", _COMPARE)
-    add = add.add_argument
-    add("source", metavar="SRC", help="the weights")
-    add("--with", dest="export", metavar="EXPORT", required=True, help="what they were exported to or imported from")
-    add("--data", metavar="SET", required=True, help="captioned images")
+    usage, summary = "SRC --with=EXPORT --data=SOURCE [options]", "embeds a data set with a model and with its export"
+    add = add_command(commands, "compare", _compare, usage, summary, _COMPARE).add_argument
+    add("source", metavar="SRC", type=expanded, help="the weights")
+    other = "what they were exported to or imported from"
+    add("--with", dest="export", metavar="EXPORT", required=True, type=expanded, help=other)
+    add("--data", metavar="SOURCE", required=True, type=expanded, help="captioned images")
     add("--count", type=int, metavar="N", help="only the first N images and their texts")
+
+    for command in commands.choices.values():
+        group = command.add_argument_group("for a source whose files don't tell")
+        group.add_argument("--model", metavar="NAME", help="a published model, such as RemoteCLIP-ViT-B-32")
+        group.add_argument("--activation", metavar="NAME", help="of both towers: quick_gelu or gelu")
+        group.add_argument("--image-heads", type=int, metavar="N", help="attention heads of the image tower")
+        group.add_argument("--text-heads", type=int, metavar="N", help="attention heads of the text tower")
     return parse
 
 
 def _import(options: argparse.Namespace) -> None:
     towers = {"image": options.image, "text": options.text}
-    if options.source and any(towers.values()) or not options.source and not all(towers.values()):
+    if (options.source and any(towers.values())) or (not options.source and not all(towers.values())):
         raise InputError("import: give one SRC, or a source for each tower with --image=SRC and --text=SRC")
     for option in ("context_length", "size", "embed_dim"):
         if (value := getattr(options, option)) is not None and value < 1:

@@ -1,1 +1,1 @@
-"""Corpora of captioned images: read, captioned, cleaned, counted: python -m lrsclip_jax.corpus."""
+"""Corpora of captioned images: read, captioned, cleaned, counted: lrsclip corpus."""

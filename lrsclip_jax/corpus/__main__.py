@@ -1,27 +1,27 @@
-"""The command python -m lrsclip_jax.corpus: builds corpora of captioned images, and looks at them."""
+"""The command `lrsclip corpus`: builds corpora of captioned images, and looks at them."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from lrsclip_jax import config as configs
-from lrsclip_jax.corpus.sources.options import add_options, given_options, kinds_help
+from eval.command import add_command, command_line, expanded, path
 from lrsclip_jax.errors import InputError, cli
 
 _COMMANDS = """
-  build RECIPE.py:ROOT --out=DIR     reads sources, makes captions, filters, counts: DIR/corpus, DIR/statistics.html
+  build RECIPE --out=DIR             reads sources, makes captions, filters, counts: DIR/corpus, DIR/statistics.html
   read KIND PATH --out=DIR           one source alone, as records
   statistics CORPUS --out=DIR        a page on any corpus: sources, lengths, words, licences
   export CORPUS --out=FILE.json      in the shape of LRS2M; .jsonl: records as JSON lines
 
-A corpus is a folder of Parquet files, or a .jsonl file of the same records. python -m lrsclip_jax.data.prepare
-DIR/corpus --out=PREPARED makes it a training set. --help after a command says more.
+A corpus is a folder of Parquet files, or a .jsonl file of the same records. lrsclip prepare DIR/corpus
+--out=PREPARED makes it a training set. --help after a command says more.
 """
 _BUILD = """
-A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe_config.py and lrsclip_jax/corpus/recipes. Ways:
+RECIPE is NAME:ARGUMENT of lrsclip_jax/corpus/recipes: boxes, lrs2m, mosaics, rsclip or rsitmd_l; or FILE.py:ARGUMENT, a
+Python file with get_config(root), see lrsclip_jax/corpus/recipe_config.py. Ways:
   as-is       captions as they are               rules     captions from boxes, masks and labels, without a model
   merge       long and short texts of two sets   summarise long texts become short ones
   expand      short texts and the image become long ones
@@ -29,11 +29,12 @@ A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe_c
   describe    RSCLIP's two prompts
 
 examples:
-  build lrsclip_jax/corpus/recipes/lrs2m.py:DATA --out=corpora/lrs2m --config.seed=1
-  build my_recipe.py --out=corpora/mine --config.duplicates=exact --config.texts.uses=50
-  build my_recipe.py --out=corpora/mine --config.clip_score.embeddings=sets/mine --config.clip_score.top=0.3
+  lrsclip corpus build lrs2m:DATA --out=corpora/lrs2m --config.seed=1
+  lrsclip corpus build my_recipe.py --out=corpora/mine --config.duplicates=exact --config.texts.uses=50
+  lrsclip corpus build my_recipe.py --out=corpora/mine --config.clip_score.embeddings=sets/mine \\
+      --config.clip_score.top=0.3
 
-Stopped at any moment, the same command goes on, and no model is asked twice. Records that can't be used are set aside
+Stopped at any moment, the same command continues, and no model is asked twice. Records that can't be used are set aside
 with their reason, in set_aside.jsonl of each stage. With other filters or further subsets the same command makes again
 what differs, and keeps what was there in DIR/earlier.
 """
@@ -42,18 +43,20 @@ kinds, with their own options:
 {kinds}
 
 examples:
-  read captions rsicd.jsonl --out=rsicd --keys short=captions label=cls image=cls/filename --image-root=aid
-  read masks labels/ --out=land --image-root=images --names 1=building 2=road --suffix=_mask
-  read voc xml/ --out=trees --rename Dead="dead tree" Alive="living tree"
-  read prepared prepared/rsicd --out=rsicd --only=train --extract-to=rsicd/images
+  lrsclip corpus read captions rsicd.jsonl --out=rsicd --image-root=aid \\
+      --keys short=captions label=cls image=cls/filename
+  lrsclip corpus read masks labels/ --out=land --image-root=images --names 1=building 2=road --suffix=_mask
+  lrsclip corpus read voc xml/ --out=trees --rename Dead="dead tree" Alive="living tree"
+  lrsclip corpus read prepared prepared/rsicd --out=rsicd --only=train --extract-to=rsicd/images
 
 Options stand behind KIND and PATH. Those that take pairs, such as 1=building, also take files with one on each line.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.corpus") -> None:
     """Does what the command line says."""
-    options, rest = parser().parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options, rest = parser(prog, words[:1] == ["read"]).parse_known_args(words)
     if rest and options.run is not _build:
         raise InputError(f"unknown argument {rest[0]}")
     options.overrides = rest
@@ -62,32 +65,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.run(options)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the command line of the program."""
-    parse = argparse.ArgumentParser(
-        prog="python -m lrsclip_jax.corpus",
-        description="Makes corpora of captioned images out of published images, labels and texts.",
-        epilog=_COMMANDS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def parser(prog: str, reading: bool) -> argparse.ArgumentParser:
+    """Returns the command line of the program.
+
+    Args:
+      prog: the words by which the program was called.
+      reading: whether `read` gets its options; they are the arguments of all readers, which take a while to import.
+    """
+    parse = command_line(
+        prog,
+        "Makes corpora of captioned images out of published images, labels and texts.",
+        _COMMANDS,
+        usage="build|read|statistics|export …",
     )
-    commands = parse.add_subparsers(metavar="build|read|statistics|export", required=True)
+    commands = parse.add_subparsers(prog=prog, metavar="build|read|statistics|export", required=True)
 
-    def command(name: str, run, summary: str, epilog: str = "") -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        added.set_defaults(run=run)
-        return added
-
-    add = command("build", _build, "builds a corpus by a recipe", _BUILD).add_argument
-    add("recipe", metavar="RECIPE.py[:ROOT]", help="what to build; ROOT is the folder of its sources")
-    add("--out", metavar="DIR", required=True, type=Path, help="folder of the corpus: new, or to be continued")
+    usage, summary = "RECIPE --out=DIR [--config.KEY=VALUE …] [options]", "builds a corpus by a recipe"
+    add = add_command(commands, "build", _build, usage, summary, _BUILD).add_argument
+    add("recipe", metavar="RECIPE", type=expanded, help="NAME[:ARG] or FILE.py[:ARG]; ARG is often the sources' folder")
+    add("--out", metavar="DIR", required=True, type=path, help="folder of the corpus: new, or to be continued")
     add(
         "--engine",
         choices=("local", "ray"),
@@ -95,35 +91,43 @@ def parser() -> argparse.ArgumentParser:
         help="ray: stages spread over a Ray cluster (RAY_ADDRESS)",
     )
 
-    read = command("read", _read, "reads one source as records", _READ.format(kinds=kinds_help()))
-    read.usage = "%(prog)s KIND PATH --out=DIR [options]"
+    read = add_command(commands, "read", _read, "KIND PATH --out=DIR [options]", "reads one source as records")
     read.add_argument("kind", metavar="KIND", help="format of the source, see below")
-    read.add_argument("path", metavar="PATH", help="of its file or folder")
-    read.add_argument("--out", metavar="DIR", required=True, type=Path, help="of the records: new, or to be continued")
-    add_options(read)
+    read.add_argument("path", metavar="PATH", type=expanded, help="of its file or folder")
+    read.add_argument("--out", metavar="DIR", required=True, type=path, help="of the records: new, or to be continued")
+    if reading:
+        from lrsclip_jax.corpus.sources.options import add_options, kinds_help
 
-    add = command("statistics", _statistics, "counts a corpus and writes a page on it").add_argument
-    add("corpus", metavar="CORPUS", type=Path, help="a folder of Parquet files, or a .jsonl file")
-    add("--out", metavar="DIR", required=True, type=Path, help="folder of statistics.html, .json and table.csv")
+        read.epilog = _READ.format(kinds=kinds_help())
+        add_options(read)
+
+    usage, summary = "CORPUS --out=DIR [options]", "counts a corpus and writes a page on it"
+    add = add_command(commands, "statistics", _statistics, usage, summary).add_argument
+    add("corpus", metavar="CORPUS", type=path, help="a folder of Parquet files, or a .jsonl file")
+    add("--out", metavar="DIR", required=True, type=path, help="folder of statistics.html, .json and table.csv")
     add("--tagger", metavar="spacy:MODEL", help="tells content words by their sentence; a list does without it")
 
-    add = command("export", _export, "writes a corpus as JSON").add_argument
-    add("corpus", metavar="CORPUS", type=Path, help="a folder of Parquet files, or a .jsonl file")
-    add("--out", metavar="FILE", required=True, type=Path, help=".json, in the shape of LRS2M, or .jsonl")
+    usage, summary = "CORPUS --out=FILE [options]", "writes a corpus as JSON"
+    add = add_command(commands, "export", _export, usage, summary).add_argument
+    add("corpus", metavar="CORPUS", type=path, help="a folder of Parquet files, or a .jsonl file")
+    add("--out", metavar="FILE", required=True, type=path, help=".json, in the shape of LRS2M, or .jsonl")
     add("--allow-unknown-licences", action="store_true", help="also records whose licence nobody has stated")
     return parse
 
 
 def _build(options: argparse.Namespace) -> None:
+    from lrsclip_jax import config as configs
     from lrsclip_jax.corpus.build import build
+    from lrsclip_jax.corpus.recipe_config import RECIPES
 
-    config = configs.load(options.recipe, configs.overrides_of(options.overrides))
+    config = configs.load(options.recipe, configs.overrides_of(options.overrides), RECIPES, option="")
     print("\n".join(build(config, options.out, options.engine)))
     print(f"\n{options.out}/corpus, {options.out}/statistics.html")
 
 
 def _read(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.sources import read_source
+    from lrsclip_jax.corpus.sources.options import given_options
     from lrsclip_jax.corpus.stages.stage import run_stage
 
     given = given_options(options)

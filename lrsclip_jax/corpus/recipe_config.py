@@ -7,6 +7,7 @@ way asks models `config.generators`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -15,6 +16,8 @@ from lrsclip_jax.corpus.generators.encoded_images import Fit
 from lrsclip_jax.corpus.generators.server import Server
 from lrsclip_jax.corpus.sources import KINDS
 from lrsclip_jax.errors import InputError, nearest
+
+RECIPES = Path(__file__).with_name("recipes")  # the recipes that `lrsclip corpus build` finds by name
 
 # The steps of each way, and the kind of text that each step writes ("" for none).
 WAYS: dict[str, tuple[tuple[str, str], ...]] = {

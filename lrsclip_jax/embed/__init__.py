@@ -1,1 +1,1 @@
-"""Embedding sets out of images and texts: python -m lrsclip_jax.embed."""
+"""Embedding sets out of images and texts: lrsclip embed."""

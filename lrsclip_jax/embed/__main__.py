@@ -1,4 +1,4 @@
-"""The command python -m lrsclip_jax.embed: a checkpoint and a source of images and texts in, an embedding set out."""
+"""The command `lrsclip embed`: a checkpoint and a source of images and texts in, an embedding set out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.command import add_subject, command_line, expanded, integers
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
 SOURCE, all of it or with :SPLIT one split:
-  prepared/rsicd:test                   a prepared data set (python -m lrsclip_jax.data.prepare)
+  prepared/rsicd:test                   a prepared data set (lrsclip prepare)
   AID/                                  a folder of class folders: images with labels, and a text for every class
   scenes_2024/                          any other folder of images, at any depth; also GeoTIFFs, with .[geo]
   dataset_rsitmd.json:test              Karpathy's JSON, JSON lines, CSV or TSV, with --image-root and --…-key
@@ -20,37 +21,35 @@ SOURCE, all of it or with :SPLIT one split:
   queries.txt                           texts alone, one a line
   scenes:1000:1                         procedural scenes, which need no data
 
-examples (embed stands for python -m lrsclip_jax.embed):
-  embed --checkpoint=runs/b16 --data=prepared/rsicd:test --out=sets/b16/rsicd
-  embed --checkpoint=runs/b16 --data=WHU-RS19 --templates=georsclip --out=sets/b16/whu
-  embed --checkpoint=runs/b16 --data=AID --features=encoder --out=sets/b16/aid_encoder
-      for probes: what the image tower says before its projection; a DINOv2 or MAE alone will do:
-  embed --checkpoint=dinov2_vits14.safetensors --size=224 --data=AID --features=encoder --out=sets/dinov2/aid
-  embed --checkpoint=runs/b16 --data=rsitmd_long.json:test --text-lengths=20,40,60,77,120,248 --out=sets/b16/rsitmd_l
+examples:
+  lrsclip embed prepared/rsicd:test --checkpoint=runs/b16 --out=sets/b16/rsicd
+  lrsclip embed WHU-RS19 --checkpoint=runs/b16 --templates=georsclip --out=sets/b16/whu
+  lrsclip embed AID --checkpoint=runs/b16 --features=encoder --out=sets/b16/aid_encoder
+      for probes: the image tower's features before its projection; a DINOv2 or MAE alone will do:
+  lrsclip embed AID --checkpoint=dinov2_vits14.safetensors --size=224 --features=encoder --out=sets/dinov2/aid
+  lrsclip embed rsitmd_long.json:test --checkpoint=runs/b16 --text-lengths=20,40,60,77,120,248 --out=sets/b16/rsitmd_l
       for the curve of retrieval against the number of tokens kept
-  embed --checkpoint=runs/b16 --data=air-slt:AIR-SLT --out=sets/b16/air_slt
-  python -m eval.suite --sets=sets --out=results
-      evaluates whatever the sets allow
+  lrsclip embed air-slt:AIR-SLT --checkpoint=runs/b16 --out=sets/b16/air_slt
+  lrsclip evaluate sets --out=results
+      evaluates all that the sets allow
 
 Stopped at any moment, the same command continues. The set is a folder of .npy and .jsonl files, described in
 eval/embeddings.py; nothing but numpy is needed to read it.
 """
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
-    parse = argparse.ArgumentParser(
-        prog="python -m lrsclip_jax.embed",
-        usage="%(prog)s --checkpoint=SRC --data=SOURCE --out=SET [options]",
-        description="Embeds images and texts and writes an embedding set.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parse = command_line(
+        prog,
+        "Embeds images and texts and writes an embedding set.",
+        EPILOG,
+        usage="SOURCE --checkpoint=SRC --out=SET [options]",
     )
+    add_subject(parse, "data", metavar="SOURCE", help="what to embed: see below")
     add = parse.add_argument
-    add("--checkpoint", metavar="SRC", required=True, help="a run folder or any checkpoint that convert knows")
-    add("--data", metavar="SOURCE", required=True, help="what to embed: see below")
-    add("--out", metavar="SET", required=True, help="folder of the set: new, empty, or to be continued")
+    add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
+    add("--out", metavar="SET", required=True, type=expanded, help="folder of the set: new, empty, or to be continued")
     add(
         "--features",
         choices=("projected", "encoder"),
@@ -73,23 +72,28 @@ def parser() -> argparse.ArgumentParser:
         help="for images with labels: a template with {} for the class, or a set of them: lrsclip (the default: 'a "
         "satellite photo of {}'), rsclip, itra, georsclip, skyscript; may be given several times",
     )
-    add("--classes", metavar="NAME|FILE", help="what to call the classes: a known data set's names, or {label: words}")
-    add("--texts", metavar="FILE", help="further texts to embed, one a line")
+    add(
+        "--classes",
+        metavar="NAME|FILE",
+        type=expanded,
+        help="what to call the classes: a known data set's names, or {label: words}",
+    )
+    add("--texts", metavar="FILE", type=expanded, help="further texts to embed, one a line")
     add(
         "--text-lengths",
         metavar="N,N,…",
-        type=_integers,
+        type=integers,
         default=(),
         help="the long texts once more, cut to N tokens (the short ones where there are none)",
     )
 
     add = parse.add_argument_group("lists of images").add_argument
-    add("--image-root", metavar="DIR", help="folder of the images (default: the folder of SOURCE)")
+    add("--image-root", metavar="DIR", type=expanded, help="folder of the images (default: the folder of SOURCE)")
     for name in ("image", "long", "short", "id", "label", "split"):
-        add(f"--{name}-key", metavar="KEY", help="where a record keeps it: see python -m lrsclip_jax.data.prepare -h")
+        add(f"--{name}-key", metavar="KEY", help="where a record keeps it: see lrsclip prepare --help")
 
     add = parse.add_argument_group("semantic localisation").add_argument
-    add("--steps", metavar="N,N,…", type=_integers, default=(256, 512, 768), help="sides of the windows (256,512,768)")
+    add("--steps", metavar="N,N,…", type=integers, default=(256, 512, 768), help="sides of the windows (256,512,768)")
     add(
         "--crops",
         choices=("direct", "reference"),
@@ -105,9 +109,9 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Does what the command line says."""
-    options = parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.embed") -> None:
+    """Embeds the source that the command line names, and writes the set."""
+    options = parser(prog).parse_args(arguments)
     for name, least in (("batch_size", 1), ("max_bad", 0), ("size", 1)):
         value = getattr(options, name)
         if value is not None and value < least:
@@ -214,10 +218,6 @@ def _version() -> str:
         return metadata.version("lrsclip_jax")
     except metadata.PackageNotFoundError:
         return "from a folder"
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command `python -m lrsclip_jax.plan`: does a job fit, and how fast can it be, before a machine is rented."""
+"""The command `lrsclip plan`: does a job fit, and how fast can it be, before a machine is rented."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from eval.command import command_line, expanded
 from lrsclip_jax import chips
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError, cli
@@ -17,14 +18,14 @@ from lrsclip_jax.plan import topology
 
 _EPILOG = """\
 examples:
-  python -m lrsclip_jax.plan --config=configs/vitb16.py --topology=v5e:16x16 --config.batch_size=32768
+  lrsclip plan --config=vitb16 --topology=v5e:16x16 --config.batch_size=32768
       256 TPU v5e chips; nothing but the package libtpu is needed: pip install 'lrsclip_jax[tpu]'
-  python -m lrsclip_jax.plan --config=configs/vitl14.py --topology=v5p:4x4x4 --config.batch_size=32768 \\
+  lrsclip plan --config=vitl14 --topology=v5p:4x4x4 --config.batch_size=32768 \\
       --config.model.image.size=336 --config.mesh.fsdp=16
-  python -m lrsclip_jax.plan --config=configs/vitb16.py --topology=v5p:1x1x1 --chip=H100-SXM
+  lrsclip plan --config=vitb16 --topology=v5p:1x1x1 --chip=H100-SXM
       judged by the memory and the peak of a chip whose compiler is not here; --topology=cpu:1 needs no libtpu, but
       overestimates memory
-  python -m lrsclip_jax.plan --config=configs/quickstart.py --topology=cpu:8 --json
+  lrsclip plan --config=quickstart --topology=cpu:8 --json
 
 topologies:
   v4:AxBxC  v5e:AxB  v5p:AxBxC  v6e:AxB    a TPU slice, compiled for without having it
@@ -35,7 +36,7 @@ The step is the one that trains (lrsclip_jax/step.py), compiled by the real comp
 data. Memory is the compiler's own account. FLOPs are counted from the model's dimensions, collectives in the compiled
 program, those in a loop as often as it runs. The least time of a step is the longest of three: arithmetic at the
 chip's peak, bytes to and from its memory if every product reads and writes its matrices once and all else is free,
-bytes sent over all links at once. What follows from it, pairs per second and MFU, are ceilings.
+bytes sent over all links at once. Pairs per second and MFU follow from it and are ceilings.
 
 exit status: 0 it fits, 1 it does not, 2 bad input
 """
@@ -46,9 +47,9 @@ _CPU_STANDS_IN = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.plan") -> int:
     """Plans as the command line says, prints, and returns the exit status."""
-    options, overrides = _parse(arguments)
+    options, overrides = _parse(arguments, prog)
     place = topology.parse(options.topology)
     chip = chips.named(options.chip) if options.chip else None
     memory = _bytes(options.memory) if options.memory else chip and chip.memory
@@ -84,15 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if plan.fits else 1
 
 
-def _parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m lrsclip_jax.plan",
-        description="Compiles a recipe's train step for devices that need not be here, and says whether it fits.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _parse(arguments: Sequence[str] | None, prog: str) -> tuple[argparse.Namespace, list[str]]:
+    parser = command_line(
+        prog,
+        "Compiles a recipe's train step for devices that need not be here, and says whether it fits.",
+        _EPILOG,
+        usage="--config=RECIPE --topology=NAME [--config.KEY=VALUE …] [options]",
     )
-    parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the recipe, as for lrsclip_jax.main")
+    parser.add_argument("--config", required=True, metavar="RECIPE", type=expanded, help="NAME[:ARG] or FILE.py[:ARG]")
     parser.add_argument("--topology", required=True, metavar="NAME", help="the devices, such as v5e:16x16 or cpu:8")
     parser.add_argument("--chip", metavar="NAME", help="judge by this chip's memory and peak, such as H100-SXM")
     parser.add_argument("--memory", metavar="SIZE", help="judge by this memory of a device, such as 80GiB")
@@ -109,7 +109,7 @@ def _bytes(size: str) -> int:
 
 
 def _memory_of(devices: Sequence) -> int:
-    """What the runtime grants, or the compiler's known limit; CPU devices share the memory of the machine."""
+    """Returns the memory that the runtime grants, or the compiler's known limit; CPU devices share the machine's."""
     if chip := chips.find(devices[0].device_kind):
         if devices[0].platform == "tpu":
             return chip.memory

@@ -1,3 +1,4 @@
+import itertools
 import warnings
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_tiles_cover_a_scene(height, width, size, overlap):
         covered[r0:r1, c0:c1] += 1
     assert covered.shape == (height, width) and covered.min() == 1
     inner = sorted({c0 for _, _, c0, _ in found})
-    assert all(right - left <= size - overlap for left, right in zip(inner, inner[1:], strict=False))
+    assert all(right - left <= size - overlap for left, right in itertools.pairwise(inner))
 
 
 def test_boxes_lie_on_what_the_tiles_show(tmp_path):

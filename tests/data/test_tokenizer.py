@@ -1,5 +1,6 @@
 import gzip
 import html
+import itertools
 import random
 from importlib import resources
 
@@ -43,7 +44,7 @@ def byte_pairs(text: str) -> list[int]:
         parts = [symbol[b] for b in word.encode()]
         parts[-1] += "</w>"
         while len(parts) > 1:
-            best = min(zip(parts, parts[1:], strict=False), key=lambda pair: rank.get(pair, len(merges)))
+            best = min(itertools.pairwise(parts), key=lambda pair: rank.get(pair, len(merges)))
             if best not in rank:
                 break
             merged, i = [], 0

@@ -16,7 +16,7 @@ COUNTS = [[8, 2, 0], [1, 299, 0], [0, 3, 1]]
 
 def cells(fragment):
     """Class of mark, what it tells, opacity, place and shown text of every cell."""
-    groups = [group for group in ElementTree.fromstring(fragment).iter("g")]
+    groups = list(ElementTree.fromstring(fragment).iter("g"))
     found = []
     for group in groups:
         title, rect, text = group

@@ -72,7 +72,7 @@ def test_the_papers_own_template_is_taken_out_of_an_ensemble():
 def test_another_test_set_is_said():
     ours = measured([zeroshot("whu-rs19", 80.0, 201, split="test")], table("LRSCLIP", "IV"))
     assert ours["m"]["whurs19", "accuracy"] == (80.0, "whu-rs19: 201 images of split test, published 1,005")
-    ours = measured([retrieval("rsitmd", "short", 500, 100, **{"split": "val"})], table("LRSCLIP", "III"))
+    ours = measured([retrieval("rsitmd", "short", 500, 100, split="val")], table("LRSCLIP", "III"))
     departure = "rsitmd: 500 texts of 100 images of split val, published 2,260 of 452"
     assert ours["m"]["rsitmd", "mean_recall"] == (20.0, departure)
 

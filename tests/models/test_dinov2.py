@@ -187,7 +187,7 @@ def test_its_authors_names_and_those_of_transformers_in_memory(checkpoint):
     [
         (lambda t: t.pop("encoder.layer.0.mlp.fc2.bias"), r"it lacks encoder\.layer\.0\.mlp\.fc2\.bias$"),
         (
-            lambda t: [t.pop(key) for key in list(t) if "mlp.fc2" in key or "norm" in key and "layer.1" in key],
+            lambda t: [t.pop(key) for key in list(t) if "mlp.fc2" in key or ("norm" in key and "layer.1" in key)],
             r"lacks encoder\.layer\.0.* and has also encoder\.layer\.1.* and \d+ more$",
         ),
         (lambda t: t.pop("embeddings.patch_embeddings.projection.weight"), "lacks embeddings.patch_embeddings.proj"),

@@ -83,7 +83,7 @@ def _tensors(params: Mapping[str, Any], image: str, text: str) -> dict[str, np.n
 def _image(tower: ViT) -> Tower:
     if tower.pool != "cls":
         raise _unsayable("the image tower takes the mean of the patches, transformers' ViTs the class token")
-    if tower.pre_norm and tower.patch_bias or not tower.pre_norm and not tower.patch_bias:
+    if (tower.pre_norm and tower.patch_bias) or (not tower.pre_norm and not tower.patch_bias):
         both = "both a norm before the blocks and" if tower.pre_norm else "neither a norm before the blocks nor"
         raise _unsayable(
             f"the image tower has {both} a bias on its patches: CLIPVisionModel has the first, Dinov2Model the second"

@@ -1,1 +1,1 @@
-"""Recipes of corpora: python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/NAME.py:ROOT."""
+"""Recipes of corpora: lrsclip corpus build NAME:ROOT."""

@@ -1,11 +1,11 @@
 """Annotated scenes, without any model: tiles with captions by rules.
 
-    python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/boxes.py:annotations.csv --out=corpora/boxes
+    lrsclip corpus build boxes:annotations.csv --out=corpora/boxes
 
 The argument is a CSV file with image_path, xmin, ymin, xmax, ymax and label, or a folder of Pascal VOC's XML files; the
 images lie beside them. Classes that captions can't call as the annotation does get other names behind it:
 
-    … build "lrsclip_jax/corpus/recipes/boxes.py:xml,Alive=living tree,Dead=dead tree" --out=corpora/trees
+    … build "boxes:xml,Alive=living tree,Dead=dead tree" --out=corpora/trees
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """LRS2M: source, way and generator of every row of Table I (arXiv 2503.19311).
 
-    python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/lrs2m.py:ROOT --out=corpora/lrs2m
+    lrsclip corpus build lrs2m:ROOT --out=corpora/lrs2m
 
 ROOT holds the published sets, as they are unpacked:
 

@@ -1,10 +1,10 @@
 """Captioned scenes, and mosaics of them with long texts out of theirs: a corpus of real text, without any model.
 
-    python -m lrsclip_jax.data.prepare rsicd.jsonl --image-root=AID --image-key=cls/filename --short-key=captions \\
+    lrsclip prepare rsicd.jsonl --image-root=AID --image-key=cls/filename --short-key=captions \\
         --label-key=cls --out=ROOT/tiles
-    python -m lrsclip_jax.data.mosaic ROOT/tiles --out=ROOT/mosaics
-    python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/mosaics.py:ROOT --out=corpora/mosaics
-    python -m lrsclip_jax.data.prepare corpora/mosaics/corpus --size=384 --out=prepared/mosaics
+    lrsclip mosaic ROOT/tiles --out=ROOT/mosaics
+    lrsclip corpus build mosaics:ROOT --out=corpora/mosaics
+    lrsclip prepare corpora/mosaics/corpus --size=384 --out=prepared/mosaics
 
 The tiles may be any prepared set with short texts; with classes, as here, the corpus also has what class lies where in
 a mosaic. Images become files in ROOT/images.

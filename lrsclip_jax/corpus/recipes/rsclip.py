@@ -1,6 +1,6 @@
 """RSCLIP's corpus: two descriptions of every image of eight sets, and subsets of RS5M (§II of the paper).
 
-    python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/rsclip.py:ROOT --out=corpora/rsclip
+    lrsclip corpus build rsclip:ROOT --out=corpora/rsclip
 
 ROOT holds a folder of images for each set (fmow/, million-aid/, dfc2019/, dfc2021/, deepglobe/, dior/, hrsc/, inria/)
 and rs5m/*.tar. The paper asked InstructBLIP, which no OpenAI-compatible server runs: any model that sees images stands

@@ -1,6 +1,6 @@
 """RSITMD-L or RSICD-L: a long text for every image of a captioned set, from the image and its five short ones (§V-B).
 
-    python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/rsitmd_l.py:rsitmd/dataset_rsitmd.json --out=rsitmd_l
+    lrsclip corpus build rsitmd_l:rsitmd/dataset_rsitmd.json --out=rsitmd_l
 
 The images lie in the folder `images` beside the list.
 """

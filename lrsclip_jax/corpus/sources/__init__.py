@@ -50,7 +50,7 @@ KINDS: dict[str, Kind] = {
         "RemoteCLIP's CSV lists of Det-10, Seg-4 and Ret-3: five short captions an image", remoteclip.read
     ),
     "lrs2m": Kind("JSON in the shape of LRS2M: image, long, short, with keys that can be renamed", lrs2m.read),
-    "prepared": Kind("a prepared set of lrsclip_jax.data.prepare or lrsclip_jax.data.mosaic", prepared.read),
+    "prepared": Kind("a prepared set of lrsclip prepare or lrsclip mosaic", prepared.read),
     "coco": Kind("COCO's JSON of objects with boxes and outlines", coco.read),
     "voc": Kind("a folder of Pascal VOC's XML files", voc.read),
     "dota": Kind("a folder of DOTA's label files with rotated boxes", dota.read),

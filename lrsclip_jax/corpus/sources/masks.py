@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
-from lrsclip_jax.corpus.rules import things_of_mask
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.pictures import of_stem, size_of
 from lrsclip_jax.errors import InputError
@@ -51,6 +50,8 @@ def read(
 
 
 def _things(file: Path, names: Mapping[int, str], ignore: Sequence[int], min_pixels: int) -> Iterator[Thing]:
+    from lrsclip_jax.corpus.rules import things_of_mask  # SciPy and OpenCV, which other sources do without
+
     try:
         with Image.open(file, formats=("PNG",)) as image:
             mask = np.asarray(image).astype(np.int64)

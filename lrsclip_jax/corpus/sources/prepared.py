@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from lrsclip_jax.corpus.records.clipping import bounds
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
@@ -12,8 +13,10 @@ from lrsclip_jax.corpus.sources.extracting import extract, folder_for
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.pictures import size_of
 from lrsclip_jax.corpus.sources.rows import json_lines
-from lrsclip_jax.data.prepared.records import Record, RecordReader, split_names
 from lrsclip_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from lrsclip_jax.data.prepared.records import Record, RecordReader
 
 # How files of each format begin, and what their names end in.
 _FORMATS = {
@@ -42,6 +45,8 @@ def read(
     A torn record is set aside. Raises InputError where it is no finished set, for a missing shard, and for regions that
     are torn or of other mosaics.
     """
+    from lrsclip_jax.data.prepared.records import RecordReader, split_names  # TFDS, which other sources do without
+
     if origin.split:
         raise InputError(f"{path}: its records have splits of their own, the option only='{origin.split}' reads one")
     folder = folder_for(path, extract_to) / path.name

@@ -1,1 +1,1 @@
-"""Mosaics of captioned tiles, with long captions: `python -m lrsclip_jax.data.mosaic`."""
+"""Mosaics of captioned tiles, with long captions: `lrsclip mosaic`."""

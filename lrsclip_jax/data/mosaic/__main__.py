@@ -1,24 +1,31 @@
-"""The command that makes mosaics: python -m lrsclip_jax.data.mosaic PREPARED --split=train --n=3 --out=DIR."""
+"""The command `lrsclip mosaic`: images with short captions in, mosaics of them with long captions out."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
 
-from lrsclip_jax.data.mosaic.making import MAX_TOKENS, write_mosaics
-from lrsclip_jax.data.prepared.records import RecordReader
+from eval.command import command_line, expanded, path
+from lrsclip_jax.data.mosaic.text import MAX_TOKENS
 from lrsclip_jax.errors import InputError, cli
 
+EXAMPLES = """\
+examples:
+  lrsclip mosaic prepared/rsicd --out=prepared/mosaics
+  lrsclip mosaic prepared/rsicd --split=test --n=2 --size=224 --count=500 --out=prepared/mosaics
+"""
 
-def parser() -> argparse.ArgumentParser:
+
+def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
-    parse = argparse.ArgumentParser(
-        prog="python -m lrsclip_jax.data.mosaic",
-        allow_abbrev=False,
-        description="Makes a prepared set of n×n mosaics out of one split of a prepared set.",
+    parse = command_line(
+        prog,
+        "Makes a prepared set of n×n mosaics out of one split of a prepared set.",
+        EXAMPLES,
+        usage="PREPARED --out=DIR [options]",
     )
-    parse.add_argument("prepared", metavar="PREPARED", help="folder of a prepared set with captions")
-    parse.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder of the mosaics")
+    parse.add_argument("prepared", metavar="PREPARED", type=expanded, help="folder of a prepared set with captions")
+    parse.add_argument("--out", required=True, metavar="DIR", type=path, help="folder of the mosaics")
     parse.add_argument("--split", default="train", help="split whose images are tiles (%(default)s)")
     parse.add_argument("--n", type=int, default=3, help="tiles in a row (%(default)s)")
     parse.add_argument("--count", type=int, help="mosaics (default: every image about once)")
@@ -30,9 +37,13 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
-def main() -> None:
-    """The program: writes the mosaics that the command line asks for."""
-    flags = parser().parse_args()
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.data.mosaic") -> None:
+    """Writes the mosaics that the command line asks for."""
+    flags = parser(prog).parse_args(arguments)
+    # TFDS and a tokenizer, for which --help should not wait.
+    from lrsclip_jax.data.mosaic.making import write_mosaics
+    from lrsclip_jax.data.prepared.records import RecordReader
+
     records = RecordReader(flags.prepared, flags.split)
     count = flags.count if flags.count is not None else max(1, len(records) // max(1, flags.n) ** 2)
     if count < 1 or flags.seed < 0:

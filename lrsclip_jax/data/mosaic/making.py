@@ -2,7 +2,7 @@
 
 They are long text over real pixels, with exact ground truth for localisation: which words speak of which square.
 
-    python -m lrsclip_jax.data.mosaic PREPARED --split=train --n=3 --out=DIR
+    lrsclip mosaic PREPARED --split=train --n=3 --out=DIR
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
-from lrsclip_jax.data.mosaic.text import CountTokens, choose_clauses, clause, describe, summaries
+from lrsclip_jax.data.mosaic.text import MAX_TOKENS, CountTokens, choose_clauses, clause, describe, summaries
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 
-MAX_TOKENS, MAX_SHORT_TOKENS = 240, 60  # with start and end: within a context of 248, and of 77
+MAX_SHORT_TOKENS = 60  # with start and end: within a context of 77
 SHARD_SIZE = 4096
 
 

@@ -13,6 +13,8 @@ from lrsclip_jax.errors import InputError
 
 CountTokens = Callable[[str], int]
 
+MAX_TOKENS = 240  # of a long text with start and end: within a context of 248
+
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _PLACES = {
     2: ("upper left", "upper right", "lower left", "lower right"),

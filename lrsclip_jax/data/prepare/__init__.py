@@ -1,1 +1,1 @@
-"""The command that turns a source into a prepared set: `python -m lrsclip_jax.data.prepare`."""
+"""The command that turns a source into a prepared set: `lrsclip prepare`."""

@@ -1,36 +1,35 @@
-"""The command that makes prepared data sets: python -m lrsclip_jax.data.prepare SOURCE --out=DIR."""
+"""The command `lrsclip prepare`: captioned images in, a prepared data set out."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import fields
 
-from lrsclip_jax.data.prepare.counts import table
-from lrsclip_jax.data.prepare.encode import Options
-from lrsclip_jax.data.prepare.preparation import prepare
+from eval.command import command_line, expanded, floats, integers
 from lrsclip_jax.data.sources import TEMPLATE, Keys, open_source
 from lrsclip_jax.errors import InputError, cli
 
 EXAMPLES = """
-sources, with examples (prepare stands for %(prog)s):
+sources, with examples:
   JSON list or JSON lines of {"image": …, "long": …, "short": …}; texts are strings or lists of strings
-    prepare lrs2m.jsonl --image-root=images --out=prepared/lrs2m
-    prepare captions.jsonl --image-key=cls/filename --short-key=captions --label-key=cls --out=prepared/rsicd
-    prepare list_pretrain.json --image-key=source_dataset/image --long-key=conversations.1.value --out=…
+    lrsclip prepare lrs2m.jsonl --image-root=images --out=prepared/lrs2m
+    lrsclip prepare captions.jsonl --image-key=cls/filename --short-key=captions --label-key=cls --out=prepared/rsicd
+    lrsclip prepare list_pretrain.json --image-key=source_dataset/image --long-key=conversations.1.value --out=…
   Karpathy's JSON (RSICD, RSITMD, UCM): all splits at once, sentences are short texts
-    prepare dataset_rsitmd.json --image-root=images --out=prepared/rsitmd
-    prepare dataset_rsitmd_long.json --long-key=sentences --image-root=images --out=prepared/rsitmd_long
+    lrsclip prepare dataset_rsitmd.json --image-root=images --out=prepared/rsitmd
+    lrsclip prepare dataset_rsitmd_long.json --long-key=sentences --image-root=images --out=prepared/rsitmd_long
   CSV or TSV with columns filepath,title; an image may have several rows
-    prepare train.csv --image-root=images --out=prepared/rs5m
-  a folder of Parquet files, such as python -m lrsclip_jax.corpus build makes
-    prepare corpora/lrs2m/corpus --out=prepared/lrs2m
+    lrsclip prepare train.csv --image-root=images --out=prepared/rs5m
+  a folder of Parquet files, such as lrsclip corpus build makes
+    lrsclip prepare corpora/lrs2m/corpus --out=prepared/lrs2m
   a folder of class folders; the short text is made from the folder's name
-    prepare AID/ --out=prepared/aid
+    lrsclip prepare AID/ --out=prepared/aid
   WebDataset tars: KEY.jpg with KEY.txt (a short text) or KEY.json
-    prepare 'shards/train-*.tar' --out=prepared/web
+    lrsclip prepare 'shards/train-*.tar' --out=prepared/web
   procedural scenes
-    prepare scenes:5000:1 --size=64 --out=prepared/scenes
+    lrsclip prepare scenes:5000:1 --size=64 --out=prepared/scenes
 
 Images may be JPEG, PNG, WebP or TIFF; 16-bit and multi-band TIFF (GeoTIFF) need the extra [geo]. Larger ones
 are reduced to --size with Pillow's antialiased bicubic, smaller ones are never enlarged.
@@ -52,24 +51,25 @@ _KEY_HELP = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the command line of the program."""
-    parse = argparse.ArgumentParser(
-        prog="python -m lrsclip_jax.data.prepare",
-        usage="%(prog)s SOURCE --out=DIR [options]",
-        allow_abbrev=False,
-        description="Turns captioned images into a prepared data set: checked, resized and tokenised once.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parse = command_line(
+        prog,
+        "Turns captioned images into a prepared data set: checked, resized and tokenised once.",
+        EXAMPLES,
+        usage="SOURCE --out=DIR [options]",
     )
-    parse.add_argument("source", metavar="SOURCE", help="what to prepare: see below")
+    parse.add_argument("source", metavar="SOURCE", type=expanded, help="what to prepare: see below")
     parse.add_argument(
         "--out",
         required=True,
         metavar="DIR",
+        type=expanded,
         help="folder of the prepared set: new, empty, or to be continued",
     )
-    parse.add_argument("--image-root", metavar="DIR", help="folder of the images (default: the folder of SOURCE)")
+    parse.add_argument(
+        "--image-root", metavar="DIR", type=expanded, help="folder of the images (default: the folder of SOURCE)"
+    )
     parse.add_argument(
         "--size",
         type=int,
@@ -82,13 +82,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parse.add_argument(
         "--bands",
-        type=_integers,
+        type=integers,
         metavar="B,B,B",
         help="one or three bands, e.g. 4,3,2 (the first three)",
     )
     parse.add_argument(
         "--stretch",
-        type=_floats,
+        type=floats,
         metavar="P,P",
         default=(2.0, 98.0),
         help="percentiles that 16-bit bands show (2,98)",
@@ -111,17 +111,14 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.data.prepare") -> None:
+    """Prepares what the command line says, and prints the table of counts."""
+    flags = parser(prog).parse_args(arguments)
+    # TFDS and a tokenizer, for which --help should not wait.
+    from lrsclip_jax.data.prepare.counts import table
+    from lrsclip_jax.data.prepare.encode import Options
+    from lrsclip_jax.data.prepare.preparation import prepare
 
-
-def _floats(text: str) -> tuple[float, ...]:
-    return tuple(map(float, text.split(",")))
-
-
-def main() -> None:
-    """The program: prepares what the command line says and prints the table."""
-    flags = parser().parse_args()
     options = Options(flags.size, flags.quality, flags.bands, flags.stretch)
     keys = Keys(**{field.name: getattr(flags, f"{field.name}_key") for field in fields(Keys)})
     try:

@@ -300,8 +300,7 @@ def _shard_lengths(folder: Path) -> dict[str, list[int]]:
         return {split["name"]: [int(length) for length in split["shardLengths"]] for split in splits}
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{folder} is not a finished prepared set (it has no dataset_info.json): "
-            "make it with python -m lrsclip_jax.data.prepare"
+            f"{folder} is not a finished prepared set (it has no dataset_info.json): make it with lrsclip prepare"
         ) from None
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} can't be read ({error}): prepare the set again") from None

@@ -27,6 +27,7 @@ WATER: dict[str, RGB] = {"blue": (46, 104, 162), "green": (62, 122, 108), "brown
 
 
 def shade(colour: RGB, factor: float) -> RGB:
+    """Returns a colour, lighter for a factor above 1, darker below."""
     return tuple(min(255, int(value * factor)) for value in colour)
 
 
@@ -91,11 +92,13 @@ class Pen:
 
 
 def inset(box: Box, by: float) -> Box:
+    """Returns a box without a margin of width `by`."""
     x0, y0, x1, y1 = box
     return x0 + by, y0 + by, x1 - by, y1 - by
 
 
 def is_wide(box: Box) -> bool:
+    """Returns whether a box is at least as wide as high."""
     return box[2] - box[0] >= box[3] - box[1]
 
 

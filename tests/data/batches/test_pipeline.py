@@ -92,9 +92,9 @@ def test_every_record_once_an_epoch_and_other_draws_in_the_next():
 @pytest.mark.parametrize(
     "split",
     [
-        [range(0, 4), range(4, 8)],
+        [range(4), range(4, 8)],
         [range(0, 8, 2), range(1, 8, 2)],
-        [range(0, 2), range(2, 4), range(4, 6), range(6, 8)],
+        [range(2), range(2, 4), range(4, 6), range(6, 8)],
         [[0, 3, 4], range(8)],  # a mesh may replicate rows, or share them unevenly
     ],
 )

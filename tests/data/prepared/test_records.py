@@ -149,7 +149,7 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path):
 
 
 def test_unfinished_folder_and_unknown_split(tmp_path):
-    with pytest.raises(InputError, match="not a finished prepared set .*lrsclip_jax.data.prepare"):
+    with pytest.raises(InputError, match="not a finished prepared set .*lrsclip prepare"):
         RecordReader(tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds no shards"):
         write_metadata(tmp_path, [])

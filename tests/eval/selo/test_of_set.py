@@ -166,4 +166,4 @@ def test_help_tells_what_the_metrics_are(capsys):
         main(["--help"])
     assert caught.value.code == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in METRICS) and "--set=sets/air-slt --out=selo" in told
+    assert all(name in told for name in METRICS) and "sets/air-slt --out=selo" in told
