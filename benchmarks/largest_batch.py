@@ -12,7 +12,7 @@ import jax
 from benchmarks.jax_step import build, peak
 from benchmarks.programs import Job, batch_of
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.run.words import machine
+from lrsclip_jax.run.startup import machine
 from lrsclip_jax.sharding import to_devices
 from lrsclip_jax.weights import build_model, initial_parameters
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.sharding import batch_sharded, on_mesh, replicated
 
 # Every length of text is a program of its own: few, so that few are compiled.
@@ -51,13 +51,6 @@ def fed(tower: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Callable[[A
 def static_length(length: int, context_length: int) -> int:
     """Returns to how many tokens a text of `length` is padded: the shortest of a few, at most the context length."""
     return next((known for known in _TEXT_LENGTHS if length <= known < context_length), context_length)
-
-
-def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
-    """Returns uint8 [..., 3] as float32 with the checkpoint's mean and std (of values in 0 … 1) taken off."""
-    mean = jnp.asarray(preprocessing.mean, jnp.float32)
-    std = jnp.asarray(preprocessing.std, jnp.float32)
-    return (pixels.astype(jnp.float32) / 255 - mean) / std
 
 
 def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size: int) -> np.ndarray:

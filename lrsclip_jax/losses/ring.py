@@ -28,6 +28,7 @@ from lrsclip_jax.losses.blocks import (
     negatives,
     own_cosines,
 )
+from lrsclip_jax.losses.options import LossOptions
 from lrsclip_jax.sharding import BATCH
 
 PyTree = Any
@@ -85,40 +86,41 @@ class Summary(NamedTuple):
         return (probabilities - self.share[:, None] * jnp.where(negative, margins, 0)).sum(1)
 
 
-class Options(NamedTuple):
-    """What is known when the loss is compiled."""
-
-    label_smoothing: float
-    gradient: str
-    chunk: int
-    mesh: Mesh
-
-
 def pair_losses(
     views: Sequence[jax.Array],
     texts: Sequence[jax.Array],
     labels: Sequence[Labels],
     logit_scale: jax.Array,
-    *,
-    label_smoothing: float,
-    gradient: str,
-    chunk: int,
+    options: LossOptions,
     mesh: Mesh,
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """As `gather.pair_losses`, with the same arguments; no device ever holds the features of all."""
-    options = Options(label_smoothing, gradient, chunk, mesh)
-    return _pair_losses(options, tuple(views), tuple(texts), logit_scale, tuple(labels))
+    """Returns what `gather.pair_losses` returns for the same arguments; no device ever holds the features of all."""
+    return _pair_losses(options, mesh, tuple(views), tuple(texts), logit_scale, tuple(labels))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pair_losses(options: Options, views, texts, logit_scale, labels):
-    return _forward(options, views, texts, logit_scale, labels)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _pair_losses(
+    options: LossOptions,
+    mesh: Mesh,
+    views: Features,
+    texts: Features,
+    logit_scale: jax.Array,
+    labels: tuple[Labels, ...],
+) -> list[tuple[jax.Array, jax.Array]]:
+    return _forward(options, mesh, views, texts, logit_scale, labels)[0]
 
 
-def _forward(options: Options, views, texts, logit_scale, labels):
+def _forward(
+    options: LossOptions,
+    mesh: Mesh,
+    views: Features,
+    texts: Features,
+    logit_scale: jax.Array,
+    labels: tuple[Labels, ...],
+) -> tuple[list[tuple[jax.Array, jax.Array]], tuple]:
     first_round = jax.shard_map(
         partial(_first_round, options),
-        mesh=options.mesh,
+        mesh=mesh,
         in_specs=(_ROWS, _ROWS, _WHOLE, _ROWS),
         out_specs=(_ROWS, _ROWS),
     )
@@ -126,10 +128,10 @@ def _forward(options: Options, views, texts, logit_scale, labels):
     return pairs, (views, texts, logit_scale, labels, summaries)
 
 
-def _backward(options: Options, residuals, cotangents):
+def _backward(options: LossOptions, mesh: Mesh, residuals: tuple, cotangents: list) -> tuple:
     second_round = jax.shard_map(
         partial(_second_round, options),
-        mesh=options.mesh,
+        mesh=mesh,
         in_specs=(_ROWS, _ROWS, _WHOLE, _ROWS, _ROWS, _ROWS),
         out_specs=(_ROWS, _ROWS, _WHOLE),
     )
@@ -139,7 +141,7 @@ def _backward(options: Options, residuals, cotangents):
 _pair_losses.defvjp(_forward, _backward)
 
 
-def _first_round(options: Options, views, texts, logit_scale, labels):
+def _first_round(options: LossOptions, views, texts, logit_scale, labels):
     """On one device: the losses of its pairs, and the summaries of its images and of its texts."""
     owns, _ = _own_cosines(views, texts, options.gradient)
     images = in_chunks(((views, owns), labels), options.chunk)
@@ -163,7 +165,7 @@ def _first_round(options: Options, views, texts, logit_scale, labels):
     return pairs, summaries
 
 
-def _second_round(options: Options, views, texts, logit_scale, labels, summaries, cotangents):
+def _second_round(options: LossOptions, views, texts, logit_scale, labels, summaries, cotangents):
     """On one device: the gradients of its images, of its texts, and of the logit scale."""
     # Varying from here on, so that its gradient is summed over devices once and not at every block.
     logit_scale = jax.lax.pcast(logit_scale, BATCH, to="varying")

@@ -62,17 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kind = devices[0].device_kind
     # A CPU that is judged by another memory stands for an accelerator, where towers are bfloat16.
     stands_in = bool(memory) and place.platform == "cpu"
-    setup = ahead.set_up(config, devices, "accelerator" if stands_in else place.platform)
+    planned = ahead.plan_step(config, devices, "accelerator" if stands_in else place.platform)
     print(f"compiling for {len(devices)} × {kind} …", file=sys.stderr, flush=True)
     begun = time.perf_counter()
-    outcome = ahead.compile_step(setup)
+    outcome = ahead.compile_step(planned)
     seconds = time.perf_counter() - begun
     if stands_in and isinstance(outcome, ahead.Program):
-        outcome = ahead.donated(setup, outcome)
+        outcome = ahead.donated(planned, outcome)
     if isinstance(outcome, ahead.TooLarge):
         memory = min(memory or outcome.granted, outcome.granted)
     plan = presentation.Plan(
-        setup=setup,
+        planned=planned,
         outcome=outcome,
         seconds=seconds,
         compiled_for=kind,

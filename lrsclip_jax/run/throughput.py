@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax import chips
 from lrsclip_jax.flops import PairWork, Texts, frozen_towers, train_pair
-from lrsclip_jax.losses import kinds_used
+from lrsclip_jax.losses import loss_options
 from lrsclip_jax.models.clip import CLIP
 
 Batch = Mapping[str, jax.Array]
@@ -74,7 +74,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         frozen=frozen_towers(trainable),
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)
-    return Throughput(pair, kinds_used(config.loss.long_weight), config.batch_size, mesh.size, chip and chip.flops)
+    return Throughput(pair, loss_options(config.loss).kinds, config.batch_size, mesh.size, chip and chip.flops)
 
 
 def text_rows(batch: Batch, kinds: Sequence[str] = ("long", "short")) -> list[tuple[int, int]]:

@@ -12,7 +12,8 @@ from eval.html import elements
 from eval.html.retrieval_table import best_five
 from eval.retrieval import bootstrap_interval, chance, ranks_to_metrics, retrieval_ranks
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.run.report import HeldOutReport, Run, comparison, compose, write_report
+from lrsclip_jax.heldout import HeldOutReport, comparison
+from lrsclip_jax.run.report import Run, compose, write_report
 
 
 def test_page_escapes_text_and_keeps_markup():
