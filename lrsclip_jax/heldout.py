@@ -1,4 +1,4 @@
-"""Held-out sets, during training and after it: embeds one and asks `eval` about retrieval and classification."""
+"""Held-out sets, during training and after it: embeds a set and scores retrieval and classification with `eval`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out set: its records, its long and short texts (a kind that no record has is absent), its classes."""
+    """A held-out set: its records, its long and short texts (without a kind that no record has), its classes."""
 
     name: str
     records: Sequence[Record]
@@ -97,8 +97,8 @@ class HeldOutReport:
 def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
     """Opens a held-out set (as `data.sources` names it) and reads its texts; images are read when needed.
 
-    With `templates`, as `eval.facts.classes.templates` knows them, a set whose records all have labels, of at least two
-    classes, is classified as well.
+    With `templates` (see `eval.facts.classes.templates`), a set whose records all have labels, of at least two classes,
+    is classified as well.
     """
     records = open_source(source)
     texts, labels = {}, [records[row].label for row in range(len(records))] if templates else []
@@ -196,7 +196,7 @@ def scorer(
 
 
 def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-    """Yields every record's image as the model wants it, uint8 [S, S, 3], decoded by a thread a core, in order."""
+    """Yields every record's image in order, uint8 [S, S, 3], preprocessed for the model by a thread per core."""
 
     def decode(row: int) -> np.ndarray:
         return preprocess(read_image(records[row].image), preprocessing)
@@ -236,7 +236,7 @@ def _named(prefix: str, metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def lines(table: Table) -> list[str]:
-    """Returns the table as lines of text, recalls in per cent, and what `remarks` says."""
+    """Returns the table as lines of text, recalls in per cent, followed by the `remarks`."""
     ks = list(table.rows[0].metrics["text_to_image"])
     width = max(len(name) for name in _results(table))
     out = [
@@ -285,7 +285,7 @@ def for_report(table: Table) -> HeldOutReport:
 
 
 def _results(table: Table) -> dict[str, dict[str, Any]]:
-    """The rows of the table: chance (of each kind of text, where they differ), then what was measured."""
+    """Returns the rows of the table: chance (of each kind of text, where they differ), then the measured rows."""
     chances = {
         row.name: retrieval.chance(len(table.images), row.texts.image)
         for row in table.rows

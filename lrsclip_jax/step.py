@@ -42,7 +42,7 @@ Metrics = dict[str, jax.Array]
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What the step is compiled for, next to the shapes of its arguments.
+    """The options of the train step; each set of them is compiled by itself.
 
     Attributes:
       loss: how the loss is computed.
@@ -66,13 +66,13 @@ def step_options(config: ConfigDict) -> StepOptions:
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that an update changes.
+    """The training state: everything that an update changes.
 
     Attributes:
       step: int32, the batches done.
       params: the parameters.
       opt_state: the optimizer's state.
-      skipped: int32, the batches among them whose update was left out because its loss or gradient was not finite.
+      skipped: int32, how many of them had no update because their loss or gradient was not finite.
     """
 
     step: jax.Array
@@ -84,7 +84,7 @@ class TrainState:
 def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = ()) -> TrainState:
     """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
 
-    `rules` are those of `config.mesh`; the optimizer's state is split as the parameters it belongs to.
+    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to.
     """
     shapes = jax.eval_shape(
         lambda params: TrainState(jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0)), params
@@ -164,7 +164,7 @@ def make_train_step(
     kinds, microbatches, groups = options.loss.kinds, options.microbatches, batch_shards(mesh)
 
     def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-        # What is wholly frozen is cut off before the towers, so that no gradient is computed for it.
+        # Frozen parameters are cut off before the towers, so that no gradient is computed for them.
         params = jax.tree.map(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
@@ -257,15 +257,15 @@ def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:
 def _in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> dict[str, jax.Array]:
     """Returns `encode(batch)`, computed in `count` parts one after the other; only the features of all are kept.
 
-    The loss can thus be that of the whole batch: its gradient on the features is known before the second pass, in
-    which each part is encoded again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
+    So the loss can be that of the whole batch: its gradient on the features is known before the second pass, which
+    encodes each part again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
     """
     if count == 1:
         return encode(batch)
     shards = batch_shards(mesh)
 
     def split(rows: jax.Array) -> jax.Array:
-        # Each part takes as many rows from every device, so that none have to move.
+        # Each part takes equally many rows from every device, so that no row has to move.
         parts = rows.reshape(shards, count, -1, *rows.shape[1:]).swapaxes(0, 1)
         return constrain(parts.reshape(count, -1, *rows.shape[1:]), None, BATCH)
 

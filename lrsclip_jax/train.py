@@ -73,15 +73,15 @@ def train_and_evaluate(
     distributed.check_shared(path)
 
     # Data, state, loop, report
-    run, state = _open(setup, sources, path, laps)
-    tables = _train(setup, run, state, laps)
+    run, steps, first = _open(setup, sources, path, laps)
+    tables = _train(setup, run, steps, first, laps)
     if jax.process_index() == 0:
         report.conclude(config, path, tables, time.perf_counter() - begun)
     return heldout.flat(tables)
 
 
-def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) -> tuple[Run, TrainState]:
-    """Returns the run in a folder, and its state: that of the newest checkpoint, or a new one."""
+def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) -> tuple[Run, range, list[TrainState]]:
+    """Returns the run in a folder, its steps that are left, and alone in a list its state: saved before, or new."""
     config = setup.config
     tokenizer = tokenizer_for(zoo.text_kind(setup.model))
     held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
@@ -99,15 +99,15 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
     run = Run(path, TrainingData(sources, tokenizer, preprocessing), score, checkpoints, about)
-    if jax.process_index() == 0:
-        _introduce(setup, run, done=int(state.step))
-    laps.end("restore")
-    return run, state
-
-
-def _train(setup: Setup, run: Run, state: TrainState, laps: startup.Laps) -> list[heldout.Table]:
-    """Trains `state` for the steps that are left, and returns the tables of the last evaluation."""
     steps = setup.steps_left(done=int(state.step))
+    if jax.process_index() == 0:
+        _introduce(setup, run, steps)
+    laps.end("restore")
+    return run, steps, [state]
+
+
+def _train(setup: Setup, run: Run, steps: range, first: list[TrainState], laps: startup.Laps) -> list[heldout.Table]:
+    """Trains for `steps` from the first state, and returns the tables of the last evaluation."""
     owners = _owners(setup, run, steps, laps)
     counts = pipeline.DataReport(setup.config.data.max_torn)
     with (
@@ -117,7 +117,7 @@ def _train(setup: Setup, run: Run, state: TrainState, laps: startup.Laps) -> lis
         batches_on_devices(run.data, setup.config, setup.layout, setup.mesh, counts, steps) as batches,
         owners.trace,
     ):
-        stopped = run_steps(state, batches, steps, owners, preemption.any_process(signalled), laps)
+        stopped = run_steps(first, batches, steps, owners, preemption.any_process(signalled), laps)
     if stopped is not None:
         distributed.first(lambda: None)  # the first process to leave with an error may end the others
         raise Terminated(stopped)
@@ -161,9 +161,9 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
     )
 
 
-def _introduce(setup: Setup, run: Run, done: int) -> None:
+def _introduce(setup: Setup, run: Run, steps: range) -> None:
     """Says what is about to be trained."""
-    config, total_steps = setup.config, setup.length.total_steps
+    config, done, total_steps = setup.config, steps.start - 1, setup.length.total_steps
     sizes = jax.tree.map(lambda param: param.size / 1e6, setup.shapes.params)
     trained = jax.tree.map(lambda size, trains: size * trains, sizes, setup.optimizer.trainable)
     millions, learning = (sum(jax.tree.leaves(tree)) for tree in (sizes, trained))

@@ -44,7 +44,7 @@ def dual_loss(
     step: jax.Array | int = 0,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """L = ω·L_long + (1 − ω)·L_short (LRSCLIP Eq. 5): InfoNCE of images with long and with short texts.
+    """Returns L = ω·L_long + (1 − ω)·L_short (LRSCLIP Eq. 5): InfoNCE of images with long and with short texts.
 
     The paper's weights are 8:2, but it contradicts itself about which is which. Eq. 5 gives ω to the long
     text. The ablation (V-D-7) writes its ratios long to short: it calls 4:6 to 1:9 "excessively high short
@@ -68,7 +68,6 @@ def dual_loss(
       InputError: a batch that does not split evenly over the mesh or into the groups of `pcm_scope`.
     """
     long_weight = long_weight_at(options.long_weight, step)
-    _check_mesh(len(image), options.form, mesh)
     weights = {"long": long_weight, "short": 1 - long_weight}
     chosen = [texts[kind] for kind in options.kinds]
 
@@ -88,7 +87,7 @@ def dual_loss(
 
 
 def _views(image: jax.Array, options: LossOptions) -> list[jax.Array]:
-    """The images as each kind of text sees them: one view for all, unless the short texts have their own."""
+    """Returns the images as each kind of text sees them: one view for all, unless the short texts have their own."""
     if not options.pcm_components or "short" not in options.kinds:
         return [image]
     reduced = reduce_to_components(image, options.pcm_components, options.pcm_scope)
@@ -103,12 +102,15 @@ def _pair_losses(
     options: LossOptions,
     mesh: Mesh | None,
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """What `gather.pair_losses` returns, in the form that the options ask for."""
+    """Returns what `gather.pair_losses` returns, by the form of the options."""
     if options.form == "full":
         return [
             full.pair_losses(*of_kind, logit_scale, label_smoothing=options.label_smoothing, gradient=options.gradient)
             for of_kind in zip(cycle(views), texts, labels, strict=False)
         ]
+    if mesh is None:
+        raise InputError(f"loss.form={options.form!r} needs the mesh over which the batch is split; 'full' needs none")
+    check_divides("batch_size", len(views[0]), mesh)
     pair_losses = gather.pair_losses if options.form == "gather" else ring.pair_losses
     return pair_losses(views, texts, labels, logit_scale, options, mesh)
 
@@ -122,10 +124,3 @@ def clamp_logit_scale(params: PyTree, max_scale: float | None) -> PyTree:
     if max_scale is None:
         return params
     return {**params, "logit_scale": jnp.clip(params["logit_scale"], 0.0, math.log(max_scale))}
-
-
-def _check_mesh(pairs: int, form: str, mesh: Mesh | None) -> None:
-    if form != "full":
-        if mesh is None:
-            raise InputError(f"loss.form={form!r} needs the mesh over which the batch is split; 'full' needs none")
-        check_divides("batch_size", pairs, mesh)

@@ -1,7 +1,7 @@
 """The loss of each device's own rows, against the features of all devices, gathered once.
 
 Chunks of rows bound the logits held at a time, and each is computed again for its gradient, which is plain
-autodiff: gathered features hand theirs back through the transpose of the gathering, a reduce-scatter.
+autodiff: gathered features return theirs through the transpose of the gathering, a reduce-scatter.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def pair_losses(
 def _local_losses(
     views: Features, texts: Features, labels: tuple[Labels, ...], logit_scale: jax.Array, *, options: LossOptions
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """On one device: the losses of its pairs."""
+    """Returns, on one device, the losses of its pairs."""
     # Varying from here on, so that its gradient is summed over devices once and not at every chunk.
     logit_scale = jax.lax.pcast(logit_scale, BATCH, to="varying")
     candidates = stopped((views, texts), options.gradient), labels

@@ -65,8 +65,9 @@ class LossOptions:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The texts that the loss looks at: a kind that weighs the number 0 at every step is not even encoded."""
-        never = {0: "long", 1: "short"}.get(self.long_weight) if isinstance(self.long_weight, int | float) else None
-        return tuple(kind for kind in ("long", "short") if kind != never)
+        if self.long_weight == 0:
+            return ("short",)
+        return ("long",) if self.long_weight == 1 else ("long", "short")
 
 
 def loss_options(config: ConfigDict) -> LossOptions:

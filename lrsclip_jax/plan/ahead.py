@@ -18,7 +18,7 @@ from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
 from lrsclip_jax.plan.roofline import Job, Rows
 from lrsclip_jax.setup import RunLength, Setup, set_up
 
-# Steps in a nominal epoch: schedules need a number, and programs for different numbers do not differ in size.
+# Steps in an assumed epoch: schedules need a number, and programs for different numbers have the same size.
 _EPOCH = 1000
 
 
@@ -56,7 +56,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled step: what it holds and what it sends; None where the program cannot be read."""
+    """A compiled step: its memory and its collectives; None where the program's text cannot be read."""
 
     memory: Memory
     collectives: list[Collectives] | None
@@ -64,7 +64,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class TooLarge:
-    """A step that the compiler refused: the bytes it wanted on a device, and those it may have."""
+    """A step that the compiler refused: the bytes that it needs on a device, and those that it may have."""
 
     wanted: int
     granted: int
@@ -117,7 +117,7 @@ def donated(planned: PlannedStep, program: Program) -> Program:
 
 
 def job(planned: PlannedStep) -> Job:
-    """Returns what the roofline must know of the step."""
+    """Returns the facts of the step from which its time is estimated."""
     setup, packed = planned.setup, planned.packed
     layout, kinds = setup.layout, setup.options.loss.kinds
     if packed:

@@ -18,7 +18,7 @@ from lrsclip_jax.setup import Setup
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is known of a job once its step was compiled, or refused.
+    """A job whose step was compiled, or refused.
 
     Attributes:
       planned: the job.
@@ -27,7 +27,7 @@ class Plan:
       compiled_for: the kind of device it compiled for.
       chip: by whose figures the job is judged; None if they are not known.
       memory: bytes of one device.
-      note: what must be said of these judgements, or "".
+      note: a remark on these judgements, or "".
     """
 
     planned: PlannedStep
@@ -145,7 +145,7 @@ def _headline(plan: Plan) -> list[str]:
 
 
 def _packed(packed: PackedShapes | None) -> list[str]:
-    """The shapes to expect: each is a program of its own."""
+    """Returns lines on the shapes to expect, each of which is compiled by itself."""
     if packed is None:
         return []
     mix = ", ".join(f"{rows:,} ({share:.0%})" for rows, share in sorted(packed.shares.items()))
@@ -156,7 +156,7 @@ def _packed(packed: PackedShapes | None) -> list[str]:
 
 
 def _parameters(setup: Setup) -> list[str]:
-    """How many there are, and the split of each; those that are whole on every device share a line."""
+    """Returns lines on how many there are and how each is split; those that are whole on every device share a line."""
     leaves = _paths(setup.shapes.params)
     trained = sum(
         leaf.size * bool(learns)

@@ -32,12 +32,18 @@ class Owners(NamedTuple):
 
 
 def run_steps(
-    state: TrainState, batches: Iterator[Batch], steps: range, owners: Owners, stop: Callable[[], bool], laps: Laps
+    first: list[TrainState],
+    batches: Iterator[Batch],
+    steps: range,
+    owners: Owners,
+    stop: Callable[[], bool],
+    laps: Laps,
 ) -> int | None:
-    """Trains `state` on a batch for each of `steps`. All processes of a run call it together.
+    """Trains on a batch for each of `steps`. All processes of a run call it together.
 
     Args:
-      state: after step `steps.start - 1`.
+      first: the state after step `steps.start - 1`, alone in a list. It is taken out, so that no caller holds it: where
+        the step keeps its old state, two of them would stay in memory.
       batches: on the devices, at least as many as steps.
       steps: of the run that are left; none for a finished run, which is only evaluated.
       owners: of recording, evaluating, saving and so on.
@@ -52,6 +58,7 @@ def run_steps(
       InputError: everything else that a user can mend.
     """
     compiled, recorder, evaluator, saver, watchdog, trace = owners
+    state = first.pop()
     if evaluator.missed(steps.start - 1):
         evaluator.evaluate(state.params, steps.start - 1)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -68,7 +69,7 @@ class Saver:
         """Saves the state before `step`, which was not finite and has stopped `state` there, if it is not saved yet."""
         newest = self._checkpoints.latest
         if step > 1 and (newest is None or newest.step < step - 1):
-            before = state.replace(skipped=state.skipped - 1)
+            before = dataclasses.replace(state, skipped=state.skipped - 1)
             checkpoint.save(self._checkpoints, before, step - 1, self._about)
 
     def _is_late(self) -> bool:

@@ -1,6 +1,7 @@
 """The order in which the loop asks its owners."""
 
 import time
+import weakref
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -70,9 +71,9 @@ class Everybody:
             asked.append(None)
             return len(asked) == stop_after
 
-        state = SimpleNamespace(params=10 * (first - 1))
+        states = [SimpleNamespace(params=10 * (first - 1))]
         owners = Owners(*[self] * len(Owners._fields))
-        return run_steps(state, iter([10] * 6), range(first, 7), owners, stop, Laps(time.perf_counter()))
+        return run_steps(states, iter([10] * 6), range(first, 7), owners, stop, Laps(time.perf_counter()))
 
 
 def without_steps(everybody):
@@ -104,6 +105,17 @@ def test_a_run_that_is_stopped_saves_and_leaves(decides):
     assert everybody.run(stop_after=3) == 3
     expected = ["evaluate 30", "save 30 {'score': 30.0}"] if decides else ["save 30 None"]
     assert without_steps(everybody) == [*expected, "close"]
+
+
+def test_the_first_state_is_free_after_the_first_update():
+    class State(SimpleNamespace):
+        """A state that can be referred to weakly."""
+
+    everybody, states = Everybody(), [State(params=0)]
+    first, alive = weakref.ref(states[0]), []
+    everybody.step = lambda step: alive.append(first() is not None)
+    run_steps(states, iter([10] * 6), range(1, 7), Owners(*[everybody] * 6), lambda: False, Laps(0.0))
+    assert not any(alive) and states == []
 
 
 def test_missed_scores_come_before_the_first_step():
