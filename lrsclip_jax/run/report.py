@@ -34,7 +34,7 @@ _LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text"
 
 
 @dataclass(frozen=True)
-class Run:
+class Facts:
     """The facts of the summary: title, recipe and data in words, pairs a step, seconds it took, machine."""
 
     title: str
@@ -49,7 +49,7 @@ def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table
     """Prints the tables of the last evaluation, and writes the report of a run that took `seconds`."""
     for table in tables:
         print("\n".join(heldout.lines(table)))
-    facts = Run(
+    facts = Facts(
         title=f"{run.name}: {config.model.name}",
         recipe=describe(config),
         data=", ".join(name.rsplit("/", 1)[-1] for name, _ in weighted(config.data.sources)),
@@ -62,13 +62,13 @@ def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table
 
 
 def write_report(
-    workdir: epath.PathLike, run: Run, metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]
+    workdir: epath.PathLike, facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]
 ) -> epath.Path:
     """Writes `report.html` into the run's folder, whole or not at all, and returns its path.
 
     Args:
       workdir: the run's folder.
-      run: facts for the summary.
+      facts: for the summary.
       metrics: rows of metrics.jsonl, {"step": …, "loss": …, …}; a curve has no point where a row lacks its key.
       held_out: the sets of the last evaluation.
 
@@ -78,14 +78,14 @@ def write_report(
     path = epath.Path(workdir) / "report.html"
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_bytes(compose(run, metrics, held_out).encode())
+        temporary.write_bytes(compose(facts, metrics, held_out).encode())
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"can't write {path}: {error.strerror or error}") from error
     return path
 
 
-def compose(run: Run, metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> str:
+def compose(facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> str:
     """Returns the report as one self-contained HTML document; arguments as for `write_report`."""
     figures = _figures(metrics, held_out)
     sections = [("Training", plots.side_by_side(figures))] if figures else []
@@ -97,7 +97,7 @@ def compose(run: Run, metrics: Sequence[Mapping], held_out: Sequence[HeldOutRepo
         if held.queries:
             heading = "Queries and their five best images" + (f", {held.name}" if len(held_out) > 1 else "")
             sections.append((heading, galleries.gallery(held.queries)))
-    return elements.page(run.title, sections, _summary(run, metrics))
+    return elements.page(facts.title, sections, _summary(facts, metrics))
 
 
 def describe(config: ConfigDict) -> str:
@@ -108,13 +108,13 @@ def describe(config: ConfigDict) -> str:
     )
 
 
-def _summary(run: Run, metrics: Sequence[Mapping]) -> str:
+def _summary(facts: Facts, metrics: Sequence[Mapping]) -> str:
     steps = max((row["step"] for row in metrics), default=0)
     rates = [row["pairs_per_second"] for row in metrics if "pairs_per_second" in row]
     rate = f", {np.median(rates):,.0f} pairs/s" if rates else ""
     return (
-        f"{run.recipe}; trained on {run.data}: {steps:,} steps of {run.batch_size:,} pairs "
-        f"in {duration(run.seconds)}{rate}, on {run.machine}."
+        f"{facts.recipe}; trained on {facts.data}: {steps:,} steps of {facts.batch_size:,} pairs "
+        f"in {duration(facts.seconds)}{rate}, on {facts.machine}."
     )
 
 
