@@ -14,10 +14,9 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models.clip import init_params
-from lrsclip_jax.optimizer import create
-from lrsclip_jax.sharding import make_mesh, to_devices
-from lrsclip_jax.step import batch_shapes, initial_state, make_train_step, state_shapes
-from lrsclip_jax.weights import build_model
+from lrsclip_jax.setup import RunLength, set_up
+from lrsclip_jax.sharding import to_devices
+from lrsclip_jax.step import initial_state
 
 _DESCRIPTION = """\
 Compiles the train step of the quickstart's model for one batch, whole and in microbatches, on this machine's device,
@@ -43,19 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _row(pairs: int, microbatches: int, memory: float) -> str:
     keys = {"batch_size": pairs, "train.microbatches": microbatches}
     config = configs.load("configs/quickstart.py", [f"{key}={value}" for key, value in keys.items()])
-    mesh = make_mesh(config.mesh, jax.devices()[:1])
-    model = build_model(config)
-    params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
-    optimizer = create(config.optimizer, params, total_steps=100, steps_per_epoch=100)
-    shapes = state_shapes(params, optimizer, mesh)
-    step = make_train_step(model, optimizer, CLIP_PREPROCESSING, config, shapes)
-    step = step.lower(shapes, batch_shapes(config, mesh)).compile()
+    setup = set_up(config, RunLength(100, 100), devices=jax.devices()[:1])
+    model = setup.model
+    step = setup.step(CLIP_PREPROCESSING).lower(setup.shapes, setup.batch_specs()).compile()
     temporaries = step.memory_analysis().temp_size_in_bytes / 2**30
     row = f"| {microbatches} | {temporaries:.2f} GiB"
     if temporaries > memory:
         return f"{row} | not run | | |"
-    state = initial_state(params, optimizer, shapes)
-    batch = to_devices(_batch(pairs, config.data.long_length, config.data.short_length, model), mesh)
+    params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
+    state = initial_state(params, setup.optimizer, setup.shapes)
+    batch = to_devices(_batch(pairs, config.data.long_length, config.data.short_length, model), setup.mesh)
     begun = time.perf_counter()
     _, metrics = jax.block_until_ready(step(state, batch))
     seconds = time.perf_counter() - begun

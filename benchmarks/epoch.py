@@ -16,7 +16,7 @@ from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.plan.lrs2m_lengths import LONGEST
 from lrsclip_jax.run.metrics import read_metrics
-from lrsclip_jax.run.words import machine
+from lrsclip_jax.run.startup import machine
 from lrsclip_jax.weights import build_model
 
 _DESCRIPTION = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ from ml_collections import ConfigDict
 
 from benchmarks.programs import OURS, Job, Prepared, batch_of
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.optimizer import create, frozen_by
 from lrsclip_jax.run import throughput
 from lrsclip_jax.run.throughput import Throughput
-from lrsclip_jax.sharding import make_mesh, to_devices
-from lrsclip_jax.step import TrainState, initial_state, make_train_step, state_shapes
+from lrsclip_jax.setup import RunLength, set_up
+from lrsclip_jax.sharding import to_devices
+from lrsclip_jax.step import TrainState, initial_state
 from lrsclip_jax.weights import build_model, initial_parameters
 
 EPOCH = 1000  # steps of a nominal one, for the schedule
@@ -33,13 +34,10 @@ class Built(NamedTuple):
 
 def build(config: ConfigDict, params: Any, preprocessing: Preprocessing) -> Built:
     """Builds what training builds of a config, for this process's first device."""
-    mesh = make_mesh(config.mesh, jax.devices()[:1])
-    model = build_model(config)
-    optimizer = create(config.optimizer, params, total_steps=EPOCH, steps_per_epoch=EPOCH, freeze=frozen_by(config))
-    shapes = state_shapes(params, optimizer, mesh, config.mesh.rules)
-    step = make_train_step(model, optimizer, preprocessing, config, shapes)
-    rates = throughput.of_run(config, model, optimizer.trainable, mesh)
-    return Built(step, lambda: initial_state(params, optimizer, shapes), mesh, rates)
+    setup = set_up(config, RunLength(EPOCH, EPOCH), devices=jax.devices()[:1])
+    rates = throughput.of_run(config, setup.model, setup.optimizer.trainable, setup.mesh)
+    first_state = functools.partial(initial_state, params, setup.optimizer, setup.shapes)
+    return Built(setup.step(preprocessing), first_state, setup.mesh, rates)
 
 
 def peak(program: jax.stages.Compiled) -> int:

@@ -13,7 +13,7 @@ from benchmarks.jax_step import build, peak
 from benchmarks.programs import Job, batch_of
 from eval.command import command_line
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.run.words import machine
+from lrsclip_jax.run.startup import machine
 from lrsclip_jax.sharding import to_devices
 from lrsclip_jax.weights import build_model, initial_parameters
 

@@ -153,9 +153,12 @@ def _compiled(form: str, chunk: int, pairs: int, width: int) -> jax.stages.Compi
     shapes = _shapes(pairs, width)
     mesh = shapes[0][0].sharding.mesh
 
+    options = losses.LossOptions(long_weight=0.8, form=form, chunk=chunk)
+
     def loss(features, logit_scale, has_long, has_short):
-        texts = {"has_long": has_long, "has_short": has_short}
-        return losses.dual_loss(*features, logit_scale, long_weight=0.8, form=form, chunk=chunk, mesh=mesh, **texts)[0]
+        image, long, short = features
+        texts = {"long": losses.Texts(long, has_long), "short": losses.Texts(short, has_short)}
+        return losses.dual_loss(image, texts, logit_scale, options, mesh=mesh)[0]
 
     where = jax.tree.map(lambda shape: shape.sharding, shapes[:2])
     step = jax.jit(jax.value_and_grad(loss, (0, 1)), out_shardings=(sharding.replicated(mesh), where))

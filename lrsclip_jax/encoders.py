@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.sharding import batch_sharded, on_mesh, replicated
 
-# Every length of text is a program of its own: few, so that few are compiled.
+# Every length of text is compiled by itself, so there are only a few.
 _TEXT_LENGTHS = (32, 77, 128)  # and the context length
 
 
@@ -26,9 +26,9 @@ class Encoders(NamedTuple):
 
 
 def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
-    """Returns the jitted towers of `model`, batches split over `mesh`, results on every device.
+    """Returns the jitted towers of `model`: batches are split over `mesh`, results are on every device.
 
-    Every process of a run gives them the whole batch; its devices take their rows.
+    Every process of a run passes the whole batch; its devices take their rows.
     """
 
     def images(params: Any, pixels: jax.Array) -> jax.Array:
@@ -49,21 +49,14 @@ def fed(tower: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Callable[[A
 
 
 def static_length(length: int, context_length: int) -> int:
-    """Returns to how many tokens a text of `length` is padded: the shortest of a few, at most the context length."""
+    """Returns the number of tokens to which a text of `length` is padded, one of a few, at most the context length."""
     return next((known for known in _TEXT_LENGTHS if length <= known < context_length), context_length)
-
-
-def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
-    """Returns uint8 [..., 3] as float32 with the checkpoint's mean and std (of values in 0 … 1) taken off."""
-    mean = jnp.asarray(preprocessing.mean, jnp.float32)
-    std = jnp.asarray(preprocessing.std, jnp.float32)
-    return (pixels.astype(jnp.float32) / 255 - mean) / std
 
 
 def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
     """Returns the embeddings of `rows`, float32 [N, E], encoding `batch_size` at a time.
 
-    Every batch has the same shape: the last one is filled up by repeating its first row.
+    All batches have the same shape: the last one is filled up with copies of its first row.
     """
     results: list[np.ndarray] = []
     pending = None

@@ -1,16 +1,19 @@
-"""Held-out sets, during training and after it: embeds one and asks `eval` about retrieval and classification."""
+"""Held-out sets, during training and after it: embeds a set and scores retrieval and classification with `eval`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from eval import retrieval, zeroshot
 from eval.class_texts import class_texts
+from eval.html.galleries import Query
 from eval.html.retrieval_table import best_five
 from lrsclip_jax.data.batches.pipeline import open_source
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
@@ -19,7 +22,6 @@ from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.run.report import HeldOutReport, comparison
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Classes:
-    """What tells the classes of a set apart: ids and label of each class text, and the label of each image."""
+    """The classes of a set: ids and label of each class text, and the label of each image."""
 
     ids: list[list[int]]
     label_of_text: list[str]
@@ -42,7 +44,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A held-out set: its records, its long and short texts (a kind that no record has is absent), its classes."""
+    """A held-out set: its records, its long and short texts (without a kind that no record has), its classes."""
 
     name: str
     records: Sequence[Record]
@@ -78,11 +80,25 @@ class Table:
     zeroshot: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class HeldOutReport:
+    """A held-out set for the report: rows of its table (name → result of `eval.retrieval`), remarks, queries to show.
+
+    `name` is that of the metrics "eval/NAME/ROW/mean_recall". A row that the metrics lack, such as chance, is
+    drawn among the curves as a level.
+    """
+
+    name: str
+    results: Mapping[str, Mapping]
+    remarks: Sequence[str] = ()
+    queries: Sequence[Query] = ()
+
+
 def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
     """Opens a held-out set (as `data.sources` names it) and reads its texts; images are read when needed.
 
-    With `templates`, as `eval.facts.classes.templates` knows them, a set whose records all have labels, of at least two
-    classes, is classified as well.
+    With `templates` (see `eval.facts.classes.templates`), a set whose records all have labels, of at least two classes,
+    is classified as well.
     """
     records = open_source(source)
     texts, labels = {}, [records[row].label for row in range(len(records))] if templates else []
@@ -151,8 +167,36 @@ def score(
     return Table(heldout, images, rows, heldout.classes and classify(heldout.classes))
 
 
+def scorer(
+    held_out: Sequence[HeldOut],
+    encoders: Encoders,
+    tokenizer: Tokenizer,
+    preprocessing: Preprocessing,
+    lengths: dict[str, int],
+    config: ConfigDict,
+) -> Callable[[Any], list[Table]]:
+    """Returns the function from parameters to the table of each set; `config` is `config.eval`, the rest as `score`."""
+
+    def tables(params: Any) -> list[Table]:
+        return [
+            score(
+                held,
+                encoders,
+                params,
+                tokenizer,
+                preprocessing,
+                lengths=lengths,
+                truncations=config.truncations,
+                batch_size=config.batch_size,
+            )
+            for held in held_out
+        ]
+
+    return tables
+
+
 def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-    """Yields every record's image as the model wants it, uint8 [S, S, 3], decoded by a thread a core, in order."""
+    """Yields every record's image in order, uint8 [S, S, 3], preprocessed for the model by a thread per core."""
 
     def decode(row: int) -> np.ndarray:
         return preprocess(read_image(records[row].image), preprocessing)
@@ -192,7 +236,7 @@ def _named(prefix: str, metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def lines(table: Table) -> list[str]:
-    """Returns the table as lines of text, recalls in per cent, and what `remarks` says."""
+    """Returns the table as lines of text, recalls in per cent, followed by the `remarks`."""
     ks = list(table.rows[0].metrics["text_to_image"])
     width = max(len(name) for name in _results(table))
     out = [
@@ -209,7 +253,7 @@ def lines(table: Table) -> list[str]:
 
 
 def remarks(table: Table) -> list[str]:
-    """Returns a sentence on classification, and one for each truncation of the long text beside the whole of it."""
+    """Returns a sentence on classification, and one that compares the long text with each of its truncations."""
     long = next((row for row in table.rows if row.name == "long"), None)
     cut = [row for row in table.rows if row.name.startswith("long, ")]
     found = [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
@@ -217,6 +261,16 @@ def remarks(table: Table) -> list[str]:
         accuracy, classes = table.zeroshot["accuracy"], len(table.zeroshot["classes"])
         found.insert(0, f"Zero-shot: {accuracy:.2f} % of the images are put into the right one of {classes} classes.")
     return found
+
+
+def comparison(name: str, ranks: retrieval.Retrieval, other_name: str, other_ranks: retrieval.Retrieval) -> str:
+    """Returns a sentence: the mean recalls of two rows over the same images, their ratio and its interval."""
+    value, other = (retrieval.ranks_to_metrics(each)["mean_recall"] for each in (ranks, other_ranks))
+    ratio = retrieval.bootstrap_interval(operator.truediv, ranks, other_ranks)
+    return (
+        f"Mean recall: {name} {value:.2f} %; {other_name} {other:.2f} %; ratio {ratio.value:.2f} "
+        f"(95 % bootstrap interval {ratio.low:.2f} to {ratio.high:.2f})."
+    ).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def for_report(table: Table) -> HeldOutReport:
@@ -231,7 +285,7 @@ def for_report(table: Table) -> HeldOutReport:
 
 
 def _results(table: Table) -> dict[str, dict[str, Any]]:
-    """The rows of the table: chance (of each kind of text, where they differ), then what was measured."""
+    """Returns the rows of the table: chance (of each kind of text, where they differ), then the measured rows."""
     chances = {
         row.name: retrieval.chance(len(table.images), row.texts.image)
         for row in table.rows

@@ -55,7 +55,7 @@ class Optimizer(NamedTuple):
 
 
 def create(
-    config: ConfigDict, params: PyTree, *, total_steps: int, steps_per_epoch: int, freeze: Sequence[str] = ()
+    config: ConfigDict, params: PyTree, *, total_steps: int, steps_per_epoch: float, freeze: Sequence[str] = ()
 ) -> Optimizer:
     """Builds the optimizer that a config describes.
 
@@ -104,7 +104,7 @@ def frozen_by(config: ConfigDict) -> tuple[str, ...]:
     return rules if config.loss.learn_temperature else (*rules, "logit_scale")
 
 
-def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
+def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> optax.Schedule:
     """The learning rate of update k = 0, 1, …: a linear warm-up, then a constant or a cosine.
 
     The w warm-up steps have `learning_rate`·(k + 1)/w, so that the first update already moves. A cosine then

@@ -2,7 +2,7 @@
 
 The mesh has three axes. A batch is split by rows over `data` and `fsdp` together; parameters and optimizer state are
 split over `fsdp` and `tensor`, and whole along `data`. An axis of size 1 does nothing, so data parallelism alone is
-fsdp = tensor = 1. Which dimension of a parameter an axis splits is a matter of rules on its path.
+fsdp = tensor = 1. Rules on the path of a parameter say which of its dimensions an axis splits.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 
 # The axis of each dimension; the layers of a tower are stacked on dimension 0. Tensor parallelism splits heads and
-# the hidden units of the MLP, so that a block needs one sum over devices after `out` and one after `fc2`. What no
-# rule names (norms, biases, position tables) is small and whole everywhere.
+# the hidden units of the MLP, so that a block needs one sum over devices after `out` and one after `fc2`. Parameters
+# that no rule names (norms, biases, position tables) are small and whole everywhere.
 _RULES = (
     (".*/blocks/attention/qkv/kernel", (None, "fsdp", None, "tensor", None)),
     (".*/blocks/attention/qkv/bias", (None, None, "tensor", None)),
@@ -65,17 +65,17 @@ def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of what is whole on every device."""
+    """Returns the sharding of arrays that are whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharded(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: its leading axis split over `data` and `fsdp`."""
+    """Returns the sharding of a batch: its leading axis is split over `data` and `fsdp`."""
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """Into how many parts a batch is split."""
+    """Returns the number of parts into which a batch is split."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
@@ -142,7 +142,7 @@ def like_parameters(tree: PyTree, shardings: PyTree, mesh: Mesh) -> PyTree:
 
 
 def on_mesh(mesh: Mesh, function: Callable) -> Callable:
-    """Returns `function` such that `constrain`, wherever it is called inside, speaks of `mesh`."""
+    """Returns `function` with `mesh` as the mesh of every `constrain` that it calls."""
 
     @functools.wraps(function)
     def traced(*arguments: Any) -> Any:
@@ -155,8 +155,8 @@ def on_mesh(mesh: Mesh, function: Callable) -> Callable:
 def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
     """Tells the compiler how `x` is split: the axis, or axes, of each dimension. Outside `on_mesh` it does nothing.
 
-    Left to itself, the compiler may give up the batch's split in a large model for the parameters' one, and then holds
-    the activations of the whole batch on every device.
+    Without this the compiler may drop the batch's split in a large model in favour of the parameters' one, and then
+    holds the activations of the whole batch on every device.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return x
@@ -167,8 +167,8 @@ def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
 def gathered(weight: jax.Array, axes: Sequence[str | None] = ()) -> jax.Array:
     """Makes a weight whole along `fsdp`, on the mesh of `on_mesh`; `axes` are those that still split its dimensions.
 
-    Its gradient is left to the compiler, which sums it straight into the parameter's own split. The gradient of a plain
-    constraint would be whole on every device first.
+    The compiler sums its gradient straight into the parameter's own split. The gradient of a plain constraint would
+    first be whole on every device.
     """
     return constrain(weight, *axes)
 
@@ -177,7 +177,7 @@ gathered.defvjp(lambda weight, axes: (constrain(weight, *axes), None), lambda ax
 
 
 def local_rows(size: int, mesh: Mesh) -> np.ndarray:
-    """Returns which rows of a batch of `size` the devices of this process hold: int64, in order."""
+    """Returns the rows of a batch of `size` that the devices of this process hold: int64, in order."""
     slices = batch_sharded(mesh).addressable_devices_indices_map((size,)).values()
     return np.unique(np.concatenate([np.arange(size)[index] for index in slices]))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import flax.struct
@@ -16,10 +18,12 @@ from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.encoders import normalise
+from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.dropout import kept_patches
 from lrsclip_jax.models.packed import Packed
+from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
     BATCH,
@@ -36,15 +40,39 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
+@dataclass(frozen=True)
+class StepOptions:
+    """The options of the train step; each set of them is compiled by itself.
+
+    Attributes:
+      loss: how the loss is computed.
+      microbatches: parts of a batch that pass the towers one after the other.
+      max_skipped: updates that may be left out because their loss or gradient is not finite.
+      seed: of the random draws (patch dropout).
+    """
+
+    loss: LossOptions
+    microbatches: int = 1
+    max_skipped: int = 0
+    seed: int = 0
+
+
+def step_options(config: ConfigDict) -> StepOptions:
+    """Returns the options that a config spells; InputError for an impossible one."""
+    return StepOptions(
+        losses.loss_options(config.loss), config.train.microbatches, config.train.max_skipped, config.seed
+    )
+
+
 @flax.struct.dataclass
 class TrainState:
-    """Everything that an update changes.
+    """The training state: everything that an update changes.
 
     Attributes:
       step: int32, the batches done.
       params: the parameters.
       opt_state: the optimizer's state.
-      skipped: int32, the batches among them whose update was left out because its loss or gradient was not finite.
+      skipped: int32, how many of them had no update because their loss or gradient was not finite.
     """
 
     step: jax.Array
@@ -56,7 +84,7 @@ class TrainState:
 def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = ()) -> TrainState:
     """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
 
-    `rules` are those of `config.mesh`; the optimizer's state is split as the parameters it belongs to.
+    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to.
     """
     shapes = jax.eval_shape(
         lambda params: TrainState(jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0)), params
@@ -82,165 +110,162 @@ def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> Trai
     return TrainState(placed(np.int32(0), shardings.step), params, opt_state, placed(np.int32(0), shardings.skipped))
 
 
-def batch_shape(config: ConfigDict, mesh: Mesh) -> BatchShape:
-    """Returns what the batches of a config look like on a mesh; InputError for rows shorter than a text may be."""
+def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
+    """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
     return BatchShape(
         config.batch_size,
         config.data.long_length,
         config.data.short_length,
-        kinds=losses.kinds_used(config.loss.long_weight),
+        kinds=losses.loss_options(config.loss).kinds,
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
     )
 
 
-def batch_shapes(config: ConfigDict, mesh: Mesh, rows: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns shapes, dtypes and shardings of a batch (lrsclip_jax.data.batches.pipeline).
+def batch_specs(
+    layout: BatchShape, image_size: int, mesh: Mesh, rows: int | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes, dtypes and shardings of a batch with this layout (lrsclip_jax.data.batches.pipeline).
 
-    `rows` are those of packed texts, in the whole batch: batches with `data.packed` have one of a few numbers of them.
+    `rows` are those of packed texts, in the whole batch: packed batches have one of a few numbers of them.
     """
-    pairs, size, slots = config.batch_size, config.model.image.size, config.data.row_length
+    pairs = layout.batch_size
     shapes = {
-        "image": ((pairs, size, size, 3), jnp.uint8),
+        "image": ((pairs, image_size, image_size, 3), jnp.uint8),
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
-    if config.data.packed:
-        shapes |= {name: ((rows, slots), jnp.int32) for name in ("ids", "segments", "positions")}
-        shapes |= {name: ((pairs, 2), jnp.int32) for name in ("long_span", "short_span")}
+    if layout.row_length is None:
+        shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in KINDS}
     else:
-        lengths = {"long": config.data.long_length, "short": config.data.short_length}
-        shapes |= {kind: ((pairs, length), jnp.int32) for kind, length in lengths.items()}
+        shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in ("ids", "segments", "positions")}
+        shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in KINDS}
     sharding = batch_sharded(mesh)
     return {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
 
 
 def make_train_step(
-    model: CLIP, optimizer: Optimizer, preprocessing: Preprocessing, config: ConfigDict, shapes: TrainState
+    model: CLIP, optimizer: Optimizer, preprocessing: Preprocessing, options: StepOptions, shapes: TrainState
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the jitted update (state, batch) -> (state, metrics); metrics are scalars of this batch.
 
     The loss is a function of the global batch, however that is split over devices and microbatches. An update whose
     loss or gradient is not finite leaves parameters and optimizer as they were (`finite` is False then): up to
-    `train.max_skipped` such batches are passed over. The next one stops the state for good, at the step before it.
+    `options.max_skipped` such batches are passed over. The next one stops the state for good, at the step before it.
 
     Args:
-      model: as the config describes it.
+      model: of the parameters.
       optimizer: made for the same parameters.
-      preprocessing: whose mean and standard deviation are taken off the pixels.
-      config: its groups `loss`, `train` and `data`.
+      preprocessing: whose mean and standard deviation normalise the pixels.
+      options: of the step and its loss.
       shapes: of the state, from `state_shapes`.
     """
-    mesh = shapes.step.sharding.mesh
-    microbatches = config.train.microbatches
-    kinds = losses.kinds_used(config.loss.long_weight)
-
-    def encode(params: Any, batch: Batch) -> dict[str, jax.Array]:
-        pixels = normalise(batch["image"], preprocessing)
-        rows = {"image": model.apply({"params": params}, pixels, kept=batch.get("kept"), method="encode_image")}
-        if config.data.packed:
-            packed = _packed(batch, kinds, batch_shards(mesh))
-            texts = model.apply({"params": params}, packed, method="encode_packed")
-            return rows | _apart(texts, kinds)
-        encoded = {kind: model.apply({"params": params}, batch[kind], method="encode_text") for kind in kinds}
-        return rows | encoded
-
-    def keys_of(batch: Batch) -> dict[str, jax.Array]:
-        if not config.data.packed:
-            return {kind: losses.text_keys(batch[kind]) for kind in kinds}
-        packed = _packed(batch, kinds, batch_shards(mesh) * microbatches)
-        return _apart(losses.packed_text_keys(packed.ids, packed.positions, packed.spans), kinds)
-
-    def token_counts(batch: Batch) -> Metrics:
-        """What the texts weigh: their tokens, which dense layers grow with, and the squares, which attention does."""
-        counts = [
-            batch[f"{kind}_span"][:, 1]
-            if config.data.packed
-            else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
-            for kind in kinds
-        ]
-        tokens = jnp.stack(counts).astype(jnp.float32)
-        return {"text_tokens": tokens.sum(), "text_squares": (tokens * tokens).sum()}
+    mesh, shardings = shapes.step.sharding.mesh, _shardings(shapes)
+    kinds, microbatches, groups = options.loss.kinds, options.microbatches, batch_shards(mesh)
 
     def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
-        # What is wholly frozen is cut off before the towers, so that no gradient is computed for it.
+        # Frozen parameters are cut off before the towers, so that no gradient is computed for them.
         params = jax.tree.map(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
         if model.image.patch_dropout:
-            batch = batch | {"kept": kept_patches(model.image, config.seed, step, len(batch["image"]))}
-        rows = _in_microbatches(lambda part: encode(params, part), batch, microbatches, mesh)
-        keys = keys_of(batch) if config.loss.same_text == "ignore" else {}
-        return losses.dual_loss(
-            rows["image"],
-            rows.get("long"),
-            rows.get("short"),
-            jnp.exp(params["logit_scale"]),
-            long_weight=losses.long_weight_at(config.loss.long_weight, step),
-            has_long=batch["has_long"],
-            has_short=batch["has_short"],
-            label_smoothing=config.loss.label_smoothing,
-            same_text=config.loss.same_text,
-            long_keys=keys.get("long"),
-            short_keys=keys.get("short"),
-            gradient=config.loss.gradient,
-            pcm_components=config.loss.pcm_components,
-            pcm_scope=config.loss.pcm_scope,
-            form=config.loss.form,
-            chunk=config.loss.chunk,
-            mesh=mesh,
-        )
+            batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
+        encode = functools.partial(_encode, model, params, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        rows = _in_microbatches(encode, batch, microbatches, mesh)
+        keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
+        texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
+        scale = jnp.exp(params["logit_scale"])
+        return losses.dual_loss(rows["image"], texts, scale, options.loss, step=step, mesh=mesh)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
-        gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, _shardings(shapes).params)
-        metrics |= token_counts(batch)
+        gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
+        metrics |= _token_counts(batch, model, kinds)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         metrics["learning_rate"] = optimizer.learning_rate(state.step - state.skipped)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
-
-        updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
-        params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), config.loss.max_scale)
-        new, old = (params, opt_state), (state.params, state.opt_state)
-        skipped = jnp.minimum(state.skipped + ~metrics["finite"], config.train.max_skipped + 1)
-        goes_on = skipped <= config.train.max_skipped
-        metrics["skipped"] = skipped
-        params, opt_state = jax.tree.map(lambda new, old: jnp.where(metrics["finite"] & goes_on, new, old), new, old)
-        return TrainState(state.step + goes_on, params, opt_state, skipped), metrics
+        state = _updated(state, gradient, metrics["finite"], optimizer, options)
+        return state, metrics | {"skipped": state.skipped}
 
     return jax.jit(
         on_mesh(mesh, update),
-        in_shardings=(_shardings(shapes), batch_sharded(mesh)),
-        out_shardings=(_shardings(shapes), replicated(mesh)),
+        in_shardings=(shardings, batch_sharded(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
         # On the CPU a checkpoint being written shares its memory with the arrays, which donation would overwrite.
         donate_argnums=() if mesh.devices.flat[0].platform == "cpu" else 0,
     )
 
 
+def _updated(
+    state: TrainState, gradient: Any, finite: jax.Array, optimizer: Optimizer, options: StepOptions
+) -> TrainState:
+    """Returns the state after an update with this gradient, or without one if it is not finite."""
+    updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
+    params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), options.loss.max_scale)
+    new, old = (params, opt_state), (state.params, state.opt_state)
+    skipped = jnp.minimum(state.skipped + ~finite, options.max_skipped + 1)
+    proceeds = skipped <= options.max_skipped
+    params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
+    return TrainState(state.step + proceeds, params, opt_state, skipped)
+
+
+def _encode(
+    model: CLIP, params: Any, batch: Batch, *, preprocessing: Preprocessing, kinds: Sequence[str], groups: int
+) -> dict[str, jax.Array]:
+    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded."""
+    variables = {"params": params}
+    pixels = normalise(batch["image"], preprocessing)
+    rows = {"image": model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")}
+    if "ids" in batch:
+        texts = model.apply(variables, _packed(batch, kinds, groups), method="encode_packed")
+        return rows | _apart(texts, kinds)
+    return rows | {kind: model.apply(variables, batch[kind], method="encode_text") for kind in kinds}
+
+
+def _text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:
+    """Returns keys [B, 2] of each kind of text, equal for equal texts."""
+    if "ids" not in batch:
+        return {kind: losses.text_keys(batch[kind]) for kind in kinds}
+    packed = _packed(batch, kinds, groups)
+    return _apart(losses.packed_text_keys(packed.ids, packed.positions, packed.spans), kinds)
+
+
+def _token_counts(batch: Batch, model: CLIP, kinds: Sequence[str]) -> Metrics:
+    """Returns the tokens of the texts, with which dense layers grow, and their squares, with which attention does."""
+    counts = [
+        batch[f"{kind}_span"][:, 1]
+        if "ids" in batch
+        else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
+        for kind in kinds
+    ]
+    tokens = jnp.stack(counts).astype(jnp.float32)
+    return {"text_tokens": tokens.sum(), "text_squares": (tokens * tokens).sum()}
+
+
 def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:
-    """The texts of a packed batch, in each of its groups first all long ones, then all short ones."""
+    """Returns the texts of a packed batch, in each of its groups first all long ones, then all short ones."""
     spans = [batch[f"{kind}_span"].reshape(groups, -1, 2) for kind in kinds]
     return Packed(batch["ids"], batch["segments"], batch["positions"], jnp.concatenate(spans, axis=1))
 
 
 def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:
-    """What `_packed` texts have become, [G, T, …], by kind and in the order of the pairs."""
+    """Returns rows of `_packed` texts, [G, T, …], by kind and in the order of the pairs: [B, …] each."""
     parts = jnp.split(texts, len(kinds), axis=1)
     return {kind: part.reshape(-1, *part.shape[2:]) for kind, part in zip(kinds, parts, strict=True)}
 
 
 def _in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """`encode(batch)`, computed in `count` parts one after the other; only the features of all parts are kept.
+    """Returns `encode(batch)`, computed in `count` parts one after the other; only the features of all are kept.
 
-    The loss can thus be that of the whole batch: its gradient on the features is known before the second pass, in
-    which each part is encoded again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
+    So the loss can be that of the whole batch: its gradient on the features is known before the second pass, which
+    encodes each part again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
     """
     if count == 1:
         return encode(batch)
     shards = batch_shards(mesh)
 
     def split(rows: jax.Array) -> jax.Array:
-        # Each part takes as many rows from every device, so that none have to move.
+        # Each part takes equally many rows from every device, so that no row has to move.
         parts = rows.reshape(shards, count, -1, *rows.shape[1:]).swapaxes(0, 1)
         return constrain(parts.reshape(count, -1, *rows.shape[1:]), None, BATCH)
 

@@ -18,7 +18,7 @@ from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create
-from lrsclip_jax.step import batch_shape, initial_state, make_train_step, state_shapes
+from lrsclip_jax.step import batch_layout, initial_state, make_train_step, state_shapes, step_options
 
 PAIRS = 16
 TOWER = {"width": 32, "layers": 2, "heads": 2, "embed_dim": 16}
@@ -97,13 +97,13 @@ def train(mesh_shape: tuple[int, int, int], text: str, overrides: dict) -> tuple
     optimizer = create(config.optimizer, start(text), total_steps=9, steps_per_epoch=9)
     shapes = state_shapes(start(text), optimizer, mesh, config.mesh.rules)
     state = initial_state(start(text), optimizer, shapes)
-    step = make_train_step(model, optimizer, Preprocessing(16, (0.5,) * 3, (0.2,) * 3), config, shapes)
+    step = make_train_step(model, optimizer, Preprocessing(16, (0.5,) * 3, (0.2,) * 3), step_options(config), shapes)
     losses = []
     for seed in range(2):
         rows = batch(seed)
         if config.data.packed:
             lengths = {kind: np.asarray(model.text.lengths(rows[kind])) for kind in KINDS}
-            rows = packed_rows(rows, batch_shape(config, mesh), lengths)
+            rows = packed_rows(rows, batch_layout(config, mesh), lengths)
         state, metrics = step(state, sharding.to_devices(rows, mesh))
         losses.append(float(metrics["loss"]))
     kernel = state.params["image"]["blocks"]["mlp"]["fc1"]["kernel"]

@@ -108,8 +108,11 @@ def test_the_loss_multiplies_as_often_as_its_form_says(form, chunk):
     rows = jax.ShapeDtypeStruct((8, 40), jnp.float32)
     mesh = make_mesh(defaults().mesh, jax.devices()[:1])
 
+    options = losses.LossOptions(form=form, chunk=chunk)
+
     def loss(image, long, short):
-        return losses.dual_loss(image, long, short, 10.0, long_weight=0.8, form=form, chunk=chunk, mesh=mesh)[0]
+        texts = {"long": losses.Texts(long), "short": losses.Texts(short)}
+        return losses.dual_loss(image, texts, 10.0, options, mesh=mesh)[0]
 
     pair = flops.train_pair(model(), LENGTHS, batch_size=8, form=form)
     # Beside these, "ring" has a few products of vectors.

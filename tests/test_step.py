@@ -14,7 +14,7 @@ from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.families import huggingface
 from lrsclip_jax.sharding import make_mesh, to_devices
-from lrsclip_jax.step import initial_state, make_train_step, state_shapes
+from lrsclip_jax.step import initial_state, make_train_step, state_shapes, step_options
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 IMAGE = {"size": 16, "width": 32, "layers": 2, "heads": 2, "embed_dim": 16}
@@ -57,7 +57,7 @@ def training(overrides=(), dtype=None, freeze=()):
     config = configs.load("configs/vitb16.py", keys)
     optimizer = create(config.optimizer, start(), total_steps=10, steps_per_epoch=5, freeze=freeze)
     shapes = state_shapes(start(), optimizer, make_mesh(config.mesh))
-    return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, config, shapes)
+    return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, step_options(config), shapes)
 
 
 def run(batches, *overrides, params=None, dtype=None, freeze=()):
@@ -138,7 +138,7 @@ def test_the_scale_is_clamped():
 
 
 def test_training_equals_torch():
-    """Ten updates of the whole model beside transformers' CLIPModel, torch's cross entropy and torch's SGD."""
+    """Ten updates of the whole model equal those of transformers' CLIPModel, torch's cross entropy and torch's SGD."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     fields = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}

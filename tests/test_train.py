@@ -9,9 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
+from lrsclip_jax import config as configs
 from lrsclip_jax.run.progress import CLOCK
+from lrsclip_jax.run.recorder import Recorder
+from lrsclip_jax.setup import RunLength, set_up
+from lrsclip_jax.train import train_and_evaluate
 
 KEYS = {
     "model.image.layers": 1,
@@ -82,6 +87,25 @@ def test_what_a_run_leaves(finished):
     assert json.loads((finished / "config.json").read_text())["batch_size"] == 16
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["12", "8"]
     assert any((finished / "tensorboard").iterdir())
+
+
+def test_one_state_is_in_memory(tmp_path, monkeypatch):
+    """Where the step keeps its old state, as on a CPU, nothing may hold the one that training began with."""
+    held = []
+    add = Recorder.add
+
+    def measured(self, step, batch, metrics):
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+        add(self, step, batch, metrics)
+
+    monkeypatch.setattr(Recorder, "add", measured)
+    keys = KEYS | {"eval.sources": (), "epochs": 0.2, "batch_size": 2, "checkpoint.every_steps": 100}
+    config = configs.load("configs/quickstart.py", [f"{key}={value}" for key, value in keys.items()])
+    before = sum(array.nbytes for array in jax.live_arrays())
+    train_and_evaluate(config, str(tmp_path))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(set_up(config, RunLength(8, 40)).shapes.params))
+    state = 3 * 4 * parameters  # AdamW's
+    assert len(held) == 8 and state < held[-1] - before < 1.3 * state
 
 
 @pytest.mark.slow

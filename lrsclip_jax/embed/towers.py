@@ -14,9 +14,10 @@ import numpy as np
 from lrsclip_jax import config, weights
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
-from lrsclip_jax.encoders import fed, normalise
+from lrsclip_jax.encoders import fed
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
+from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.positions import resize_positions
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch.contract import Found, Hints

@@ -17,9 +17,10 @@ from PIL import Image
 from lrsclip_jax import config
 from lrsclip_jax.data.images import preprocess
 from lrsclip_jax.data.threads import in_order
-from lrsclip_jax.encoders import embed, fed, normalise
+from lrsclip_jax.encoders import embed, fed
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.patches import patch_values
+from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.positions import resize_positions
 from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.sharding import make_mesh

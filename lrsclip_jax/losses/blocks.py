@@ -1,6 +1,6 @@
-"""Blocks of logits, some queries against some candidates: what the forms of the loss have in common.
+"""Blocks of logits, some queries against some candidates: the common parts of all forms of the loss.
 
-All is float32, and features are multiplied at the highest precision: an accelerator's default, bfloat16 or
+Everything is float32, and features are multiplied at the highest precision: an accelerator's default, bfloat16 or
 TF32, is too coarse for logits of up to 100.
 """
 
@@ -13,15 +13,15 @@ import jax.numpy as jnp
 
 PyTree = Any
 
-# The margin of what is no negative. Its exponential is 0; unlike -inf it keeps a row of nothing else finite.
+# The margin of candidates that are no negatives. Its exponential is 0; unlike -inf it keeps a row without any finite.
 NEVER = -1e30
 
-# Sums of D products in another order differ by less than this. Equal texts tie, whatever computed their cosines.
+# Sums of D products in another order differ by less than this, so that equal texts tie in every form of the loss.
 _TIE = 1e-6
 
 
 class Labels(NamedTuple):
-    """What decides which pairs of a batch are each other's negatives; leaves [B, …], or those of some rows."""
+    """The labels that decide which pairs are each other's negatives; leaves [B, …], or some of the rows."""
 
     index: jax.Array  # int32, the place of the pair in the global batch
     valid: jax.Array  # bool, False where the pair lacks this text
@@ -29,35 +29,35 @@ class Labels(NamedTuple):
 
     @classmethod
     def of(cls, pairs: int, valid: jax.Array | None, keys: jax.Array | None) -> Labels:
-        """The labels of a whole batch, in which by default all pairs are valid."""
+        """Returns the labels of a whole batch; by default all its pairs are valid."""
         valid = jnp.ones(pairs, bool) if valid is None else jnp.asarray(valid)
         return cls(jnp.arange(pairs), valid, None if keys is None else jnp.asarray(keys))
 
 
 def stopped(candidates: PyTree, gradient: str) -> PyTree:
-    """Candidates as the loss sees them: without a gradient for `gradient="reference"`, unchanged for "full"."""
+    """Returns candidates as the loss sees them: without a gradient for `gradient="reference"`, unchanged for "full"."""
     return jax.lax.stop_gradient(candidates) if gradient == "reference" else candidates
 
 
 def products(queries: jax.Array, candidates: jax.Array) -> jax.Array:
-    """[Q, D] and [C, D] to [Q, C]."""
+    """Returns all products of rows of [Q, D] and [C, D], [Q, C]."""
     return jnp.matmul(queries, candidates.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def cosines(image: jax.Array, text: jax.Array, gradient: str) -> tuple[jax.Array, jax.Array]:
-    """The same cosines of images [I, D] and texts [T, D] with each as queries, [I, T] and [T, I]."""
+    """Returns the cosines of images [I, D] and texts [T, D] with images as queries, [I, T], and with texts, [T, I]."""
     of_images = products(image, stopped(text, gradient))
     of_texts = of_images if gradient == "full" else products(stopped(image, gradient), text)
     return of_images, of_texts.T
 
 
 def own_cosines(image: jax.Array, text: jax.Array, gradient: str) -> tuple[jax.Array, jax.Array]:
-    """The same cosines of pairs, rows of [B, D] and [B, D], with each as queries, [B] and [B]."""
+    """Returns the cosines of pairs, rows of [B, D] and [B, D], with images as queries and with texts, [B] each."""
     return (image * stopped(text, gradient)).sum(1), (stopped(image, gradient) * text).sum(1)
 
 
 def negatives(queries: Labels, candidates: Labels) -> jax.Array:
-    """bool [Q, C], where both are valid, of two pairs, and of texts that are not equal."""
+    """Returns bool [Q, C]: True where both are valid, belong to different pairs, and their texts are not equal."""
     negative = queries.valid[:, None] & candidates.valid[None, :]
     negative &= queries.index[:, None] != candidates.index[None, :]
     if queries.keys is not None:
@@ -66,12 +66,12 @@ def negatives(queries: Labels, candidates: Labels) -> jax.Array:
 
 
 def margins(cosines: jax.Array, own: jax.Array, negative: jax.Array, logit_scale: jax.Array) -> jax.Array:
-    """m_ij = s·(cos_ij − own_i), [Q, C], by how much negatives score above the query's own candidate; else -1e30."""
+    """Returns m_ij = s·(cos_ij − own_i), [Q, C]: how far negatives score above the own candidate; -1e30 for others."""
     return jnp.where(negative, logit_scale * (cosines - own[:, None]), NEVER)
 
 
 def cross_entropy(margins: jax.Array, negative: jax.Array, label_smoothing: float) -> jax.Array:
-    """The loss of queries whose candidates are all there; [Q, C] to [Q]."""
+    """Returns the loss of queries from the margins of all their candidates, [Q, C] to [Q]."""
     loss = jax.nn.softplus(jax.nn.logsumexp(margins, axis=1))
     if label_smoothing:
         loss -= label_smoothing * jnp.where(negative, margins, 0).sum(1) / (1 + negative.sum(1))
@@ -79,21 +79,21 @@ def cross_entropy(margins: jax.Array, negative: jax.Array, label_smoothing: floa
 
 
 def is_best(largest_margin: jax.Array, logit_scale: jax.Array) -> jax.Array:
-    """Whether the own candidate scores higher than every negative; a tie does not count."""
+    """Returns whether the own candidate scores higher than every negative; a tie does not count."""
     return largest_margin < -_TIE * logit_scale
 
 
 def mean(values: jax.Array, valid: jax.Array) -> jax.Array:
-    """The mean over the valid entries, 0 if there are none."""
+    """Returns the mean over the valid entries, 0 if there are none."""
     return jnp.where(valid, values, 0).sum(dtype=jnp.float32) / jnp.maximum(valid.sum(), 1)
 
 
 def in_chunks(rows: PyTree, chunk: int) -> PyTree:
-    """Splits the rows of every leaf [B, …] into as few equal parts of at most `chunk` rows as there can be.
+    """Splits the rows of every leaf [B, …] into the fewest equal parts of at most `chunk` rows.
 
     Returns:
-        Leaves [N, C, …], filled up with rows of zeros: features of length 0, labels that are not valid. A chunk of
-        0, and one of B or more, makes one part.
+      Leaves [N, C, …], filled up with rows of zeros: features of length 0, labels that are not valid. A chunk of 0, or
+      of B rows or more, makes one part.
     """
     size = jax.tree.leaves(rows)[0].shape[0]
     parts = -(-size // chunk) if chunk else 1

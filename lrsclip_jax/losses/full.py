@@ -1,4 +1,4 @@
-"""The loss from all logits at once, [B, B]: plain, and the oracle of the other forms."""
+"""The loss from all logits at once, [B, B]: the plain form, with which the others are compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def info_nce(
     label_smoothing: float = 0.0,
     gradient: str = "full",
 ) -> tuple[jax.Array, jax.Array]:
-    """Symmetric InfoNCE between images and texts (LRSCLIP Eq. 1), the mean of both directions over the batch.
+    """Returns symmetric InfoNCE of images and texts (LRSCLIP Eq. 1), the mean of both directions over the batch.
 
     The loss of image i is written with the margins m_ij = s·(v_i·t_j − v_i·t_i) of the other texts over its
     own: log(1 + Σ_{j≠i} exp m_ij). This is the cross entropy of the logits s·v_i·t_j, without the digits that
@@ -56,7 +56,7 @@ def info_nce(
 def pair_losses(
     image: jax.Array, text: jax.Array, labels: Labels, logit_scale: jax.Array, *, label_smoothing: float, gradient: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Of one kind of text, what `gather.pair_losses` returns of each; `image` and `text` are float32 [B, D]."""
+    """Returns what `gather.pair_losses` returns, for one kind of text; `image` and `text` are float32 [B, D]."""
     negative = negatives(labels, labels)
     image_to_text, text_to_image = (
         margins(scores, own, negative, logit_scale)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 
 def text_keys(ids: jax.Array) -> jax.Array:
-    """A 64-bit key of each text: keys are compared, and sent between devices, instead of all token ids.
+    """Returns a 64-bit key of each text: keys are compared, and sent between devices, instead of all token ids.
 
-    Every (position, token) becomes a random-looking word, and the words of a text are added up; twice, with
-    two hash functions (the finaliser of MurmurHash3, and `lowbias32` of C. Wellons' hash-prospector). Equal
+    Every (position, token) becomes a random-looking word, and the words of a text are added up. This is done with two
+    hash functions (the finaliser of MurmurHash3, and `lowbias32` of C. Wellons' hash-prospector). Equal
     texts have equal keys, different ones share a key with probability 2^-64: 5e-10 for any two of 131,072.
 
     Args:
@@ -23,7 +23,7 @@ def text_keys(ids: jax.Array) -> jax.Array:
 
 
 def packed_text_keys(ids: jax.Array, positions: jax.Array, spans: jax.Array) -> jax.Array:
-    """The keys of texts that share rows (`models.packed.Packed`): equal for equal texts, if not those of `text_keys`.
+    """Returns keys of texts that share rows (`models.packed.Packed`): equal for equal texts, other than `text_keys`.
 
     Args:
         ids, positions: int32 [R, N].
@@ -40,7 +40,7 @@ def packed_text_keys(ids: jax.Array, positions: jax.Array, spans: jax.Array) -> 
 
 
 def _words(ids: jax.Array, positions: jax.Array) -> jax.Array:
-    """Two words for each (position, token): uint32 [..., 2]."""
+    """Returns two words for each (position, token): uint32 [..., 2]."""
     places = ids.astype(jnp.uint32) | positions.astype(jnp.uint32) << 17
     murmur = _mix(places, (16, 0x85EBCA6B, 13, 0xC2B2AE35, 16))
     lowbias = _mix(places, (16, 0x7FEB352D, 15, 0x846CA68B, 16))
@@ -48,7 +48,7 @@ def _words(ids: jax.Array, positions: jax.Array) -> jax.Array:
 
 
 def _mix(word: jax.Array, constants: tuple[int, int, int, int, int]) -> jax.Array:
-    """A bijection of 32-bit words in which each bit of the input stirs every bit of the output."""
+    """Maps 32-bit words one to one, so that each bit of the input changes about half the bits of the output."""
     shift_1, factor_1, shift_2, factor_2, shift_3 = constants
     word = (word ^ (word >> shift_1)) * jnp.uint32(factor_1)
     word = (word ^ (word >> shift_2)) * jnp.uint32(factor_2)

@@ -13,16 +13,16 @@ _matmul = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def reduce_to_components(image: jax.Array, components: int, scope: str = "global") -> jax.Array:
-    """The image features that short texts are matched with: mean + P·Pᵀ·(v − mean), not normalised again.
+    """Returns the image features with which short texts are matched: mean + P·Pᵀ·(v − mean), not normalised again.
 
     The columns of P are the directions in which the centred features vary most. This is what Long-CLIP's code
     computes (`PCA` in model_longclip.py) and differentiates: gradients flow through the mean and through P. LRSCLIP's
-    paper (V-D-3, Table VI) words it otherwise, "aligning the primary components of the short text encoding with the
-    image encoding"; in the code it is the images that are reduced, and no text.
+    paper (V-D-3, Table VI) describes it differently, "aligning the primary components of the short text encoding with
+    the image encoding"; the code reduces the images, and no text.
 
     Long-CLIP takes the components of each GPU's own pairs, so its objective depends on the number of GPUs. Here they
-    are those of the global batch, or with "group:N" those of every N consecutive pairs, which is what N pairs a GPU
-    amount to, on any mesh. Where the rank allows every direction, components ≥ min(N − 1, D), the result is `image`.
+    are those of the global batch, or with "group:N" those of every N consecutive pairs, as on GPUs with N pairs each,
+    on any mesh. Where the rank allows every direction, components ≥ min(N − 1, D), the result is `image`.
 
     Long-CLIP decomposes the features themselves. Here P comes from their covariance [D, D], or where pairs are fewer
     than D from their Gram matrix [N, N]: both are sums, so features that are split over devices stay where they are.
@@ -110,11 +110,11 @@ def _principal_directions(rows: jax.Array, components: int) -> jax.Array:
 
 
 def _turn(covariance: jax.Array, coupling: jax.Array, kept: jax.Array) -> jax.Array:
-    """The angles T, [d, d], by which kept directions (rows) turn towards dropped ones (columns) under a coupling.
+    """Returns the angles T, [d, d], by which kept directions (rows) turn towards dropped ones (columns) in a coupling.
 
     They solve the Sylvester equation C·T − T·C = coupling between kept and dropped directions, where C is the
     covariance along all of them, diagonal but for rounding. Dividing by the gaps of the diagonal solves it, and one
-    step of refinement makes up for the rounding. What `eigh` can't tell from 0 is no gap, and nothing turns there.
+    step of refinement makes up for the rounding. A gap that `eigh` can't tell from 0 does not count: nothing turns.
     """
     variances = jnp.diagonal(covariance)
     gaps = variances[:, None] - variances
@@ -125,7 +125,7 @@ def _turn(covariance: jax.Array, coupling: jax.Array, kept: jax.Array) -> jax.Ar
 
 
 def _rounding(variances: jax.Array) -> jax.Array:
-    """What `eigh` can't tell from 0."""
+    """Returns the largest variance that `eigh` can't tell from 0."""
     return len(variances) * jnp.finfo(variances.dtype).eps * variances.max()
 
 

@@ -1,9 +1,9 @@
 """The loss by blocks of images that travel round the ring of devices, past the texts of each.
 
 Every block of logits, visiting images × a device's own texts, is computed once and serves both directions. Images
-carry with them the log-sum-exp over the texts they have met, texts keep that over the images they have seen; after
-a full round, home again, both know their loss. Autodiff would keep every block of the round. The gradient is
-therefore found on a second round, which computes the blocks anew, and on which images carry their gradient along.
+carry the log-sum-exp over the texts that they have met, texts keep that over the images that they have seen. After a
+full round the images are back, and both know their loss. Autodiff would keep every block of the round. So a second
+round computes the blocks again, and the images carry their gradient along.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from lrsclip_jax.losses.blocks import (
     negatives,
     own_cosines,
 )
+from lrsclip_jax.losses.options import LossOptions
 from lrsclip_jax.sharding import BATCH
 
 PyTree = Any
@@ -37,7 +38,7 @@ _ROWS, _WHOLE = PartitionSpec(BATCH), PartitionSpec()
 
 
 class Statistics(NamedTuple):
-    """What queries know of the candidates met so far; float32 leaves [Q]."""
+    """Statistics of queries over the candidates met so far; float32 leaves [Q]."""
 
     largest: jax.Array  # margin
     exponentials: jax.Array  # Σ exp(margin − largest)
@@ -46,11 +47,11 @@ class Statistics(NamedTuple):
 
     @classmethod
     def empty(cls, own: jax.Array) -> Statistics:
-        """Of queries with these own cosines, before any candidate."""
+        """Returns the statistics of queries with these own cosines, before any candidate."""
         return cls(jnp.full_like(own, NEVER), jnp.zeros_like(own), jnp.zeros_like(own), jnp.zeros_like(own))
 
     def after(self, margins: jax.Array, negative: jax.Array) -> Statistics:
-        """After the candidates of a block [Q, C]."""
+        """Returns the statistics after the candidates of a block [Q, C]."""
         largest = jnp.maximum(self.largest, margins.max(1))
         met = jnp.exp(margins - largest[:, None]).sum(1)
         return Statistics(
@@ -61,37 +62,28 @@ class Statistics(NamedTuple):
         )
 
     def loss(self, label_smoothing: float) -> jax.Array:
-        """The loss of each query, [Q], when all candidates were met."""
+        """Returns the loss of each query, [Q], once all candidates were met."""
         partition = jax.nn.softplus(self.largest + jnp.log(self.exponentials))
         return partition - label_smoothing * self.margins / (1 + self.negatives)
 
     def summary(self, label_smoothing: float) -> Summary:
-        """What is kept of these statistics when all candidates were met."""
+        """Returns the summary that the gradient needs, once all candidates were met."""
         largest = jnp.maximum(self.largest, 0)
         partition = jnp.exp(-largest) + self.exponentials * jnp.exp(self.largest - largest)
         return Summary(largest, 1 / partition, label_smoothing / (1 + self.negatives))
 
 
 class Summary(NamedTuple):
-    """What the gradient needs of the complete statistics; float32 leaves [Q]."""
+    """The complete statistics as far as the gradient needs them; float32 leaves [Q]."""
 
     largest: jax.Array  # margin, the own candidate's 0 included
     factor: jax.Array  # the probability of a candidate is exp(margin − largest) · factor
     share: jax.Array  # of the label smoothing that each candidate gets, ε / (1 + number of negatives)
 
     def surrogate(self, margins: jax.Array, negative: jax.Array) -> jax.Array:
-        """[Q], with the loss's gradient in the margins of a block [Q, C] although this summary is held fixed."""
+        """Returns [Q], whose gradient in the margins of a block [Q, C], with this summary held fixed, is the loss's."""
         probabilities = jnp.exp(margins - self.largest[:, None]) * self.factor[:, None]
         return (probabilities - self.share[:, None] * jnp.where(negative, margins, 0)).sum(1)
-
-
-class Options(NamedTuple):
-    """What is known when the loss is compiled."""
-
-    label_smoothing: float
-    gradient: str
-    chunk: int
-    mesh: Mesh
 
 
 def pair_losses(
@@ -99,26 +91,36 @@ def pair_losses(
     texts: Sequence[jax.Array],
     labels: Sequence[Labels],
     logit_scale: jax.Array,
-    *,
-    label_smoothing: float,
-    gradient: str,
-    chunk: int,
+    options: LossOptions,
     mesh: Mesh,
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """As `gather.pair_losses`, with the same arguments; no device ever holds the features of all."""
-    options = Options(label_smoothing, gradient, chunk, mesh)
-    return _pair_losses(options, tuple(views), tuple(texts), logit_scale, tuple(labels))
+    """Returns what `gather.pair_losses` returns for the same arguments; no device ever holds the features of all."""
+    return _pair_losses(options, mesh, tuple(views), tuple(texts), logit_scale, tuple(labels))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _pair_losses(options: Options, views, texts, logit_scale, labels):
-    return _forward(options, views, texts, logit_scale, labels)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _pair_losses(
+    options: LossOptions,
+    mesh: Mesh,
+    views: Features,
+    texts: Features,
+    logit_scale: jax.Array,
+    labels: tuple[Labels, ...],
+) -> list[tuple[jax.Array, jax.Array]]:
+    return _forward(options, mesh, views, texts, logit_scale, labels)[0]
 
 
-def _forward(options: Options, views, texts, logit_scale, labels):
+def _forward(
+    options: LossOptions,
+    mesh: Mesh,
+    views: Features,
+    texts: Features,
+    logit_scale: jax.Array,
+    labels: tuple[Labels, ...],
+) -> tuple[list[tuple[jax.Array, jax.Array]], tuple]:
     first_round = jax.shard_map(
         partial(_first_round, options),
-        mesh=options.mesh,
+        mesh=mesh,
         in_specs=(_ROWS, _ROWS, _WHOLE, _ROWS),
         out_specs=(_ROWS, _ROWS),
     )
@@ -126,26 +128,31 @@ def _forward(options: Options, views, texts, logit_scale, labels):
     return pairs, (views, texts, logit_scale, labels, summaries)
 
 
-def _backward(options: Options, residuals, cotangents):
+def _backward(options: LossOptions, mesh: Mesh, residuals: tuple, cotangents: list) -> tuple:
     second_round = jax.shard_map(
         partial(_second_round, options),
-        mesh=options.mesh,
+        mesh=mesh,
         in_specs=(_ROWS, _ROWS, _WHOLE, _ROWS, _ROWS, _ROWS),
         out_specs=(_ROWS, _ROWS, _WHOLE),
     )
-    return *second_round(*residuals, [loss for loss, _ in cotangents]), None
+    views, texts, logit_scale, labels, summaries = residuals
+    losses = [loss for loss, _ in cotangents]
+    return *second_round(views, texts, logit_scale, labels, summaries, losses), None
 
 
 _pair_losses.defvjp(_forward, _backward)
 
 
-def _first_round(options: Options, views, texts, logit_scale, labels):
-    """On one device: the losses of its pairs, and the summaries of its images and of its texts."""
+def _first_round(
+    options: LossOptions, views: Features, texts: Features, logit_scale: jax.Array, labels: Sequence[Labels]
+) -> tuple[list[tuple[jax.Array, jax.Array]], list[list[Summary]]]:
+    """Returns, on one device, the losses of its pairs, and the summaries of its images and of its texts."""
     owns, _ = _own_cosines(views, texts, options.gradient)
     images = in_chunks(((views, owns), labels), options.chunk)
 
-    def meet(images, image_statistics, text_statistics):
-        blocks = list(_blocks(*images, (texts, owns), labels, logit_scale, options.gradient))
+    def meet(images: PyTree, image_statistics: PyTree, text_statistics: PyTree) -> tuple[PyTree, PyTree]:
+        features, image_labels = images
+        blocks = list(_blocks(features, image_labels, (texts, owns), labels, logit_scale, options.gradient))
         image_statistics = [known.after(*block) for known, (block, _) in zip(image_statistics, blocks, strict=True)]
         text_statistics = [known.after(*block) for known, (_, block) in zip(text_statistics, blocks, strict=True)]
         return image_statistics, text_statistics
@@ -163,8 +170,16 @@ def _first_round(options: Options, views, texts, logit_scale, labels):
     return pairs, summaries
 
 
-def _second_round(options: Options, views, texts, logit_scale, labels, summaries, cotangents):
-    """On one device: the gradients of its images, of its texts, and of the logit scale."""
+def _second_round(
+    options: LossOptions,
+    views: Features,
+    texts: Features,
+    logit_scale: jax.Array,
+    labels: Sequence[Labels],
+    summaries: list[list[Summary]],
+    cotangents: list[jax.Array],
+) -> tuple[PyTree, PyTree, jax.Array]:
+    """Returns, on one device, the gradients of its images, of its texts, and of the logit scale."""
     # Varying from here on, so that its gradient is summed over devices once and not at every block.
     logit_scale = jax.lax.pcast(logit_scale, BATCH, to="varying")
     of_images, of_texts = summaries
@@ -172,10 +187,10 @@ def _second_round(options: Options, views, texts, logit_scale, labels, summaries
     weights = [cotangent / 2 for cotangent in cotangents]
     images = in_chunks(((views, image_owns), labels, of_images, weights), options.chunk)
 
-    def meet(images, image_gradient, text_gradient):
+    def meet(images: PyTree, image_gradient: PyTree, text_gradient: PyTree) -> tuple[PyTree, PyTree]:
         images, image_labels, of_images, image_weights = images
 
-        def surrogate(images, texts_and_scale):
+        def surrogate(images: PyTree, texts_and_scale: PyTree) -> jax.Array:
             texts, logit_scale = texts_and_scale
             blocks = _blocks(images, image_labels, texts, labels, logit_scale, options.gradient)
             return sum(
@@ -201,22 +216,23 @@ def _round(
     """Sends images once round all devices, and adds up what they and the texts there learn of each other.
 
     Args:
-        meet: (a chunk of images, what it carries, what the texts keep) -> both of the latter after this block.
-        images: leaves [N, C, …], chunks of images and of whatever else stays the same.
-        carried: leaves [N, C, …], what changes and travels with the images.
-        kept: what changes and stays with the device's own texts.
+      meet: (a chunk of images, what it carries, what the texts keep) -> both of the latter after this block.
+      images: leaves [N, C, …], chunks of images and of everything else that stays the same.
+      carried: leaves [N, C, …], the part that changes and travels with the images.
+      kept: the part that changes and stays with the device's own texts.
 
     Returns:
-        carried and kept, after all blocks.
+      carried and kept, after all blocks.
     """
     devices = jax.lax.axis_size(BATCH)
     to_the_next = [(device, (device + 1) % devices) for device in range(devices)]
 
-    def stop(_, state):
+    def stop(_: jax.Array, state: PyTree) -> PyTree:
         images, carried, kept = state
 
-        def chunk(kept, rows):
-            carried, kept = meet(*rows, kept)
+        def chunk(kept: PyTree, rows: PyTree) -> tuple[PyTree, PyTree]:
+            images, carried = rows
+            carried, kept = meet(images, carried, kept)
             return kept, carried
 
         kept, carried = jax.lax.scan(chunk, kept, (images, carried))
@@ -227,7 +243,14 @@ def _round(
     return carried, kept
 
 
-def _blocks(images, image_labels, texts, text_labels, logit_scale: jax.Array, gradient: str) -> Iterator:
+def _blocks(
+    images: PyTree,
+    image_labels: Sequence[Labels],
+    texts: PyTree,
+    text_labels: Sequence[Labels],
+    logit_scale: jax.Array,
+    gradient: str,
+) -> Iterator:
     """Yields, of each kind of text, the margins [Q, C] and the negatives of images as queries and of texts as queries.
 
     `images` and `texts` are pairs: their features, and for each kind of text their own cosines as queries.
@@ -245,6 +268,6 @@ def _blocks(images, image_labels, texts, text_labels, logit_scale: jax.Array, gr
 
 
 def _own_cosines(views: Features, texts: Features, gradient: str) -> tuple[list[jax.Array], list[jax.Array]]:
-    """The own cosines, of each kind of text, of images as queries and of texts as queries."""
+    """Returns the own cosines of each kind of text, with images as queries and with texts as queries."""
     owns = [own_cosines(view, text, gradient) for view, text in zip(cycle(views), texts, strict=False)]
     return [of_images for of_images, _ in owns], [of_texts for _, of_texts in owns]

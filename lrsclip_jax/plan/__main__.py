@@ -1,4 +1,4 @@
-"""The command `lrsclip plan`: does a job fit, and how fast can it be, before a machine is rented."""
+"""The command `lrsclip plan`: before you rent a machine, does a job fit, and how fast can it be?"""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ examples:
   lrsclip plan --config=vitl14 --topology=v5p:4x4x4 --config.batch_size=32768 \\
       --config.model.image.size=336 --config.mesh.fsdp=16
   lrsclip plan --config=vitb16 --topology=v5p:1x1x1 --chip=H100-SXM
-      judged by the memory and the peak of a chip whose compiler is not here; --topology=cpu:1 needs no libtpu, but
+      judged by the memory and the peak of another chip than is compiled for; --topology=cpu:1 needs no libtpu, but
       overestimates memory
   lrsclip plan --config=quickstart --topology=cpu:8 --json
 
 topologies:
-  v4:AxBxC  v5e:AxB  v5p:AxBxC  v6e:AxB    a TPU slice, compiled for without having it
+  v4:AxBxC  v5e:AxB  v5p:AxBxC  v6e:AxB    a TPU slice, which need not be here
   cpu:N                                    N devices of this machine's CPU
   gpu  gpu:N                               the GPUs of this machine
 
@@ -36,7 +36,7 @@ The step is the one that trains (lrsclip_jax/step.py), compiled by the real comp
 data. Memory is the compiler's own account. FLOPs are counted from the model's dimensions, collectives in the compiled
 program, those in a loop as often as it runs. The least time of a step is the longest of three: arithmetic at the
 chip's peak, bytes to and from its memory if every product reads and writes its matrices once and all else is free,
-bytes sent over all links at once. Pairs per second and MFU follow from it and are ceilings.
+bytes sent over all links at once. So pairs per second and MFU are ceilings.
 
 exit status: 0 it fits, 1 it does not, 2 bad input
 """
@@ -56,24 +56,24 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     config = configs.load(options.config, overrides)
     topology.prepare(place)
 
-    # JAX starts here, in the environment that was just prepared.
+    # JAX starts here, in the environment that `topology.prepare` has set.
     from lrsclip_jax.plan import ahead, presentation
 
     devices = topology.devices(place)
     kind = devices[0].device_kind
     # A CPU that is judged by another memory stands for an accelerator, where towers are bfloat16.
     stands_in = bool(memory) and place.platform == "cpu"
-    setup = ahead.set_up(config, devices, "accelerator" if stands_in else place.platform)
+    planned = ahead.plan_step(config, devices, "accelerator" if stands_in else place.platform)
     print(f"compiling for {len(devices)} × {kind} …", file=sys.stderr, flush=True)
     begun = time.perf_counter()
-    outcome = ahead.compile_step(setup)
+    outcome = ahead.compile_step(planned)
     seconds = time.perf_counter() - begun
     if stands_in and isinstance(outcome, ahead.Program):
-        outcome = ahead.donated(setup, outcome)
+        outcome = ahead.donated(planned, outcome)
     if isinstance(outcome, ahead.TooLarge):
         memory = min(memory or outcome.granted, outcome.granted)
     plan = presentation.Plan(
-        setup=setup,
+        planned=planned,
         outcome=outcome,
         seconds=seconds,
         compiled_for=kind,
@@ -109,7 +109,7 @@ def _bytes(size: str) -> int:
 
 
 def _memory_of(devices: Sequence) -> int:
-    """Returns the memory that the runtime grants, or the compiler's known limit; CPU devices share the machine's."""
+    """Returns the bytes of a device: the runtime's or the chip's limit; CPU devices share the machine's memory."""
     if chip := chips.find(devices[0].device_kind):
         if devices[0].platform == "tpu":
             return chip.memory

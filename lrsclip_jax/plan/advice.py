@@ -1,4 +1,4 @@
-"""What to change in a job that does not fit: settings that leave its curve as it is, by what takes the memory."""
+"""Advice for a job that does not fit: settings that save memory and leave the curve as it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.plan.roofline import Job, Rows
 
 FLOAT32 = 4
-ROOM = 0.9  # of the memory: what an estimate may plan with
-WORTH = 0.99  # of what was wanted: what a change worth naming leaves at most
+ROOM = 0.9  # the share of the memory that an estimate may fill
+WORTH = 0.99  # the share of the bytes that a change worth naming leaves at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +52,10 @@ def settings(job: Job, mesh: dict[str, int], chunk: int) -> Settings:
 
 
 def parts(now: Settings) -> dict[str, float]:
-    """Returns an estimate of the bytes on one device by what they are for: "state", "loss", "image", "text".
+    """Returns an estimate of the bytes on one device by their purpose: "state", "loss", "image", "text".
 
-    Parameters with their optimizer state and gradient; logits and gathered features; and for each tower what its blocks
-    store for the backward pass, and the arrays of the one block that is at work.
+    They are parameters with their optimizer state and gradient; logits and gathered features; and for each tower the
+    arrays that its blocks store for the backward pass, and those of the one block that is at work.
     """
     split = now.mesh["fsdp"] * now.mesh["tensor"]
     rows = {"full": now.share, "gather": now.chunk or now.share, "ring": now.chunk or now.share}[now.form]
@@ -73,10 +73,10 @@ def parts(now: Settings) -> dict[str, float]:
 
 
 def changes(now: Settings, wanted: int, memory: int) -> tuple[list[str], float]:
-    """Returns flags that should make a job fit, and the bytes on a device to be expected with them.
+    """Returns flags that should make a job fit, and the bytes on a device that they should leave.
 
-    Again and again the largest part that can still shrink is shrunk. No flags means that nothing but the batch or the
-    devices is left to change.
+    The largest part that can still shrink is shrunk, again and again. Without flags, only the batch or the devices are
+    left to change.
 
     Args:
       now: settings of the job.
@@ -102,7 +102,7 @@ def changes(now: Settings, wanted: int, memory: int) -> tuple[list[str], float]:
 
 
 def _remedy(part: str, now: Settings) -> tuple[str, Settings]:
-    """The next change that shrinks a part, the one that costs least time first; nothing changes if there is none."""
+    """Returns the next change that shrinks a part, first the one that costs least time; unchanged if there is none."""
     if part == "state":
         factor = next((factor for factor in (2, 3, 5, 7) if now.mesh["data"] % factor == 0), 1)
         mesh = now.mesh | {"data": now.mesh["data"] // factor, "fsdp": now.mesh["fsdp"] * factor}

@@ -9,40 +9,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.flops import Texts, frozen_towers
-from lrsclip_jax.losses import kinds_used
-from lrsclip_jax.models.clip import CLIP, init_params
-from lrsclip_jax.optimizer import create, frozen_by
 from lrsclip_jax.plan.hlo import Collectives, collectives
 from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
 from lrsclip_jax.plan.roofline import Job, Rows
-from lrsclip_jax.sharding import check_divides, make_mesh
-from lrsclip_jax.step import TrainState, batch_shapes, make_train_step, state_shapes
-from lrsclip_jax.weights import build_model
+from lrsclip_jax.setup import RunLength, Setup, set_up
 
-# Steps in a nominal epoch: schedules need a number, and programs for different numbers do not differ in size.
+# Steps in an assumed epoch: schedules need a number, and programs for different numbers have the same size.
 _EPOCH = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
-    """A step before it is compiled: the model, the mesh, and shapes with shardings of its arguments.
+class PlannedStep:
+    """The train step of a set-up before it is compiled, and shapes with shardings of its batch.
 
     Texts that share rows make batches of several shapes; `batch` is the one that holds the most rows of `packed`.
     """
 
-    config: ConfigDict
-    model: CLIP
-    mesh: Mesh
-    state: TrainState
+    setup: Setup
     batch: dict[str, jax.ShapeDtypeStruct]
-    trainable: Any
-    step: Any
     packed: PackedShapes | None
+
+    def lower(self) -> jax.stages.Lowered:
+        """Returns the step that would train, lowered for its devices."""
+        preprocessing = dataclasses.replace(CLIP_PREPROCESSING, size=self.setup.model.image.size)
+        return self.setup.step(preprocessing).lower(self.setup.shapes, self.batch)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +56,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled step: what it holds and what it sends; None where the program cannot be read."""
+    """A compiled step: its memory and its collectives; None where the program's text cannot be read."""
 
     memory: Memory
     collectives: list[Collectives] | None
@@ -70,14 +64,14 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class TooLarge:
-    """A step that the compiler refused: the bytes it wanted on a device, and those it may have."""
+    """A step that the compiler refused: the bytes that it needs on a device, and those that it may have."""
 
     wanted: int
     granted: int
 
 
-def set_up(config: ConfigDict, devices: Sequence[jax.Device], platform: str) -> Setup:
-    """Builds what training builds before its first step, from shapes alone.
+def plan_step(config: ConfigDict, devices: Sequence[jax.Device], platform: str) -> PlannedStep:
+    """Returns the step that training would compile, from shapes alone.
 
     Args:
       config: of the run.
@@ -85,27 +79,16 @@ def set_up(config: ConfigDict, devices: Sequence[jax.Device], platform: str) -> 
       platform: whose default dtype the towers take, "cpu" or an accelerator.
 
     Raises:
-      InputError: for all that training would refuse, too.
+      InputError: for everything that training would refuse, too.
     """
-    mesh = make_mesh(config.mesh, devices)
-    check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
-    model = build_model(config, platform)
-    params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    warmup = math.ceil(config.optimizer.warmup_steps + config.optimizer.warmup_epochs * _EPOCH)
-    optimizer = create(
-        config.optimizer, params, total_steps=_EPOCH + warmup, steps_per_epoch=_EPOCH, freeze=frozen_by(config)
-    )
-    state = state_shapes(params, optimizer, mesh, config.mesh.rules)
-    preprocessing = dataclasses.replace(CLIP_PREPROCESSING, size=model.image.size)
-    step = make_train_step(model, optimizer, preprocessing, config, state)
-    packed = expected_shapes(config, model, mesh) if config.data.packed else None
-    batch = batch_shapes(config, mesh, packed and max(packed.shares))
-    return Setup(config, model, mesh, state, batch, optimizer.trainable, step, packed)
+    setup = set_up(config, _nominal_length(config), devices=devices, platform=platform)
+    packed = expected_shapes(setup) if config.data.packed else None
+    return PlannedStep(setup, setup.batch_specs(packed and max(packed.shares)), packed)
 
 
-def compile_step(setup: Setup) -> Program | TooLarge:
+def compile_step(planned: PlannedStep) -> Program | TooLarge:
     """Compiles the step. Seconds for a small model, minutes for a large one on many devices."""
-    lowered = setup.step.lower(setup.state, setup.batch)
+    lowered = planned.lower()
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -127,33 +110,32 @@ def compile_step(setup: Setup) -> Program | TooLarge:
     return Program(memory, sent)
 
 
-def donated(setup: Setup, program: Program) -> Program:
-    """A program compiled for a CPU, where the step keeps its old state, as if the new one took its place."""
-    aliased = min(device_bytes(setup.state), program.memory.outputs)
+def donated(planned: PlannedStep, program: Program) -> Program:
+    """Returns a program compiled for a CPU, where the step keeps its old state, as if the new one took its place."""
+    aliased = min(device_bytes(planned.setup.shapes), program.memory.outputs)
     return dataclasses.replace(program, memory=dataclasses.replace(program.memory, aliased=aliased))
 
 
-def job(setup: Setup) -> Job:
-    """Returns what the roofline must know of the step."""
-    config = setup.config
-    kinds = kinds_used(config.loss.long_weight)
-    if setup.packed:
-        per_pair = setup.batch["ids"].shape[0] / config.batch_size
-        rows = (Rows(config.data.row_length, per_pair, len(kinds)),)
+def job(planned: PlannedStep) -> Job:
+    """Returns the facts of the step from which its time is estimated."""
+    setup, packed = planned.setup, planned.packed
+    layout, kinds = setup.layout, setup.options.loss.kinds
+    if packed:
+        per_pair = planned.batch["ids"].shape[0] / layout.batch_size
+        rows = (Rows(packed.row_length, per_pair, len(kinds)),)
     else:
-        lengths = {"long": config.data.long_length, "short": config.data.short_length}
-        rows = tuple(Rows(lengths[kind]) for kind in kinds)
+        rows = tuple(Rows(layout.length(kind)) for kind in kinds)
     return Job(
         model=setup.model,
         rows=rows,
-        texts=setup.packed and Texts(len(kinds), setup.packed.tokens, setup.packed.squares),
-        batch_size=config.batch_size,
-        microbatches=config.train.microbatches,
-        form=config.loss.form,
-        frozen=frozen_towers(setup.trainable),
+        texts=packed and Texts(len(kinds), packed.tokens, packed.squares),
+        batch_size=layout.batch_size,
+        microbatches=setup.options.microbatches,
+        form=setup.options.loss.form,
+        frozen=frozen_towers(setup.optimizer.trainable),
         devices=setup.mesh.size,
-        state_bytes=device_bytes(setup.state),
-        gradient_bytes=device_bytes(setup.state.params),
+        state_bytes=device_bytes(setup.shapes),
+        gradient_bytes=device_bytes(setup.shapes.params),
     )
 
 
@@ -162,6 +144,11 @@ def device_bytes(shapes: Any) -> int:
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
     )
+
+
+def _nominal_length(config: ConfigDict) -> RunLength:
+    warmup = math.ceil(config.optimizer.warmup_steps + config.optimizer.warmup_epochs * _EPOCH)
+    return RunLength(_EPOCH + warmup, _EPOCH)
 
 
 def _refusal(message: str) -> TooLarge | None:

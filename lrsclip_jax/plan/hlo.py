@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its text (`compiled.as_text()`).
+"""The collectives of a compiled program, and the bytes that they send, read from its text (`compiled.as_text()`).
 
 XLA's own `cost_analysis()` counts the body of a loop once, and the layers of a tower are a loop. Here a collective in
 a loop counts as often as the loop runs.
@@ -24,7 +24,7 @@ class Collectives:
       count: how many are executed.
       bytes: that one device sends for them, by the ring algorithm: (n−1)/n of the whole array when n devices gather
         or scatter it, twice that for an all-reduce, the operand for a permutation.
-      exact: False if one stands in a loop whose number of passes the text does not tell; it then counts once.
+      exact: False if one is in a loop whose number of passes the text does not tell; it then counts once.
     """
 
     kind: str
@@ -36,10 +36,10 @@ class Collectives:
 @dataclass(frozen=True)
 class _Instruction:
     name: str
-    type: str  # "f32[8,16]{1,0}", or a tuple of such
+    type: str  # "f32[8,16]{1,0}", or a tuple of types
     opcode: str
     operands: tuple[str, ...]
-    text: str  # what follows the operands: attributes, backend_config
+    text: str  # after the operands: attributes, backend_config
     arguments: str  # the operands as written; the value of a constant, the number of a parameter
 
 
@@ -73,7 +73,7 @@ def collectives(text: str) -> list[Collectives]:
 
 
 def _sent(kind: str, size: int, group: int) -> int:
-    """Bytes that one device sends when each of `group` devices has an operand of `size` bytes."""
+    """Returns the bytes that one device sends when each of `group` devices has an operand of `size` bytes."""
     if kind == "all-gather":
         return size * (group - 1)
     if kind in ("reduce-scatter", "all-to-all"):
@@ -99,7 +99,7 @@ def _executed(
             called = _called("calls", instruction) or _called("to_apply", instruction)
             yield from _executed(computations, called, times, exact)
         elif instruction.opcode == "conditional":
-            # One of the branches runs; which is not known, and with collectives in all of them they are alike.
+            # One of the branches runs, unknown which; where they have collectives, these are alike in all of them.
             branches = re.findall(r"(?:true|false)_computation=%([\w.\-]+)", instruction.text) or re.findall(
                 r"%([\w.\-]+)", re.search(r"branch_computations=\{([^}]*)\}", instruction.text)[1]
             )
@@ -107,7 +107,7 @@ def _executed(
 
 
 def _passes(loop: _Instruction, scope: _Computation, computations: dict[str, _Computation]) -> int | None:
-    """How often a while loop runs: as the compiler noted, or as a counter's start, step and bound tell; else None."""
+    """Returns how often a while loop runs, by the compiler's note or a counter's start, step and bound; or None."""
     if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text):
         return int(noted[1])
     condition, body = (computations[_called(role, loop)] for role in ("condition", "body"))
@@ -132,7 +132,7 @@ def _passes(loop: _Instruction, scope: _Computation, computations: dict[str, _Co
 
 
 def _constant(instruction: _Instruction, scope: _Computation) -> int | None:
-    """The value of an integer constant, perhaps copied."""
+    """Returns the value of an integer constant, perhaps copied."""
     while instruction.opcode in ("copy", "bitcast", "convert"):
         instruction = scope.instructions[instruction.operands[0]]
     value = instruction.arguments
@@ -145,7 +145,7 @@ def _called(role: str, instruction: _Instruction) -> str | None:
 
 
 def _group_size(attributes: str, devices: int) -> int:
-    """How many devices take part together, from `replica_groups` in any of its notations."""
+    """Returns how many devices take part together, from `replica_groups` in any of its notations."""
     found = re.search(r"replica_groups=(.*)", attributes)
     groups = found[1] if found else ""
     if listed := re.match(r"\{\{([\d,]+)\}", groups):
@@ -160,7 +160,7 @@ def _group_size(attributes: str, devices: int) -> int:
 
 
 def _bytes(type_: str) -> int:
-    """The size of an array or a tuple of arrays."""
+    """Returns the bytes of an array or of a tuple of arrays."""
     total = 0
     for name, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", type_):
         bits = 8 if name == "pred" else int(re.search(r"\d+", name)[0]) if re.search(r"\d", name) else 0
@@ -169,7 +169,7 @@ def _bytes(type_: str) -> int:
 
 
 def _parse(text: str) -> tuple[dict[str, _Computation], str]:
-    """The computations of a module by name, and the name of the one that runs."""
+    """Returns the computations of a module by name, and the name of the one that runs."""
     computations, entry, instructions = {}, "", {}
     for line in text.splitlines():
         if head := re.match(r"(ENTRY )?%([\w.\-]+) \(.*\{$", line):
@@ -200,7 +200,7 @@ def _instruction(name: str, text: str) -> _Instruction:
 
 
 def _closing(text: str, opening: int) -> int:
-    """The position of the parenthesis that closes the one at `opening`."""
+    """Returns the position of the parenthesis that closes the one at `opening`."""
     depth = 0
     for found in re.compile(r"[()]").finditer(text, opening):
         depth += 1 if found[0] == "(" else -1

@@ -1,4 +1,4 @@
-"""How long the texts of LRS2M are: what a plan goes by where there is no data yet.
+"""The lengths of LRS2M's texts, from which a plan starts where there is no data yet.
 
 LRSCLIP's Table I (arXiv 2503.19311) has the pairs and the mean lengths of every subset, in tokens; how they scatter it
 only draws. Here a subset's lengths are log-normal with its means and a coefficient of variation of 0.25 (long texts)

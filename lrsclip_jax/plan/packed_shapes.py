@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.batch import BatchShape
@@ -16,21 +14,21 @@ from lrsclip_jax.data.batches.packing import place
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.models import zoo
-from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.plan.lrs2m_lengths import drawn_lengths
-from lrsclip_jax.step import batch_shape
+from lrsclip_jax.setup import Setup
 
-_PAIRS, _BATCHES = 1 << 18, (4, 64)  # so many pairs are looked at, in at least and at most so many batches
+# How many pairs are looked at, and in how many batches at least and at most.
+_PAIRS, _BATCHES = 1 << 18, (4, 64)
 
 
 @dataclass(frozen=True)
 class PackedShapes:
-    """What to expect of packed batches.
+    """The shapes to expect of packed batches.
 
     Attributes:
       source: whose texts were looked at, in words.
       row_length: slots of a row.
-      shares: rows of a whole batch -> share of the batches that have so many.
+      shares: number of rows in a whole batch -> share of the batches that have this number.
       tokens, squares: of a pair, on average: of its texts together, and the sum of their squared lengths.
       filled: share of all slots that hold a token.
     """
@@ -43,18 +41,18 @@ class PackedShapes:
     filled: float
 
 
-def expected_shapes(config: ConfigDict, model: CLIP, mesh: Mesh) -> PackedShapes:
+def expected_shapes(setup: Setup) -> PackedShapes:
     """Packs the first batches of `data.sources` as training will, or where none are given batches of LRS2M's lengths.
 
-    Only lengths are read. Raises InputError for all that training would refuse.
+    Only lengths are read. Raises InputError for sources that training would refuse.
     """
-    shape = batch_shape(config, mesh)
+    config, shape = setup.config, setup.layout
     if config.data.sources:
-        tokenizer = tokenizer_for(zoo.text_kind(model))
+        tokenizer = tokenizer_for(zoo.text_kind(setup.model))
         lengths = pipeline.global_lengths(pipeline.open_sources(config), tokenizer, shape, config.seed)
         source = "data.sources"
     else:
-        lengths, source = _of_lrs2m(shape, config.seed), "LRS2M's lengths (its Table I)"
+        lengths, source = _lrs2m_lengths(shape, config.seed), "LRS2M's lengths (its Table I)"
     least, most = _BATCHES
     counts, tokens, squares = Counter(), 0, 0
     for step in range(min(max(_PAIRS // shape.batch_size, least), most)):
@@ -68,7 +66,7 @@ def expected_shapes(config: ConfigDict, model: CLIP, mesh: Mesh) -> PackedShapes
     return PackedShapes(source, shape.row_length, shares, tokens / pairs, squares / pairs, tokens / slots)
 
 
-def _of_lrs2m(shape: BatchShape, seed: int) -> Callable[[int], np.ndarray]:
+def _lrs2m_lengths(shape: BatchShape, seed: int) -> Callable[[int], np.ndarray]:
     def lengths(step: int) -> np.ndarray:
         drawn = drawn_lengths(shape.batch_size, seed + step)
         cut = [np.minimum(getattr(drawn, kind), shape.length(kind)) * (kind in shape.kinds) for kind in KINDS]

@@ -11,31 +11,36 @@ import jax
 from lrsclip_jax.chips import Chip
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.plan import advice, roofline
-from lrsclip_jax.plan.ahead import Program, Setup, TooLarge, device_bytes, job
+from lrsclip_jax.plan.ahead import PlannedStep, Program, TooLarge, device_bytes, job
 from lrsclip_jax.plan.packed_shapes import PackedShapes
+from lrsclip_jax.setup import Setup
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is known of a job once its step was compiled, or refused.
+    """A job whose step was compiled, or refused.
 
     Attributes:
-      setup: the job.
+      planned: the job.
       outcome: of the compiler.
       seconds: that it took.
       compiled_for: the kind of device it compiled for.
       chip: by whose figures the job is judged; None if they are not known.
       memory: bytes of one device.
-      note: what must be said of these judgements, or "".
+      note: a remark on these judgements, or "".
     """
 
-    setup: Setup
+    planned: PlannedStep
     outcome: Program | TooLarge
     seconds: float
     compiled_for: str
     chip: Chip | None
     memory: int
     note: str
+
+    @property
+    def setup(self) -> Setup:
+        return self.planned.setup
 
     @property
     def wanted(self) -> int:
@@ -52,13 +57,13 @@ class Plan:
             return None
         found = self.outcome.collectives
         sent = None if found is None else sum(kind.bytes for kind in found)
-        return roofline.estimate(job(self.setup), self.chip, sent)
+        return roofline.estimate(job(self.planned), self.chip, sent)
 
     @property
     def changes(self) -> tuple[list[str], float]:
         """Flags that should make it fit, and the bytes to be expected then."""
         mesh = self.setup.mesh
-        now = advice.settings(job(self.setup), dict(mesh.shape), self.setup.config.loss.chunk)
+        now = advice.settings(job(self.planned), dict(mesh.shape), self.setup.config.loss.chunk)
         return advice.changes(now, self.wanted, self.memory)
 
 
@@ -95,7 +100,7 @@ def verdict(plan: Plan) -> str:
 
 def document(plan: Plan) -> dict[str, Any]:
     """Returns the plan as JSON types: bytes, FLOPs, seconds."""
-    work, config = job(plan.setup), plan.setup.config
+    work, config = job(plan.planned), plan.setup.config
     program = plan.outcome if isinstance(plan.outcome, Program) else None
     memory = dataclasses.asdict(program.memory) if program else {}
     return {
@@ -107,7 +112,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "mesh": dict(plan.setup.mesh.shape),
         "model": config.model.name,
         "batch_size": config.batch_size,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.setup.state.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.setup.shapes.params)),
         "memory": {**memory, "peak": plan.wanted, "limit": plan.memory},
         "flops": {
             "useful_per_pair": work.useful,
@@ -115,10 +120,10 @@ def document(plan: Plan) -> dict[str, Any]:
             "executed_per_step": work.pair.executed * work.batch_size,
         },
         "traffic": roofline.traffic(work),
-        "packed": plan.setup.packed and dataclasses.asdict(plan.setup.packed),
+        "packed": plan.planned.packed and dataclasses.asdict(plan.planned.packed),
         "collectives": program and program.collectives and [*map(dataclasses.asdict, program.collectives)],
         "estimate": plan.estimate and dataclasses.asdict(plan.estimate),
-        "shardings": {path: _axes(leaf) for path, leaf in _paths(plan.setup.state.params)},
+        "shardings": {path: _axes(leaf) for path, leaf in _paths(plan.setup.shapes.params)},
         "changes": [] if plan.fits else plan.changes[0],
         "seconds_to_compile": round(plan.seconds, 1),
         "note": plan.note,
@@ -135,12 +140,12 @@ def _headline(plan: Plan) -> list[str]:
         f"{setup.mesh.size} × {plan.compiled_for}, mesh {axes}",
         f"{setup.model.image.dtype}, remat {setup.model.image.remat} (image) {setup.model.text.remat} (text), "
         f"loss {config.loss.form}, chunk {config.loss.chunk}; compiled in {plan.seconds:.0f} s",
-        *_packed(setup.packed),
+        *_packed(plan.planned.packed),
     ]
 
 
 def _packed(packed: PackedShapes | None) -> list[str]:
-    """The shapes to expect: each is a program of its own."""
+    """Returns lines on the shapes to expect, each of which is compiled by itself."""
     if packed is None:
         return []
     mix = ", ".join(f"{rows:,} ({share:.0%})" for rows, share in sorted(packed.shares.items()))
@@ -151,10 +156,11 @@ def _packed(packed: PackedShapes | None) -> list[str]:
 
 
 def _parameters(setup: Setup) -> list[str]:
-    """How many there are, and the split of each; those that are whole on every device share a line."""
-    leaves = _paths(setup.state.params)
+    """Returns lines on how many there are and how each is split; those that are whole on every device share a line."""
+    leaves = _paths(setup.shapes.params)
     trained = sum(
-        leaf.size * bool(learns) for (_, leaf), learns in zip(leaves, jax.tree.leaves(setup.trainable), strict=True)
+        leaf.size * bool(learns)
+        for (_, leaf), learns in zip(leaves, jax.tree.leaves(setup.optimizer.trainable), strict=True)
     )
     total = sum(leaf.size for _, leaf in leaves)
     out = [f"parameters {total / 1e6:.1f} M, {trained / 1e6:.1f} M trained", f"  {'bytes a device':>14}  sharding"]
@@ -181,9 +187,9 @@ def _axes(leaf: jax.ShapeDtypeStruct) -> list[Any]:
 
 def _memory(plan: Plan) -> list[str]:
     setup = plan.setup
-    state = {"parameters": setup.state.params, "optimizer": setup.state.opt_state, "batch": setup.batch}
+    state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": plan.planned.batch}
     inputs = ", ".join(f"{name} {_size(device_bytes(shapes))}" for name, shapes in state.items())
-    head = f"memory of a device, {_size(plan.memory)} to be had"
+    head = f"memory of a device, {_size(plan.memory)} available"
     if isinstance(plan.outcome, TooLarge):
         return [head, f"  arguments    {inputs}", f"  wanted       {_size(plan.wanted)}, which the compiler refuses"]
     memory = plan.outcome.memory
@@ -192,18 +198,18 @@ def _memory(plan: Plan) -> list[str]:
         f"  arguments   {_size(memory.arguments):>10}  {inputs}",
         f"  temporaries {_size(memory.temporaries):>10}",
         f"  outputs     {_size(memory.outputs - memory.aliased):>10}  "
-        f"beside {_size(memory.aliased)} in the place of arguments",
+        f"and {_size(memory.aliased)} in the place of arguments",
         f"  program     {_size(memory.program):>10}",
         f"  peak        {_size(memory.peak):>10}  {memory.peak / plan.memory:.0%}",
     ]
 
 
 def _arithmetic(plan: Plan) -> list[str]:
-    work = job(plan.setup)
+    work = job(plan.planned)
     pair = work.pair
     texts = "".join(
         f", {rows.per_pair:.3g} rows of {rows.slots} {_flop(text.executed)}"
-        if plan.setup.packed
+        if plan.planned.packed
         else f", text of {rows.slots} {_flop(text.executed)}"
         for rows, text in zip(work.rows, pair.texts, strict=True)
     )

@@ -24,7 +24,7 @@ from lrsclip_jax.models.clip import CLIP
 
 
 class Rows(NamedTuple):
-    """What of a pair goes through the text tower: rows of `slots` tokens, `per_pair` of them, with `texts` texts."""
+    """The rows of a pair in the text tower: `per_pair` rows of `slots` tokens, with `texts` texts."""
 
     slots: int
     per_pair: float = 1.0
@@ -32,14 +32,14 @@ class Rows(NamedTuple):
 
     @property
     def work(self) -> flops.Texts:
-        """As the FLOPs depend on it: attention computes whole rows."""
+        """The texts that cost the same FLOPs: attention computes whole rows."""
         tokens = self.slots * self.per_pair
         return flops.Texts(self.texts, tokens, self.slots * tokens)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the estimate must know of a training job.
+    """The facts of a training job from which its time is estimated.
 
     Attributes:
       model: its fields are read.
@@ -48,8 +48,8 @@ class Job:
       batch_size: pairs in the global batch.
       microbatches: `train.microbatches`.
       form: `loss.form`.
-      frozen: towers of which nothing learns.
-      devices: how many share the work; their shares are taken to be equal.
+      frozen: towers in which nothing learns.
+      devices: how many share the work, in equal shares.
       state_bytes: parameters and optimizer state on one device.
       gradient_bytes: the gradient on one device.
     """
@@ -100,7 +100,7 @@ class Estimate:
 
 
 def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
-    """Returns the estimate for a job on `job.devices` such chips, of which each sends `sent` bytes a step."""
+    """Returns the estimate for a job on `job.devices` chips of this kind; each sends `sent` bytes a step."""
     pair, share = job.pair, job.batch_size / job.devices
     terms = {
         "arithmetic": share * (pair.towers.executed / chip.flops + pair.loss / chip.float32),
@@ -119,7 +119,7 @@ def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
 
 
 def traffic(job: Job) -> float:
-    """Bytes between one chip and its memory in a step, as the module's docstring supposes."""
+    """Returns the bytes between one chip and its memory in a step, by the module docstring's assumptions."""
     share = job.batch_size / job.devices
     towers = [("image", job.model.image, flops.tokens(job.model.image), 1.0)]
     towers += [("text", job.model.text, rows.slots, rows.per_pair) for rows in job.rows]
@@ -134,13 +134,13 @@ def traffic(job: Job) -> float:
         activations = sum(_activation_bytes(product, itemsize) for product in passes)
         weights = sum(product.k * product.n * product.count for product in passes if product.weights) * itemsize
         total += share * per_pair * activations + job.microbatches * weights
-    # Logits are float32, and come into being once a product.
+    # Logits are float32; every product writes them once.
     kinds, float32 = sum(rows.texts for rows in job.rows), 4
     return total + float32 * kinds * flops.LOGIT_PRODUCTS[job.form] * share * job.batch_size
 
 
 def _activation_bytes(product: flops.Product, itemsize: int) -> int:
-    """Bytes that one example's product reads and writes, without weights."""
+    """Returns the bytes that one example's product reads and writes, without weights."""
     result = 4 if product.name == "scores" else itemsize  # the scores of attention are float32
     operands = product.m * product.k + (0 if product.weights else product.k * product.n)
     return product.count * (operands * itemsize + product.m * product.n * result)

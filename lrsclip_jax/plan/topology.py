@@ -1,7 +1,6 @@
-"""Devices to compile for, by name: TPU slices that are not here, host CPU devices, GPUs that are.
+"""Devices to compile for, by name: TPU slices that need not be here, host CPU devices, GPUs of this machine.
 
-`prepare` must run before JAX is imported: which platform it starts, and what libtpu asks of its surroundings, is in
-the environment.
+`prepare` must run before JAX is imported: the environment says which platform JAX starts and where libtpu looks.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class _Generation:
 
 
 _GENERATIONS = {
-    # Two cores that a program sees as one device, as JAX uses a v4 by default.
+    # A program sees two cores as one device, JAX's default for a v4.
     "v4": _Generation(3, "v4", 2, (("chip_config_name", "megacore"),)),
     "v5e": _Generation(2, "v5litepod", 1),
     "v5p": _Generation(3, "v5p", 2),
@@ -38,7 +37,7 @@ _EXAMPLES = "v5e:16x16, v5p:4x4x4, v4:2x2x4, v6e:8x8, cpu:8 or gpu"
 
 @dataclass(frozen=True)
 class Topology:
-    """A parsed `--topology`: the platform, the TPU's generation, and the extent in chips; () means all there are."""
+    """A parsed `--topology`: the platform, the TPU's generation, and the extent in chips; () means all devices."""
 
     name: str
     platform: str
@@ -92,7 +91,7 @@ def prepare(topology: Topology) -> None:
         "TPU_ACCELERATOR_TYPE": topology.accelerator_type,
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_SKIP_MDS_QUERY": "1",  # the metadata server that only a TPU VM has
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no chip is opened, so nobody else's is disturbed
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no chip is opened, so other programs keep theirs
         "TPU_MIN_LOG_LEVEL": "3",
     }
 
@@ -104,7 +103,7 @@ def devices(topology: Topology) -> list[Any]:
     if topology.platform == "tpu":
         from jax.experimental import topologies
 
-        # A host has four chips, 2 × 2 × 1, of which a smaller slice takes some.
+        # A host has four chips, 2 × 2 × 1; a smaller slice takes some of them.
         host = [min(2, side) for side in topology.extent[:2]] + [1]
         options = {**dict(_GENERATIONS[topology.generation].options), "chips_per_host_bounds": host}
         try:

@@ -1,1 +1,1 @@
-"""A training run: its folder, checkpoints, metrics, progress, clocks and report."""
+"""A training run: the loop and its owners, the folder with checkpoints, metrics and report, progress and clocks."""

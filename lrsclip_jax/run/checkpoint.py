@@ -1,10 +1,10 @@
-"""Checkpoints of a run, written by Orbax: one bundle of the state and of what is needed to use it.
+"""Checkpoints of a run, written by Orbax: the state, with everything that is needed to use it.
 
 `WORKDIR/checkpoints/STEP/` holds two trees, `params` (so that an evaluation reads no optimizer state) and
 `optimizer`, and JSON: step, skipped updates, data position, config and its hash, preprocessing, tokenizer. Random
-numbers have no state: every draw is keyed by the seed and a step or record. A checkpoint appears under its name only
-once it is complete, so the newest name is the newest complete one, whenever the process was killed. A manifest of its
-files tells one that was torn later.
+numbers have no state: every draw is keyed by the seed and a step or record. A checkpoint gets its name only once it
+is complete, so the newest name is the newest complete checkpoint, whenever the process was killed. A manifest of its
+files shows damage that came later.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ from lrsclip_jax.run import manifest
 from lrsclip_jax.run.workdir import CHECKPOINTS, folder_of, steps
 from lrsclip_jax.step import TrainState
 
-# Orbax logs a failure with its traceback from each of its threads and tasks, and raises it besides.
+# Orbax raises a failure, and also logs it with its traceback from each of its threads and tasks.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkpointer:
-    """Opens the checkpoints of a run folder, on every process; remains of killed saves are removed.
+    """Opens the checkpoints of a run folder, on every process, and removes what killed saves left behind.
 
     Args:
       run: the run's folder.
-      config: `config.checkpoint`. The newest `keep` checkpoints stay, beside them one of every `keep_every_minutes`,
-        and the `keep_best` best by the metric `best`: the lowest if its name ends in "loss", else the highest.
+      config: `config.checkpoint`. It keeps the newest `keep` checkpoints, one of every `keep_every_minutes`, and the
+        `keep_best` best by the metric `best`: the lowest if its name ends in "loss", else the highest.
 
     Raises:
-      InputError: none are to be kept, or the file that remembers a checkpoint's metrics is torn.
+      InputError: the config keeps none, or the file with a checkpoint's metrics is damaged.
     """
     directory = run / CHECKPOINTS
     try:
         return ocp.training.Checkpointer(
             directory,
-            # When to save is the loop's business: it counts steps and minutes.
+            # The saver decides when to save: it counts steps and minutes.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=_preserved(config),
             cleanup_tmp_directories=True,
         )
-    except json.JSONDecodeError as error:  # from the only content that is read at once
+    except json.JSONDecodeError as error:  # from the only files whose content Orbax reads here
         raise InputError(
             f"{_torn_metrics(directory)} is not readable JSON ({error}): remove this file, "
-            "by which alone the best checkpoints are chosen"
+            "which only says which checkpoints are the best"
         ) from error
 
 
 def metadata(config: ConfigDict, preprocessing: Preprocessing, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Returns what every checkpoint of a run says of itself, as JSON values."""
+    """Returns the description that every checkpoint of a run carries, as JSON values."""
     about = {
         "config": config.to_dict(),
         "config_hash": curve_hash(config),
@@ -84,30 +84,32 @@ def save(
 ) -> None:
     """Writes `state` in the background, after waiting for a save still under way. All processes call it.
 
-    The arrays have left the device when this returns, so a later step may reuse (donate) their buffers; on the CPU
-    they are read where they lie.
+    The arrays have been copied from the device when this returns, so a later step may reuse (donate) their buffers;
+    on the CPU they are read in place.
 
     Args:
       checkpoints: from `open_checkpoints`.
       state: after update `step`.
       step: not saved before.
       about: from `metadata`.
-      metrics: of this step, the same on all processes, by which it may be among the best; without, it is not.
+      metrics: of this step, the same on all processes, which say whether it is among the best; None: it is not.
 
     Raises:
-      InputError: the save before, or the beginning of this one, failed (a full disk); earlier ones are intact.
+      InputError: the last save, or the beginning of this one, failed (a full disk); earlier ones are intact.
     """
     trees = {"params": state.params, "optimizer": state.opt_state}
+    names = list(trees)
     position = {"seed": about["config"]["seed"], "sample": step * about["config"]["batch_size"]}
     finite = {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
     options = ocp.options.AsyncOptions(
-        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step), [*trees]),
-        # If a thread of their own could not make them, the threads that write would wait for them for twenty minutes,
-        # and the end of the program for these.
+        # Orbax keeps the callback after the save: if it refers to the arrays, every saved state stays in memory.
+        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step), names),
+        # Otherwise a thread makes them, and where it fails the writing threads wait for twenty minutes, and the end of
+        # the program with them.
         create_directories_asynchronously=False,
     )
     with _failure_named(checkpoints), ocp.Context(async_options=options):
-        # Orbax's thread that removes what the old save superseded would otherwise wait for the new one in its place.
+        # Otherwise Orbax's thread that removes superseded checkpoints would wait for the new save, not for the old one.
         checkpoints.wait()
         checkpoints.save_checkpointables_async(
             step,
@@ -118,19 +120,19 @@ def save(
 
 
 def write(run: epath.Path, params: Any, about: dict[str, Any]) -> None:
-    """Writes weights that no run of ours has trained as checkpoint 0 of a new run folder, without an optimizer.
+    """Writes weights that were not trained here as checkpoint 0 of a new run folder, without an optimizer.
 
     Args:
       run: from `workdir.new`.
       params: float32 arrays and scalars.
-      about: from `metadata`, and whatever else the checkpoint is to say.
+      about: from `metadata`, with any further keys.
 
     Raises:
-      InputError: it can't be written.
+      InputError: the checkpoint can't be written.
     """
     folder = run / CHECKPOINTS / "0"
     position = {"seed": about["config"]["seed"], "sample": 0}
-    # Not copied, and not compressed, which would save 8 % of the disk: a large model is in memory once.
+    # Without a copy and without compression (8 % of the disk), so that a large model is in memory once.
     context = ocp.Context(
         memory_options=ocp.options.MemoryOptions(deepcopy_host_arrays=False),
         array_options=ocp.options.ArrayOptions(saving=ocp.options.ArrayOptions.Saving(use_compression=False)),
@@ -149,9 +151,9 @@ def write(run: epath.Path, params: Any, about: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def closing(checkpoints: ocp.training.Checkpointer) -> Iterator[None]:
-    """A context that ends only when the last save has: a program that exits cuts off the one under way.
+    """A context that ends once the last save is complete: the end of the program would cut it off.
 
-    Raises InputError if that save failed, unless another error is on its way already.
+    Raises InputError if that save failed, unless another error ends the context.
     """
     try:
         yield
@@ -168,12 +170,12 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
 
     Args:
       checkpoints: from `open_checkpoints`.
-      like: the shapes, dtypes and shardings wanted (arrays or jax.ShapeDtypeStruct). Neither the mesh nor the numbers
-        of devices and processes need be those that wrote the checkpoint.
+      like: the shapes, dtypes and shardings wanted (arrays or jax.ShapeDtypeStruct). The mesh, the devices and the
+        number of processes may differ from those that wrote the checkpoint.
       about: from `metadata`.
 
     Raises:
-      InputError: the checkpoint is torn, holds another model's or optimizer's arrays, or was written under the same
+      InputError: the checkpoint is damaged, holds arrays of another model or optimizer, or was written under the same
         config with another preprocessing or tokenizer.
     """
     newest = checkpoints.latest
@@ -183,14 +185,14 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
     described = _described(folder)
     saved = described.custom_metadata
     for key in ("preprocessing", "tokenizer"):
-        # A branch may change them with its config; under the same config, only other files can have.
+        # A branch may change them with its config; under the same config they change only with other files.
         if saved.get("config_hash") == about["config_hash"] and saved[key] != about[key]:
             raise InputError(
                 f"{folder} was written with another {key} ({_differences(saved[key], about[key])}): "
-                "model.init no longer holds the weights that the run began from"
+                "model.init no longer holds the weights that the run started from"
             )
     if "optimizer" not in described.metadata and saved["step"] == 0:
-        raise InputError(f"{folder} holds weights alone: begin a run in another folder, with model.init={folder}")
+        raise InputError(f"{folder} holds weights alone: start a run in another folder, with model.init={folder}")
     trees = _load(folder, described, {"params": like.params, "optimizer": like.opt_state})
     return TrainState(
         step=_scalar(saved["step"], like.step),
@@ -201,7 +203,7 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
 
 
 def find(source: str) -> epath.Path | None:
-    """Returns the checkpoint folder that `source` means, a run folder's newest or itself; None if it is neither."""
+    """Returns the checkpoint that `source` names: the newest of a run folder, or the folder itself; None for others."""
     folder = folder_of(source)
     if (folder / "params").exists() and folder.name.isdigit():
         return folder
@@ -210,15 +212,14 @@ def find(source: str) -> epath.Path | None:
 
 
 def load_params(folder: epath.Path, like: Any) -> Any:
-    """Returns the parameters of one checkpoint, shaped and sharded as the tree `like` (of arrays or their shapes)."""
+    """Returns the parameters of a checkpoint, shaped and sharded like the tree `like` (of arrays or their shapes)."""
     return _load(folder, _described(folder), {"params": like})["params"]
 
 
 def read_metadata(folder: epath.Path) -> dict[str, Any]:
-    """Returns the JSON of a checkpoint.
+    """Returns the JSON of a checkpoint: that of `metadata`, with "step", "skipped" and "data".
 
-    That is what `metadata` gave, with "step", "skipped" and "data", the position: the seed, and how many samples of
-    its stream the steps so far have read.
+    "data" is the position in the data: the seed, and how many samples of its stream the steps so far have read.
     """
     return _described(folder).custom_metadata
 
@@ -233,7 +234,7 @@ def _preserved(config: ConfigDict) -> ocp.training.preservation_policies.Preserv
         kept.append(policies.EveryNSeconds(60 * config.keep_every_minutes))
     if config.best:
         lowest = config.best.endswith("loss")
-        worst = math.inf if lowest else -math.inf  # of a checkpoint saved without this metric
+        worst = math.inf if lowest else -math.inf  # for a checkpoint saved without this metric
         best = policies.BestN(
             get_metric_fn=lambda metrics: metrics.get(config.best, worst),
             reverse=lowest,
@@ -262,12 +263,12 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def _being_written(checkpoints: ocp.training.Checkpointer, step: int) -> epath.Path:
-    # On local disks it gets its name, without a suffix after a dot, when it is complete.
+    # On a local disk the name has a suffix after a dot until the checkpoint is complete.
     return next(path for path in checkpoints.directory.iterdir() if path.name.split(".")[0] == str(step))
 
 
 def _described(folder: epath.Path) -> ocp.CheckpointMetadata:
-    # Orbax would notice a torn file, too, but in many tasks at once, of which each prints its own traceback.
+    # Orbax would notice a damaged file, too, but in many tasks at once, each of which prints its own traceback.
     if defect := manifest.damage(folder):
         raise _torn(folder, defect)
     described = _read(folder, lambda: ocp.checkpointables_metadata(folder))
@@ -299,7 +300,7 @@ def _check_shapes(folder: epath.Path, name: str, saved: Any, expected: Any) -> N
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    # Without a sharding Orbax would want the devices that wrote the file.
+    # Without a sharding Orbax expects the devices that wrote the file.
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
@@ -308,7 +309,7 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 def _failure_named(checkpoints: ocp.training.Checkpointer) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # what a background thread met: any kind
+    except Exception as error:  # of any kind, from a background thread
         raise InputError(
             f"can't write a checkpoint to {checkpoints.directory} ({_reason(error)}); earlier ones are intact"
         ) from error
@@ -317,14 +318,14 @@ def _failure_named(checkpoints: ocp.training.Checkpointer) -> Iterator[None]:
 def _read(folder: epath.Path, reader: Callable[[], Any]) -> Any:
     try:
         return reader()
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a torn file
-        # All files are there, so it may as well be the disk or the network.
-        raise _torn(folder, _reason(error), unless="if it stays so, ") from error
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+        # All files are there, so the disk or the network may be the cause.
+        raise _torn(folder, _reason(error), unless="if this persists, ") from error
 
 
 def _torn(folder: epath.Path, reason: str, unless: str = "") -> InputError:
     before = [step for step in steps(folder.parent.parent) if step < int(folder.name)]
-    remedy = f" to go on from step {before[-1]}" if before else "; there is no earlier one"
+    remedy = f" to continue from step {before[-1]}" if before else "; there is no earlier one"
     return InputError(f"{folder} can't be read ({reason}): {unless}remove this folder{remedy}")
 
 
@@ -334,4 +335,4 @@ def _reason(error: BaseException) -> str:
     if "No space left on device" in str(error):
         return "no space left on device"
     line = str(error).strip().split("\n")[0].split(" [tensorstore_spec")[0]
-    return line[-200:] or type(error).__name__  # TensorStore's messages say what happened at their end
+    return line[-200:] or type(error).__name__  # the end of TensorStore's messages says what happened

@@ -1,4 +1,4 @@
-"""The files of a folder and their sizes, written into it once it is complete: what is cut off later can be told."""
+"""The manifest of a folder: its files and their sizes, written once it is complete, so that later damage shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write(folder: epath.Path, parts: Sequence[str]) -> None:
 
 
 def damage(folder: epath.Path) -> str | None:
-    """Returns which of these files is missing or cut off, or None; a folder without a manifest is taken for whole."""
+    """Returns which file is missing or cut off, or None; a folder without a manifest counts as whole."""
     manifest = folder / NAME
     if not manifest.exists():
         return None
@@ -39,5 +39,5 @@ def damage(folder: epath.Path) -> str | None:
             return f"{name} is missing"
         return None if found == sizes[name] else f"{name} has {found} bytes of {sizes[name]}"
 
-    with ThreadPoolExecutor(16) as pool:  # on gs:// every look at a file is a request
+    with ThreadPoolExecutor(16) as pool:  # on gs:// every size is a request
         return next(filter(None, pool.map(defect, sizes)), None)

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl and TensorBoard files; and in words its machine, recipe and start.
+"""The metrics that a run writes: metrics.jsonl and TensorBoard files.
 
 metrics.jsonl has a row every `log.every_steps` steps. Of the batch of its `step`:
 
@@ -15,9 +15,9 @@ Of all steps since the row before, or since the start:
     tflops_useful                   TFLOP/s of a device (lrsclip_jax.flops): the arithmetic of tokens that are there,
     tflops_executed                 and all that is done, with padding and what is computed again
     mfu                             the useful FLOP/s over the chip's bfloat16 peak (lrsclip_jax.chips), if it is known
-    data_wait                       share of the time in which the loop waited for a batch
+    data_wait                       share of the time that the loop waited for a batch
     ms/PART, share/PART             milliseconds a step, and share of all time, of each part of the loop's time
-                                    (lrsclip_jax.run.clock) that took any
+                                    (lrsclip_jax.run.progress) that took any
 
 Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout).
 """
@@ -78,3 +78,9 @@ def read_metrics(workdir: epath.Path) -> list[dict]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def has_scores(workdir: epath.Path, step: int) -> bool:
+    """Returns whether a run's metrics.jsonl holds an evaluation of `step`."""
+    rows = (row for row in read_metrics(workdir) if row["step"] == step)
+    return any(name.startswith("eval/") for row in rows for name in row)

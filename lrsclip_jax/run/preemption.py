@@ -1,4 +1,4 @@
-"""SIGTERM, by which a scheduler takes a machine back: the run saves after its next step and leaves."""
+"""SIGTERM, with which a scheduler takes a machine back: the run saves after its next step and leaves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[], bool]]:
-    """A context in which SIGTERM ends nothing by itself; it yields a function that tells whether it has come.
+    """A context in which SIGTERM does not end the process; it yields a function that tells whether the signal has come.
 
-    To be entered in the main thread. On leaving, SIGTERM means what it meant before.
+    Enter it in the main thread. Afterwards SIGTERM has its earlier meaning again.
     """
     received = threading.Event()
     before = signal.signal(signal.SIGTERM, lambda *_: received.set())
@@ -28,16 +28,16 @@ def watch() -> Iterator[Callable[[], bool]]:
 
 
 def any_process(flag: Callable[[], bool]) -> Callable[[], bool]:
-    """Returns a function that tells whether `flag()` holds on any process, the same on all of them.
+    """Returns a function that tells whether `flag()` holds on any process, with the same answer on all of them.
 
     Every process calls it once after every step. With one process it is `flag` itself. With several, the flags travel
-    as one more reduction over the devices, queued behind the step; its result is read at the next call, when the next
-    step is queued already, so that no device waits for a host. The answer is then one step old.
+    as one more reduction over the devices, queued behind the step. The next call reads its result, when the next step
+    is queued already, so that no device waits for a host. The answer is then one step old.
 
     JAX's own agreement on a signal (`multihost_utils.reached_preemption_sync_point`) settles on the step after the
-    highest that a process has named so far. A continued run that was signalled before its first step would miss that,
-    for nobody has named one; so might a run that saves, for Orbax names the steps of its saves late, from another
-    thread.
+    highest step that any process has named so far. A continued run with a signal before its first step would miss it,
+    because no step has been named yet. A run that saves may miss it, too, because Orbax names the steps of its saves
+    late, from another thread.
     """
     if jax.process_count() == 1:
         return flag

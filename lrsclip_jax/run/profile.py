@@ -18,18 +18,18 @@ from lrsclip_jax.errors import InputError
 class Profile:
     """Traces some steps of a run into its folder.
 
-    To be used as a context around the loop; on leaving it, a trace that has begun ends.
+    Use it as a context around the loop; a trace that is still running ends with it.
     """
 
     def __init__(
         self, span: tuple[int, int] | None, run: epath.Path, aside: Callable[[], AbstractContextManager] = nullcontext
     ):
-        """Nothing is traced yet.
+        """Begins without a trace.
 
         Args:
-          span: first and last step to trace, `config.log.profile`; None: none.
+          span: the first and the last step to trace, `config.log.profile`; None: no steps.
           run: the run's folder.
-          aside: a context for the time that a trace takes to begin and to end.
+          aside: returns a context for the time that a trace takes to begin and to end.
         """
         self._first, self._last = span or (1, 0)
         self._folder = run / "profile"
@@ -44,16 +44,16 @@ class Profile:
             self._end(self._scratch)
 
     def before(self, step: int) -> None:
-        """Begins the trace if this is one of its steps; to be called before anything of the step."""
+        """Begins the trace if this is one of its steps; call it before anything of the step."""
         if self._scratch is None and self._first <= step <= self._last:
             with self._aside():
-                self._scratch = tempfile.TemporaryDirectory()  # the profiler writes to local disks alone
+                self._scratch = tempfile.TemporaryDirectory()  # the profiler writes to local disks only
                 options = jax.profiler.ProfileOptions()
-                options.python_tracer_level = 0  # or all Python would be slower while it is traced
+                options.python_tracer_level = 0  # tracing Python would slow all of it
                 jax.profiler.start_trace(self._scratch.name, profiler_options=options)
 
     def after(self, step: int, results: Any) -> None:
-        """Ends the trace if this is its last step, once the step's `results` have come."""
+        """Ends the trace if this is its last step, once the step's `results` are computed."""
         if self._scratch is not None and step == self._last:
             jax.block_until_ready(results)
             with self._aside():

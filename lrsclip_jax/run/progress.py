@@ -1,16 +1,20 @@
-"""A run's progress: a bar or lines for a person, and the figures that depend on the clock."""
+"""A run's progress: a bar or lines for a person, where the time of the loop goes, and the figures that follow."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from tqdm import tqdm
 
 from lrsclip_jax.flops import Texts
-from lrsclip_jax.run.clock import PARTS, TRAINING, Clock
 from lrsclip_jax.run.throughput import Throughput
-from lrsclip_jax.run.words import duration
+
+PARTS = ("data_wait", "host", "device", "checkpoint", "evaluation", "compile", "profile")
+TRAINING = ("data_wait", "host", "device")  # the others interrupt it
 
 # The names in a row of metrics.jsonl that two runs of one config do not share.
 CLOCK = ("pairs_per_second", "tflops_useful", "tflops_executed", "mfu", "data_wait") + tuple(
@@ -18,10 +22,41 @@ CLOCK = ("pairs_per_second", "tflops_useful", "tflops_executed", "mfu", "data_wa
 )
 
 
-class Progress:
-    """A progress bar on a terminal, a line at every report elsewhere; measures where the time goes and what it gives.
+class Clock:
+    """Tells apart where the loop spends its time.
 
-    Of the processes of a run one shows it (`shown`), all measure.
+    The time of a context `spent(part)` belongs to that part, all other time to "host": dispatching the steps, and
+    Python. The devices work on while the host does; "device" is the time that the host waits for them, so that where
+    they are the bottleneck it is nearly all.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    @contextlib.contextmanager
+    def spent(self, part: str) -> Iterator[None]:
+        """A context whose time belongs to `part`, one of PARTS; they do not nest."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[part] += time.perf_counter() - begun
+
+    def lap(self) -> dict[str, float]:
+        """Returns the seconds since the last call by part, and starts again from zero."""
+        seconds, since = self._seconds, self._since
+        self._begin()
+        return seconds | {"host": self._since - since - sum(seconds.values())}
+
+    def _begin(self) -> None:
+        self._since = time.perf_counter()
+        self._seconds = dict.fromkeys(PARTS, 0.0)
+
+
+class Progress:
+    """A progress bar on a terminal, a line at every report elsewhere; measures where the time goes and the rates.
+
+    All processes of a run measure; one of them shows it (`shown`).
     """
 
     def __init__(self, start: int, total: int, throughput: Throughput, shown: bool = True):
@@ -33,15 +68,15 @@ class Progress:
         self._since, self._texts, self._slots = start, Texts(), Texts()
 
     def spent(self, part: str) -> AbstractContextManager[None]:
-        """A context whose time is that of a part of the loop, see lrsclip_jax.run.clock."""
+        """A context whose time belongs to `part` of the loop, one of PARTS."""
         return self._clock.spent(part)
 
     def dispatched(self) -> None:
-        """Says that one more update is on its way."""
+        """Counts one more update that is on its way."""
         self._bar.update(1)
 
     def done(self, texts: Texts, slots: Texts) -> None:
-        """Says what an update that is done had in texts, and in slots for them."""
+        """Counts the texts of an update that is done, and the slots for them."""
         self._texts += texts
         self._slots += slots
 
@@ -58,6 +93,7 @@ class Progress:
         return figures
 
     def close(self) -> None:
+        """Ends the bar."""
         self._bar.close()
 
     def _show(self, step: int, loss: float, figures: dict[str, float]) -> None:
@@ -69,3 +105,13 @@ class Progress:
             print(f"step {step}/{self._total}: {shown}, {duration(left)} left", file=sys.stderr, flush=True)
         elif self._shown:
             self._bar.set_postfix_str(shown)
+
+
+def duration(seconds: float) -> str:
+    """Returns seconds as "42 s", "3 min 05 s" or "2 h 07 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -1,8 +1,7 @@
-"""A run's elements.html: curves, the held-out table, queries with their five best images."""
+"""A run's report.html: curves, the held-out tables, queries with their five best images."""
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +11,17 @@ from etils import epath
 
 from eval.html import elements, galleries, plots
 from eval.html.retrieval_table import recall_table
-from eval.retrieval import Retrieval, bootstrap_interval, ranks_to_metrics
+from lrsclip_jax import heldout
+from lrsclip_jax.config import ConfigDict
+from lrsclip_jax.data.batches.pipeline import weighted
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.run.words import duration
+from lrsclip_jax.heldout import HeldOutReport
+from lrsclip_jax.run.metrics import read_metrics
+from lrsclip_jax.run.progress import duration
+from lrsclip_jax.run.startup import machine
 
-POINTS = 300  # a curve's; more would swell the page and show nothing
-PARTS = {  # of the loop's time, see lrsclip_jax.run.clock
+_POINTS = 300  # of a curve; more would swell the page and show nothing
+_PARTS = {  # the names of run.progress.PARTS
     "data_wait": "waiting for a batch",
     "host": "dispatching steps, Python",
     "device": "waiting for the devices",
@@ -26,12 +30,12 @@ PARTS = {  # of the loop's time, see lrsclip_jax.run.clock
     "compile": "compiling",
     "profile": "profiling",
 }
-LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text"}
+_LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text"}
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the summary says: title, recipe and data in words, pairs a step, seconds it took, machine."""
+class Facts:
+    """The facts of the summary: title, recipe and data in words, pairs a step, seconds it took, machine."""
 
     title: str
     recipe: str
@@ -41,30 +45,32 @@ class Run:
     machine: str
 
 
-@dataclass(frozen=True)
-class HeldOutReport:
-    """A held-out set: rows of its table (name → result of `eval.retrieval`), remarks, queries to show.
-
-    `name` is that of the metrics "eval/NAME/ROW/mean_recall". A row that the metrics lack, such as chance, is
-    drawn among the curves as a level.
-    """
-
-    name: str
-    results: Mapping[str, Mapping]
-    remarks: Sequence[str] = ()
-    queries: Sequence[galleries.Query] = ()
+def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table], seconds: float) -> None:
+    """Prints the tables of the last evaluation, and writes the report of a run that took `seconds`."""
+    for table in tables:
+        print("\n".join(heldout.lines(table)))
+    facts = Facts(
+        title=f"{run.name}: {config.model.name}",
+        recipe=describe(config),
+        data=", ".join(name.rsplit("/", 1)[-1] for name, _ in weighted(config.data.sources)),
+        batch_size=config.batch_size,
+        seconds=seconds,
+        machine=machine(),
+    )
+    page = write_report(run, facts, read_metrics(run), [*map(heldout.for_report, tables)])
+    print(f"report: {page}")
 
 
 def write_report(
-    workdir: epath.PathLike, run: Run, metrics: Sequence[Mapping], heldout: Sequence[HeldOutReport]
+    workdir: epath.PathLike, facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]
 ) -> epath.Path:
-    """Writes `elements.html` into the run's folder, whole or not at all, and returns its path.
+    """Writes `report.html` into the run's folder, whole or not at all, and returns its path.
 
     Args:
       workdir: the run's folder.
-      run: facts for the summary.
-      metrics: rows of metrics.jsonl, {"step": …, "loss": …, …}; what a row lacks is not drawn at that step.
-      heldout: the sets of the last evaluation.
+      facts: for the summary.
+      metrics: rows of metrics.jsonl, {"step": …, "loss": …, …}; a curve has no point where a row lacks its key.
+      held_out: the sets of the last evaluation.
 
     Raises:
       InputError: the file can't be written.
@@ -72,45 +78,43 @@ def write_report(
     path = epath.Path(workdir) / "report.html"
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_bytes(compose(run, metrics, heldout).encode())
+        temporary.write_bytes(compose(facts, metrics, held_out).encode())
         temporary.replace(path)
     except OSError as error:
         raise InputError(f"can't write {path}: {error.strerror or error}") from error
     return path
 
 
-def compose(run: Run, metrics: Sequence[Mapping], heldout: Sequence[HeldOutReport]) -> str:
+def compose(facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> str:
     """Returns the report as one self-contained HTML document; arguments as for `write_report`."""
-    figures = _figures(metrics, heldout)
+    figures = _figures(metrics, held_out)
     sections = [("Training", plots.side_by_side(figures))] if figures else []
     if any("ms/host" in row for row in metrics):
         sections.append(("Where the time went", _time(metrics)))
-    for held in heldout:
+    for held in held_out:
         remarks = "\n".join(elements.paragraph(remark) for remark in held.remarks)
         sections.append((f"Retrieval on {held.name}", elements.Html(f"{remarks}\n{recall_table(held.results)}")))
         if held.queries:
-            heading = "Queries and their five best images" + (f", {held.name}" if len(heldout) > 1 else "")
+            heading = "Queries and their five best images" + (f", {held.name}" if len(held_out) > 1 else "")
             sections.append((heading, galleries.gallery(held.queries)))
-    return elements.page(run.title, sections, _summary(run, metrics))
+    return elements.page(facts.title, sections, _summary(facts, metrics))
 
 
-def comparison(name: str, ranks: Retrieval, other_name: str, other_ranks: Retrieval) -> str:
-    """Returns a sentence: the mean recalls of two rows over the same images, their ratio and its interval."""
-    value, other = (ranks_to_metrics(each)["mean_recall"] for each in (ranks, other_ranks))
-    ratio = bootstrap_interval(operator.truediv, ranks, other_ranks)
+def describe(config: ConfigDict) -> str:
+    """Returns the recipe in a few words: model, batch, optimizer, weight of the long text."""
     return (
-        f"Mean recall: {name} {value:.2f} %; {other_name} {other:.2f} %; ratio {ratio.value:.2f} "
-        f"(95 % bootstrap interval {ratio.low:.2f} to {ratio.high:.2f})."
-    ).replace(" %", "\N{NO-BREAK SPACE}%")
+        f"{config.model.name}, batch {config.batch_size}, {config.optimizer.name} "
+        f"{config.optimizer.learning_rate:g}, long weight {config.loss.long_weight}"
+    )
 
 
-def _summary(run: Run, metrics: Sequence[Mapping]) -> str:
+def _summary(facts: Facts, metrics: Sequence[Mapping]) -> str:
     steps = max((row["step"] for row in metrics), default=0)
     rates = [row["pairs_per_second"] for row in metrics if "pairs_per_second" in row]
     rate = f", {np.median(rates):,.0f} pairs/s" if rates else ""
     return (
-        f"{run.recipe}; trained on {run.data}: {steps:,} steps of {run.batch_size:,} pairs "
-        f"in {duration(run.seconds)}{rate}, on {run.machine}."
+        f"{facts.recipe}; trained on {facts.data}: {steps:,} steps of {facts.batch_size:,} pairs "
+        f"in {duration(facts.seconds)}{rate}, on {facts.machine}."
     )
 
 
@@ -118,9 +122,9 @@ def _time(metrics: Sequence[Mapping]) -> elements.Html:
     """A step's mean time by the parts of the loop, and in a sentence what a device did in it."""
     rows = [row for row in metrics if "ms/host" in row]
     steps = np.diff([row["step"] for row in rows], prepend=0)
-    mean = {part: np.average([row.get(f"ms/{part}", 0.0) for row in rows], weights=steps) for part in PARTS}
+    mean = {part: np.average([row.get(f"ms/{part}", 0.0) for row in rows], weights=steps) for part in _PARTS}
     table = elements.table(
-        [[PARTS[part], time, 100 * time / sum(mean.values())] for part, time in mean.items() if time],
+        [[_PARTS[part], time, 100 * time / sum(mean.values())] for part, time in mean.items() if time],
         ["", "ms a step", "%"],
         "Mean of all steps. The start of the run and its last evaluation are not in it.",
     )
@@ -135,11 +139,11 @@ def _time(metrics: Sequence[Mapping]) -> elements.Html:
     return elements.join(table, elements.paragraph(said))
 
 
-def _figures(metrics: Sequence[Mapping], heldout: Sequence[HeldOutReport]) -> list[elements.Html]:
-    losses = {name: _curve(metrics, key) for key, name in LOSSES.items()}
+def _figures(metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> list[elements.Html]:
+    losses = {name: _curve(metrics, key) for key, name in _LOSSES.items()}
     drawn = [("Loss", losses)]
-    for held in heldout:
-        of_set = f" on {held.name}" if len(heldout) > 1 else ""
+    for held in held_out:
+        of_set = f" on {held.name}" if len(held_out) > 1 else ""
         drawn.append((f"Held-out mean recall{of_set}, %", _recall_curves(metrics, held)))
     drawn.append(("Learning rate", {"learning rate": _curve(metrics, "learning_rate")}))
     drawn.append(("Throughput, pairs/s", {"throughput": _curve(metrics, "pairs_per_second")}))
@@ -165,6 +169,6 @@ def _recall_curves(metrics: Sequence[Mapping], held: HeldOutReport) -> dict[str,
 def _curve(metrics: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of a metric; a long curve is averaged over equal stretches."""
     points = np.array([(row["step"], row[key]) for row in metrics if key in row], np.float64).reshape(-1, 2)
-    if len(points) > POINTS:
-        points = np.array([stretch.mean(axis=0) for stretch in np.array_split(points, POINTS)])
+    if len(points) > _POINTS:
+        points = np.array([stretch.mean(axis=0) for stretch in np.array_split(points, _POINTS)])
     return points[:, 0], points[:, 1]

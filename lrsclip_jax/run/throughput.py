@@ -1,4 +1,4 @@
-"""How fast a run trains: pairs, FLOPs that are useful and FLOPs that are done, MFU."""
+"""How fast a run trains: pairs, useful and executed FLOPs, MFU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax import chips
 from lrsclip_jax.flops import PairWork, Texts, frozen_towers, train_pair
-from lrsclip_jax.losses import kinds_used
+from lrsclip_jax.losses import loss_options
 from lrsclip_jax.models.clip import CLIP
 
 Batch = Mapping[str, jax.Array]
@@ -21,14 +21,14 @@ Batch = Mapping[str, jax.Array]
 
 @dataclass(frozen=True)
 class Throughput:
-    """What the figures of a run are reckoned with.
+    """The constants from which the rates of a run are computed.
 
     Attributes:
-      pair: the FLOPs of a pair with such texts, `flops.train_pair` for the run's model and settings.
+      pair: returns the FLOPs of a pair with given texts, `flops.train_pair` for the run's model and settings.
       kinds: of text that are encoded, "long" and "short".
       batch_size: pairs in the global batch.
       devices: that share the work.
-      peak: FLOP/s of one of them in bfloat16 (lrsclip_jax.chips), None if that is not known.
+      peak: FLOP/s of one of them in bfloat16 (lrsclip_jax.chips), None if unknown.
     """
 
     pair: Callable[[Sequence[Texts]], PairWork]
@@ -40,20 +40,21 @@ class Throughput:
     def texts(self, tokens: float, squares: float) -> Texts:
         """Returns the texts of a batch, by their tokens and the sum of their squared lengths.
 
-        Every pair counts as one with all kinds of text: features that mean nothing are projected and compared, too.
+        Every pair counts all kinds of text: the features of a missing text are projected and compared, too.
         """
         return Texts(len(self.kinds) * self.batch_size, tokens, squares)
 
     def slots(self, batch: Batch) -> Texts:
-        """Returns what the text tower computes for a batch, empty slots included."""
+        """Returns the slots that the text tower computes for a batch, the empty ones included."""
         rows = text_rows(batch, self.kinds)
         return self.texts(sum(count * slots for count, slots in rows), sum(count * slots**2 for count, slots in rows))
 
     def rates(self, steps: int, seconds: float, texts: Texts, slots: Texts) -> dict[str, float]:
-        """Returns the rates of steps that took `seconds`: what they had in texts together, and in slots for them.
+        """Returns the rates of `steps` that took `seconds`, and had these texts and slots for them in total.
 
-        Useful is the arithmetic of the tokens that are there. Executed is what the devices do; all that masks hide and
-        all that is computed again counts in it. Both are TFLOP/s of one device; MFU is the useful share of its peak.
+        Useful arithmetic is that of the tokens. Executed arithmetic is all that the devices do, with padding, with
+        what masks hide and with what is computed again. Both are TFLOP/s of one device; MFU is the useful share of its
+        peak.
         """
         rate = steps * self.batch_size / seconds
         a_pair = 1 / (steps * self.batch_size)
@@ -74,7 +75,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         frozen=frozen_towers(trainable),
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)
-    return Throughput(pair, kinds_used(config.loss.long_weight), config.batch_size, mesh.size, chip and chip.flops)
+    return Throughput(pair, loss_options(config.loss).kinds, config.batch_size, mesh.size, chip.flops if chip else None)
 
 
 def text_rows(batch: Batch, kinds: Sequence[str] = ("long", "short")) -> list[tuple[int, int]]:

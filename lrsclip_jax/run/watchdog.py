@@ -1,4 +1,4 @@
-"""The watchdog: ends a process in which no step ends any more, and shows where each of its threads stands."""
+"""The watchdog: ends a process whose steps have stopped ending, and shows where each of its threads stands."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 class Watchdog:
     """Ends the process with status 1 when `step` was not called for `minutes` (None or 0: never).
 
-    To be used as a context around the loop; the time runs from its beginning. A line on stderr says what happened,
-    then faulthandler prints the stacks of all threads and exits, which needs no interpreter lock: it also ends a
-    process that hangs within native code.
+    Use it as a context around the loop; the time runs from its beginning. A line on stderr says what happened, then
+    faulthandler prints the stacks of all threads and exits. That needs no interpreter lock, so it also ends a process
+    that hangs within native code.
     """
 
     def __init__(self, minutes: float | None):
@@ -32,7 +32,7 @@ class Watchdog:
         self._disarm()
 
     def step(self, step: int) -> None:
-        """Says that `step` has ended: the time begins anew."""
+        """Restarts the time: `step` has ended."""
         self._last = step
         self._arm()
 
@@ -49,7 +49,7 @@ class Watchdog:
         self._disarm()
         if not self._seconds:
             return
-        # The line needs the lock, so it gets a moment before the stacks; without the lock, they come alone.
+        # The line needs the lock, so it gets a second before the stacks; where the lock is held, they come alone.
         faulthandler.dump_traceback_later(self._seconds + 1, exit=True, file=sys.__stderr__)
         self._line = threading.Timer(self._seconds, self._say)
         self._line.daemon = True

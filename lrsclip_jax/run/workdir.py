@@ -14,7 +14,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def folder_of(name: str) -> epath.Path:
-    """Returns the path of a run folder; a local one is made absolute, as Orbax wants it."""
+    """Returns the path of a run folder; a local path becomes absolute, as Orbax needs it."""
     return epath.Path(name) if "://" in name else epath.Path(name).expanduser().resolve()
 
 
@@ -22,7 +22,7 @@ def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
     """Makes `workdir` the folder of this run, new or continued, and writes config.json into it.
 
     Raises InputError if the folder can't be written, or holds checkpoints of a run whose curve-determining keys
-    differ. A run that saved nothing yet is simply started anew.
+    differ. A run that saved nothing yet starts again from its first step.
     """
     folder = folder_of(workdir)
     saved = read_config(folder)
@@ -31,14 +31,14 @@ def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
         if differences:
             raise InputError(
                 f"{folder} holds a run of another config ({'; '.join(differences)}): give another --workdir, "
-                "or go on from its newest checkpoint in a new folder with --branch=NEWDIR"
+                "or continue from its newest checkpoint in a new folder with --branch=NEWDIR"
             )
     write_config(folder, config)
     return folder
 
 
 def new(workdir: str) -> epath.Path:
-    """Returns a run folder that is to be made; InputError if anything is there already."""
+    """Returns the path of a new run folder; InputError if anything is there already."""
     folder = folder_of(workdir)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         unfinished = not steps(folder) and (folder / CHECKPOINTS).exists()
@@ -50,7 +50,7 @@ def new(workdir: str) -> epath.Path:
 def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
     """Starts folder `new` with the newest checkpoint and the metrics of `workdir`, under another config.
 
-    A branch that was begun already is continued like any run.
+    A branch that exists already is continued like any run.
     """
     source, target = folder_of(workdir), folder_of(new)
     if read_config(target) is not None:
@@ -70,7 +70,7 @@ def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
 def steps(folder: epath.Path) -> list[int]:
     """Returns the steps of a run folder's complete checkpoints, in order."""
     named = [path for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit()]
-    if "://" in str(folder):  # an object store can't rename a folder once it is complete; Orbax adds a file then
+    if "://" in str(folder):  # an object store can't rename a complete folder, so Orbax adds a file to it
         named = [path for path in named if (path / "commit_success.txt").exists()]
     return sorted(int(path.name) for path in named)
 
@@ -85,7 +85,7 @@ def read_config(folder: epath.Path) -> dict | None:
 
 
 def write_config(folder: epath.Path, config: configs.ConfigDict) -> None:
-    """Writes config.json into a run folder, which is made where there is none."""
+    """Writes config.json into a run folder, and makes the folder where there is none."""
     temporary = folder / f"{CONFIG}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)

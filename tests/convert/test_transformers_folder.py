@@ -16,10 +16,10 @@ from lrsclip_jax.convert.export import export
 from lrsclip_jax.convert.formats.model_card import model_card
 from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, preprocess
 from lrsclip_jax.data.tokenizer import fit, tokenizer_for
-from lrsclip_jax.encoders import normalise
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params, unit
+from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.pytorch.read import read
 
 SIZE = 28

@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from lrsclip_jax import losses
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.losses import LossOptions, Texts
 from lrsclip_jax.sharding import AXES
 
 SCALES = (14.3, 100.0)
@@ -30,9 +31,10 @@ def reference_gradient(image, text, scale, *, form):
     """The value of one term in any form, in uneven chunks, and its gradients as LRSCLIP's code has them."""
     mesh = jax.make_mesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1])
 
+    options = LossOptions(long_weight=1, form=form, chunk=7, gradient="reference")
+
     def loss(image, text, scale):
-        options = {"form": form, "chunk": 7, "mesh": mesh, "gradient": "reference"}
-        return losses.dual_loss(image, text, None, scale, long_weight=1, **options)[0]
+        return losses.dual_loss(image, {"long": Texts(text)}, scale, options, mesh=mesh)[0]
 
     return jax.value_and_grad(loss, (0, 1, 2))(image, text, scale)
 
@@ -204,17 +206,16 @@ def batch(seed, pairs=16):
     return image, long, short, rng.random(pairs) < 0.7, rng.random(pairs) < 0.7
 
 
-@pytest.mark.parametrize("traced", [False, True])
-def test_dual_loss_weights_the_long_text(traced):
+@pytest.mark.parametrize("long_weight", [0.8, ((0, 0.0), (10, 1.0))])
+def test_dual_loss_weights_the_long_text(long_weight):
     image, long, short, has_long, has_short = batch(6)
-    options = {"has_long": has_long, "has_short": has_short}
 
-    def loss(image, long, short, scale, long_weight):
-        return losses.dual_loss(image, long, short, scale, long_weight=long_weight, **options)
+    def loss(image, long, short, scale, step):
+        texts = {"long": Texts(long, has_long), "short": Texts(short, has_short)}
+        return losses.dual_loss(image, texts, scale, LossOptions(long_weight), step=step)
 
-    differentiate = jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)
-    compiled = jax.jit(differentiate, static_argnames=() if traced else "long_weight")
-    (value, metrics), gradients = compiled(image, long, short, 14.3, long_weight=0.8)
+    compiled = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True))
+    (value, metrics), gradients = compiled(image, long, short, 14.3, 8)
 
     loss_long, (image_long, text_long, scale_long) = oracle(image, long, 14.3, valid=has_long)
     loss_short, (image_short, text_short, scale_short) = oracle(image, short, 14.3, valid=has_short)
@@ -232,10 +233,12 @@ def test_dual_loss_weights_the_long_text(traced):
 
 def test_a_weight_of_zero_leaves_its_term_out():
     image, long, short, has_long, has_short = batch(7)
-    value, metrics = losses.dual_loss(image, long, None, 100.0, long_weight=1.0, has_long=has_long)
+    texts = {"long": Texts(long, has_long)}
+    value, metrics = losses.dual_loss(image, texts, 100.0, LossOptions(long_weight=1.0))
     np.testing.assert_allclose(value, oracle(image, long, 100.0, valid=has_long)[0], rtol=1e-6)
     assert set(metrics) == {"loss", "logit_scale", "loss_long", "accuracy_long"}
-    value, metrics = losses.dual_loss(image, None, short, 100.0, long_weight=0, has_short=has_short)
+    texts = {"long": Texts(long, has_long), "short": Texts(short, has_short)}
+    value, metrics = losses.dual_loss(image, texts, 100.0, LossOptions(long_weight=0))
     np.testing.assert_allclose(value, oracle(image, short, 100.0, valid=has_short)[0], rtol=1e-6)
     assert set(metrics) == {"loss", "logit_scale", "loss_short", "accuracy_short"}
 
@@ -244,30 +247,30 @@ def test_dual_loss_ignores_equal_texts_of_each_kind_by_itself():
     image, long, short, _, _ = batch(8)
     long_ids = np.arange(16).reshape(16, 1) // 2
     short_ids = np.arange(16).reshape(16, 1) // 4
-    keys = {"long_keys": losses.text_keys(long_ids), "short_keys": losses.text_keys(short_ids)}
-    value, _ = losses.dual_loss(image, long, short, 14.3, long_weight=0.8, same_text="ignore", **keys)
+    texts = {
+        "long": Texts(long, keys=losses.text_keys(long_ids)),
+        "short": Texts(short, keys=losses.text_keys(short_ids)),
+    }
+    value, _ = losses.dual_loss(image, texts, 14.3, LossOptions(same_text="ignore"))
     expected = 0.8 * oracle(image, long, 14.3, equal=long_ids == long_ids.T)[0]
     expected += 0.2 * oracle(image, short, 14.3, equal=short_ids == short_ids.T)[0]
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "mesh", "message"),
     [
-        ({"same_text": "ignored"}, "loss.same_text='ignored' .* did you mean 'ignore'"),
-        ({"form": "gathered"}, "loss.form='gathered' .* did you mean 'gather'"),
-        ({"gradient": "ref"}, "loss.gradient='ref' is not one of full, reference, did you mean 'reference'"),
-        ({"chunk": -1}, "loss.chunk=-1 must be"),
-        ({"form": "ring"}, "loss.form='ring' needs the mesh"),
-        ({"form": "gather", "mesh": AbstractMesh((2, 3, 1), AXES)}, "batch_size is 16: .* multiple of the 6"),
-        ({"pcm_components": -1}, "loss.pcm_components=-1"),
+        ({"form": "ring"}, None, "loss.form='ring' needs the mesh"),
+        ({"form": "gather"}, AbstractMesh((2, 3, 1), AXES), "batch_size is 16: .* multiple of the 6"),
+        ({"pcm_components": -1}, None, "loss.pcm_components=-1"),
+        ({"pcm_components": 4, "pcm_scope": "group:5"}, None, "groups of 5 do not divide a batch of 16"),
     ],
     ids=str,
 )
-def test_a_bad_option_is_named(options, message):
+def test_options_that_do_not_suit_the_batch_are_named(options, mesh, message):
     image, long, short, _, _ = batch(8)
     with pytest.raises(InputError, match=message):
-        losses.dual_loss(image, long, short, 14.3, long_weight=0.8, **options)
+        losses.dual_loss(image, {"long": Texts(long), "short": Texts(short)}, 14.3, LossOptions(**options), mesh=mesh)
 
 
 def test_text_keys_tell_texts_apart():
@@ -284,21 +287,6 @@ def test_text_keys_tell_texts_apart():
     for half in keys.T:  # 1.7 of 120,000 words are expected to collide
         assert len(texts) - len(np.unique(half)) <= 10
     np.testing.assert_array_equal(keys[:5], losses.text_keys(np.copy(texts[:5])))
-
-
-def test_long_weight_is_a_number_or_a_schedule():
-    assert losses.long_weight_at(0.8, jnp.int32(5)) == 0.8
-    assert isinstance(losses.long_weight_at(1.0, jnp.int32(5)), float)
-    points = ((10, 0.2), (20, 0.8), (30, 0.5))
-    weights = jax.jit(partial(losses.long_weight_at, points))(jnp.array([0, 10, 15, 20, 28, 99]))
-    np.testing.assert_allclose(weights, [0.2, 0.2, 0.5, 0.8, 0.56, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(losses.long_weight_at([[0, 0.3]], 7), 0.3)
-
-
-@pytest.mark.parametrize("bad", [1.2, -0.1, (), ((0, 0.2), (0, 0.3)), ((0, 0.2, 1), (3, 0.2, 1)), "x", None])
-def test_a_bad_long_weight_is_named(bad):
-    with pytest.raises(InputError, match="loss.long_weight="):
-        losses.long_weight_at(bad, 0)
 
 
 def test_the_logit_scale_is_clamped_between_one_and_the_limit():

@@ -190,26 +190,24 @@ def measure(case: Case) -> dict:
         case.mesh, AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[: int(np.prod(case.mesh))]
     )
 
+    options = losses.LossOptions(
+        # The weight of both terms is traced: it rises from 0 to 1, and the step says how far.
+        long_weight={"both": ((0, 0.0), (1, 1.0)), "long": 1, "short": 0}[case.terms],
+        label_smoothing=case.label_smoothing,
+        same_text=case.same_text,
+        gradient=case.gradient,
+        pcm_components=COMPONENTS if case.pcm_scope else 0,
+        pcm_scope=case.pcm_scope or "global",
+        form=case.form,
+        chunk=case.chunk,
+    )
+
     def loss(image, long, short, scale, omega, data):
-        keys = {f"{kind}_keys": losses.text_keys(data[f"{kind}_ids"]) for kind in ("long", "short")}
-        return losses.dual_loss(
-            image,
-            long,
-            short,
-            scale,
-            long_weight={"both": omega, "long": 1, "short": 0}[case.terms],
-            label_smoothing=case.label_smoothing,
-            same_text=case.same_text,
-            gradient=case.gradient,
-            pcm_components=COMPONENTS if case.pcm_scope else 0,
-            pcm_scope=case.pcm_scope or "global",
-            form=case.form,
-            chunk=case.chunk,
-            mesh=mesh,
-            has_long=data["has_long"],
-            has_short=data["has_short"],
-            **keys,
-        )
+        texts = {
+            kind: losses.Texts(features, data[f"has_{kind}"], losses.text_keys(data[f"{kind}_ids"]))
+            for kind, features in (("long", long), ("short", short))
+        }
+        return losses.dual_loss(image, texts, scale, options, step=omega, mesh=mesh)
 
     def arguments(scale, missing):
         data = jax.device_put(batch(missing), batch_sharded(mesh))

@@ -34,21 +34,22 @@ TINY = (
 )
 
 
-def set_up(*overrides: str, devices: int = 1, recipe: str = "configs/vitb16.py") -> ahead.Setup:
-    return ahead.set_up(configs.load(recipe, overrides), jax.devices()[:devices], "cpu")
+def planned(*overrides: str, devices: int = 1, recipe: str = "configs/vitb16.py") -> ahead.PlannedStep:
+    return ahead.plan_step(configs.load(recipe, overrides), jax.devices()[:devices], "cpu")
 
 
-def plan_of(setup: ahead.Setup, outcome, chip=None, memory=16 * GIB) -> presentation.Plan:
-    return presentation.Plan(setup, outcome, 1.0, "TPU v5 lite", chip or chips.named("TPU v5e"), memory, "")
+def plan_of(step: ahead.PlannedStep, outcome, chip=None, memory=16 * GIB) -> presentation.Plan:
+    return presentation.Plan(step, outcome, 1.0, "TPU v5 lite", chip or chips.named("TPU v5e"), memory, "")
 
 
-def settings_of(setup: ahead.Setup, **mesh: int) -> advice.Settings:
-    return advice.settings(ahead.job(setup), {"data": 1, "fsdp": 1, "tensor": 1} | mesh, setup.config.loss.chunk)
+def settings_of(step: ahead.PlannedStep, **mesh: int) -> advice.Settings:
+    chunk = step.setup.config.loss.chunk
+    return advice.settings(ahead.job(step), {"data": 1, "fsdp": 1, "tensor": 1} | mesh, chunk)
 
 
 @pytest.fixture(scope="module")
-def tiny() -> ahead.Setup:
-    return set_up(*TINY)
+def tiny() -> ahead.PlannedStep:
+    return planned(*TINY)
 
 
 def child(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -107,7 +108,12 @@ def test_the_command_on_a_tpu_slice():
         (["--topology=cpu", "--config.mesh.fsdp=3"], "does not cover the 1 devices"),
         (["--topology=cpu", "--config.train.microbatches=5"], "train.microbatches is 5"),
         (["--topology=cpu", "--config.model.image.remat=half"], "remat='half'"),
-        (["--topology=cpu", "--config.data.packed=False", "--config.data.long_length=300"], "300 tokens long"),
+        (
+            ["--topology=cpu", "--config.data.long_length=300"],
+            "data.long_length is 300, the text tower has 248 positions",
+        ),
+        (["--topology=cpu", "--config.eval.batch_size=0"], "eval.batch_size is 0"),
+        (["--topology=cpu", "--config.loss.form=rings"], "loss.form='rings' .* did you mean 'ring'"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message, monkeypatch):
@@ -165,12 +171,12 @@ def test_the_least_time_is_the_longest_of_three_terms(tiny):
 
 
 def test_traffic_is_at_least_every_matrix_once():
-    # One layer, one text, no batch to speak of: what is left is the weights, forward and twice backward, and the state.
-    setup = set_up(*TINY, "batch_size=1", "model.image.remat=none", "model.text.remat=none")
-    job = ahead.job(setup)
+    # One layer, one text, a batch of one pair: nearly all traffic is weights, forward and twice backward, and state.
+    step = planned(*TINY, "batch_size=1", "model.image.remat=none", "model.text.remat=none")
+    job = ahead.job(step)
     kernels = sum(
         leaf.size
-        for path, leaf in jax.tree.leaves_with_path(setup.state.params)
+        for path, leaf in jax.tree.leaves_with_path(step.setup.shapes.params)
         if "kernel" in jax.tree_util.keystr(path)
     )
     weights = 4 * 3 * kernels
@@ -180,27 +186,27 @@ def test_traffic_is_at_least_every_matrix_once():
 
 def test_what_the_job_encodes_follows_the_config():
     def slots(*overrides):
-        return [rows.slots for rows in ahead.job(set_up(*TINY, *overrides)).rows]
+        return [rows.slots for rows in ahead.job(planned(*TINY, *overrides)).rows]
 
     assert slots() == [16]
     assert slots("loss.long_weight=0.5") == [16, 8]
     assert slots("loss.long_weight=0.0") == [8]
-    assert ahead.job(set_up(*TINY, "optimizer.freeze=('image/.*',)")).frozen == {"image"}
+    assert ahead.job(planned(*TINY, "optimizer.freeze=('image/.*',)")).frozen == {"image"}
 
 
 def test_state_is_counted_by_its_shards(tiny):
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(tiny.state.params))
-    assert ahead.device_bytes(tiny.state.params) == 4 * parameters
-    assert ahead.device_bytes(tiny.state) == pytest.approx(2 * 4 * parameters, abs=100)  # SGD keeps one momentum
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(tiny.setup.shapes.params))
+    assert ahead.device_bytes(tiny.setup.shapes.params) == 4 * parameters
+    assert ahead.device_bytes(tiny.setup.shapes) == pytest.approx(2 * 4 * parameters, abs=100)  # SGD keeps one momentum
 
 
 def test_what_is_too_large_is_shrunk_where_it_is_largest():
-    setup = set_up("batch_size=2048")
+    step = planned("batch_size=2048")
     for wanted, flags in {
         30: ["--config.model.image.remat=full", "--config.model.text.remat=full"],
         300: ["--config.train.microbatches="],
     }.items():
-        plan = plan_of(setup, ahead.TooLarge(wanted * GIB, 16 * GIB))
+        plan = plan_of(step, ahead.TooLarge(wanted * GIB, 16 * GIB))
         found, expected = plan.changes
         assert not plan.fits
         assert expected <= 16 * GIB
@@ -210,17 +216,17 @@ def test_what_is_too_large_is_shrunk_where_it_is_largest():
 
 
 def test_the_form_of_the_loss_and_the_mesh_are_changed_where_they_dominate():
-    now = settings_of(set_up("batch_size=65536", "loss.form=full", "train.microbatches=65536"))
+    now = settings_of(planned("batch_size=65536", "loss.form=full", "train.microbatches=65536"))
     flags, _ = advice.changes(now, 200 * GIB, 64 * GIB)
     assert flags[0].startswith("--config.loss.")
-    state = settings_of(set_up("model.name=vith14", "model.image.size=224", "batch_size=64"), data=64)
+    state = settings_of(planned("model.name=vith14", "model.image.size=224", "batch_size=64"), data=64)
     flags, _ = advice.changes(state, 30 * GIB, 16 * GIB)
     assert any(flag.startswith("--config.mesh.fsdp=") for flag in flags)
 
 
 def test_nothing_left_to_change_is_said(tiny):
-    setup = set_up(*TINY, "batch_size=1", "model.image.remat=full", "model.text.remat=full", "loss.chunk=1")
-    plan = plan_of(setup, ahead.TooLarge(20 * GIB, 16 * GIB))
+    step = planned(*TINY, "batch_size=1", "model.image.remat=full", "model.text.remat=full", "loss.chunk=1")
+    plan = plan_of(step, ahead.TooLarge(20 * GIB, 16 * GIB))
     assert presentation.verdict(plan).endswith("nothing but a smaller batch or more devices would help")
 
 

@@ -1,6 +1,7 @@
 """Saving, keeping and restoring: what stays, what is found after a kill, on other devices, from torn folders."""
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,6 +92,20 @@ def two(tmp_path_factory):
 def run(two, tmp_path):
     """A copy of it, to be torn."""
     return epath.Path(shutil.copytree(two, tmp_path / "run"))
+
+
+def test_a_state_that_was_saved_does_not_stay_in_memory(tmp_path):
+    checkpoints = checkpoint.open_checkpoints(epath.Path(tmp_path), keeping())
+    with checkpoint.closing(checkpoints):
+        alive = []
+        for step in (1, 2, 3):
+            each = state(step)
+            alive += [weakref.ref(leaf) for leaf in jax.tree.leaves(each)]
+            checkpoint.save(checkpoints, each, step, about())
+            del each
+        checkpoints.wait()
+        gc.collect()
+        assert not [found.shape for ref in alive if (found := ref()) is not None and found.ndim]
 
 
 def test_the_bundle(tmp_path):
@@ -184,7 +200,7 @@ TEARS = {
 def test_a_torn_checkpoint_is_one_line_and_the_one_before_serves(run, tear):
     destroy, reason = TEARS[tear]
     destroy(Path(run) / "checkpoints" / "2")
-    remedy = "remove this folder to go on from step 1"
+    remedy = "remove this folder to continue from step 1"
     with pytest.raises(InputError, match=rf"checkpoints/2 can't be read \(.*{reason}.*\): .*{remedy}$") as error:
         restored(run)
     assert "\n" not in str(error.value)
@@ -308,7 +324,7 @@ def on_a_damaged_disk(run):
     file = data_file(Path(run) / "checkpoints" / "4")
     file.write_bytes(bytes(file.stat().st_size))
     with pytest.raises(
-        InputError, match=r"checkpoints/4 can't be read \(.+\): if it stays so, remove this folder to go"
+        InputError, match=r"checkpoints/4 can't be read \(.+\): if this persists, remove this folder to"
     ):
         restored(run)
 

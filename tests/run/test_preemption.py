@@ -41,6 +41,17 @@ def test_the_signal_is_seen_once_and_then_means_what_it_meant():
         signal.signal(signal.SIGTERM, before)
 
 
+def test_one_process_is_answered_at_once_and_several_a_step_late(monkeypatch):
+    flags = iter([False, True, False, False])
+    alone = preemption.any_process(lambda: next(flags))
+    assert [alone() for _ in range(4)] == [False, True, False, False]
+    # As each of several processes: what this one says travels over the devices.
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    flags = iter([False, True, False, False])
+    several = preemption.any_process(lambda: next(flags))
+    assert [several() for _ in range(4)] == [False, False, True, False]
+
+
 def train(run, address, processes, process):
     """A run that only counts; rows of its one parameter live on different processes."""
     if processes > 1:

@@ -4,7 +4,7 @@ import pytest
 
 from lrsclip_jax.flops import PairWork, Texts, Work
 from lrsclip_jax.run import metrics
-from lrsclip_jax.run.progress import CLOCK, Progress
+from lrsclip_jax.run.progress import CLOCK, PARTS, TRAINING, Clock, Progress
 from lrsclip_jax.run.throughput import Throughput
 
 
@@ -16,6 +16,7 @@ def work_of(texts):
 
 @pytest.fixture
 def passes(monkeypatch):
+    """A function by which time passes, in seconds; by itself it stands still."""
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
@@ -23,6 +24,22 @@ def passes(monkeypatch):
         now[0] += seconds
 
     return pass_by
+
+
+def test_time_in_no_context_belongs_to_the_host(passes):
+    clock = Clock()
+    passes(1)
+    for seconds in (2, 4):
+        with clock.spent("device"):
+            passes(seconds)
+    passes(8)
+    with pytest.raises(KeyError), clock.spent("evaluation"):
+        passes(16)
+        raise KeyError
+    assert clock.lap() == dict.fromkeys(PARTS, 0.0) | {"host": 9.0, "device": 6.0, "evaluation": 16.0}
+    passes(32)
+    assert clock.lap() == dict.fromkeys(PARTS, 0.0) | {"host": 32.0}
+    assert set(TRAINING) < set(PARTS)
 
 
 def test_a_report_is_of_the_steps_since_the_last_one(passes, capsys):

@@ -12,7 +12,8 @@ from eval.html import elements
 from eval.html.retrieval_table import best_five
 from eval.retrieval import bootstrap_interval, chance, ranks_to_metrics, retrieval_ranks
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.run.report import HeldOutReport, Run, comparison, compose, write_report
+from lrsclip_jax.heldout import HeldOutReport, comparison
+from lrsclip_jax.run.report import Facts, compose, write_report
 
 
 def test_page_escapes_text_and_keeps_markup():
@@ -45,7 +46,7 @@ def test_folds_and_fragments_below_each_other():
     assert Document(elements.fold(EVIL, EVIL)).all("details") == [{}]
 
 
-RUN = Run("quickstart", "tiny, AdamW", "6,000 scenes", batch_size=64, seconds=185.0, machine="1 × cpu")
+RUN = Facts("quickstart", "tiny, AdamW", "6,000 scenes", batch_size=64, seconds=185.0, machine="1 × cpu")
 
 
 def metric_rows(steps=40):

@@ -1,0 +1,87 @@
+"""The evaluator: when the held-out sets are scored, and what the newest scores are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+from lrsclip_jax import heldout
+from lrsclip_jax.hosts import distributed
+from lrsclip_jax.run.metrics import has_scores
+from lrsclip_jax.run.recorder import Recorder
+from lrsclip_jax.run.watchdog import Watchdog
+
+Score = Callable[[Any], list[heldout.Table]]
+
+
+class Evaluator:
+    """Scores the held-out sets every few steps and after the last one.
+
+    Attributes:
+      tables: of the newest evaluation, one for each set; None before the first.
+    """
+
+    def __init__(
+        self,
+        score: Score,
+        recorder: Recorder,
+        watchdog: Watchdog,
+        run: epath.Path,
+        *,
+        every_steps: int,
+        total_steps: int,
+        decides: bool,
+    ):
+        """Begins without scores.
+
+        Args:
+          score: from parameters to the tables of the held-out sets; all processes call it together.
+          recorder: writes the scores.
+          watchdog: paused meanwhile, for an evaluation may last longer than a step.
+          run: the run's folder.
+          every_steps: from one evaluation to the next; 0: after the last step only.
+          total_steps: of the run.
+          decides: whether the scores decide which checkpoints are kept (`checkpoint.best`).
+        """
+        self._score = score
+        self._recorder = recorder
+        self._watchdog = watchdog
+        self._run = run
+        self._every_steps = every_steps
+        self._total_steps = total_steps
+        self._decides = decides
+        self.tables: list[heldout.Table] | None = None
+
+    def due_before_save(self, step: int) -> bool:
+        """Returns whether to evaluate after `step` and then to save: these scores decide about the checkpoint."""
+        return self._decides and self._due(step)
+
+    def due_after_save(self, step: int) -> bool:
+        """Returns whether to evaluate after `step`, once any checkpoint is saved: what was learnt is safe first."""
+        return not self._decides and self._due(step)
+
+    def missed(self, done: int) -> bool:
+        """Returns whether a run that continues after step `done` evaluates first, the same on all processes.
+
+        It does if it ended between a checkpoint and its scores, or if it is finished and was started again.
+        """
+        if done == self._total_steps:
+            return True
+        return 0 < done and self._due(done) and not distributed.from_first(lambda: has_scores(self._run, done))
+
+    def evaluate(self, params: Any, step: int) -> dict[str, float]:
+        """Scores the parameters after `step` once they are known to be finite, and writes and returns the scores.
+
+        Raises:
+          NotFinite: a step before was not finite: nothing is scored.
+        """
+        with self._recorder.aside("evaluation"), self._watchdog.paused():
+            self.tables = self._score(params)
+        scores = heldout.flat(self.tables)
+        self._recorder.write(step, scores)
+        return scores
+
+    def _due(self, step: int) -> bool:
+        return step == self._total_steps or bool(self._every_steps and step % self._every_steps == 0)

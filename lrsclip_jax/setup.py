@@ -1,0 +1,143 @@
+"""The set-up of a run, made once from its config by one function, for training and for planning alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.clip import CLIP, init_params
+from lrsclip_jax.optimizer import Optimizer, create, frozen_by
+from lrsclip_jax.sharding import check_divides, make_mesh
+from lrsclip_jax.step import (
+    Batch,
+    Metrics,
+    StepOptions,
+    TrainState,
+    batch_layout,
+    batch_specs,
+    make_train_step,
+    state_shapes,
+    step_options,
+)
+from lrsclip_jax.weights import build_model
+
+
+class RunLength(NamedTuple):
+    """How long a run is: the data says it to training, and planning assumes it."""
+
+    total_steps: int
+    steps_per_epoch: float
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run before its first step, with neither weights nor data.
+
+    Attributes:
+      config: of the run.
+      length: of the run, on which the learning rate depends.
+      mesh: the devices.
+      model: without parameters.
+      options: of the step.
+      layout: of a batch.
+      optimizer: made for the model's parameters.
+      shapes: of the training state: a tree of jax.ShapeDtypeStruct with shardings.
+    """
+
+    config: ConfigDict
+    length: RunLength
+    mesh: Mesh
+    model: CLIP
+    options: StepOptions
+    layout: BatchShape
+    optimizer: Optimizer
+    shapes: TrainState
+
+    @property
+    def text_lengths(self) -> dict[str, int]:
+        """How many tokens a text of each kind, "long" and "short", may have."""
+        return {kind: self.layout.length(kind) for kind in KINDS}
+
+    def step(self, preprocessing: Preprocessing) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+        """Returns the jitted train step; only mean and standard deviation of the pixels come with the weights."""
+        return make_train_step(self.model, self.optimizer, preprocessing, self.options, self.shapes)
+
+    def steps_left(self, done: int) -> range:
+        """Returns the steps after the first `done`, the first step being 1; InputError if the run was shorter."""
+        if done > self.length.total_steps:
+            raise InputError(
+                f"the newest checkpoint is of step {done}, the run ends after {self.length.total_steps}: raise epochs"
+            )
+        return range(done + 1, self.length.total_steps + 1)
+
+    def batch_specs(self, rows: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns shapes, dtypes and shardings of a batch; `rows` are those of packed texts in the whole batch."""
+        return batch_specs(self.layout, self.model.image.size, self.mesh, rows)
+
+
+def set_up(
+    config: ConfigDict,
+    length: RunLength,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    platform: str | None = None,
+) -> Setup:
+    """Returns the set-up that a config describes. It is built from shapes: nothing is computed, read or compiled.
+
+    Args:
+      config: of the run.
+      length: of the run.
+      devices: all of the run, by default those of this machine and its processes. They need not exist.
+      platform: whose default dtype the towers take, "cpu" or an accelerator; by default that of this process.
+
+    Raises:
+      InputError: for every config that can be refused without looking at weights or data.
+    """
+    mesh = make_mesh(config.mesh, devices)
+    check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
+    check_divides("eval.batch_size", config.eval.batch_size, mesh)
+    options = step_options(config)
+    model = build_model(config, platform)
+    for kind in KINDS:
+        if (longest := config.data[f"{kind}_length"]) > model.text.context_length:
+            raise InputError(
+                f"data.{kind}_length is {longest}, the text tower has {model.text.context_length} positions"
+            )
+    params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    optimizer = create(
+        config.optimizer,
+        params,
+        total_steps=length.total_steps,
+        steps_per_epoch=length.steps_per_epoch,
+        freeze=frozen_by(config),
+    )
+    return Setup(
+        config=config,
+        length=length,
+        mesh=mesh,
+        model=model,
+        options=options,
+        layout=batch_layout(config, mesh),
+        optimizer=optimizer,
+        shapes=state_shapes(params, optimizer, mesh, config.mesh.rules),
+    )
+
+
+def run_length(config: ConfigDict, samples: int) -> RunLength:
+    """Returns the length of a run whose sources hold `samples`; InputError if they make no batch."""
+    if config.batch_size < 1:
+        raise InputError(f"batch_size is {config.batch_size}: it must be positive")
+    total_steps = math.floor(config.epochs * samples / config.batch_size)
+    if not total_steps:
+        raise InputError(f"{samples} samples and epochs={config.epochs} make no batch of {config.batch_size}")
+    return RunLength(total_steps, samples / config.batch_size)

@@ -1,0 +1,98 @@
+"""The evaluator: when it is due, before a checkpoint or after it, and what it keeps of its scores."""
+
+import contextlib
+import json
+from types import SimpleNamespace
+
+import pytest
+from etils import epath
+
+from lrsclip_jax.run.evaluator import Evaluator
+from lrsclip_jax.run.nonfinite import NotFinite
+
+NAMES = {"mean_recall": 50.0, "text_to_image": {"R@1": 40.0}, "image_to_text": {"R@1": 60.0}}
+SCORES = {
+    "eval/set/long/mean_recall": 50.0,
+    "eval/set/long/text_to_image/R@1": 40.0,
+    "eval/set/long/image_to_text/R@1": 60.0,
+}
+
+
+class Around:
+    """Stands for the recorder and the watchdog, and notes what happens."""
+
+    def __init__(self, broken=False):
+        self.events, self.broken = [], broken
+
+    @contextlib.contextmanager
+    def aside(self, part):
+        if self.broken:
+            raise NotFinite("loss is nan", 5)
+        self.events.append(f"read, then {part}")
+        yield
+
+    @contextlib.contextmanager
+    def paused(self):
+        self.events.append("paused")
+        yield
+        self.events.append("armed")
+
+    def write(self, step, values):
+        self.events.append((step, values))
+
+
+def evaluator(folder, around=None, every_steps=4, decides=False):
+    around = around or Around()
+
+    def score(params):
+        around.events.append(params)
+        row = SimpleNamespace(name="long", metrics=NAMES)
+        return [SimpleNamespace(heldout=SimpleNamespace(name="set"), rows=[row], zeroshot=None)]
+
+    return Evaluator(
+        score, around, around, epath.Path(folder), every_steps=every_steps, total_steps=10, decides=decides
+    )
+
+
+@pytest.mark.parametrize(("every_steps", "steps"), [(4, [4, 8, 10]), (0, [10]), (5, [5, 10])])
+def test_scores_that_decide_come_before_the_checkpoint_and_others_after(tmp_path, every_steps, steps):
+    for decides in (True, False):
+        asked = evaluator(tmp_path, every_steps=every_steps, decides=decides)
+        before = [step for step in range(1, 11) if asked.due_before_save(step)]
+        after = [step for step in range(1, 11) if asked.due_after_save(step)]
+        assert (before, after) == ((steps, []) if decides else ([], steps))
+
+
+def test_an_evaluation_is_written_and_kept(tmp_path):
+    around = Around()
+    asked = evaluator(tmp_path, around)
+    assert asked.tables is None
+    assert asked.evaluate("params", 4) == SCORES
+    assert around.events == ["read, then evaluation", "paused", "params", "armed", (4, SCORES)]
+    assert [table.heldout.name for table in asked.tables] == ["set"]
+
+
+def test_parameters_that_may_not_be_finite_are_not_scored(tmp_path):
+    around = Around(broken=True)
+    asked = evaluator(tmp_path, around)
+    with pytest.raises(NotFinite):
+        asked.evaluate("params", 4)
+    assert around.events == [] and asked.tables is None
+
+
+def write_rows(folder, *rows):
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_run_that_ended_between_a_checkpoint_and_its_scores_has_missed_them(tmp_path):
+    asked = evaluator(tmp_path)
+    write_rows(tmp_path, {"step": 4, "loss": 1.0}, {"step": 4} | SCORES, {"step": 8, "loss": 1.0})
+    assert [done for done in range(10) if asked.missed(done)] == [8]
+    write_rows(tmp_path, {"step": 8} | SCORES)
+    assert [done for done in range(10) if asked.missed(done)] == [4]
+
+
+def test_a_new_run_has_missed_nothing_and_a_finished_one_is_evaluated_again(tmp_path):
+    asked = evaluator(tmp_path)
+    write_rows(tmp_path, {"step": 10} | SCORES)
+    assert not asked.missed(0) and asked.missed(10)
