@@ -14,7 +14,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from lrsclip_jax import heldout
-from lrsclip_jax.data.batches import pipeline, prefetch
+from lrsclip_jax.data.batches import mixture, pipeline, prefetch
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import InputError, Terminated
@@ -87,7 +87,7 @@ def train_and_evaluate(
     # Data
     shape = batch_shape(config, mesh)
     tokenizer = tokenizer_for(zoo.text_kind(model))
-    sources = pipeline.open_sources(config)
+    sources = mixture.open_sources(config)
     held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
     heldout.check_best(config.checkpoint.best, held_out, config.eval.truncations)
     samples = sum(len(source) for source, _ in sources)
@@ -115,7 +115,7 @@ def train_and_evaluate(
     state = checkpoint.restore(checkpoints, shapes, about) or initial_state(params, optimizer, shapes)
     done = int(state.step)
     if chief:
-        notes = pipeline.retokenised(config, sources, tokenizer)
+        notes = mixture.retokenised(config, sources, tokenizer)
         _introduce(config, params, optimizer.trainable, samples, done, total_steps, notes)
     del params
     laps.end("restore")
@@ -136,6 +136,7 @@ def train_and_evaluate(
         crop_scale=config.data.crop_scale,
         decoder=config.data.decoder,
         threads=config.data.threads,
+        workers=config.data.workers,
         rows=local_rows(config.batch_size, mesh),
     )
     on_devices = prefetch.ahead(
@@ -281,7 +282,7 @@ def train_and_evaluate(
         about_run = report.Run(
             title=f"{run.name}: {config.model.name}",
             recipe=words.describe(config),
-            data=", ".join(name.rsplit("/", 1)[-1] for name, _ in pipeline.weighted(config.data.sources)),
+            data=", ".join(name.rsplit("/", 1)[-1] for name, _ in mixture.weighted(config.data.sources)),
             batch_size=config.batch_size,
             seconds=time.perf_counter() - begun,
             machine=words.machine(),

@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrsclip_jax.data.batches import pipeline
+from lrsclip_jax.data.batches import mixture
 from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.packing import place
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.data.tokenizer import tokenizer_for
@@ -51,7 +52,7 @@ def expected_shapes(config: ConfigDict, model: CLIP, mesh: Mesh) -> PackedShapes
     shape = batch_shape(config, mesh)
     if config.data.sources:
         tokenizer = tokenizer_for(zoo.text_kind(model))
-        lengths = pipeline.global_lengths(pipeline.open_sources(config), tokenizer, shape, config.seed)
+        lengths = global_lengths(mixture.open_sources(config), tokenizer, shape, config.seed)
         source = "data.sources"
     else:
         lengths, source = _of_lrs2m(shape, config.seed), "LRS2M's lengths (its Table I)"
