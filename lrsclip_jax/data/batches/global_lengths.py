@@ -2,9 +2,9 @@
 
 Grain tells of one position at a time (`batches.order`), which takes some 10 µs: nothing for the rows that a host reads,
 and much for all of a global batch of thousands. Here the same order is computed for arrays of positions. The
-permutation is that of `grain.experimental.index_shuffle`: a few rounds of the Simon block cipher (Beaulieu et al., 2013)
-permute the numbers below a power of four; one that falls outside the length is permuted again until it falls inside
-(Black and Rogaway, 2002).
+permutation is that of `grain.experimental.index_shuffle`: a few rounds of the Simon block cipher (Beaulieu et al.,
+2013) permute the numbers below a power of four; one that falls outside the length is permuted again until it falls
+inside (Black and Rogaway, 2002).
 """
 
 from __future__ import annotations

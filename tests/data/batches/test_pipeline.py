@@ -91,10 +91,8 @@ def record_by_record(records, weights, batch_size, crop_scale):
             texts[kind] = ids[kind][int(fraction * len(ids[kind]))] if ids[kind] else None
         return training_pixels(each.image, SMALL, crop_scale, rng), texts
 
-    sets = [
-        grain.MapDataset.source(each).seed(3 + n).shuffle().repeat().random_map(row) for n, each in enumerate(records)
-    ]
-    return grain.MapDataset.mix(sets, weights)
+    sets = [grain.MapDataset.source(each).seed(3 + number) for number, each in enumerate(records)]
+    return grain.MapDataset.mix([each.shuffle().repeat().random_map(row) for each in sets], weights)
 
 
 @pytest.mark.parametrize("crop_scale", [None, (0.3, 1.0)])
