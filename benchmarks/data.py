@@ -1,4 +1,4 @@
-"""How fast prepared records become batches, beside their decoder alone: `python -m benchmarks.data --data=DIR`."""
+"""How fast prepared records become batches, next to their decoder alone: `python -m benchmarks.data --data=DIR`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -31,10 +32,10 @@ from lrsclip_jax.errors import InputError, cli
 
 _DESCRIPTION = """\
 Times, in turns in one run: the decoder alone (decode, crop, resize; the bytes in memory) in bare threads, the same with
-reading the records, and the pipeline that training uses, with the records in the page cache and without. "of the
-decoder" and "of both" are medians over the rounds of each one's rate as a share of that of the decoder alone, and with
-reading, in the same round. CPU is the processor time of all threads for an image, which hardly depends on what else the
-machine is doing.
+reading the records, and the pipeline that training uses: in threads, with the records in the page cache and without, and
+in processes (data.workers). "of the decoder" and "of both" are medians over the rounds of each one's rate as a share of
+that of the decoder alone, and with reading, in the same round. CPU is the processor time of all threads and processes
+for an image, which hardly depends on what else the machine is doing.
 """
 LONG, SHORT = 111, 32  # tokens of the mean text of LRS2M (LRSCLIP's Table I)
 WORDS = "river road field forest harbour runway houses trees water bridge ships tanks court lawn roofs cars".split()
@@ -58,6 +59,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=224, help="side of the tower's images (%(default)s)")
     parser.add_argument("--decoder", choices=DECODERS, default="fast", help="%(default)s")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="as many as cores (%(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the last row; 0: without it (%(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="%(default)s")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
@@ -73,7 +75,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints a Markdown table, or JSON, and what follows from it."""
+    """Prints a Markdown table and a summary, or JSON."""
     options = parse(arguments)
     with tempfile.TemporaryDirectory() if options.made else nullcontext() as folder:
         records = made(Path(folder), options.made) if folder else pipeline.open_source(options.data)
@@ -101,9 +103,12 @@ def measure(records: RecordReader, options: argparse.Namespace) -> dict:
         "decoder": lambda: bare(decode, images, options),
         "reading": lambda: bare(read, chosen, options),
         READING: lambda: bare(lambda index: decode(read(index).image), chosen, options),
-        "pipeline": lambda: fed(records, preprocessing, options, cold=False),
+        "pipeline": lambda: fed(records, preprocessing, options),
         "pipeline, cold": lambda: fed(records, preprocessing, options, cold=True),
     }
+    if options.workers:
+        in_processes = f"pipeline, {options.workers} workers"
+        ways[in_processes] = lambda: fed(records, preprocessing, options, workers=options.workers)
     rounds = [{way: time_it() for way, time_it in ways.items()} for _ in range(options.rounds)]
 
     rows = {way: medians(*([each[name] for each in rounds] for name in (way, "decoder", READING))) for way in ways}
@@ -159,7 +164,13 @@ def bare(work: Callable, arguments: Sequence, options: argparse.Namespace) -> Ti
     return read(done)
 
 
-def fed(records: RecordReader, preprocessing: Preprocessing, options: argparse.Namespace, cold: bool) -> Timing:
+def fed(
+    records: RecordReader,
+    preprocessing: Preprocessing,
+    options: argparse.Namespace,
+    cold: bool = False,
+    workers: int = 0,
+) -> Timing:
     """Times the pipeline that training uses, from its second batch on; `cold`: at most one epoch of unread records."""
     shape = BatchShape(options.batch, long_length=248, short_length=77)
     report = pipeline.DataReport(max_torn=0)
@@ -173,6 +184,7 @@ def fed(records: RecordReader, preprocessing: Preprocessing, options: argparse.N
         report,
         seed=0,
         threads=options.threads,
+        workers=workers,
         decoder=options.decoder,
     )
     most = max(1, len(records) // options.batch - 1) if cold else math.inf
@@ -187,14 +199,21 @@ def fed(records: RecordReader, preprocessing: Preprocessing, options: argparse.N
 
 
 class stopwatch:
-    """Within its block time runs; what it gives is then asked for the `Timing` of so many images."""
+    """Measures its block; the function that it gives returns the `Timing` of a number of images afterwards."""
 
     def __enter__(self) -> Callable[[int], Timing]:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
+        self.wall, self.cpu = time.perf_counter(), processor_seconds()
         return lambda images: (images / self.wall, self.cpu / images)
 
     def __exit__(self, *_) -> None:
-        self.wall, self.cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        self.wall, self.cpu = time.perf_counter() - self.wall, processor_seconds() - self.cpu
+
+
+def processor_seconds() -> float:
+    """Returns the processor time of this process and of its workers that run."""
+    stats = (Path(f"/proc/{worker.pid}/stat").read_text() for worker in multiprocessing.active_children())
+    ticks = sum(int(field) for stat in stats for field in stat.rpartition(")")[2].split()[11:13])  # user, system
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def forget(folder: Path) -> None:
@@ -206,7 +225,7 @@ def forget(folder: Path) -> None:
 
 
 def made(folder: Path, side: int, count: int = 4096, distinct: int = 64) -> RecordReader:
-    """Returns a prepared set of so many records with the mean texts of LRS2M, which share a few distinct images."""
+    """Returns a prepared set with texts as long as the mean ones of LRS2M; its records share a few distinct images."""
     rng, tokenizer = np.random.default_rng(0), clip_tokenizer()
     images = [photo(rng, side) for _ in range(distinct)]
     with RecordWriter(folder) as writer:

@@ -12,7 +12,7 @@ from eval.command import command_line
 from lrsclip_jax import chips, flops
 from lrsclip_jax import config as configs
 from lrsclip_jax import main as training
-from lrsclip_jax.data.batches import pipeline
+from lrsclip_jax.data.batches import mixture
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.plan.lrs2m_lengths import LONGEST
 from lrsclip_jax.run.metrics import read_metrics
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = [f"data.sources={options.data}", "model.init=random", f"log.every_steps={options.steps // 20}"]
     own += configs.overrides_of(rest)
     config = configs.load(RECIPE, own)
-    samples = sum(len(source) for source, _ in pipeline.open_sources(config))
+    samples = sum(len(source) for source, _ in mixture.open_sources(config))
     epochs = (options.steps + 0.5) * config.batch_size / samples  # the half keeps rounding from costing a step
     keys = [f"--config.{key}" for key in (*own, f"epochs={epochs!r}")]
     training.main([f"--config={RECIPE}", f"--workdir={options.workdir}", *keys])

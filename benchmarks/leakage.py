@@ -16,7 +16,7 @@ from lrsclip_jax.corpus.hygiene.leakage import DISTANCE, References, hash_refere
 from lrsclip_jax.corpus.hygiene.phash import hash_files, phash
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import read_image
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.errors import InputError, cli
 
 _DESCRIPTION = """\
@@ -87,7 +87,7 @@ def planted(tests: Sequence[Path], references: References):
         apart = np.bitwise_count(hashes[:, None] ^ references.hashes[row])
         return np.stack([apart[:, 0], apart.min(axis=1)], axis=1)
 
-    return in_order(distances, range(len(tests)))
+    return in_threads(distances, range(len(tests)))
 
 
 def pair_distances(train: np.ndarray, references: References) -> tuple[np.ndarray, np.ndarray]:

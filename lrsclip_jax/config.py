@@ -37,6 +37,7 @@ OPERATIONAL = (
     "data.packed",
     "data.row_length",
     "data.threads",
+    "data.workers",
     "data.max_torn",
 )
 
@@ -77,6 +78,7 @@ def defaults() -> ConfigDict:
     config.data.crop_scale = None  # (0.8, 1.0): random resized crop of that share of the area
     config.data.decoder = "exact"  # as evaluation reads images; "fast": JPEG in half the time or less, nearly the same
     config.data.threads = 0  # decoding threads; 0: one a core
+    config.data.workers = 0  # processes that share these threads, where one process's Python is the limit; 0: none
     config.data.max_torn = 100  # unreadable records that are left out before the run stops
 
     config.loss = ConfigDict()

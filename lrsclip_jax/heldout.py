@@ -17,8 +17,8 @@ from eval.html.galleries import Query
 from eval.html.retrieval_table import best_five
 from lrsclip_jax.data.batches.pipeline import open_source
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.prepared.records import Record, token_ids
-from lrsclip_jax.data.threads import in_order
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest
@@ -201,7 +201,7 @@ def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[
     def decode(row: int) -> np.ndarray:
         return preprocess(read_image(records[row].image), preprocessing)
 
-    yield from in_order(decode, range(len(records)))
+    yield from in_threads(decode, range(len(records)))
 
 
 def flat(tables: Sequence[Table]) -> dict[str, float]:

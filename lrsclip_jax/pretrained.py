@@ -17,7 +17,7 @@ from PIL import Image
 
 from lrsclip_jax import config, weights
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
 from lrsclip_jax.encoders import Encoders, embed, encoders, static_length
 from lrsclip_jax.errors import InputError
@@ -85,7 +85,7 @@ class Pretrained:
             raise TypeError("images come as a list: model.images([image]), not model.images(image)")
         if isinstance(images, np.ndarray) and images.ndim == 3:
             raise TypeError(f"images come as a list or as [N, H, W, 3]: one array {list(images.shape)} is one image")
-        return self._embedded(self._encoders.images, in_order(self.preprocess, images))
+        return self._embedded(self._encoders.images, in_threads(self.preprocess, images))
 
     def texts(self, texts: Iterable[str]) -> np.ndarray:
         """Returns the unit rows of texts, float32 [N, E], in their order.

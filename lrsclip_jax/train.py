@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from lrsclip_jax import heldout
-from lrsclip_jax.data.batches import pipeline
+from lrsclip_jax.data.batches import mixture, pipeline
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import Terminated
@@ -62,7 +62,7 @@ def train_and_evaluate(
     startup.cache_compiled_programs(config.train.compilation_cache)
 
     # Set-up: everything that follows from the config and the length of the data
-    sources = pipeline.open_sources(config)
+    sources = mixture.open_sources(config)
     setup = set_up(config, run_length(config, sum(len(source) for source, _ in sources)))
     profile.check(config.log.profile, setup.length.total_steps)
     laps.end("setup")
@@ -170,7 +170,7 @@ def _introduce(setup: Setup, run: Run, steps: range) -> None:
     begin = f"continuing after step {done} of {total_steps}" if done else f"{total_steps} steps"
     kind = "pairs" if config.data.sampling == "pairs" else "records"
     lines = [
-        *pipeline.retokenised(config, run.data.sources, run.data.tokenizer),
+        *mixture.retokenised(config, run.data.sources, run.data.tokenizer),
         f"{config.model.name}: {millions:.1f} M parameters, {learning:.1f} M trained, on {startup.machine()}",
         f"{run.data.samples:,} {kind}, {config.epochs:g} epochs of batch {config.batch_size}: {begin}",
     ]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.batches import pipeline
+from lrsclip_jax.data.batches import mixture, pipeline
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
@@ -45,7 +45,7 @@ def load(*overrides):
 )
 def test_a_plan_compiles_the_very_step_that_trains(overrides):
     config = load(*overrides)
-    sources = pipeline.open_sources(config)
+    sources = mixture.open_sources(config)
     setup = set_up(config, run_length(config, sum(len(source) for source, _ in sources)))
     params, preprocessing = initial_parameters(setup.model, config)
     state = initial_state(params, setup.optimizer, setup.shapes)
@@ -125,7 +125,7 @@ def test_a_batch_has_the_layout_that_was_set_up():
     config = load("optimizer.warmup_steps=0")
     setup = set_up(config, RunLength(10, 5), devices=jax.devices()[:1])
     data = TrainingData(
-        pipeline.open_sources(config), tokenizer_for("transformer"), initial_parameters(setup.model, config)[1]
+        mixture.open_sources(config), tokenizer_for("transformer"), initial_parameters(setup.model, config)[1]
     )
     with batches_on_devices(data, config, setup.layout, setup.mesh, pipeline.DataReport(0), range(3, 5)) as batches:
         made = list(batches)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from eval.embeddings import write_lines, write_meta
 from lrsclip_jax.data.images import preprocess
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import fit
 from lrsclip_jax.embed import parts
 from lrsclip_jax.embed.material import Material, Row
@@ -105,7 +105,7 @@ def _embed_images(
 
     missing = {path: span for path, span in files.items() if not path.exists()}
     bad = _unusable(path for path in files if path.exists())
-    stream = in_order(decoded, itertools.chain.from_iterable(missing.values()))
+    stream = in_threads(decoded, itertools.chain.from_iterable(missing.values()))
     with _progress("images", files, missing) as bar:
         for path, span in missing.items():
             kept: list[int] = []

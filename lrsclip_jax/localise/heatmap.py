@@ -16,7 +16,7 @@ from PIL import Image
 
 from lrsclip_jax import config
 from lrsclip_jax.data.images import preprocess
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.encoders import embed, fed
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.patches import patch_values
@@ -92,7 +92,7 @@ def patch_encoder(
 
     def patches(images: Iterable[np.ndarray]) -> np.ndarray:
         with jax.default_matmul_precision("highest" if tower.dtype == jnp.float32 else "default"):
-            rows = embed(encode, params, in_order(prepare, images), batch_size * mesh.size)
+            rows = embed(encode, params, in_threads(prepare, images), batch_size * mesh.size)
         return rows.reshape(len(rows), grid, grid, -1)
 
     return patches

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrsclip_jax.data.batches import pipeline
+from lrsclip_jax.data.batches import mixture
 from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.packing import place
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.data.tokenizer import tokenizer_for
@@ -49,7 +50,7 @@ def expected_shapes(setup: Setup) -> PackedShapes:
     config, shape = setup.config, setup.layout
     if config.data.sources:
         tokenizer = tokenizer_for(zoo.text_kind(setup.model))
-        lengths = pipeline.global_lengths(pipeline.open_sources(config), tokenizer, shape, config.seed)
+        lengths = global_lengths(mixture.open_sources(config), tokenizer, shape, config.seed)
         source = "data.sources"
     else:
         lengths, source = _lrs2m_lengths(shape, config.seed), "LRS2M's lengths (its Table I)"

@@ -67,6 +67,7 @@ def batches_on_devices(
         crop_scale=config.data.crop_scale,
         decoder=config.data.decoder,
         threads=config.data.threads,
+        workers=config.data.workers,
         rows=local_rows(layout.batch_size, mesh),
     )
     wanted = itertools.islice(on_host, len(steps))

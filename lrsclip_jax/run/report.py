@@ -13,7 +13,7 @@ from eval.html import elements, galleries, plots
 from eval.html.retrieval_table import recall_table
 from lrsclip_jax import heldout
 from lrsclip_jax.config import ConfigDict
-from lrsclip_jax.data.batches.pipeline import weighted
+from lrsclip_jax.data.batches.mixture import weighted
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.heldout import HeldOutReport
 from lrsclip_jax.run.metrics import read_metrics

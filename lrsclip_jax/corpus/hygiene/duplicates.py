@@ -12,7 +12,7 @@ from PIL import Image
 from lrsclip_jax.corpus.hygiene.near import Originals
 from lrsclip_jax.corpus.hygiene.phash import hash_file, phash, pixel_hash
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 
 DISTANCE = 4
 _BLOCK = 1024  # records that are held while they are compared
@@ -54,7 +54,7 @@ def _first_of_each(
 ) -> Iterator[CorpusRecord | Duplicate | SetAside]:
     originals = Originals(distance)
     ids: dict[int, str] = {}
-    hashed = in_order(lambda record: (record, hash_file(record.image, of)), records)
+    hashed = in_threads(lambda record: (record, hash_file(record.image, of)), records)
     count = 0
     while block := list(itertools.islice(hashed, _BLOCK)):
         readable = [(record, found) for record, found in block if not isinstance(found, str)]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.images import read_image
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.errors import InputError
 
 MIN_SIDE = 64
@@ -30,7 +30,7 @@ def check_images(
     """
     if min_side < 1 or not 0 < uniform <= 1:
         raise InputError(f"a least side of {min_side} pixels, a uniform share of {uniform}: choose ≥ 1, and 0 to 1")
-    return in_order(lambda record: _checked(record, min_side, uniform), records)
+    return in_threads(lambda record: _checked(record, min_side, uniform), records)
 
 
 def _checked(record: CorpusRecord, min_side: int, uniform: float) -> CorpusRecord | SetAside:

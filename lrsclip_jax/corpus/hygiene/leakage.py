@@ -14,7 +14,7 @@ import numpy as np
 from lrsclip_jax.corpus.hygiene.near import Index
 from lrsclip_jax.corpus.hygiene.phash import hash_file, hash_files, phash, phash_windows
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.errors import InputError
 
 DISTANCE = 8
@@ -87,7 +87,7 @@ def without_leaks(
     """
     index = _index(references, distance)
     block: list[tuple[CorpusRecord, int | str]] = []
-    for one in in_order(lambda record: (record, hash_file(record.image, phash)), records):
+    for one in in_threads(lambda record: (record, hash_file(record.image, phash)), records):
         block.append(one)
         if len(block) == _BLOCK:
             yield from _decided(block, index, references)

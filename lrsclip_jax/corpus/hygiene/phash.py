@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lrsclip_jax.data.images import read_image
-from lrsclip_jax.data.threads import in_order
+from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.errors import InputError
 
 _SIDE, _LOW = 32, 8
@@ -70,7 +70,7 @@ def hash_files(
     hashes = np.zeros(len(paths), np.uint64)
     unread: dict[int, str] = {}
     shown: Iterable = tqdm(paths, unit=" images", desc="hashing", disable=None, leave=False)
-    for row, found in enumerate(in_order(lambda path: hash_file(path, of), shown)):
+    for row, found in enumerate(in_threads(lambda path: hash_file(path, of), shown)):
         if isinstance(found, str):
             unread[row] = found
             continue

@@ -1,7 +1,7 @@
-"""Which record stands where in a run: Grain's global shuffle and mixture, asked for numbers instead of elements.
+"""Which record stands at each position of a run: Grain's global shuffle and mixture.
 
-`grain.MapDataset` gives the same records and random numbers one by one, each for as long as it takes to read a record;
-every host of a run needs those of whole global batches.
+Grain derives what follows `seed()` from that seed and from how far behind it stands; here the derived seeds are given,
+so that the random numbers of one record can be asked for without those of all others.
 """
 
 from __future__ import annotations
@@ -9,71 +9,76 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import grain
 import numpy as np
+from grain.experimental import RngPool, index_shuffle
 
-from lrsclip_jax.data.batches.shuffle import index_shuffle
+_ROUNDS = 4  # as Grain's shuffle() asks for
 
 
-class Places(NamedTuple):
-    """What stands at some positions, each int64 of their shape: a record of a source, and its turn.
+class Place(NamedTuple):
+    """What stands at a position of a run.
 
     Attributes:
-      source: its number.
-      record: the record's number in the source.
+      source: number of the source.
+      record: number of the record in this source.
       turn: how many records of this source came before, from the start of the run.
     """
 
-    source: np.ndarray
-    record: np.ndarray
-    turn: np.ndarray
+    source: int
+    record: int
+    turn: int
 
 
-class Order:
-    """The endless order of a run's records: each source shuffled anew every epoch, all mixed by weight.
+def endless_order(lengths: Sequence[int], weights: Sequence[float], seed: int) -> grain.MapDataset[Place]:
+    """Returns the place at every position: each source shuffled every epoch, all mixed by weight, without end.
 
-    It is that of `MapDataset.mix([source(range(n)).seed(seed + i).shuffle().repeat() …], weights)` in Grain.
+    The records are those of `MapDataset.mix([MapDataset.range(n).seed(seed + i).shuffle().repeat() …], weights)`.
+
+    Args:
+      lengths: records of each source.
+      weights: how often each source has its turn, relative to the others.
+      seed: of the run.
     """
+    sources = enumerate(zip(lengths, shuffle_seeds(len(lengths), seed), strict=True))
+    return grain.MapDataset.mix([_shuffled(source, length, own) for source, (length, own) in sources], weights)
 
-    def __init__(self, lengths: Sequence[int], weights: Sequence[float], seed: int):
-        """`lengths` are the records of each source, `weights` how often each has its turn beside the others."""
-        self._lengths = lengths
-        # As in Grain, to a per cent of the least.
-        self._weights = [int(weight * (100 / min(weights))) for weight in weights]
-        # Grain seeds what follows seed() by that and by how far behind it stands: shuffle() 1, random_map() 3.
-        self._shuffles = [_derived(seed + source, 1) for source in range(len(lengths))]
-        draws = [np.random.SeedSequence(_derived(seed + source, 3)) for source in range(len(lengths))]
-        self._keys = [each.generate_state(2, np.uint64) for each in draws]
 
-    def places(self, positions: np.ndarray) -> Places:
-        """Returns what stands at these positions, int64 of any shape."""
-        source, turn = _mixed(np.asarray(positions, np.int64), self._weights)
-        epoch, index = np.divmod(turn, np.asarray(self._lengths)[source])
-        record = np.empty_like(index)
-        for number, of in sorted(set(zip(source.ravel().tolist(), epoch.ravel().tolist(), strict=True))):
-            here = (source == number) & (epoch == of)
-            record[here] = index_shuffle(index[here], self._lengths[number], (self._shuffles[number] + of) % 2**32)
-        return Places(source, record, turn)
+def shuffle_seeds(sources: int, seed: int) -> list[int]:
+    """Returns what Grain's `shuffle` is seeded with one step behind `seed(seed + source)`, for each source."""
+    return [_derived(seed + source, 1) for source in range(sources)]
 
-    def generator(self, source: int, turn: int) -> np.random.Generator:
-        """Returns random numbers for this turn of a source alone, those of Grain's `random_map` behind `repeat`."""
-        counter = np.array([0, 0, 0, turn], np.uint64)
-        return np.random.Generator(np.random.Philox(key=self._keys[source], counter=counter))
+
+def random_numbers(sources: int, seed: int) -> list[RngPool]:
+    """Returns for each source the generators of its turns: those of Grain's `random_map` behind `repeat`."""
+    return [RngPool(_derived(seed + source, 3)) for source in range(sources)]
 
 
 def _derived(seed: int, distance: int) -> int:
     return int(np.random.SeedSequence([seed, distance]).generate_state(1, np.uint32)[0])
 
 
-def _mixed(positions: np.ndarray, weights: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the source of each position, and how many records of that source stand before it.
+def _shuffled(source: int, length: int, seed: int) -> grain.MapDataset[Place]:
+    def place(turn: int, record: int) -> Place:
+        return Place(source, record, turn)
 
-    One source after the other takes its share of the positions that those before it left, evenly to within one.
-    """
-    source, turn = np.full_like(positions, -1), np.zeros_like(positions)
-    before, after, rest = positions, positions + 1, sum(weights)
-    for number, weight in enumerate(weights):
-        left_before, left_after = (count * (rest - weight) // rest for count in (before, after))
-        taken = (source < 0) & (before - left_before != after - left_after)
-        source[taken], turn[taken] = number, (before - left_before)[taken]
-        before, after, rest = left_before, left_after, rest - weight
-    return source, turn
+    def place_among_more(turn: int, _: int) -> Place:
+        epoch, index = divmod(turn, length)
+        return Place(source, _shuffled_among_more(index, length, (seed + epoch) % 2**32), turn)
+
+    records = grain.MapDataset.range(length)
+    if _loses_a_record(length):
+        return records.repeat().map_with_index(place_among_more)
+    return records.shuffle(seed=seed).repeat().map_with_index(place)
+
+
+def _loses_a_record(length: int) -> bool:
+    """Whether Grain's shuffle leaves the last record out: where the index of that is a power of four, from 4^8 on."""
+    last = length - 1
+    return last >= 4**8 and last.bit_count() == 1 and last.bit_length() % 2 == 1
+
+
+def _shuffled_among_more(index: int, length: int, seed: int) -> int:
+    """The shuffle of one record more, which loses none; where that record comes, the one in its place comes instead."""
+    found = index_shuffle(index, max_index=length, seed=seed, rounds=_ROUNDS)
+    return found if found < length else index_shuffle(found, max_index=length, seed=seed, rounds=_ROUNDS)

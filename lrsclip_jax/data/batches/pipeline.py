@@ -1,73 +1,32 @@
 """Batches for training: prepared records in, fixed-shape numpy batches out, the same for any number of hosts.
 
-Every position of the run has its record (each source shuffled anew every epoch, all mixed by weight) and random numbers
-of its own, as Grain gives them (`batches.order`). So a batch is a pure function of (seed, step), and to
+A batch on its way: `order` says which records stand at its positions, `rows` reads, draws and decodes them, `feed` has
+Grain do that for runs of rows ahead of the reader, and here the texts are padded or packed (`batch`, `packing`).
+Every position has its record and random numbers of its own, so a batch is a pure function of (seed, step), and to
 continue a run is to start at its step.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
 
+import grain
 import numpy as np
-from ml_collections import ConfigDict
 
-from lrsclip_jax.data.batches.augmentation import check_decoder, training_pixels
-from lrsclip_jax.data.batches.batch import BatchShape, packed, padded, text_lengths
-from lrsclip_jax.data.batches.feeding import feed
-from lrsclip_jax.data.batches.order import Order
-from lrsclip_jax.data.batches.recycling import recycled
+from lrsclip_jax.data.batches.augmentation import check_decoder
+from lrsclip_jax.data.batches.batch import BatchShape, Texts, packed, padded, text_lengths
+from lrsclip_jax.data.batches.feed import feed
+from lrsclip_jax.data.batches.global_lengths import global_lengths
+from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
+from lrsclip_jax.data.batches.report import DataReport
+from lrsclip_jax.data.batches.rows import RowReader, Rows, joined
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.prepared.pairs import Pairs
 from lrsclip_jax.data.prepared.procedural import SceneRecords
-from lrsclip_jax.data.prepared.records import KINDS, Record, RecordReader, Records, token_ids
+from lrsclip_jax.data.prepared.records import KINDS, RecordReader, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
 from lrsclip_jax.errors import InputError
-
-T = TypeVar("T")
-
-
-@dataclass
-class DataReport:
-    """What happened to the records so far: texts drawn and cut by kind, and records left out as unreadable."""
-
-    max_torn: int
-    drawn: dict[str, int] = field(default_factory=lambda: {"long": 0, "short": 0})
-    cut: dict[str, int] = field(default_factory=lambda: {"long": 0, "short": 0})
-    torn: list[str] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count_texts(self, kind: str, drawn: Sequence, kept: Sequence) -> None:
-        """Counts the texts of a batch as they were drawn and as they were kept, None where there is none."""
-        pairs = [(before, after) for before, after in zip(drawn, kept, strict=True) if after is not None]
-        with self._lock:
-            self.drawn[kind] += len(pairs)
-            self.cut[kind] += sum(len(before) > len(after) for before, after in pairs)
-
-    def count_torn(self, record: str, error: InputError) -> None:
-        with self._lock:
-            self.torn.append(record)
-            if len(self.torn) > self.max_torn:
-                raise InputError(
-                    f"{len(self.torn)} unreadable records, the last one {record} ({error}): "
-                    "prepare the set again, or raise data.max_torn"
-                )
-
-    def warnings(self, lengths: dict[str, int]) -> list[str]:
-        """Returns a line for each kind of text that was cut, and one for records left out."""
-        lines = [
-            f"warning: {self.cut[kind]:,} of {self.drawn[kind]:,} {kind} texts were cut to {length} tokens"
-            for kind, length in lengths.items()
-            if self.cut[kind]
-        ]
-        if self.torn:
-            lines.append(
-                f"warning: {len(self.torn)} records could not be read and were left out, such as {self.torn[0]}"
-            )
-        return lines
 
 
 def open_source(source: str) -> Records:
@@ -78,47 +37,6 @@ def open_source(source: str) -> Records:
     if not separator or "/" in split:
         folder, split = source, "train"
     return RecordReader(folder, split)
-
-
-def weighted(sources: Sequence) -> list[tuple[str, float]]:
-    """Returns `data.sources` as (source, weight) pairs; a source written alone weighs 1."""
-    pairs = [(source, 1.0) if isinstance(source, str) else (source[0], float(source[1])) for source in sources]
-    for source, weight in pairs:
-        if not weight > 0:
-            raise InputError(f"data.sources: the weight of {source} is {weight}, it must be positive")
-    return pairs
-
-
-def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
-    """Opens `data.sources` with their weights; their lengths together are the samples of an epoch.
-
-    A sample is a record, or with `data.sampling="pairs"` a record with one of its texts (`data.prepared.pairs`).
-    Any other sampling is an InputError, and so is "pairs" where `loss.long_weight` is not 1: the texts of pairs are
-    all in the long slot, so that the loss is one InfoNCE over the pairs of a batch.
-    """
-    sampling, long_weight = config.data.sampling, config.loss.long_weight
-    if sampling not in ("draw", "pairs"):
-        raise InputError(f"data.sampling is '{sampling}': 'draw' and 'pairs' are known")
-    if sampling == "pairs" and long_weight != 1:
-        raise InputError(
-            f"loss.long_weight is {long_weight}: data.sampling='pairs' has all texts in the long slot, set it to 1.0"
-        )
-    sources = [(open_source(name), weight) for name, weight in weighted(config.data.sources)]
-    if sampling == "pairs":
-        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
-    for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):
-        if not len(records):
-            raise InputError(f"data.sources: {name} holds no {'pairs' if sampling == 'pairs' else 'records'}")
-    return sources
-
-
-def retokenised(config: ConfigDict, sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer) -> list[str]:
-    """Returns a line for each of the sources, those of `open_sources(config)`, that holds no ids of this tokenizer."""
-    return [
-        f"note: {name} has no token ids of the tokenizer '{tokenizer.name}': its texts are tokenised as they are read"
-        for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True)
-        if len(records) and tokenizer.hash not in records[0].tokens
-    ]
 
 
 def batches(
@@ -134,6 +52,7 @@ def batches(
     crop_scale: tuple[float, float] | None = None,
     decoder: str = "exact",
     threads: int = 0,
+    workers: int = 0,
     rows: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields `rows` of the global batches from `start_step` on, without end.
@@ -147,7 +66,7 @@ def batches(
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
     a record by (seed, epoch, record); a record of `Pairs` has its one text alone. A record whose image can't be read
     keeps its place without texts, so it drops out of both loss terms; after `report.max_torn` of those InputError is
-    raised.
+    raised. Neither `threads` nor `workers`, as `batches.feed` has them, changes a batch.
     """
     if short_text not in ("short", "first_sentence"):
         raise InputError(f"data.short_text is '{short_text}': 'short' and 'first_sentence' are known")
@@ -158,86 +77,56 @@ def batches(
 
     rows = np.arange(shape.batch_size) if rows is None else rows
     lengths = None if whole or not shape.row_length else global_lengths(sources, tokenizer, shape, seed)
-    order, side = _order(sources, seed), preprocessing.size
-    images_of_batch = recycled((len(rows), side, side, 3), np.uint8)
+    read = RowReader(
+        sources=[records for records, _ in sources],
+        order=_order(sources, seed),
+        generators=random_numbers(len(sources), seed),
+        tokenizer=tokenizer,
+        preprocessing=preprocessing,
+        kinds=shape.kinds,
+        short_text=short_text,
+        crop_scale=crop_scale,
+        decoder=decoder,
+    )
+    side = preprocessing.size
+    runs = feed(read, rows, shape.batch_size, (side, side, 3), start=start_step, threads=threads, workers=workers)
 
-    def draw(source: int, number: int, turn: int) -> tuple[bytes, dict, np.random.Generator | None]:
-        records = sources[source][0]
-        if short_text == "first_sentence":
-            record = records[number]
-            image, texts = record.image, token_ids(record, tokenizer)
-        else:
-            image, texts = records.tokenised(number, tokenizer)
-        chosen = crop_scale or len(texts["long"]) > 1 or len(texts["short"]) > 1
-        rng = order.generator(source, turn) if chosen else None
-        # In this order: the draws of a record are part of what a seed means.
-        drawn = {kind: _draw(texts[kind], rng) for kind in KINDS}
-        if short_text == "first_sentence":
-            long = drawn["long"]
-            drawn["short"] = first_sentence(record, tokenizer, texts["long"].index(long)) if long else None
-        return image, drawn, rng
+    def texts_of(step: int, found: Rows) -> dict[str, np.ndarray]:
+        texts, here = _kept(found, tokenizer, shape, report)
+        if shape.row_length is None:
+            return padded(texts, shape, tokenizer.pad)
+        return packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)])
 
-    def begin(step: int) -> tuple[Callable[[range], None], Callable[[], dict[str, np.ndarray]]]:
-        places = np.stack(order.places(step * shape.batch_size + rows), axis=-1).tolist()
-        images, torn = images_of_batch(), []
-        drawn = {kind: [None] * len(rows) for kind in KINDS}
-
-        def fill(part: range) -> None:
-            # All are read before the first is decoded: Python's work takes several times as long where decoding has
-            # just taken the processor's caches.
-            for row, (image, texts, rng) in zip(part, [draw(*places[row]) for row in part], strict=True):
-                for kind in shape.kinds:
-                    drawn[kind][row] = texts[kind]
-                try:
-                    training_pixels(image, preprocessing, crop_scale, rng, decoder, out=images[row])
-                except InputError as error:
-                    source, number, _ = places[row]
-                    report.count_torn(sources[source][0][number].id, error)
-                    images[row] = 0
-                    torn.append(row)
-
-        def finish() -> dict[str, np.ndarray]:
-            texts = {
-                kind: [ids and cut(ids, shape.length(kind), tokenizer.end) for ids in drawn[kind]] for kind in KINDS
-            }
-            here = text_lengths(texts)  # also of those whose image is torn: all hosts count them
-            for kind in KINDS:
-                for row in torn:
-                    texts[kind][row] = None
-                report.count_texts(kind, drawn[kind], texts[kind])
-            if shape.row_length is None:
-                return {"image": images} | padded(texts, shape, tokenizer.pad)
-            return {"image": images} | packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)])
-
-        return fill, finish
-
-    return feed(begin, len(rows), start_step, threads)
+    return _assembled(runs, texts_of, start_step)
 
 
-def global_lengths(
-    sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer, shape: BatchShape, seed: int
-) -> Callable[[int], np.ndarray]:
-    """Returns a function from the step, the first being 0, to the lengths of all texts of its global batch, int [B, 2].
+def _assembled(
+    runs: Iterator[tuple[np.ndarray, list[Rows]]],
+    texts_of: Callable[[int, Rows], dict[str, np.ndarray]],
+    start_step: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
+        return {"image": images} | texts_of(step, joined(found))
 
-    They are those of the long and the short text that `batches` draws, cut, and 0 where there is none. Only how long
-    the texts of the sets are is held in memory (`text_lengths`), so every host knows the batches of all.
+    with contextlib.closing(runs):
+        for step in itertools.count(start_step):
+            yield batch(step, *next(runs))
+
+
+def _kept(found: Rows, tokenizer: Tokenizer, shape: BatchShape, report: DataReport) -> tuple[Texts, np.ndarray]:
+    """Cuts the drawn texts and leaves out those of torn records; also returns the lengths of all, int [b, 2].
+
+    Those of torn records count where texts are packed: other hosts can't know that they are torn.
     """
-    indices = [records.text_lengths(tokenizer) for records, _ in sources]
-    order = _order(sources, seed)
-    most = [shape.length(kind) if kind in shape.kinds else 0 for kind in KINDS]
-
-    def lengths(step: int) -> np.ndarray:
-        places = order.places(step * shape.batch_size + np.arange(shape.batch_size))
-        found = np.zeros((shape.batch_size, len(KINDS)), np.int64)
-        for source, index in enumerate(indices):
-            (here,) = np.nonzero(places.source == source)
-            found[here] = index.first(places.record[here])
-            for row in here[index.choice(places.record[here])].tolist():
-                texts, rng = index[int(places.record[row])], order.generator(source, int(places.turn[row]))
-                found[row] = [_draw(texts[kind], rng) or 0 for kind in KINDS]
-        return np.minimum(found, most)
-
-    return lengths
+    texts = {kind: [ids and cut(ids, shape.length(kind), tokenizer.end) for ids in found.drawn[kind]] for kind in KINDS}
+    lengths = text_lengths(texts)
+    for row, (record, reason) in found.torn.items():
+        report.count_torn(record, reason)
+        for kind in KINDS:
+            texts[kind][row] = None
+    for kind in KINDS:
+        report.count_texts(kind, found.drawn[kind], texts[kind])
+    return texts, lengths
 
 
 def record_ids(sources: Sequence[tuple[Records, float]], batch_size: int, seed: int, step: int) -> list[str]:
@@ -245,21 +134,11 @@ def record_ids(sources: Sequence[tuple[Records, float]], batch_size: int, seed: 
 
     Only the records of this batch are read, and no image is decoded.
     """
-    places = _order(sources, seed).places((step - 1) * batch_size + np.arange(batch_size))
-    found = [sources[source][0][number] for source, number, _ in np.stack(places, axis=-1).tolist()]
+    order, first = _order(sources, seed), (step - 1) * batch_size
+    places = [order[position] for position in range(first, first + batch_size)]
+    found = [sources[place.source][0][place.record] for place in places]
     return [f"{record.source}: {record.id}" for record in found]
 
 
-def _order(sources: Sequence[tuple[Records, float]], seed: int) -> Order:
-    return Order([len(records) for records, _ in sources], [weight for _, weight in sources], seed)
-
-
-def first_sentence(record: Record, tokenizer: Tokenizer, index: int = 0) -> list[int]:
-    """Returns the ids of the first sentence of a record's long text (Long-CLIP: text.split(". ")[0])."""
-    return tokenizer.encode([record.long[index].split(". ")[0]])[0]
-
-
-def _draw(texts: list[T], rng: np.random.Generator | None) -> T | None:
-    # One number is drawn whatever the count, so that further draws don't depend on how many texts there are.
-    fraction = rng.random() if rng else 0.0
-    return texts[int(fraction * len(texts))] if texts else None
+def _order(sources: Sequence[tuple[Records, float]], seed: int) -> grain.MapDataset[Place]:
+    return endless_order([len(records) for records, _ in sources], [weight for _, weight in sources], seed)

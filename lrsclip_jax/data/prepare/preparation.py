@@ -24,13 +24,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from lrsclip_jax.data.parallel import in_processes
 from lrsclip_jax.data.prepare.counts import Statistics
 from lrsclip_jax.data.prepare.encode import Options, encode_item
 from lrsclip_jax.data.prepared.records import RecordWriter, shard_path
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.sources import Item, Source
 from lrsclip_jax.data.tokenizer import clip_tokenizer
-from lrsclip_jax.data.workers import ordered_map
 from lrsclip_jax.errors import InputError
 
 MANIFEST, PROGRESS, SKIPPED = "prepare.json", ".progress", "skipped.jsonl"
@@ -179,7 +179,7 @@ def _write_shards(
     """Yields every shard when it is whole and has its name, with what was counted in it."""
     tasks = iter(tasks)
     chunks = iter(lambda: list(itertools.islice(tasks, _CHUNK)), [])
-    encoded = ordered_map(functools.partial(_encode, options=options), chunks, workers)
+    encoded = in_processes(functools.partial(_encode, options=options), chunks, workers)
     writers: dict[Shard, tuple[RecordWriter, Statistics]] = {}
     try:
         for chunk, results in encoded:

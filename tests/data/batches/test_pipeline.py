@@ -1,19 +1,19 @@
 import dataclasses
 import io
 
+import grain
 import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches import pipeline
+from lrsclip_jax.data.batches.augmentation import training_pixels
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.prepared.pairs import Pairs
-from lrsclip_jax.data.prepared.records import Record, Records, RecordWriter, token_ids
+from lrsclip_jax.data.prepared.records import KINDS, Record, Records, token_ids
 from lrsclip_jax.data.prepared.text_lengths import TextLengths
-from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
-from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit
+from lrsclip_jax.data.tokenizer import clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
 
 SMALL = Preprocessing(size=8, mean=CLIP_PREPROCESSING.mean, std=CLIP_PREPROCESSING.std)
@@ -78,6 +78,56 @@ def test_the_contract_of_a_batch():
         shorts = tokenizer.encode([f"short one of {number}", f"short two of {number}"])
         assert batch["long"][row].tolist() == fit(long, 16, tokenizer.end).tolist()
         assert batch["short"][row].tolist() in [fit(short, 12, tokenizer.end).tolist() for short in shorts]
+
+
+def record_by_record(records, weights, batch_size, crop_scale):
+    """The rows of all batches with seed 3, one after the other, by Grain's own data sets, draws and seeds."""
+
+    def row(each: Record, rng: np.random.Generator):
+        ids = token_ids(each, clip_tokenizer())
+        texts = {}
+        for kind in KINDS:
+            fraction = rng.random()
+            texts[kind] = ids[kind][int(fraction * len(ids[kind]))] if ids[kind] else None
+        return training_pixels(each.image, SMALL, crop_scale, rng), texts
+
+    sets = [grain.MapDataset.source(each).seed(3 + number) for number, each in enumerate(records)]
+    return grain.MapDataset.mix([each.shuffle().repeat().random_map(row) for each in sets], weights)
+
+
+@pytest.mark.parametrize("crop_scale", [None, (0.3, 1.0)])
+def test_batches_are_what_grain_makes_record_by_record(crop_scale):
+    end = clip_tokenizer().end
+    records = [several(20), [record(n) for n in range(100, 113)], several(7)]
+    rows = iter(record_by_record(records, [2, 1, 0.5], 8, crop_scale))
+    for batch in take(12, records, [2, 1, 0.5], crop_scale=crop_scale):  # beyond the third epoch of the last
+        for row in range(8):
+            image, texts = next(rows)
+            np.testing.assert_array_equal(batch["image"][row], image)
+            for kind, length in (("long", 16), ("short", 12)):
+                assert batch[f"has_{kind}"][row] == (texts[kind] is not None)
+                expected = np.zeros(length) if texts[kind] is None else fit(texts[kind], length, end)
+                np.testing.assert_array_equal(batch[kind][row], expected)
+
+
+def test_processes_change_neither_the_batches_nor_the_report():
+    records = [several(11), [record(n) for n in range(100, 106)]]
+    records[0][4] = dataclasses.replace(records[0][4], image=b"torn")
+    packing = BatchShape(8, long_length=10, short_length=6, row_length=12, groups=4)
+    found = []
+    for workers in (0, 2):
+        report = pipeline.DataReport(max_torn=9)
+        sources = [(FromList(records[0]), 2.0), (FromList(records[1]), 1.0)]
+        batches = pipeline.batches(
+            sources, clip_tokenizer(), SMALL, packing, report, seed=3, start_step=2, crop_scale=(0.5, 1.0),
+            rows=np.arange(4), threads=2, workers=workers,
+        )  # fmt: skip
+        found.append(([next(batches) for _ in range(5)], report))
+        batches.close()
+    for plain, other in zip(found[0][0], found[1][0], strict=True):
+        for key in plain:
+            np.testing.assert_array_equal(other[key], plain[key])
+    assert found[0][1] == found[1][1] and found[0][1].torn and found[0][1].cut["long"]
 
 
 def test_every_record_once_an_epoch_and_other_draws_in_the_next():
@@ -203,48 +253,6 @@ def test_an_epoch_of_rsclips_pairs_is_5405_steps():
     assert len(images) // 1792 == 3653
 
 
-def test_sources_are_opened_as_the_config_says():
-    config = configs.defaults()
-    config.data.sources = ("scenes:6", ("scenes:4:1", 2.0))
-    drawn = pipeline.open_sources(config)
-    assert [(len(records), weight) for records, weight in drawn] == [(6, 1.0), (4, 2.0)]
-    config.data.sampling = "pairs"
-    with pytest.raises(InputError, match="loss.long_weight is 0.8: data.sampling='pairs' has all texts in the long"):
-        pipeline.open_sources(config)
-    config.loss.long_weight = 1.0
-    paired = pipeline.open_sources(config)
-    assert [(len(records), weight) for records, weight in paired] == [(30, 1.0), (20, 2.0)]
-    assert {each.long[0] for each in paired[0][0]} == {
-        text for each in map(drawn[0][0].__getitem__, range(6)) for text in (*each.long, *each.short)
-    }
-    config.data.sampling = "pair"
-    with pytest.raises(InputError, match="data.sampling is 'pair': 'draw' and 'pairs' are known"):
-        pipeline.open_sources(config)
-
-
-def test_a_set_without_records_is_named(tmp_path):
-    with RecordWriter(tmp_path):
-        pass
-    write_metadata(tmp_path, [])
-    config = configs.defaults()
-    config.data.sources = ("scenes:6", str(tmp_path))
-    with pytest.raises(InputError, match=f"data.sources: {tmp_path} holds no records"):
-        pipeline.open_sources(config)
-
-
-def test_texts_of_another_tokenizer_are_made_anew_and_said_so():
-    config = configs.defaults()
-    config.data.sources = ("scenes:8", ("scenes:8:1", 2.0))
-    sources = pipeline.open_sources(config)
-    assert pipeline.retokenised(config, sources, clip_tokenizer()) == []
-    assert pipeline.retokenised(config, sources, bert_tokenizer()) == [
-        f"note: {name} has no token ids of the tokenizer 'bert': its texts are tokenised as they are read"
-        for name in ("scenes:8", "scenes:8:1")
-    ]
-    first = sources[0][0][0]
-    assert token_ids(first, bert_tokenizer())["long"] == bert_tokenizer().encode(first.long)
-
-
 def test_cut_texts_are_counted_and_reported():
     report = pipeline.DataReport(max_torn=0)
     take(1, [[record(n, long=("word " * 30,)) for n in range(8)]], report=report)
@@ -268,8 +276,6 @@ def test_a_torn_image_is_left_out_until_there_are_too_many():
 def test_bad_options_are_named():
     with pytest.raises(InputError, match="data.short_text is 'shortest'"):
         take(1, [[record(0)]], short_text="shortest")
-    with pytest.raises(InputError, match="must be positive"):
-        pipeline.weighted((("a", 0.0),))
     with pytest.raises(InputError, match="write scenes:COUNT"):
         pipeline.open_source("scenes:many")
 

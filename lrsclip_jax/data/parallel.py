@@ -1,4 +1,4 @@
-"""An ordered, bounded map over worker processes that outlives neither its results nor its parent."""
+"""Work of many threads or processes, taken in order and a bounded number of results ahead."""
 
 from __future__ import annotations
 
@@ -9,22 +9,36 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from lrsclip_jax.errors import InputError
 
-T, R = TypeVar("T"), TypeVar("R")
+A, R = TypeVar("A"), TypeVar("R")
 _AHEAD = 4  # arguments in flight for each worker
 
 
-def ordered_map(function: Callable[[T], R], arguments: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+def in_threads(function: Callable[[A], R], arguments: Iterable[A]) -> Iterator[R]:
+    """Yields function(argument) for each argument, in order, computed by a thread a core a few arguments ahead."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        pending: deque = deque()
+        for argument in arguments:
+            pending.append(pool.submit(function, argument))
+            if len(pending) >= _AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def in_processes(function: Callable[[A], R], arguments: Iterable[A], workers: int) -> Iterator[tuple[A, R]]:
     """Yields (argument, function(argument)) in the order of the arguments.
 
     With one worker everything happens in this process. With more, `function` must be importable and its
     arguments and results picklable. Only a few arguments for each worker are drawn ahead, so both sides may
-    be endless.
+    be endless. The workers end with the iterator, and with this process even when it is killed. Raises InputError
+    where one of them dies.
     """
     if workers <= 1:
         for argument in arguments:
@@ -32,7 +46,7 @@ def ordered_map(function: Callable[[T], R], arguments: Iterable[T], workers: int
         return
     arguments = iter(arguments)
     # Not forked: the parent runs threads (Rust's, the bar's) whose locks a fork would copy as they are.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
     try:
         window = deque((a, pool.submit(function, a)) for a in itertools.islice(arguments, _AHEAD * workers))
         while window:
@@ -48,8 +62,8 @@ def ordered_map(function: Callable[[T], R], arguments: Iterable[T], workers: int
         pool.shutdown(cancel_futures=True)
 
 
-def _start() -> None:
-    """Leaves interrupts to the parent, and ends with it even when it is killed."""
+def start_worker() -> None:
+    """Lets a spawned process leave interrupts to its parent, and end with the parent even when that is killed."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -1,0 +1,146 @@
+"""How long all texts of a global batch are, which every host has to know for packing, from an index of the sources.
+
+Grain tells of one position at a time (`batches.order`), which takes some 10 µs: nothing for the rows that a host reads,
+and much for all of a global batch of thousands. Here the same order is computed for arrays of positions. The
+permutation is that of `grain.experimental.index_shuffle`: a few rounds of the Simon block cipher (Beaulieu et al.,
+2013) permute the numbers below a power of four; one that falls outside the length is permuted again until it falls
+inside (Black and Rogaway, 2002).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.order import Place, random_numbers, shuffle_seeds
+from lrsclip_jax.data.batches.rows import draw
+from lrsclip_jax.data.prepared.records import KINDS, Records
+from lrsclip_jax.data.tokenizer import Tokenizer
+
+_ROUNDS = 4  # as Grain's shuffle() asks for
+_LEAST_BITS = 16
+
+
+def global_lengths(
+    sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer, shape: BatchShape, seed: int
+) -> Callable[[int], np.ndarray]:
+    """Returns a function from the step, the first being 0, to the lengths of all texts of its global batch, int [B, 2].
+
+    They are those of the long and the short text that `batches` draws, cut, and 0 where there is none. Only how long
+    the texts of the sets are is held in memory (`text_lengths`), so every host knows the batches of all.
+    """
+    indices = [records.text_lengths(tokenizer) for records, _ in sources]
+    sizes, weights = [len(records) for records, _ in sources], [weight for _, weight in sources]
+    generators = random_numbers(len(sources), seed)
+    most = [shape.length(kind) if kind in shape.kinds else 0 for kind in KINDS]
+
+    def lengths(step: int) -> np.ndarray:
+        places = places_at(step * shape.batch_size + np.arange(shape.batch_size), sizes, weights, seed)
+        found = np.zeros((shape.batch_size, len(KINDS)), np.int64)
+        for source, index in enumerate(indices):
+            (here,) = np.nonzero(places.source == source)
+            found[here] = index.first(places.record[here])
+            for row in here[index.choice(places.record[here])].tolist():
+                rng = generators[source].acquire_rng(int(places.turn[row]))
+                drawn = draw(index[int(places.record[row])], rng)
+                generators[source].release_rng(rng)
+                found[row] = [drawn[kind] or 0 for kind in KINDS]
+        return np.minimum(found, most)
+
+    return lengths
+
+
+def places_at(positions: np.ndarray, lengths: Sequence[int], weights: Sequence[float], seed: int) -> Place:
+    """Returns what `endless_order` has at these positions: a `Place` of arrays, int64 of their shape."""
+    source, turn = _mixed(np.asarray(positions, np.int64), weights)
+    epoch, index = np.divmod(turn, np.asarray(lengths)[source])
+    record, seeds = np.empty_like(index), shuffle_seeds(len(lengths), seed)
+    for number, of in sorted(set(zip(source.ravel().tolist(), epoch.ravel().tolist(), strict=True))):
+        here = (source == number) & (epoch == of)
+        record[here] = shuffled_indices(index[here], lengths[number], (seeds[number] + of) % 2**32)
+    return Place(source, record, turn)
+
+
+def _mixed(positions: np.ndarray, weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the source of each position, and how many records of that source stand before it.
+
+    One source after the other takes its share of the positions that those before it left, evenly to within one.
+    """
+    shares = [int(weight * (100 / min(weights))) for weight in weights]  # as in Grain, to a per cent of the least
+    source, turn = np.full_like(positions, -1), np.zeros_like(positions)
+    before, after, rest = positions, positions + 1, sum(shares)
+    for number, share in enumerate(shares):
+        left_before, left_after = (count * (rest - share) // rest for count in (before, after))
+        taken = (source < 0) & (before - left_before != after - left_after)
+        source[taken], turn[taken] = number, (before - left_before)[taken]
+        before, after, rest = left_before, left_after, rest - share
+    return source, turn
+
+
+def shuffled_indices(indices: np.ndarray, length: int, seed: int) -> np.ndarray:
+    """Returns where a permutation of range(length) puts `indices`, int64 of any shape, all below `length`."""
+    if length <= 1 << _LEAST_BITS:
+        return _small(length, seed)[indices]
+    bits = (length - 1).bit_length()
+    encrypt = _simon((bits + bits % 2) // 2, _keys(seed))
+    shuffled = encrypt(np.asarray(indices, np.int64))
+    while (outside := shuffled >= length).any():
+        shuffled[outside] = encrypt(shuffled[outside])
+    return shuffled
+
+
+@functools.lru_cache(maxsize=16)
+def _small(length: int, seed: int) -> np.ndarray:
+    """The permutation whole: from the least block it takes too many rounds to fall inside a small length."""
+    following = _simon(_LEAST_BITS // 2, _keys(seed))(np.arange(1 << _LEAST_BITS))
+    while (following[:length] >= length).any():  # twice as far each time
+        following = np.where(following < length, following, following[following])
+    return following[:length]
+
+
+def _simon(width: int, keys: list[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """The cipher of two words of `width` bits."""
+    word = (1 << width) - 1
+
+    def mixed(x: np.ndarray) -> np.ndarray:
+        by_1, by_2, by_8 = ((x << by | x >> width - by) & word for by in (1, 2, 8))
+        return by_1 & by_8 ^ by_2
+
+    def encrypt(values: np.ndarray) -> np.ndarray:
+        left, right = values >> width, values & word
+        for first, second in zip(keys[::2], keys[1::2], strict=True):
+            left = left ^ mixed(right) ^ first & word
+            right = right ^ mixed(left) ^ second & word
+        return left << width | right
+
+    return encrypt
+
+
+def _keys(seed: int) -> list[int]:
+    """The round keys: what C++'s std::seed_seq{seed} generates."""
+    count, full = _ROUNDS, (1 << 32) - 1
+    words = [0x8B8B8B8B] * count
+    spread = (count - 1) // 2
+    near, far = (count - spread) // 2, (count - spread) // 2 + spread
+
+    def folded(value: int) -> int:
+        return value ^ value >> 27
+
+    for k in range(count):
+        at, beside, beyond = k % count, (k + near) % count, (k + far) % count
+        first = 1664525 * folded(words[at] ^ words[beside] ^ words[k - 1]) & full
+        second = first + (1 if k == 0 else k % count + seed if k == 1 else k % count) & full
+        words[beside] = words[beside] + first & full
+        words[beyond] = words[beyond] + second & full
+        words[at] = second
+    for k in range(count):
+        at, beside, beyond = k % count, (k + near) % count, (k + far) % count
+        first = 1566083941 * folded(words[at] + words[beside] + words[k - 1] & full) & full
+        second = first - k & full
+        words[beside] ^= first
+        words[beyond] ^= second
+        words[at] = second
+    return words

@@ -1,0 +1,54 @@
+"""The sources that a config names, opened and weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from lrsclip_jax.data.batches.pipeline import open_source
+from lrsclip_jax.data.prepared.pairs import Pairs
+from lrsclip_jax.data.prepared.records import Records
+from lrsclip_jax.data.tokenizer import Tokenizer
+from lrsclip_jax.errors import InputError
+
+
+def weighted(sources: Sequence) -> list[tuple[str, float]]:
+    """Returns `data.sources` as (source, weight) pairs; a source written alone weighs 1."""
+    pairs = [(source, 1.0) if isinstance(source, str) else (source[0], float(source[1])) for source in sources]
+    for source, weight in pairs:
+        if not weight > 0:
+            raise InputError(f"data.sources: the weight of {source} is {weight}, it must be positive")
+    return pairs
+
+
+def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
+    """Opens `data.sources` with their weights; their lengths together are the samples of an epoch.
+
+    A sample is a record, or with `data.sampling="pairs"` a record with one of its texts (`data.prepared.pairs`).
+    Any other sampling is an InputError, and so is "pairs" where `loss.long_weight` is not 1: the texts of pairs are
+    all in the long slot, so that the loss is one InfoNCE over the pairs of a batch.
+    """
+    sampling, long_weight = config.data.sampling, config.loss.long_weight
+    if sampling not in ("draw", "pairs"):
+        raise InputError(f"data.sampling is '{sampling}': 'draw' and 'pairs' are known")
+    if sampling == "pairs" and long_weight != 1:
+        raise InputError(
+            f"loss.long_weight is {long_weight}: data.sampling='pairs' has all texts in the long slot, set it to 1.0"
+        )
+    sources = [(open_source(name), weight) for name, weight in weighted(config.data.sources)]
+    if sampling == "pairs":
+        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
+    for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):
+        if not len(records):
+            raise InputError(f"data.sources: {name} holds no {'pairs' if sampling == 'pairs' else 'records'}")
+    return sources
+
+
+def retokenised(config: ConfigDict, sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer) -> list[str]:
+    """Returns a line for each of the sources, those of `open_sources(config)`, that holds no ids of this tokenizer."""
+    return [
+        f"note: {name} has no token ids of the tokenizer '{tokenizer.name}': its texts are tokenised as they are read"
+        for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True)
+        if len(records) and tokenizer.hash not in records[0].tokens
+    ]
