@@ -24,6 +24,7 @@ from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.augmentation import DECODERS, training_pixels
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter, Tokenised
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, or JSON, and what follows from it."""
     options = parse(arguments)
     with tempfile.TemporaryDirectory() if options.made else nullcontext() as folder:
-        records = made(Path(folder), options.made) if folder else pipeline.open_source(options.data)
+        records = made(Path(folder), options.made) if folder else open_records(options.data)
         if not isinstance(records, RecordReader):
             raise InputError(f"--data={options.data}: a prepared set on disk is expected")
         found = measure(records, options)

@@ -6,6 +6,7 @@ All is streamed. A row that can't be used is a reason in its place; what can't b
 from __future__ import annotations
 
 import bisect
+import collections
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,11 +15,10 @@ from typing import Any
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
-from lrsclip_jax.sources.json_scan import BadValue, Window, reason, scan, unique
+from lrsclip_jax.sources.json_scan import BadValue, Window, decode, reason, scan
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.text_encoding import TextFile, open_text
 
-_decoder = json.JSONDecoder(object_pairs_hook=unique)
 _PEEKED = 1 << 20  # bytes that tell the layout
 
 
@@ -47,11 +47,13 @@ class JsonLists:
     """A JSON list of rows, or an object that has lists of rows among its values.
 
     Attributes:
-      members: offset and key of every list of an object, in the order of the file; known once all was read.
+      only: keys of the lists that hold rows; None: all.
+      members: offset and key of every list of an object, in the order of the file, as far as it was read.
     """
 
     path: Path
     text: TextFile
+    only: tuple[str, ...] | None = None
     members: dict[int, str] = field(default_factory=dict)
 
     def rows(self, start: Place | None = None) -> Iterator[Row]:
@@ -101,7 +103,11 @@ class JsonLists:
             if window.next() == "[":
                 window.at += 1
                 self.members[window.position()] = key
-                yield from _elements(window, 1)
+                rows = _elements(window, 1)
+                if self.only is None or key in self.only:
+                    yield from rows
+                else:
+                    collections.deque(rows, maxlen=0)
             else:
                 try:
                     window.value()
@@ -146,9 +152,9 @@ def _row_of_line(line: bytes) -> dict[str, Any] | str:
         try:
             row, end = scan(text, 0)
             if not text[end:].isspace() and end < len(text):
-                row = _decoder.decode(text)
+                row = decode(text)
         except StopIteration:  # blanks before it, or no JSON
-            row = _decoder.decode(text)
+            row = decode(text)
     except (ValueError, RecursionError) as error:
         return reason(error)
     return row if isinstance(row, dict) else _no_row(row)
@@ -160,7 +166,7 @@ def _elements(window: Window, number: int) -> Iterator[Row]:
         window.at += 1
         return
     while True:
-        if not window.next():
+        if window.at == len(window.text):
             raise InputError(f"after record {number - 1}: torn")
         place = Place(window.position(), number)
         try:

@@ -33,7 +33,8 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-scan = json.JSONDecoder(object_pairs_hook=unique).scan_once
+_DECODER = json.JSONDecoder(object_pairs_hook=unique)
+scan, decode = _DECODER.scan_once, _DECODER.decode
 
 
 def reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eval.facts import classes
 from lrsclip_jax.data.images import SUFFIXES
@@ -54,6 +55,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "source": ("source",),
 }
 ABSENT: Any = object()
+_MOST_SHAPES = 256  # rows of a file have about the same keys
 _WHOLE = re.compile(r"-?\d+\.0+")
 _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _LIST = re.compile(rf"\[\s*{_QUOTED}(?:[\s,]+{_QUOTED})*[\s,]*\]", re.DOTALL)
@@ -63,54 +65,98 @@ class MissingKey(InputError):
     """A row has no key of the image, or neither a key of texts nor a label."""
 
 
-def item_reader(
-    keys: Keys, root: Path, source: str, template: str | None = None
-) -> Callable[[Mapping[str, Any], str], Item]:
-    """Returns the function from a row and where it stands to its item.
+class RowReader(NamedTuple):
+    """What rows are read with. Neither function says where a row stands when it raises.
+
+    Attributes:
+      item: gives the item of a row, and takes where it stands. Raises MissingKey, and InputError for a value of another
+        type than is expected.
+      image: gives a row's image alone: its path as the row has it, or the place of its bytes. Raises the same.
+    """
+
+    item: Callable[[Mapping[str, Any], str], Item]
+    image: Callable[[Mapping[str, Any]], str | Member | Cell]
+
+
+def row_reader(keys: Keys, root: Path, source: str, template: str | None = None) -> RowReader:
+    """Returns what makes items of rows.
 
     Args:
       keys: where rows hold what.
       root: folder that paths of images are relative to.
       source: of items whose row names none.
       template: with "{class}" for the words of the label: the short text of a row without texts.
-
-    The function raises MissingKey, or InputError for a value of another type than is expected; the text of neither says
-    where.
     """
     chosen = keys.chosen()
-    of_shape: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
+    of_shape: dict[tuple[str, ...], _Names] = {}
 
-    def item(row: Mapping[str, Any], where: str) -> Item:
+    def names_of(row: Mapping[str, Any]) -> _Names:
         shape = tuple(row)
         names = of_shape.get(shape)
         if names is None:
+            if len(of_shape) == _MOST_SHAPES:
+                of_shape.clear()
             names = of_shape[shape] = _names(row, chosen)
-        image = _image(row, names["image"])
-        long, short = _first(row, names["long"]), _first(row, names["short"])
-        label = _label(row, names["label"])
-        if long is ABSENT and short is ABSENT and label is None:
+        return names
+
+    def image_of(row: Mapping[str, Any]) -> str | Member | Cell:
+        return _image(row, names_of(row).image)
+
+    def item(row: Mapping[str, Any], where: str) -> Item:
+        names = names_of(row)
+        image = _image(row, names.image)
+        path = isinstance(image, str)
+        words = {field: _word(row, keys) for field, keys in names.words}
+        label = _label(row, names.label) if names.label else None
+        long, short = _texts(row, names.long), _texts(row, names.short)
+        if long is None and short is None and label is None:
             raise _no_texts(row, chosen)
-        long = () if long is ABSENT else _texts(long, names["long"][0])
-        short = () if short is ABSENT else _texts(short, names["short"][0])
-        given = len(long) + len(short)
-        long, short = tuple(filter(None, long)), tuple(filter(None, short))
-        empty = given - len(long) - len(short)
+        long, short, empty = long or (), short or (), 0
+        if "" in long or "" in short:
+            empty = long.count("") + short.count("")
+            long, short = tuple(filter(None, long)), tuple(filter(None, short))
         if template and label and not long and not short:
             short = (caption_of_label(label, template),)
         return Item(
-            id=_word(row, names["id"]) or clean(str(image)),
-            source=_word(row, names["source"]) or source,
-            image=root / image if isinstance(image, str) else image,
-            long=long,
-            short=short,
-            label=label,
-            licence=_word(row, names["licence"]),
-            split=_word(row, names["split"]),
+            words.get("id") or clean(image if path else str(image)),
+            words.get("source") or source,
+            root / image if path else image,
+            long,
+            short,
+            label,
+            words.get("licence"),
+            words.get("split"),
             where=where,
             empty_texts=empty,
         )
 
-    return item
+    return RowReader(item, image_of)
+
+
+class AskedKeys:
+    """The keys that were asked for, as long as no row has had them."""
+
+    def __init__(self, keys: Keys):
+        self._unseen = keys.chosen()
+        self._found: dict[str, None] = {}
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Looks at a row."""
+        if self._unseen:
+            if len(self._found) < _MOST_SHAPES:
+                self._found |= dict.fromkeys(row)
+            here = [name for name, key in self._unseen.items() if value(row, key, name == "image") is not ABSENT]
+            for name in here:
+                del self._unseen[name]
+
+    def check(self, source: str) -> None:
+        """Raises InputError where a key was asked for that no row has had, unless there were no rows."""
+        if self._unseen and self._found:
+            name, key = next(iter(self._unseen.items()))
+            raise InputError(
+                f"{source}: no record has the key '{key}' that --{name}-key names, keys found: "
+                f"{', '.join(self._found)}{nearest(key, self._found)}"
+            )
 
 
 def caption_of_label(label: str, template: str) -> str:
@@ -143,25 +189,23 @@ def value(row: Any, key: str, path: bool = False) -> Any:
     return row
 
 
-def image_of_row(row: Mapping[str, Any], chosen: str | None) -> str | Member | Cell:
-    """Returns a row's image: its path as the row has it, or the place of its bytes.
+class _Names(NamedTuple):
+    """The keys of rows of one shape: for each purpose those that may hold it, in order of preference."""
 
-    Args:
-      row: of any shape.
-      chosen: its key; None: the usual ones.
-
-    Raises MissingKey without one, InputError where it is no path.
-    """
-    return _image(row, _candidates(row, "image", chosen))
+    image: tuple[str, ...]
+    long: tuple[str, ...]
+    short: tuple[str, ...]
+    label: tuple[str, ...]
+    words: tuple[tuple[str, tuple[str, ...]], ...]  # id, licence, split, source, as far as rows have them
 
 
-def _names(row: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The keys of a row of this shape, for each purpose those that may hold it."""
+def _names(row: Mapping[str, Any], chosen: Mapping[str, str]) -> _Names:
     names = {name: _candidates(row, name, chosen.get(name)) for name in USUAL}
     for other, name in (("long", "short"), ("short", "long")):
         if other in chosen and name not in chosen:
             names[name] = tuple(key for key in names[name] if key != chosen[other])
-    return names
+    words = tuple((name, names[name]) for name in ("id", "licence", "split", "source") if names[name])
+    return _Names(names["image"], names["long"], names["short"], names["label"], words)
 
 
 def _candidates(row: Mapping[str, Any], name: str, chosen: str | None) -> tuple[str, ...]:
@@ -179,29 +223,41 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 
 
 def _image(row: Mapping[str, Any], names: tuple[str, ...]) -> str | Member | Cell:
-    found = [row[name] if name in row else value(row, name, path=True) for name in names]
-    image = found[0] if found else ABSENT
-    if len(found) > 1:  # such as a number of the image next to the name of its file
-        named = (each for each in found if isinstance(each, str) and each.lower().endswith(SUFFIXES))
-        image = next((each for each in found if isinstance(each, Member | Cell)), None) or next(named, image)
-    if image is ABSENT:
+    if len(names) == 1:
+        name = names[0]
+        image = row[name] if name in row else value(row, name, path=True)
+    else:
+        image = _likeliest_image(row, names)
+    if isinstance(image, str):
+        if image and (image.isprintable() or _can_be_path(image)):
+            return image
+    elif isinstance(image, Member | Cell):
+        return image
+    elif image is ABSENT:
         wanted = names[0] if names else "image"
         also = "" if names else f", nor any of {', '.join(USUAL['image'][1:])}"
         raise MissingKey(
             f"no key '{wanted}' of the image (--image-key){also}; keys found: {', '.join(row)}{nearest(wanted, row)}"
         )
-    if isinstance(image, str) and image:
-        if "\0" in image:
-            raise InputError(f"'{names[0]}' is {image!r:.60}, which no file can be called")
-        if not image.isascii():
-            try:
-                os.fsencode(image)
-            except UnicodeEncodeError:
-                raise InputError(f"'{names[0]}' is {image!r:.60}, which no file can be called") from None
-        return image
-    if isinstance(image, Member | Cell):
-        return image
     raise InputError(f"'{names[0]}' is {image!r:.60}, the path of an image is expected")
+
+
+def _likeliest_image(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """Of several usual keys that of a file's name: `image` may be a number, and COCO's `filepath` is a folder."""
+    if "filepath" in names and "filename" in names:
+        folder, name = row["filepath"], row["filename"]
+        if isinstance(folder, str) and isinstance(name, str) and not folder.lower().endswith(SUFFIXES):
+            return f"{folder}/{name}"
+    given = [row[name] for name in names]
+    files = (each for each in given if isinstance(each, str) and each.lower().endswith(SUFFIXES))
+    return next(itertools.chain((each for each in given if isinstance(each, Member | Cell)), files, given), ABSENT)
+
+
+def _can_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _no_texts(row: Mapping[str, Any], chosen: Mapping[str, str]) -> MissingKey:
@@ -214,20 +270,26 @@ def _no_texts(row: Mapping[str, Any], chosen: Mapping[str, str]) -> MissingKey:
     )
 
 
-def _texts(given: Any, key: str) -> list[str]:
+def _texts(row: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The texts under the first key that holds any, on a line each, "" for an empty one; None where no key is there."""
+    given = _first(row, names)
+    if given is ABSENT:
+        return None
     if isinstance(given, str):
-        given = _listed(given, key) if given.startswith("[") else (given,)
-    values = given if isinstance(given, list | tuple) else (given,)
+        if not given.startswith("["):
+            return (clean(given),)
+        given = _listed(given, names[0])
     texts = []
-    for each in values:
+    for each in given if isinstance(given, list | tuple) else (given,):
         if isinstance(each, dict) and "raw" in each:  # a sentence of Karpathy's
             each = each["raw"]
-        if each is None or each != each:  # NaN is how pandas writes what is missing
-            each = ""
-        if not isinstance(each, str):
-            raise InputError(f"'{key}' holds {each!r:.60}, a text or a list of texts is expected")
-        texts.append(clean(each))
-    return texts
+        if isinstance(each, str):
+            texts.append(clean(each))
+        elif each is None or each != each:  # NaN is how pandas writes what is missing
+            texts.append("")
+        else:
+            raise InputError(f"'{names[0]}' holds {each!r:.60}, a text or a list of texts is expected")
+    return tuple(texts)
 
 
 def _listed(text: str, key: str) -> list[str] | tuple[str, ...]:
@@ -261,7 +323,7 @@ def _label(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def _word(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    given = _first(row, names) if names else None
+    given = _first(row, names)
     if given is None or given is ABSENT:
         return None
     if isinstance(given, str):

@@ -21,9 +21,9 @@ from lrsclip_jax.data.batches.feeding import feed
 from lrsclip_jax.data.batches.order import Order
 from lrsclip_jax.data.batches.recycling import recycled
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.pairs import Pairs
-from lrsclip_jax.data.prepared.procedural import SceneRecords
-from lrsclip_jax.data.prepared.records import KINDS, Record, RecordReader, Records, token_ids
+from lrsclip_jax.data.prepared.records import KINDS, Record, Records, token_ids
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
 from lrsclip_jax.errors import InputError
 
@@ -70,16 +70,6 @@ class DataReport:
         return lines
 
 
-def open_source(source: str) -> Records:
-    """Opens "DIR", "DIR:split" (default split: train) or the embedded scenes, "scenes:COUNT[:SEED]"."""
-    if source.startswith("scenes:"):
-        return SceneRecords.parse(source)
-    folder, separator, split = source.rpartition(":")
-    if not separator or "/" in split:
-        folder, split = source, "train"
-    return RecordReader(folder, split)
-
-
 def weighted(sources: Sequence) -> list[tuple[str, float]]:
     """Returns `data.sources` as (source, weight) pairs; a source written alone weighs 1."""
     pairs = [(source, 1.0) if isinstance(source, str) else (source[0], float(source[1])) for source in sources]
@@ -103,7 +93,7 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
         raise InputError(
             f"loss.long_weight is {long_weight}: data.sampling='pairs' has all texts in the long slot, set it to 1.0"
         )
-    sources = [(open_source(name), weight) for name, weight in weighted(config.data.sources)]
+    sources = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
     if sampling == "pairs":
         sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
     for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):

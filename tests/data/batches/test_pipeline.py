@@ -9,6 +9,7 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.pairs import Pairs
 from lrsclip_jax.data.prepared.records import Record, Records, RecordWriter, token_ids
 from lrsclip_jax.data.prepared.text_lengths import TextLengths
@@ -271,7 +272,7 @@ def test_bad_options_are_named():
     with pytest.raises(InputError, match="must be positive"):
         pipeline.weighted((("a", 0.0),))
     with pytest.raises(InputError, match="write scenes:COUNT"):
-        pipeline.open_source("scenes:many")
+        open_records("scenes:many")
 
 
 def several(count: int) -> list[Record]:
