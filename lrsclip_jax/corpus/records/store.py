@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, Step
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 PART = 2048  # records of a file: what is held in memory
 _TEXTS = pa.list_(pa.string())

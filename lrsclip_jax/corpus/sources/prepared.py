@@ -6,14 +6,15 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lrsclip_jax.corpus.records.clipping import bounds
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
-from lrsclip_jax.corpus.sources.extracting import extract, folder_for
+from lrsclip_jax.corpus.reading.extracting import extract, folder_for
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.sources.origin import Origin
-from lrsclip_jax.corpus.sources.pictures import size_of
 from lrsclip_jax.corpus.sources.rows import json_lines
 from lrsclip_jax.data.prepared.records import Record, RecordReader, split_names
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.annotations.clipping import bounds
+from lrsclip_jax.sources.annotations.image_files import size_of
+from lrsclip_jax.sources.item import Thing
 
 # How files of each format begin, and what their names end in.
 _FORMATS = {

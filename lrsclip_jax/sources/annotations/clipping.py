@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from lrsclip_jax.corpus.records.record import Box, Thing
+from lrsclip_jax.sources.item import Box, Thing
 
 Polygon = tuple[tuple[float, float], ...]
 
