@@ -173,16 +173,20 @@ def _thing(row: Mapping[str, Any]) -> Thing:
 
 
 def _of_lines(path: Path) -> Iterator[CorpusRecord]:
+    empty = True
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
+                    empty = False
                     try:
                         yield from_row(json.loads(line))
                     except ValueError as error:  # InputError is one, too
                         raise InputError(f"{path}, line {number}: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    if empty:
+        raise InputError(f"{path}: no records in it, a JSON object a line is expected")
 
 
 def _line(error: BaseException) -> str:
