@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from eval.facts.classes import words
 from lrsclip_jax.corpus.reading.item_records import Origin, of_item
+from lrsclip_jax.corpus.reading.numbering import numbered
 from lrsclip_jax.corpus.reading.renaming import renamed
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules.nouns import GROWS_TOGETHER
@@ -109,19 +109,3 @@ def read_source(
 def options_of(kind: str) -> tuple[str, ...]:
     """Returns the names of the options that a format has of its own: its reader's arguments."""
     return tuple(inspect.signature(KINDS[kind].read).parameters)[2 + (kind not in _OLD) :]
-
-
-def numbered(records: Iterable[CorpusRecord | SetAside]) -> Iterator[CorpusRecord | SetAside]:
-    """Gives ids that come again a number, "a.jpg#2"; for sources that are read one after the other, too."""
-    seen: set[int] = set()
-    try:
-        for record in records:
-            if isinstance(record, CorpusRecord):
-                name, number = record.id, 1
-                while hash(record.id) in seen:  # of 64 bits
-                    number += 1
-                    record = replace(record, id=f"{name}#{number}")
-                seen.add(hash(record.id))
-            yield record
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise InputError(f"{error.filename}: can't be read ({error.strerror})") from None
