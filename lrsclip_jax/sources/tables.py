@@ -1,0 +1,128 @@
+"""CSV and TSV files with a header, read row by row. A quotation mark that nothing closes costs its own row alone."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrsclip_jax.data.images import SUFFIXES
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Fault
+from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY
+from lrsclip_jax.sources.rows import Place, Row, located
+from lrsclip_jax.sources.text_encoding import TextFile, open_text
+
+_LONGEST_CELL = 1 << 26  # characters; Python's own limit is 131,072
+_MOST_LINES = 1000  # of a cell: a quotation mark that is still open then is a mistake
+_DELIMITERS = "\t,;|"
+_IMAGE_NAME = re.compile(rf"\S+({'|'.join(map(re.escape, SUFFIXES))})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of cells between delimiters (tab, comma, semicolon or bar), whose first line names the columns.
+
+    Cells may be quoted as RFC 4180 has it, and hold line ends then.
+    """
+
+    path: Path
+    text: TextFile
+    columns: tuple[str, ...]
+    delimiter: str
+    first: Place
+
+    def rows(self, start: Place | None = None) -> Iterator[Row]:
+        """Yields the rows, from the first or from a place on. A cell that is missing at the end of a row is None."""
+        width, columns = len(self.columns), self.columns
+        # Python's limit is one for the whole process, and other readers must not be held to ours.
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+        for place, cells in self._cells(start or self.first):
+            if isinstance(cells, str):
+                yield Row(place, cells)
+            elif len(cells) == width:
+                yield Row(place, dict(zip(columns, cells, strict=True)))
+            elif len(cells) > width:
+                yield Row(place, f"more columns than the header has ({', '.join(columns)})")
+            elif cells:
+                yield Row(place, dict.fromkeys(columns) | dict(zip(columns, cells, strict=False)))
+
+    def where(self, place: Place) -> str:
+        return f"{self.path.name}, line {place.number}"
+
+    def _cells(self, start: Place) -> Iterator[tuple[Place, list[str] | str]]:
+        with self.text.open(start.offset) as file:
+            place = start
+            while place:
+                place = yield from self._until_wrong(file, place)
+
+    def _until_wrong(self, file: Any, place: Place) -> Iterator[tuple[Place, list[str] | str]]:
+        """Yields rows up to one that can't be read, and returns where to begin again: at its second line."""
+        file.seek(place.offset)
+        offset, number = place
+        second: Place | None = None  # of the row that is being read
+
+        def lines() -> Iterator[str]:
+            nonlocal offset, number, second
+            for line in file:
+                if second and (number - place.number > _MOST_LINES or self._is_row(line)):
+                    raise csv.Error("a quotation mark is never closed")
+                offset += len(line)
+                number += 1
+                second = second or Place(offset, number)
+                yield line.decode("utf-8", "surrogateescape")
+
+        reader = csv.reader(lines(), delimiter=self.delimiter, strict=True)
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                yield place, f"not CSV ({error})"
+                return second
+            if cells is None:
+                return None
+            if self.text.torn and any(map(STRAY.search, cells)):
+                yield place, NOT_UTF8
+            else:
+                yield place, cells
+            place, second = Place(offset, number), None
+
+    def _is_row(self, line: bytes) -> bool:
+        """Whether a line, which would be the inside of a cell, is rather a row of its own with an image."""
+        try:
+            cells = next(csv.reader([line.decode("utf-8", "replace")], delimiter=self.delimiter, strict=True), [])
+        except csv.Error:
+            return False
+        return len(cells) == len(self.columns) > 1 and any(map(_IMAGE_NAME.fullmatch, cells))
+
+
+def open_table(path: Path) -> Table:
+    """Opens a CSV or TSV file; InputError where it is empty, or names a column twice."""
+    text = open_text(path)
+    with text.open() as file:
+        header, number = b"", 0
+        while not header.strip():
+            header, number = file.readline(), number + 1
+            if not header:
+                raise InputError(f"{path}: empty, a header with the names of its columns is expected")
+        offset = file.tell()
+    line = header.decode("utf-8", "replace")
+    delimiter = next((sign for sign in _DELIMITERS if sign in line), ",")
+    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    for name in names:
+        if name and names.count(name) > 1:
+            raise InputError(f"{path}, line {number}: two columns are called '{name}': rename one of them")
+    return Table(path, text, tuple(names), delimiter, Place(offset, number + 1))
+
+
+def table(path: Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:
+    """Yields the rows of a CSV or TSV file, or faults, each with its file and line."""
+    return located(open_table(path))
+
+
+def columns(path: Path) -> list[str]:
+    """Returns the names in the header of a CSV or TSV file."""
+    return list(open_table(path).columns)
