@@ -10,9 +10,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lrsclip_jax.data.sources import clean
+from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated, size_said
-from lrsclip_jax.sources.annotations.json_arrays import elements, read_element
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.json_files import JsonLists
+from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY, reason, scan
+from lrsclip_jax.sources.text_encoding import open_text
 
 
 def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
@@ -25,46 +28,62 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     The file is read once to learn where its images and annotations stand, and then image by image: some 50 bytes are
     held for each image and each annotation, next to the categories.
     """
-    name = clean(path.name)
+    text = open_text(path)
+    lists = JsonLists(path, text)
     names: dict[Any, str] = {}
-    images, annotations = _Rows(), _Rows()
-    categories = 0
-    for part, offset, size, value in elements(path, ("images", "annotations", "categories"), "COCO JSON"):
-        if part == "images":
-            images.add(offset, size, value, "id")
-        elif part == "annotations":
-            annotations.add(offset, size, value, "image_id")
-        else:
-            categories += 1
+    rows = {part: _Rows(key) for part, key in _PARTS.items()}
+    last: _Rows | None = None
+    for place, values in lists.rows():
+        if last is not None:
+            last.ends.append(place.offset)
+        part = lists.key(place)
+        last = rows.get(part)
+        if last is not None:
+            last.add(place.offset, values)
+        if part == "categories":
             try:
-                key = _key(value, "id")
-                names[key] = _name(value)
+                row = _object(values)
+                key = _key(row, "id")
+                names[key] = _name(row)
             except ValueError as error:
-                yield Fault(f"{name}, category {categories}", str(error))
-    with open(path, "rb") as file:
-        yield from _joined(file, name, images, annotations, names, root, source)
+                yield Fault(clean(lists.where(place)), str(error))
+    found = list(lists.members.values())
+    if wrong := [part for part in _PARTS if found.count(part) != 1]:
+        many = "comes twice" if wrong[0] in found else "is missing"
+        raise InputError(f"{path}: no COCO JSON with lists {', '.join(_PARTS)} ('{wrong[0]}' {many})")
+    with text.open() as file:
+        yield from _joined(file, clean(path.name), rows["images"], rows["annotations"], names, root, source)
+
+
+_PARTS = {"images": "id", "annotations": "image_id", "categories": "id"}
 
 
 class _Rows:
     """Where rows stand in the file, and the hash of the image that each is or belongs to (0 where that is unclear)."""
 
-    def __init__(self) -> None:
-        self.offsets, self.sizes, self.hashes = array("q"), array("Q"), array("q")
+    def __init__(self, key: str) -> None:
+        self.starts, self.ends, self.hashes = array("q"), array("q"), array("q")
+        self._key = key
 
-    def add(self, offset: int, size: int, row: Any, key: str) -> None:
-        self.offsets.append(offset)
-        self.sizes.append(size)
+    def add(self, offset: int, row: dict | str) -> None:
+        self.starts.append(offset)
         try:
-            self.hashes.append(hash(row[key]))
+            self.hashes.append(hash(row[self._key]) if isinstance(row, dict) else 0)
         except (TypeError, KeyError):
             self.hashes.append(0)
 
-    def read(self, file: BinaryIO, index: int) -> Any:
-        """The row again; None where it is no JSON in UTF-8."""
+    def read(self, file: BinaryIO, index: int) -> dict | str:
+        """The row again, or why it is none. Up to the next row the file has only commas and brackets, or other keys."""
+        file.seek(self.starts[index])
+        end = self.ends[index] if index < len(self.ends) else None
+        text = file.read(-1 if end is None else end - self.starts[index]).decode("utf-8", "surrogateescape")
         try:
-            return read_element(file, self.offsets[index], self.sizes[index])
-        except ValueError:
-            return None
+            row, length = scan(text, 0)
+        except (ValueError, RecursionError, StopIteration) as error:
+            return reason(error)
+        if STRAY.search(text, 0, length):
+            return NOT_UTF8
+        return row if isinstance(row, dict) else f"a {type(row).__name__} where an object is expected"
 
 
 def _joined(
@@ -87,6 +106,7 @@ def _joined(
         where = f"{name}, image {index + 1}"
         image = images.read(file, index)
         try:
+            image = _object(image)
             key = _key(image, "id")
             path = root / _word(image, "file_name")
             said = size_said(image.get("width"), image.get("height"))
@@ -110,11 +130,11 @@ def _joined(
         yield annotated(path, root, source, things, where, said, note)
     for place in np.flatnonzero(~claimed).tolist():
         row = annotations.read(file, place)
+        where = _where(name, row) if isinstance(row, dict) else f"{name}, annotation number {place + 1}"
         try:
-            reason = f"its image {_key(row, 'image_id')!r:.40} is not among the images"
+            yield Fault(where, f"its image {_key(_object(row), 'image_id')!r:.40} is not among the images")
         except ValueError as error:
-            reason = str(error)
-        yield Fault(_where(name, row) if isinstance(row, dict) else f"{name}, annotation number {place + 1}", reason)
+            yield Fault(where, str(error))
 
 
 def _repeated(hashes: array) -> set[int]:
@@ -154,11 +174,18 @@ def _where(file: str, row: Mapping[str, Any]) -> str:
     return f"{file}, annotation {clean(str(row.get('id')))[:40]}"
 
 
-def _key(row: Any, name: str) -> str | int | float:
+def _object(row: dict | str) -> dict:
+    """The row; ValueError with the reason where it is none."""
+    if isinstance(row, str):
+        raise ValueError(row)
+    return row
+
+
+def _key(row: dict, name: str) -> str | int | float:
     """An id, which is a number or a text; ValueError where it is none."""
-    key = row.get(name) if isinstance(row, dict) else None
+    key = row.get(name)
     if not isinstance(key, str | int | float):
-        raise ValueError(f"no object with '{name}', a number or a text" if key is None else f"'{name}' is {key!r:.40}")
+        raise ValueError(f"'{name}' is {key!r:.40}, a number or a text is expected")
     return key
 
 

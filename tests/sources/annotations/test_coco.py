@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations import coco, json_arrays
+from lrsclip_jax.sources import json_scan
+from lrsclip_jax.sources.annotations import coco
 from lrsclip_jax.sources.item import Fault, Item, Thing
 
 CATEGORIES = [{"id": 3, "name": "ship"}, {"id": "p", "name": "port"}]
@@ -34,7 +35,8 @@ def document(images=({"id": 1, "file_name": "a.png"},), annotations=(), categori
 @pytest.mark.parametrize("chunk", [1, 3, 64, 1 << 20])
 @pytest.mark.parametrize("dump", [{}, {"ensure_ascii": False, "indent": 1}])
 def test_rows_need_no_order_and_the_file_comes_in_parts_of_any_size(read, monkeypatch, chunk, dump):
-    monkeypatch.setattr(json_arrays, "_CHUNK", chunk)
+    monkeypatch.setattr(json_scan, "_FIRST", chunk)
+    monkeypatch.setattr(json_scan, "_CHUNK", chunk)
     images = [{"id": "é,]}", "file_name": "ü.png"}, {"id": 2, "file_name": "b.png"}, {"id": 1.5, "file_name": "a.png"}]
     rows = [
         {"id": n, "image_id": ("é,]}", 2, 1.5, 2)[n % 4], "category_id": "p", "bbox": [n, 0, 4, 4]} for n in range(9)
@@ -74,7 +76,7 @@ def test_ids_that_are_lists_or_objects_are_faults_of_their_rows(read, id):
     (found,) = read(document(annotations=[{"id": 1, "image_id": 1, "category_id": id, "bbox": BOX}]))
     assert isinstance(found, Fault) and "is unknown; known: 3 ship, p port" in found.reason
     fault, found = read(document(categories=[{"id": id, "name": "ship"}]))
-    assert fault.where == "c.json, category 1" and isinstance(found, Item)
+    assert fault.where == "c.json, categories record 1" and isinstance(found, Item)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_rows_that_are_no_objects_and_ids_that_come_twice(read):
     number, good, twin, text, stranger = read(document(images, rows, [*CATEGORIES, "x", {"id": 9, "name": {}}]))[2:]
     assert number.where == "c.json, image 1" and good.things[0].box == (1, 2, 11, 7)
     assert "its id 1 is that of an earlier image" in twin.reason  # not "no objects"
-    assert text.where == "c.json, annotation number 1"
+    assert text.where == "c.json, annotation number 1" and "a str where an object" in text.reason
     assert (stranger.where, stranger.reason) == ("c.json, annotation 7", "its image 99 is not among the images")
 
 
@@ -130,26 +132,28 @@ def test_numbers_of_5000_digits_and_bytes_that_are_no_utf8_cost_their_row_alone(
     long = b'{"images": [{"id": 1, "file_name": "a.png", "width": %s, "height": 30}, {"id": 2, "file_name": "b.png"}]'
     end = b', "annotations": [], "categories": []}'
     found, other = read(long % (b"9" * 5000) + end)
-    assert "no whole number of pixels" in found.reason and isinstance(other, Item)
+    assert "not JSON (Exceeds the limit" in found.reason and isinstance(other, Item)
     found, other = read((long % b"40").replace(b"a.png", b"\xbb\xfa.png") + end)
     assert isinstance(found, Fault) and isinstance(other, Item)
-    assert [one.id for one in read(b"\xef\xbb\xbf" + long % b"40" + end)] == ["a.png", "b.png"]
+    for text in (b"\xef\xbb\xbf" + long % b"40" + end, (long % b"40" + end).decode().encode("utf-16")):
+        assert [one.id for one in read(text)] == ["a.png", "b.png"]
+    deep = b"[" * 100_000 + b"]" * 100_000
+    found, other = read(long % deep + end)
+    assert found.reason == "nested too deep" and isinstance(other, Item)
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "it ends at byte 0"),
-        (b"[]", "{ is expected at byte 0"),
-        (b'{"images": [], "annotations": []}', "(categories missing)"),
-        (b'{"images": {}, "annotations": [], "categories": []}', "'images' is no array"),
-        (b'{"images": [], "annotations": [], "categories": [], "images": []}', "'images' comes twice"),
-        (b'{"images": [{"id": 1}, {"id": ', "at byte 30"),
-        (b'{"images": [1 2]}', ", is expected at byte 14"),
-        (b'{"images": [1,], "annotations": [], "categories": []}', "a comma before ']'"),
+        (b"", "a JSON list of rows is expected"),
+        (b"[]", "no COCO JSON with lists images, annotations, categories ('images' is missing)"),
+        (b'{"images": [], "annotations": []}', "('categories' is missing)"),
+        (b'{"images": {}, "annotations": [], "categories": []}', "('images' is missing)"),
+        (b'{"images": [], "annotations": [], "categories": [], "images": []}', "('images' comes twice)"),
+        (b'{"images": [{"id": 1}, {"id": ', "record 2: torn"),
+        (b'{"images": [{"id": 1} {"id": 2}]}', "after record 1: torn, or not JSON"),
+        (b'{"images": [{},], "annotations": [], "categories": []}', "record 2: not JSON"),
         (b'{"images": [' + b"[" * 200_000, "nested too deep"),
-        (b'{"images": [' + b"[" * 200_000 + b"]" * 200_000 + b"]}", "nested too deep"),
-        ('{"images": []}'.encode("utf-16"), "{ is expected at byte 0"),
     ],
 )
 def test_a_file_that_is_no_coco_is_one_line(read, data, words):
