@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.corpus.sources.options import add_options, given_options, kinds_help
+from lrsclip_jax.corpus.reading.options import add_options, given_options, kinds_help
 from lrsclip_jax.errors import InputError, cli
 
 _COMMANDS = """
@@ -21,7 +21,8 @@ A corpus is a folder of Parquet files, or a .jsonl file of the same records. pyt
 DIR/corpus --out=PREPARED makes it a training set. --help after a command says more.
 """
 _BUILD = """
-A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe_config.py and lrsclip_jax/corpus/recipes. Ways:
+A recipe is a Python file with get_config(root), see lrsclip_jax/corpus/recipe_config.py and
+lrsclip_jax/corpus/recipes. Ways:
   as-is       captions as they are               rules     captions from boxes, masks and labels, without a model
   merge       long and short texts of two sets   summarise long texts become short ones
   expand      short texts and the image become long ones
@@ -123,7 +124,7 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _read(options: argparse.Namespace) -> None:
-    from lrsclip_jax.corpus.sources import read_source
+    from lrsclip_jax.corpus.reading import read_source
     from lrsclip_jax.corpus.stages.stage import run_stage
 
     given = given_options(options)
@@ -142,9 +143,9 @@ def _statistics(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from lrsclip_jax.corpus.export import export_lrs2m
     from lrsclip_jax.corpus.hygiene.licences import check_licences
     from lrsclip_jax.corpus.records import store
-    from lrsclip_jax.corpus.sources import export_lrs2m
 
     if options.out.suffix not in (".json", ".jsonl"):
         raise InputError(f"--out={options.out}: a .json or a .jsonl file is expected")

@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 
 from eval.results import write_result
 from lrsclip_jax.corpus.hygiene import leakage, licences
+from lrsclip_jax.corpus.reading import numbered, read_source
 from lrsclip_jax.corpus.recipe_config import WAYS, server_of
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules import caption_by_rules
-from lrsclip_jax.corpus.sources import numbered, read_source
 from lrsclip_jax.corpus.stages import tiles, ways
 from lrsclip_jax.corpus.stages.earlier import set_apart, stages_of
 from lrsclip_jax.corpus.stages.filters import LEAKAGE, planned_filters

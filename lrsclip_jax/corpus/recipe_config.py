@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax.corpus.generators.encoded_images import Fit
 from lrsclip_jax.corpus.generators.server import Server
-from lrsclip_jax.corpus.sources import KINDS
+from lrsclip_jax.corpus.reading import KINDS
 from lrsclip_jax.errors import InputError, nearest
 
 # The steps of each way, and the kind of text that each step writes ("" for none).
@@ -51,7 +51,7 @@ def defaults() -> ConfigDict:
 
 
 def source(kind: str, path: str, **options: Any) -> dict[str, Any]:
-    """Returns a source for `subset`: a kind of `corpus.sources.KINDS`, its path, and the arguments of `read_source`."""
+    """Returns a source for `subset`: a kind of `corpus.reading.KINDS`, its path, and the arguments of `read_source`."""
     if kind not in KINDS:
         raise InputError(f"source kind '{kind}' is unknown; known: {', '.join(KINDS)}{nearest(kind, KINDS)}")
     return {"kind": kind, "path": path, **options}

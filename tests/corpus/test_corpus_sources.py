@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax.corpus.records.clipping import clip
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
-from lrsclip_jax.corpus.sources import KINDS, export_lrs2m, numbered, read_source, rows
-from lrsclip_jax.corpus.sources.pictures import size_of
+from lrsclip_jax.corpus.export import export_lrs2m
+from lrsclip_jax.corpus.reading import KINDS, numbered, read_source
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.sources import rows
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.annotations.clipping import clip
+from lrsclip_jax.sources.annotations.image_files import size_of
+from lrsclip_jax.sources.item import Thing
 
 
 def write(path, content) -> str:
@@ -334,6 +337,8 @@ def test_masks(tmp_path):
     for words, reason in zip(expected, reasons, strict=True):
         assert words in reason
     assert len(read(names=names, ignore=(0, 7, 255))[0]) == 3
+    grown = read(names={1: "Tree", 2: "tennis court"})[0][0]
+    assert {thing.name for thing in grown.things} == {"tree cover", "tennis court"}  # touching crowns are no tree
     with pytest.raises(InputError, match="option names is needed"):
         read()
 

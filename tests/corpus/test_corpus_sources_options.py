@@ -6,12 +6,13 @@ import pytest
 from PIL import Image
 
 from lrsclip_jax.corpus.__main__ import main
+from lrsclip_jax.corpus.reading import KINDS, options_of
+from lrsclip_jax.corpus.reading.options import OPTIONS, pairs
+from lrsclip_jax.corpus.reading.renaming import renamed
 from lrsclip_jax.corpus.records import store
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
-from lrsclip_jax.corpus.sources import KINDS, options_of
-from lrsclip_jax.corpus.sources.options import OPTIONS, pairs
-from lrsclip_jax.corpus.sources.renaming import renamed
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 
 @pytest.fixture

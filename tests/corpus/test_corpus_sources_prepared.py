@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
-from lrsclip_jax.corpus.sources import read_source
+from lrsclip_jax.corpus.reading import read_source
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.mosaic.making import write_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 IDS = ("/data/a.jpg", "../b", "Port/c.tif", "d.png")  # as lists name their images
 

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.stages import tiles
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 ROOF = (180, 40, 30)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from lrsclip_jax.corpus.reading.options import pairs
 from lrsclip_jax.corpus.recipe_config import defaults, source, subset
-from lrsclip_jax.corpus.sources.options import pairs
 
 
 def get_config(annotations: str) -> ConfigDict:

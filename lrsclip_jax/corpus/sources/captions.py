@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from lrsclip_jax.corpus.reading.extracting import extract, folder_for
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
-from lrsclip_jax.corpus.sources.extracting import extract, folder_for
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.rows import Rows, caption_records, json_lines, json_list, key_names, table
 from lrsclip_jax.corpus.sources.tars import tar_files

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lrsclip_jax.corpus.records.clipping import bounds
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
-from lrsclip_jax.corpus.sources.extracting import extract, folder_for
+from lrsclip_jax.corpus.reading.extracting import extract, folder_for
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.sources.origin import Origin
-from lrsclip_jax.corpus.sources.pictures import size_of
-from lrsclip_jax.corpus.sources.rows import json_lines
 from lrsclip_jax.data.prepared.records import Record, RecordReader, split_names
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.annotations.image_files import size_of
+from lrsclip_jax.sources.annotations.mosaic_regions import mosaic_things
 
 # How files of each format begin, and what their names end in.
 _FORMATS = {
@@ -51,7 +49,7 @@ def read(
 
 def _of_split(records: RecordReader, origin: Origin, folder: Path) -> Iterator[CorpusRecord | SetAside]:
     regions = records.folder / f"regions-{records.split}.jsonl"
-    tiles = _tiles(regions) if regions.exists() else None
+    tiles = mosaic_things(regions) if regions.exists() else None
     for index in range(len(records)):
         where = f"{records.split}, record {index}"
         mosaic, things = next(tiles, (None, ())) if tiles else ("", ())
@@ -78,24 +76,6 @@ def _of_split(records: RecordReader, origin: Origin, folder: Path) -> Iterator[C
             licence=record.licence or origin.licence,
             provenance=(origin.step(where),),
         )
-
-
-def _tiles(path: Path) -> Iterator[tuple[str, tuple[Thing, ...]]]:
-    """The id of each mosaic, in the order of the records, with its tiles as things."""
-    for mosaic, rows in itertools.groupby(map(_region, json_lines(path)), key=lambda region: region[0]):
-        regions = [region[1:] for region in rows]
-        known = all(label for label, _ in regions)
-        yield mosaic, tuple(Thing(label, box) for label, box in regions) if known else ()
-
-
-def _region(line: tuple[str, dict | InputError]) -> tuple[str, str | None, tuple[float, float, float, float]]:
-    where, row = line
-    if isinstance(row, InputError):
-        raise row
-    try:
-        return row["id"], row["label"], bounds([tuple(map(float, corner)) for corner in row["polygon"]])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: id, label and a polygon of numbers are expected ({error})") from None
 
 
 def _file_name(record: Record) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from lrsclip_jax.corpus.reading.extracting import extract, folder_for
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
-from lrsclip_jax.corpus.sources.extracting import extract, folder_for
 from lrsclip_jax.corpus.sources.origin import Origin
 from lrsclip_jax.corpus.sources.rows import caption_records, columns, key_names, table
 from lrsclip_jax.corpus.sources.tars import tar_files

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from eval.facts.classes import words
-from lrsclip_jax.corpus.records.record import Thing
-from lrsclip_jax.corpus.rules.nouns import GROWS_TOGETHER
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 Point = tuple[int, int]
 
@@ -18,9 +16,7 @@ Point = tuple[int, int]
 def things_of_mask(mask: np.ndarray, names: Mapping[int, str], min_pixels: int = 16) -> tuple[Thing, ...]:
     """Returns the connected parts (of eight neighbours) of every named class, RemoteCLIP's mask-to-box conversion.
 
-    A part of a class of objects passes for one object, so that buildings that touch are one. What grows together is
-    renamed: parts of "tree" are "tree cover". The classes that `describe` does not count, such as "water", it
-    measures by their outlines.
+    A part of a class of objects passes for one object, so that buildings that touch are one.
 
     Args:
       mask: class of each pixel, integers [height, width].
@@ -38,7 +34,6 @@ def things_of_mask(mask: np.ndarray, names: Mapping[int, str], min_pixels: int =
         raise InputError(f"a mask is integers [height, width], this one is {mask.dtype} {list(mask.shape)}")
     things = []
     for value, name in names.items():
-        name = GROWS_TOGETHER.get(words(name), name)
         part_of, stats = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=8)[1:3]
         for part, (x, y, width, height, pixels) in enumerate(stats.tolist()[1:], 1):
             if pixels >= min_pixels:

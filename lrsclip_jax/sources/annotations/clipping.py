@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from lrsclip_jax.corpus.records.record import Box, Thing
+from lrsclip_jax.sources.item import Box, Thing
 
 Polygon = tuple[tuple[float, float], ...]
 
@@ -56,6 +56,8 @@ def _area(box: Box) -> float:
 def _clipped(polygon: Polygon, window: Box) -> Polygon:
     """Sutherland and Hodgman's: the polygon is cut by one side of the window after the other."""
     for side, (axis, sign) in zip(window, ((0, 1), (1, 1), (0, -1), (1, -1)), strict=True):
+        if all(sign * (point[axis] - side) >= 0 for point in polygon):
+            continue
         kept = []
         for a, b in itertools.pairwise((polygon[-1], *polygon) if polygon else ()):
             depth_a, depth_b = sign * (a[axis] - side), sign * (b[axis] - side)  # inside: not negative

@@ -1,7 +1,8 @@
-"""What is known of an image without decoding it: its size, and its file where annotations name only its stem."""
+"""The size of an image without decoding it, and its file where annotations name only its stem."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def of_stem(root: Path, stem: str) -> Path:
     """Returns the image of that name and any known suffix in a folder; InputError where there is none."""
     for suffix in SUFFIXES:
         for path in (root / f"{stem}{suffix}", root / f"{stem}{suffix.upper()}"):
-            if path.exists():
+            if os.path.isfile(path):  # False, too, for a name that no file can have
                 return path
     raise InputError(f"{root / stem}: no image of that name ({', '.join(SUFFIXES)})")
 

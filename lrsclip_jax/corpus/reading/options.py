@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lrsclip_jax.corpus.sources import KINDS, options_of
+from lrsclip_jax.corpus.reading import KINDS, options_of
 from lrsclip_jax.data.sources import Keys
 from lrsclip_jax.errors import InputError
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lrsclip_jax.corpus.rules import describe, things_of_mask
+from lrsclip_jax.corpus.rules import describe
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.annotations.mask_objects import things_of_mask
 
 
 def inside(polygon, shape):
@@ -54,11 +55,11 @@ def test_holes_are_cut_out_and_corners_keep_parts_together():
     assert (inside(thing.polygon, mask.shape) == mask).all()
 
 
-def test_specks_and_unnamed_classes_are_left_out_and_trees_are_cover():
+def test_specks_and_unnamed_classes_are_left_out():
     mask = np.zeros((20, 20), np.int64)
     mask[:4, :4], mask[10:13, 10:15], mask[19, 19] = 1, 2, 1
     (tree,) = things_of_mask(mask, {1: "Tree", 3: "car"})
-    assert (tree.name, tree.box) == ("tree cover", (0, 0, 4, 4))
+    assert (tree.name, tree.box) == ("Tree", (0, 0, 4, 4))
     assert [thing.name for thing in things_of_mask(mask, {2: "car"}, min_pixels=15)] == ["car"]
     assert things_of_mask(mask, {2: "car"}) == ()
 
