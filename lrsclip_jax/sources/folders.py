@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,45 +11,11 @@ from eval.facts import classes
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item
-from lrsclip_jax.sources.keys import caption_of_label, clean
-from lrsclip_jax.sources.lists import open_list
+from lrsclip_jax.sources.json_kinds import read_json
+from lrsclip_jax.sources.listing import Parts, images_below, metadata_files, split_of_folder
 from lrsclip_jax.sources.source import TEMPLATE, Reading, Source
-from lrsclip_jax.sources.splits import split_of_folder
-
-Parts = tuple[str, ...]
-
-# What systems and programs leave between the files of people; so are names that begin with a dot.
-_PASSED_OVER = frozenset(("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information"))
-METADATA = ("metadata.jsonl", "metadata.csv")
-
-
-def passed_over(name: str) -> bool:
-    """Whether a file or folder is none that people made: hidden, or left by a system."""
-    return name.startswith(".") or name in _PASSED_OVER
-
-
-def images_below(folder: Path) -> Iterator[Parts]:
-    """Yields the images below a folder at any depth, as the parts of their paths below it, in the order of the parts.
-
-    Links to folders are followed, unless they lead up again. Raises InputError for a folder that can't be read.
-    """
-    yield from _images_below(folder, (), frozenset())
-
-
-def _images_below(folder: Path, parts: Parts, above: frozenset[tuple[int, int]]) -> Iterator[Parts]:
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir()) for entry in entries if not passed_over(entry.name))
-        here = os.stat(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: can't be read ({error.strerror})") from None
-    if (here.st_dev, here.st_ino) in above:
-        return
-    for name, is_folder in names:
-        if is_folder:
-            yield from _images_below(folder / name, (*parts, name), above | {(here.st_dev, here.st_ino)})
-        elif name.lower().endswith(SUFFIXES):
-            yield (*parts, name)
+from lrsclip_jax.sources.tables import read_table
+from lrsclip_jax.sources.values import caption_of_label, clean
 
 
 @dataclass
@@ -74,22 +39,22 @@ class _Layout:
 def read_folder(path: Path, reading: Reading) -> Source:
     """Opens a folder of images.
 
-    Class folders may lie deeper than one level, all of them equally deep: the label is the name of an image's own folder
-    (RSI-CB has folders of categories around them), and the split is the first folder's where all of those are called
-    after splits. Images at another depth are left out, with a note.
+    Class folders may lie deeper than one level, all of them equally deep: the label is the name of an image's own
+    folder (RSI-CB has folders of categories around them), and the split is the first folder's where all of those are
+    called after splits. Images at another depth are left out, with a note.
 
     Raises InputError where there are no images, or with `folders` "captions" none in class folders.
     """
     layout = _Layout()
     for parts in images_below(path):
         layout.add(parts)
-    if not layout.images:
+    if not layout.images and reading.folders != "captions":
         raise InputError(f"{path}: no images in it ({', '.join(SUFFIXES)})")
     template = reading.template or TEMPLATE if reading.folders == "captions" else None
     if template and "{class}" not in template:
         raise InputError(f"the template '{template}' has no {{class}} in it")
     depth = _depth_of_classes(layout, reading.folders)
-    if depth is None and reading.folders != "known":
+    if depth is None and reading.folders == "captions":
         raise InputError(f"{path}: no images in its subfolders; class folders or .tar files are expected there")
     splits = bool(depth and depth > 1 and all(map(split_of_folder, layout.tops[depth])))
 
@@ -149,24 +114,12 @@ def _item(root: Path, parts: Parts, label: str | None, template: str | None, spl
     return Item(name, root.name, file, short=short, label=label, split=split, where=name)
 
 
-def metadata_files(path: Path) -> list[Path]:
-    """Returns the lists of Hugging Face's imagefolder in a folder, or else in its subfolders (of splits), in order."""
-    if not path.is_dir():
-        return []
-    for pattern in ("", "*/", "*/*/"):
-        found = [file for name in METADATA for file in path.glob(f"{pattern}{name}")]
-        found = [file for file in found if not any(map(passed_over, file.relative_to(path).parts))]
-        if found:
-            return sorted(found)
-    return []
-
-
 def read_imagefolder(path: Path, reading: Reading) -> Source:
     """Opens Hugging Face's imagefolder: images with a metadata.jsonl or metadata.csv that calls them by `file_name`.
 
     Where each split has a folder with a list of its own, the split is the folder's name.
     """
-    parts = [(file.parent.relative_to(path), _part(file, reading)) for file in metadata_files(path)]
+    parts = [(file.parent.relative_to(path), _read_list(file, reading)) for file in metadata_files(path)]
 
     def stream() -> Iterator[Item | Fault]:
         for folder, source in parts:
@@ -180,5 +133,5 @@ def read_imagefolder(path: Path, reading: Reading) -> Source:
     return Source(path.name, stream, notes=tuple(note for _, source in parts for note in source.notes))
 
 
-def _part(file: Path, reading: Reading) -> Source:
-    return open_list(file, replace(reading, image_root=None))
+def _read_list(file: Path, reading: Reading) -> Source:
+    return read_table(file, reading) if file.suffix == ".csv" else read_json(file, reading)

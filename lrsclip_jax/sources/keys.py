@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
-import json
-import math
-import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.facts import classes
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.item import Cell, Item, Member
+from lrsclip_jax.sources.values import (
+    ABSENT,
+    NAMES_OF_LABELS,
+    can_be_path,
+    caption_of_label,
+    clean,
+    label_under,
+    texts_under,
+    value,
+    word_under,
+)
 
 
 @dataclass(frozen=True)
@@ -42,23 +47,18 @@ class Keys:
         return {name: key for name, key in given.items() if key is not None}
 
 
-_NAMES_OF_LABELS = ("label_name", "class_name")  # what a label that is a number stands for
+_MOST_SHAPES = 256  # rows of a file have about the same keys
 # In order of preference. A caption is a short text unless a key says otherwise.
 USUAL: Mapping[str, tuple[str, ...]] = {
     "image": ("image", "filepath", "file_name", "filename", "image_path"),
     "long": ("long",),
     "short": ("short", "caption", "captions", "text", "title", "sentences", "raw"),
     "id": ("id",),
-    "label": ("label", "class", "cls", *_NAMES_OF_LABELS),
+    "label": ("label", "class", "cls", *NAMES_OF_LABELS),
     "licence": ("licence",),
     "split": ("split",),
     "source": ("source",),
 }
-ABSENT: Any = object()
-_MOST_SHAPES = 256  # rows of a file have about the same keys
-_WHOLE = re.compile(r"-?\d+\.0+")
-_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-_LIST = re.compile(rf"\[\s*{_QUOTED}(?:[\s,]+{_QUOTED})*[\s,]*\]", re.DOTALL)
 
 
 class MissingKey(InputError):
@@ -106,9 +106,9 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
         names = names_of(row)
         image = _image(row, names.image)
         path = isinstance(image, str)
-        words = {field: _word(row, keys) for field, keys in names.words}
-        label = _label(row, names.label) if names.label else None
-        long, short = _texts(row, names.long), _texts(row, names.short)
+        words = {field: word_under(row, keys) for field, keys in names.words}
+        label = label_under(row, names.label) if names.label else None
+        long, short = texts_under(row, names.long), texts_under(row, names.short)
         if long is None and short is None and label is None:
             raise _no_texts(row, chosen)
         long, short, empty = long or (), short or (), 0
@@ -159,36 +159,6 @@ class AskedKeys:
             )
 
 
-def caption_of_label(label: str, template: str) -> str:
-    """Returns a template with the words of a label in place of "{class}"."""
-    return template.replace("{class}", classes.words(label))
-
-
-def clean(text: str) -> str:
-    """Returns the text on one line, without outer blanks; lone surrogates, unknown to UTF-8, become "?"."""
-    if text.isprintable():  # neither line ends nor surrogates
-        return text.strip()
-    return " ".join(text.splitlines()).strip().encode("utf-8", "replace").decode("utf-8")
-
-
-def value(row: Any, key: str, path: bool = False) -> Any:
-    """Returns what is under a key, a dotted path of keys, or for an image's `path` several keys joined by "/".
-
-    ABSENT where it is not there.
-    """
-    if isinstance(row, Mapping) and key in row:
-        return row[key]
-    if path and "/" in key:
-        parts = [value(row, part) for part in key.split("/")]
-        return ABSENT if ABSENT in parts else "/".join(map(str, parts))
-    for part in key.split("."):
-        try:
-            row = row[int(part) if isinstance(row, list) else part]
-        except (KeyError, IndexError, TypeError, ValueError):
-            return ABSENT
-    return row
-
-
 class _Names(NamedTuple):
     """The keys of rows of one shape: for each purpose those that may hold it, in order of preference."""
 
@@ -212,16 +182,6 @@ def _candidates(row: Mapping[str, Any], name: str, chosen: str | None) -> tuple[
     return (chosen,) if chosen else tuple(key for key in USUAL[name] if key in row)
 
 
-def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    found = ABSENT
-    for name in names:
-        given = row[name] if name in row else value(row, name)
-        if given is not None and given is not ABSENT:
-            return given
-        found = given if found is ABSENT else found
-    return found
-
-
 def _image(row: Mapping[str, Any], names: tuple[str, ...]) -> str | Member | Cell:
     if len(names) == 1:
         name = names[0]
@@ -229,7 +189,7 @@ def _image(row: Mapping[str, Any], names: tuple[str, ...]) -> str | Member | Cel
     else:
         image = _likeliest_image(row, names)
     if isinstance(image, str):
-        if image and (image.isprintable() or _can_be_path(image)):
+        if image and (image.isprintable() or can_be_path(image)):
             return image
     elif isinstance(image, Member | Cell):
         return image
@@ -253,13 +213,6 @@ def _likeliest_image(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next(itertools.chain((each for each in given if isinstance(each, Member | Cell)), files, given), ABSENT)
 
 
-def _can_be_path(text: str) -> bool:
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-
-
 def _no_texts(row: Mapping[str, Any], chosen: Mapping[str, str]) -> MissingKey:
     wanted = [chosen[name] for name in ("long", "short") if name in chosen] or ["long", "short"]
     also = "" if {"long", "short"} & set(chosen) else f", nor any of {', '.join(USUAL['short'][1:])}"
@@ -268,68 +221,3 @@ def _no_texts(row: Mapping[str, Any], chosen: Mapping[str, str]) -> MissingKey:
     return MissingKey(
         f"no key {keys} of the texts (--long-key, --short-key){also}, and no label; keys found: {', '.join(row)}{hint}"
     )
-
-
-def _texts(row: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The texts under the first key that holds any, on a line each, "" for an empty one; None where no key is there."""
-    given = _first(row, names)
-    if given is ABSENT:
-        return None
-    if isinstance(given, str):
-        if not given.startswith("["):
-            return (clean(given),)
-        given = _listed(given, names[0])
-    texts = []
-    for each in given if isinstance(given, list | tuple) else (given,):
-        if isinstance(each, dict) and "raw" in each:  # a sentence of Karpathy's
-            each = each["raw"]
-        if isinstance(each, str):
-            texts.append(clean(each))
-        elif each is None or each != each:  # NaN is how pandas writes what is missing
-            texts.append("")
-        else:
-            raise InputError(f"'{names[0]}' holds {each!r:.60}, a text or a list of texts is expected")
-    return tuple(texts)
-
-
-def _listed(text: str, key: str) -> list[str] | tuple[str, ...]:
-    """The texts of a list that was written as one, by JSON, Python or numpy (which has no commas between them)."""
-    stripped = text.strip()
-    if not stripped.startswith(("['", '["')):
-        return (text,)
-    try:
-        found = json.loads(stripped)
-        if all(isinstance(each, str) for each in found):
-            return found
-    except (ValueError, RecursionError):
-        pass
-    if not _LIST.fullmatch(stripped):
-        raise InputError(f"'{key}' holds {text!r:.60}, a list of texts that is torn or cut")
-    try:
-        return [ast.literal_eval(quoted.replace("\n", r"\n")) for quoted in re.findall(_QUOTED, stripped, re.DOTALL)]
-    except (ValueError, SyntaxError):
-        raise InputError(f"'{key}' holds {text!r:.60}, a list of texts is expected") from None
-
-
-def _label(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    label = _word(row, names)
-    if label is None:
-        return None
-    if _WHOLE.fullmatch(label):  # of pandas, where the label of another row is missing
-        label = label.partition(".")[0]
-    if label.lstrip("-").isdigit() and len(names) > 1:
-        return _word(row, tuple(name for name in names if name in _NAMES_OF_LABELS)) or label
-    return label
-
-
-def _word(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    given = _first(row, names)
-    if given is None or given is ABSENT:
-        return None
-    if isinstance(given, str):
-        return clean(given) or None
-    if isinstance(given, float):
-        return None if math.isnan(given) else str(int(given)) if given.is_integer() else str(given)
-    if isinstance(given, int):
-        return str(given)
-    raise InputError(f"'{names[0]}' is {given!r:.60}, a text or a number is expected")

@@ -17,21 +17,10 @@ import pyarrow.parquet as pq
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Cell, Fault, Item
 from lrsclip_jax.sources.keys import USUAL, AskedKeys, Keys, RowReader, clean, row_reader
+from lrsclip_jax.sources.listing import parquet_files, split_of_folder, split_of_shard
 from lrsclip_jax.sources.source import Reading, Source, check_first
-from lrsclip_jax.sources.splits import split_of_folder, split_of_shard
 
 _ROWS, _IMAGES = 512, 16  # that are read together
-
-
-def parquet_files(path: Path) -> list[Path]:
-    """Returns the Parquet files that a path names, in order: one, or those of a folder.
-
-    Of a folder without any those in "data", where Hugging Face keeps shards, or in its folders of splits.
-    """
-    if not path.is_dir():
-        return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
-    within = (file for file in path.glob("*/*.parquet") if _holds_shards(file.parent.name))
-    return sorted(path.glob("*.parquet")) or sorted(within)
 
 
 def read_parquet(path: Path, reading: Reading) -> Source:
@@ -179,7 +168,3 @@ def _item(where: str, row: dict[str, Any], split: str | None, reader: RowReader)
     except InputError as error:
         return Fault(where, str(error), clean(str(row.get("id") or "")))
     return replace(item, split=split) if split and not item.split else item
-
-
-def _holds_shards(folder: str) -> bool:
-    return folder == "data" or bool(split_of_folder(folder))

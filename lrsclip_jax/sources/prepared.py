@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lrsclip_jax.data.prepared.opening import open_records
-from lrsclip_jax.data.prepared.records import split_names
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Drawing, Entry, Fault, Item
 from lrsclip_jax.sources.source import Source
 
-INFO = "dataset_info.json"
-
 
 def read_prepared(path: Path, split: str | None) -> Source:
-    """Opens a set that `lrsclip_jax.data.prepare` or `lrsclip_jax.data.mosaic` made: one split, or all after each other.
+    """Opens a set that `lrsclip_jax.data.prepare` or `lrsclip_jax.data.mosaic` made: one split, or one after the other.
 
     A record that can't be read is a fault. Raises InputError for a split or a shard that is missing.
     """
+    from lrsclip_jax.data.prepared.opening import open_records  # TensorFlow Datasets, which other kinds do without
+    from lrsclip_jax.data.prepared.records import split_names
+
     parts = {name: open_records(f"{path}:{name}") for name in ([split] if split else split_names(path))}
 
     def stream() -> Iterator[Item | Fault]:
@@ -47,6 +46,8 @@ def read_prepared(path: Path, split: str | None) -> Source:
 
 def read_scenes(spec: str) -> Source:
     """Opens "scenes:COUNT[:SEED]". The items are still to be drawn, and their texts come with the drawings."""
+    from lrsclip_jax.data.prepared.opening import open_records
+
     count = len(open_records(spec))
     seed = int([*spec.split(":"), "0"][2])
 

@@ -13,7 +13,9 @@ from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
 from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY
+from lrsclip_jax.sources.lists import list_stream
 from lrsclip_jax.sources.rows import Place, Row, located
+from lrsclip_jax.sources.source import Reading, Source
 from lrsclip_jax.sources.text_encoding import TextFile, open_text
 
 _LONGEST_CELL = 1 << 26  # characters; Python's own limit is 131,072
@@ -116,6 +118,13 @@ def open_table(path: Path) -> Table:
         if name and names.count(name) > 1:
             raise InputError(f"{path}, line {number}: two columns are called '{name}': rename one of them")
     return Table(path, text, tuple(names), delimiter, Place(offset, number + 1))
+
+
+def read_table(path: Path, reading: Reading) -> Source:
+    """Opens a CSV or TSV file of images."""
+    file = open_table(path)
+    stream = list_stream(file, path.stem, reading.image_root or path.parent, reading)
+    return Source(path.stem, stream, notes=(file.text.note,) if file.text.note else ())
 
 
 def table(path: Path) -> Iterator[tuple[str, dict[str, Any] | Fault]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,25 +13,12 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item, Member
 from lrsclip_jax.sources.json_scan import decode, reason
 from lrsclip_jax.sources.keys import AskedKeys, RowReader, clean, row_reader
+from lrsclip_jax.sources.listing import split_of_folder, tar_files
 from lrsclip_jax.sources.source import Reading, Source, check_first
-from lrsclip_jax.sources.splits import split_of_folder
 
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())
 _LONGEST = 1 << 26  # bytes of a text
 _CLASS_NAMES = "classnames.txt"
-
-
-def tar_files(path: Path) -> list[Path]:
-    """Returns the tars that a path names, in order: one, those of a folder, or those of a pattern "train-*.tar".
-
-    Of a folder without tars those in its folders of splits, such as train/0.tar (CLIP_benchmark).
-    """
-    if path.is_dir():
-        within = (tar for tar in path.glob("*/*.tar") if split_of_folder(tar.parent.name))
-        return sorted(path.glob("*.tar")) or sorted(within)
-    if path.suffix != ".tar":
-        return []
-    return [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
 
 
 def read_tars(path: Path, reading: Reading) -> Source:

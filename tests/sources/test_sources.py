@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax.data.sources import Drawing, Keys, open_source
+from lrsclip_jax.sources import Drawing, Keys, open_source
 from lrsclip_jax.errors import InputError
 
 ROWS = [

@@ -17,7 +17,7 @@ from lrsclip_jax.data.prepare.counts import Statistics, table
 from lrsclip_jax.data.prepare.encode import Options, encode_jpeg
 from lrsclip_jax.data.prepare.preparation import prepare
 from lrsclip_jax.data.prepared.records import RecordReader
-from lrsclip_jax.data.sources import Keys, open_source
+from lrsclip_jax.sources import Keys, open_source
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 
