@@ -88,7 +88,7 @@ KINDS: dict[str, Kind] = {
     ),
     "prepared": Kind(
         "a prepared set",
-        lambda named: (named.path / "dataset_info.json").is_file(),
+        lambda named: os.path.isfile(named.path / "dataset_info.json"),
         lambda named, _: read_prepared(named.path, named.split),
     ),
     "texts": Kind(
@@ -126,7 +126,7 @@ KINDS: dict[str, Kind] = {
     ),
     "folder": Kind(
         "a folder of class folders, or of images",
-        lambda named: named.path.is_dir(),
+        lambda named: os.path.isdir(named.path),
         lambda named, reading: read_folder(named.path, reading),
     ),
 }
@@ -155,7 +155,7 @@ def open_source(
     """
     named = _named(spec)
     if not (spec.startswith(_SCHEMES) or os.path.exists(named.path) or tar_files(named.path)):
-        raise InputError(f"{spec}: no such file or folder")
+        raise InputError(f"{spec:.200}: no such file or folder")
     for kind in KINDS.values():
         if kind.recognises(named):
             break

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import os
+import struct
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ KeyOfRow = Callable[[dict[str, Any]], str | None]  # what rows of one image have
 _BITS = 0xFFFF_FFFF_FFFF_FFFF
 _PART = 1 << 14  # runs that are written, and about twice as many that are sorted, together
 _MOST_PARTS = 64
+_PLACE = struct.Struct("<3q")  # offset, number, rows
 _COLUMNS = 4  # columns of the temporary file: hash, offset, number, rows
 
 
@@ -77,6 +79,23 @@ def find_repeats(file: RowFile, key_of: KeyOfRow) -> Repeats:
 
 def grouped(file: RowFile, key_of: KeyOfRow, repeats: Repeats) -> Iterator[list[Row]]:
     """Yields the rows of each image together, in the order of the first ones; and each row without a key alone."""
+    if not repeats.hashes:
+        yield from _neighbours(file, key_of)
+        return
+    with file.text.open() as again:
+        yield from _gathered(file, key_of, repeats, again)
+
+
+def _neighbours(file: RowFile, key_of: KeyOfRow) -> Iterator[list[Row]]:
+    for key, rows in itertools.groupby(file.rows(), lambda row: _key(row, key_of)):
+        if key is None:
+            for row in rows:
+                yield [row]
+        else:
+            yield list(rows)
+
+
+def _gathered(file: RowFile, key_of: KeyOfRow, repeats: Repeats, opened: BinaryIO) -> Iterator[list[Row]]:
     collided: dict[int, set[str]] = {}  # hashes of several images, with those that were given already
     for key, rows in itertools.groupby(file.rows(), lambda row: _key(row, key_of)):
         if key is None:
@@ -85,13 +104,13 @@ def grouped(file: RowFile, key_of: KeyOfRow, repeats: Repeats) -> Iterator[list[
             continue
         group = list(rows)
         hashed = hash_of(key)
-        later = repeats.of(hashed) if repeats.hashes else []
+        later = repeats.of(hashed)
         if later and group[0].place >= later[0].place:
             if hashed not in collided or key in collided[hashed]:
                 continue
             later = [run for run in later if run.place > group[0].place]
         for run in later:
-            again = list(itertools.islice(file.rows(run.place), run.rows))
+            again = list(itertools.islice(file.rows(run.place, opened), run.rows))
             if _key(again[0], key_of) == key:
                 group += again
             else:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
@@ -29,11 +29,11 @@ class JsonLines:
     path: Path
     text: TextFile
 
-    def rows(self, start: Place | None = None) -> Iterator[Row]:
+    def rows(self, start: Place | None = None, file: BinaryIO | None = None) -> Iterator[Row]:
         """Yields the rows, from the start or from a place on."""
-        offset, number = start or (self.text.start, 1)
-        with self.text.open(offset) as file:
-            for number, line in enumerate(file, number):  # noqa: B020
+        offset, first = start or (self.text.start, 1)
+        with self.text.at(offset, file) as lines:
+            for number, line in enumerate(lines, first):
                 if not line.isspace():
                     yield Row(Place(offset, number), _row_of_line(line))
                 offset += len(line)
@@ -56,13 +56,13 @@ class JsonLists:
     only: tuple[str, ...] | None = None
     members: dict[int, str] = field(default_factory=dict)
 
-    def rows(self, start: Place | None = None) -> Iterator[Row]:
+    def rows(self, start: Place | None = None, file: BinaryIO | None = None) -> Iterator[Row]:
         """Yields the elements of the lists; from a place on, those of its own list.
 
         Raises InputError where the file is neither a list nor an object, or is torn.
         """
-        with self.text.open(start.offset if start else None) as file:
-            window = Window(file, self.text.torn)
+        with self.text.at(start and start.offset, file) as opened:
+            window = Window(opened, self.text.torn)
             number = start.number if start else 1
             try:
                 if start:
@@ -148,14 +148,11 @@ def json_layout(path: Path, text: TextFile | None = None) -> str:
 
 def _row_of_line(line: bytes) -> dict[str, Any] | str:
     try:
-        text = line.decode()
-        try:
-            row, end = scan(text, 0)
-            if not text[end:].isspace() and end < len(text):
-                row = decode(text)
-        except StopIteration:  # blanks before it, or no JSON
-            row = decode(text)
-    except (ValueError, RecursionError) as error:
+        text = line.strip().decode()
+        row, end = scan(text, 0)
+        if end < len(text):
+            row = decode(text)  # which says what is wrong with it
+    except (StopIteration, ValueError, RecursionError) as error:
         return reason(error)
     return row if isinstance(row, dict) else _no_row(row)
 

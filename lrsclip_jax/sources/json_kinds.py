@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.grouping import find_repeats, grouped
@@ -15,7 +15,7 @@ from lrsclip_jax.sources.keys import RowReader, row_reader
 from lrsclip_jax.sources.lists import list_stream
 from lrsclip_jax.sources.rows import Place, Row
 from lrsclip_jax.sources.source import Reading, Source, Stream
-from lrsclip_jax.sources.text_encoding import open_text
+from lrsclip_jax.sources.text_encoding import TextFile, open_text
 
 
 def read_json(path: Path, reading: Reading) -> Source:
@@ -62,8 +62,12 @@ class _NwpuCaptions:
     def path(self) -> Path:
         return self.lists.path
 
-    def rows(self, start: Place | None = None) -> Iterator[Row]:
-        for place, row in self.lists.rows(start):
+    @property
+    def text(self) -> TextFile:
+        return self.lists.text
+
+    def rows(self, start: Place | None = None, file: BinaryIO | None = None) -> Iterator[Row]:
+        for place, row in self.lists.rows(start, file):
             if isinstance(row, dict):
                 label = self.lists.key(place)
                 image = row.get("filename")

@@ -47,13 +47,13 @@ def tar_files(path: Path) -> list[Path]:
 
     Of a folder without tars those in its folders of splits, such as train/0.tar (CLIP_benchmark).
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return _matching(path, "*.tar") or [
             tar for tar in _matching(path, "*/*.tar") if split_of_folder(tar.parent.name)
         ]
     if path.suffix != ".tar":
         return []
-    return [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
+    return [path] if os.path.isfile(path) else sorted(map(Path, glob.glob(str(path))))
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -61,8 +61,8 @@ def parquet_files(path: Path) -> list[Path]:
 
     Of a folder without any those in "data", where Hugging Face keeps shards, or in its folders of splits.
     """
-    if not path.is_dir():
-        return [path] if path.suffix.lower() == ".parquet" and path.is_file() else []
+    if not os.path.isdir(path):
+        return [path] if path.suffix.lower() == ".parquet" and os.path.isfile(path) else []
     within = _matching(path, "*/*.parquet")
     return _matching(path, "*.parquet") or [
         file for file in within if file.parent.name == "data" or split_of_folder(file.parent.name)
@@ -71,7 +71,7 @@ def parquet_files(path: Path) -> list[Path]:
 
 def metadata_files(path: Path) -> list[Path]:
     """Returns the lists of Hugging Face's imagefolder in a folder, or else in its subfolders (of splits), in order."""
-    if path.is_dir():
+    if os.path.isdir(path):
         for depth in ("", "*/", "*/*/"):
             found = [*_matching(path, f"{depth}metadata.jsonl"), *_matching(path, f"{depth}metadata.csv")]
             if found:

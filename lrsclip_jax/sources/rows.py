@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from lrsclip_jax.sources.item import Fault
+from lrsclip_jax.sources.text_encoding import TextFile
 
 
 class Place(NamedTuple):
@@ -27,9 +28,13 @@ class RowFile(Protocol):
     """A file of rows. Reading is streamed, in the file's own order, and holds one row at a time."""
 
     path: Path
+    text: TextFile
 
-    def rows(self, start: Place | None = None) -> Iterator[Row]:
-        """Yields the rows from one's place on, by default all. Raises InputError for what is no file of its kind."""
+    def rows(self, start: Place | None = None, file: BinaryIO | None = None) -> Iterator[Row]:
+        """Yields the rows from one's place on, by default all.
+
+        Reads from `file`, where `text` is open already. Raises InputError for what is no file of its kind.
+        """
         ...
 
     def where(self, place: Place) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
@@ -37,12 +37,12 @@ class Table:
     delimiter: str
     first: Place
 
-    def rows(self, start: Place | None = None) -> Iterator[Row]:
+    def rows(self, start: Place | None = None, file: BinaryIO | None = None) -> Iterator[Row]:
         """Yields the rows, from the first or from a place on. A cell that is missing at the end of a row is None."""
         width, columns = len(self.columns), self.columns
         # Python's limit is one for the whole process, and other readers must not be held to ours.
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        for place, cells in self._cells(start or self.first):
+        for place, cells in self._cells(start or self.first, file):
             if isinstance(cells, str):
                 yield Row(place, cells)
             elif len(cells) == width:
@@ -55,13 +55,15 @@ class Table:
     def where(self, place: Place) -> str:
         return f"{self.path.name}, line {place.number}"
 
-    def _cells(self, start: Place) -> Iterator[tuple[Place, list[str] | str]]:
-        with self.text.open(start.offset) as file:
-            place = start
+    def _cells(self, start: Place, file: BinaryIO | None) -> Iterator[tuple[Place, list[str] | str]]:
+        with self.text.at(start.offset, file) as opened:
+            place: Place | None = start
             while place:
-                place = yield from self._until_wrong(file, place)
+                place = yield from self._until_wrong(opened, place)
 
-    def _until_wrong(self, file: Any, place: Place) -> Iterator[tuple[Place, list[str] | str]]:
+    def _until_wrong(
+        self, file: BinaryIO, place: Place
+    ) -> Generator[tuple[Place, list[str] | str], None, Place | None]:
         """Yields rows up to one that can't be read, and returns where to begin again: at its second line."""
         file.seek(place.offset)
         offset, number = place

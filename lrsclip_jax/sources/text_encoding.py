@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import functools
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -42,11 +44,21 @@ class TextFile:
     note: str = ""
     _copy: tempfile._TemporaryFileWrapper | None = None
 
-    def open(self, offset: int | None = None) -> BinaryIO:
-        """Opens it for reading at an offset, by default its start."""
+    def open(self) -> BinaryIO:
+        """Opens it for reading, at its start."""
         file = open(self._copy.name if self._copy else self.path, "rb")
-        file.seek(self.start if offset is None else offset)
+        file.seek(self.start)
         return file
+
+    @contextlib.contextmanager
+    def at(self, offset: int | None, file: BinaryIO | None = None) -> Iterator[BinaryIO]:
+        """Gives it open at an offset, by default its start; `file` where it is open already, and stays so."""
+        if file is None:
+            with self.open() as opened, self.at(offset, opened) as moved:
+                yield moved
+        else:
+            file.seek(self.start if offset is None else offset)
+            yield file
 
 
 def open_text(path: Path) -> TextFile:

@@ -17,6 +17,7 @@ ABSENT: Any = object()
 NAMES_OF_LABELS = ("label_name", "class_name")  # what a label that is a number stands for
 _WHOLE = re.compile(r"-?\d+\.0+")
 _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_BEGINS = re.compile(r"""\[\s*['"]""")
 _LIST = re.compile(rf"\[\s*{_QUOTED}(?:[\s,]+{_QUOTED})*[\s,]*\]", re.DOTALL)
 
 
@@ -94,7 +95,7 @@ def texts_under(row: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ..
 def _listed(text: str, key: str) -> list[str] | tuple[str, ...]:
     """The texts of a list that was written as one, by JSON, Python or numpy (which has no commas between them)."""
     stripped = text.strip()
-    if not stripped.startswith(("['", '["')):
+    if not _BEGINS.match(stripped):
         return (text,)
     try:
         found = json.loads(stripped)
