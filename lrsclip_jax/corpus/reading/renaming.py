@@ -1,4 +1,4 @@
-"""Classes that a corpus calls otherwise than their source does."""
+"""Renames classes: a corpus may call them otherwise than their source."""
 
 from __future__ import annotations
 

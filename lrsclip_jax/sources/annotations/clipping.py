@@ -10,7 +10,7 @@ Polygon = tuple[tuple[float, float], ...]
 
 
 def clip(thing: Thing, window: Box) -> Thing | None:
-    """Returns what of a thing lies in the window (x0, y0, x1, y1), in the window's own coordinates, or None.
+    """Returns the part of a thing in the window (x0, y0, x1, y1), in the window's own coordinates, or None.
 
     Where a part of an outline is cut off, the box becomes that of the rest. A thing without a box, whose presence alone
     is known, is returned as it is.
@@ -64,7 +64,7 @@ def _clipped(polygon: Polygon, window: Box) -> Polygon:
             if depth_a * depth_b < 0:
                 share = depth_a / (depth_a - depth_b)
                 crossing = [a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])]
-                crossing[axis] = side  # not a rounding error beside it
+                crossing[axis] = side  # exactly, without a rounding error
                 kept.append(tuple(crossing))
             if depth_b >= 0:
                 kept.append(b)

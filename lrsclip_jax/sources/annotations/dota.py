@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lrsclip_jax.data.sources import clean
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
 from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.values import clean
 
 _HEADER = re.compile(r"\s*[^\W\d][^:]*:")  # a word and a colon, such as "imagesource:GoogleEarth"
 

@@ -17,13 +17,13 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from lrsclip_jax.data.images import SUFFIXES
-from lrsclip_jax.data.sources import clean
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated, size_said
 from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.hrsc2016 import CLASSES
 from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.values import clean
 
 
 def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
