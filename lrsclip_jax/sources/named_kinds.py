@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import open_source
-from lrsclip_jax.sources.annotations import boxes_csv, coco, dota, masks, mosaic_regions, voc
+from lrsclip_jax.sources.annotations import boxes_csv, coco, dota, masks, voc
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.listing import images_below
@@ -66,6 +66,13 @@ def read_images(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
         raise InputError(f"{path}: no images below it ({', '.join(SUFFIXES)})")
 
 
+def read_prepared(path: Path, root: Path | None, source: str, only: str | None = None) -> Iterator[Item | Fault]:
+    """Reads a prepared set, of mosaics with their tiles as things; `only` names the one split that is wanted."""
+    from lrsclip_jax.sources.annotations import mosaic_regions  # TFDS, which no other kind needs
+
+    return mosaic_regions.read(path, root, source, only)
+
+
 NAMED_KINDS: dict[str, NamedKind] = {
     "captions": NamedKind(
         "captions in JSON, CSV, Parquet, WebDataset tars, Hugging Face's imagefolder, class folders",
@@ -85,7 +92,7 @@ NAMED_KINDS: dict[str, NamedKind] = {
         "JSON in the shape of LRS2M: image, long, short, with keys that can be renamed", lrs2m_json.read, texts=True
     ),
     "prepared": NamedKind(
-        "a prepared set of lrsclip_jax.data.prepare or lrsclip_jax.data.mosaic", mosaic_regions.read, holds_images=True
+        "a prepared set of lrsclip_jax.data.prepare or lrsclip_jax.data.mosaic", read_prepared, holds_images=True
     ),
     "coco": NamedKind("COCO's JSON of objects with boxes and outlines", coco.read),
     "voc": NamedKind("a folder of XML files: Pascal VOC's, HRSC2016's or FAIR1M's", voc.read),

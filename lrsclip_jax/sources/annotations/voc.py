@@ -23,6 +23,7 @@ from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.hrsc2016 import CLASSES
 from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.listing import passed_over
 from lrsclip_jax.sources.values import clean
 
 
@@ -34,12 +35,10 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     XML names or, where that is not there, the one that is called as the XML. Object parts are no objects. A file
     without objects says that its image shows none, but only in a layout that is known.
     """
-    files = sorted(path.glob("*.xml")) if path.is_dir() else [path]
+    files = sorted(file for file in path.glob("*.xml") if not passed_over(file.name)) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .xml files there")
     for file in files:
-        if file.name.startswith("."):
-            continue
         where = clean(file.name)
         try:
             document = _parsed(file)

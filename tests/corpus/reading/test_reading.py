@@ -1,24 +1,29 @@
+"""What a corpus makes of sources: records with ids, defaults and provenance, and reasons for what is set aside."""
+
 import csv
 import io
 import json
+import os
 import struct
 import tarfile
-import warnings
 import zlib
+from pathlib import Path
 
-import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from lrsclip_jax.corpus.export import export_lrs2m
 from lrsclip_jax.corpus.reading import numbered, read_source
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.stages.stage import run_stage
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations.clipping import clip
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Thing
 from lrsclip_jax.sources.named_kinds import NAMED_KINDS
+
+UNREADABLE = "the name of its file is not UTF-8 text on one line: rename the file"
 
 
 def write(path, content) -> str:
@@ -367,32 +372,56 @@ def test_a_bomb_is_set_aside_by_its_header(tmp_path):
     assert "bomb.png: over 178,956,970 pixels" in reasons[0]
 
 
-def test_a_large_tiff_is_known_by_its_blocks(tmp_path):
-    rasterio = pytest.importorskip("rasterio")
-    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-    kind = {"driver": "GTiff", "width": 20000, "height": 20000, "count": 1, "dtype": "uint8", "SPARSE_OK": True}
-    rasterio.open(tmp_path / "tiled.tif", "w", tiled=True, blockxsize=256, blockysize=256, **kind).close()
-    rasterio.open(tmp_path / "bomb.tif", "w", tiled=True, blockxsize=20000, blockysize=20000, **kind).close()
-    assert size_of(tmp_path / "tiled.tif") == (20000, 20000)
-    with pytest.raises(InputError, match="in blocks of 400,000,000, over Pillow's limit"):
-        size_of(tmp_path / "bomb.tif")
+def test_names_of_files_that_are_no_utf8_are_set_aside(tmp_path):
+    """A zip of Chinese names, unpacked on Linux; Parquet files hold UTF-8 alone."""
+    picture(tmp_path / "AID/Airport/1.jpg"), picture(tmp_path / "AID/Bare/1.jpg")
+    os.rename(tmp_path / "AID/Bare/1.jpg", os.fsencode(tmp_path / "AID/Bare/") + "/机场.jpg".encode("gbk"))
+    for kind in ("captions", "images"):
+        (record,), (reason,) = split_up(read_source(kind, str(tmp_path / "AID")))
+        assert record.id == "AID/Airport/1.jpg" and reason == "Bare/????.jpg: " + UNREADABLE
+        counts = run_stage(tmp_path / kind, lambda kind=kind: read_source(kind, str(tmp_path / "AID")), iter, {})
+        assert counts == {"read": 2, "kept": 1, "set aside": 1}
 
 
-def test_polygons_are_clipped_as_opencv_does():
-    rng = np.random.default_rng(0)
-    window = (10.0, 20.0, 60.0, 50.0)
-    corners = np.array([[10, 20], [60, 20], [60, 50], [10, 50]], np.float32)
-    areas = []
-    for _ in range(200):
-        hull = cv2.convexHull(rng.uniform(0, 80, (6, 2)).astype(np.float32))[:, 0]
-        polygon = tuple(map(tuple, hull.tolist()))
-        box = (*hull.min(0).tolist(), *hull.max(0).tolist())
-        expected, shared = cv2.intersectConvexConvex(hull, corners)
-        part = clip(Thing("x", box, polygon), window)
-        area = cv2.contourArea(np.array(part.polygon, np.float32)) if part else 0
-        assert area == pytest.approx(expected, rel=1e-4, abs=1e-2)
-        if part:
-            around = shared[:, 0].min(0) - (10, 20), shared[:, 0].max(0) - (10, 20)
-            np.testing.assert_allclose(part.box, np.concatenate(around), atol=1e-3)
-        areas.append(area)
-    assert min(areas) < 100 and max(areas) > 800
+def test_an_unclosed_quote_costs_its_own_row(tmp_path):
+    rows = ["filepath,title", '0.jpg,"A harbour with two piers', "1.jpg,A forest", '2.jpg,"A ""beach""\nof sand"']
+    records, (reason,) = split_up(read_source("captions", write(tmp_path / "c.csv", "\n".join(rows))))
+    assert [(one.id, one.short) for one in records] == [
+        ("c/1.jpg", ("A forest",)),
+        ("c/2.jpg", ('A "beach" of sand',)),
+    ]
+    assert "c.csv, line 2: " in reason and "quotation mark" in reason
+
+
+def test_files_that_systems_leave_are_no_images(tmp_path):
+    names = (
+        "a/1.jpg",
+        "a/._1.jpg",
+        ".hidden/2.jpg",
+        "__MACOSX/a/1.jpg",
+        "a/@eaDir/1.jpg",
+        "a/.ipynb_checkpoints/1.jpg",
+    )
+    for name in names:
+        write(tmp_path / "set" / name, "")
+    assert [one.id for one in read_source("images", str(tmp_path / "set"))] == ["set/a/1.jpg"]
+
+
+def test_images_of_parquet_files_become_files(tmp_path):
+    jpeg, png = (picture(tmp_path / name).read_bytes() for name in ("1.jpg", "2.png"))
+    images = [{"bytes": jpeg, "path": "../1.jpg"}, {"bytes": png, "path": None}]
+    table = pa.table({"image": images, "caption": ["a harbour", "a road"]})
+    pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    out = tmp_path / "images"
+    with pytest.raises(InputError, match="option extract_to is needed"):
+        list(read_source("captions", str(tmp_path / "train-00000-of-00001.parquet")))
+    found = read_source("captions", str(tmp_path / "train-00000-of-00001.parquet"), name="hf", extract_to=str(out))
+    records, _ = split_up(found)
+    assert [(one.id, one.short, one.split) for one in records] == [
+        ("hf/../1.jpg", ("a harbour",), "train"),
+        ("hf/train-00000-of-00001/2", ("a road",), "train"),
+    ]
+    assert [open(one.image, "rb").read() for one in records] == [jpeg, png]
+    assert all(path.is_relative_to(out) for path in map(Path, (one.image for one in records)))
+    with pytest.raises(InputError, match="'voc' has no option 'extract_to'"):
+        read_source("voc", str(tmp_path), extract_to=str(out))
