@@ -26,7 +26,10 @@ class Row(NamedTuple):
 class RowFile(Protocol):
     """A file of rows. Reading is streamed, in the file's own order, and holds one row at a time."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        ...
 
     def rows(self, start: Place | None = None) -> Iterator[Row]:
         """Yields the rows from one's place on, by default all. Raises InputError for what is no file of its kind."""

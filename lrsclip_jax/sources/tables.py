@@ -113,7 +113,10 @@ def open_table(path: Path) -> Table:
         offset = file.tell()
     line = header.decode("utf-8", "replace")
     delimiter = next((sign for sign in _DELIMITERS if sign in line), ",")
-    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    try:
+        names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error:  # lone carriage returns
+        raise InputError(f"{path}: its lines end as on old Macs: write it again with the line ends of today") from None
     for name in names:
         if name and names.count(name) > 1:
             raise InputError(f"{path}, line {number}: two columns are called '{name}': rename one of them")

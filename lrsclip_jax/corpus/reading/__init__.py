@@ -74,7 +74,7 @@ def read_source(
     if not reader.holds_images:
         root = root or (place if place.is_dir() else place.parent)
     folder = folder_for(extract_to) if extract_to else None
-    origin = Origin(path, kind, name or place.stem, reader.texts, licence, split, folder)
+    origin = Origin(place, kind, name or place.stem, reader.texts, licence, split, folder)
     items = reader.read(place, root, origin.name, **_converted(kind, options))
     records = (of_item(found, origin) for found in items)
     return numbered(renamed(records, rename, path) if rename else records)

@@ -26,11 +26,11 @@ def folder_for(extract_to: str) -> Path:
     return folder
 
 
-def extracted(item: Item, folder: Path) -> Path:
+def extracted(item: Item, folder: Path, source: str) -> Path:
     """Writes the image of an item as a file below a folder, unless it is there, and returns its path.
 
-    It is FOLDER/TAR/NAME for a member of a tar, FOLDER/FILE/ID for a cell of a Parquet file, and FOLDER/SET/SPLIT/ID
-    for a record of a prepared set; an id gets the suffix of its image's format.
+    It is FOLDER/TAR/NAME for a member of a tar, FOLDER/FILE/ID for a cell of a Parquet file, and
+    FOLDER/SOURCE/SPLIT/ID for a record of a prepared set; an id gets the suffix of its image's format.
 
     Raises InputError for an image that can't be read, a name that leads out of the folder or is none, and where a file
     of that name but of another size is there.
@@ -43,8 +43,8 @@ def extracted(item: Item, folder: Path) -> Path:
             data = _bytes_of(image)
             return _written(data, len(data), folder / image.file.stem, _file_name(item.id, data))
         case Entry():
-            data, records = _bytes_of(image), image.records
-            return _written(data, len(data), folder / records.folder.name / records.split, _file_name(image.id, data))
+            data = _bytes_of(image)
+            return _written(data, len(data), folder / source / (item.split or ""), _file_name(image.id, data))
     raise InputError("a scene that is still to be drawn: prepare the scenes first")
 
 

@@ -19,7 +19,7 @@ class Origin(NamedTuple):
     """A source as it was named.
 
     Attributes:
-      path: as it was named.
+      path: of its file or folder.
       kind: the format.
       name: of the subset; ids begin with it.
       texts: whether every item needs a text or a label.
@@ -27,7 +27,7 @@ class Origin(NamedTuple):
       folder: where images become files that lie inside other files; None: nowhere.
     """
 
-    path: str
+    path: Path
     kind: str
     name: str
     texts: bool
@@ -44,13 +44,14 @@ def of_item(found: Item | Fault, origin: Origin) -> CorpusRecord | SetAside:
     """
     if isinstance(found, Fault):
         return _set_aside(origin, found.id or found.where, f"{found.where}: {found.reason}")
-    inside = not isinstance(found.image, Path)
-    if inside and origin.folder is None:
+    image = found.image
+    if not isinstance(image, Path) and origin.folder is None:
         raise InputError(f"{origin.path}: the option extract_to is needed, a folder where its images become files")
     try:
-        image = extracted(found, origin.folder) if inside else found.image
-        if clean(str(image)) != str(image):
-            raise InputError("the name of its file is not UTF-8 text on one line: rename the file")
+        if not isinstance(image, Path):
+            assert origin.folder is not None  # see above
+            image = extracted(found, origin.folder, origin.path.name)
+        _check_name(image)
         if origin.texts and not (found.short or found.long or found.label):
             raise InputError("neither a text nor a label")
         size = size_of(image) if isinstance(found.image, Entry) else (found.width, found.height)
@@ -70,6 +71,13 @@ def of_item(found: Item | Fault, origin: Origin) -> CorpusRecord | SetAside:
         licence=found.licence or origin.licence,
         provenance=(Step(STAGE, origin.kind, clean("; ".join(filter(None, (found.where, found.note))))),),
     )
+
+
+def _check_name(image: Path) -> None:
+    try:
+        str(image).encode()
+    except UnicodeEncodeError:
+        raise InputError("the name of its file is not UTF-8: rename the file") from None
 
 
 def _set_aside(origin: Origin, id: str, reason: str) -> SetAside:

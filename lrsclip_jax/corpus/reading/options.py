@@ -82,7 +82,7 @@ def add_options(parse: argparse.ArgumentParser) -> None:
     some = parse.add_argument_group("options of some kinds")
     for name, option in OPTIONS.items():
         kinds = [kind for kind in NAMED_KINDS if name in options_of(kind)]
-        several = {"nargs": "+", "action": "extend"} if option.many else {}
+        several: dict[str, Any] = {"nargs": "+", "action": "extend"} if option.many else {}
         (some if kinds else every).add_argument(
             _flag(name),
             metavar=option.metavar,

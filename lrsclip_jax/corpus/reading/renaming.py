@@ -38,7 +38,7 @@ def _renamed(
                 record = replace(
                     record,
                     things=tuple(replace(thing, name=names.get(thing.name, thing.name)) for thing in record.things),
-                    label=names.get(record.label, record.label),
+                    label=record.label and names.get(record.label, record.label),
                     provenance=(
                         *record.provenance,
                         Step(STAGE, detail=", ".join(f"{old} → {names[old]}" for old in changed)),

@@ -44,6 +44,7 @@ def _image(row: Mapping[str, Any]) -> str | None:
 
 def _things(table: Table, rows: Sequence[Row]) -> Iterator[Thing | Fault]:
     for place, row in rows:
+        assert not isinstance(row, str)  # which stands alone
         edges = [(row[edge] or "").strip() for edge in _EDGES]
         if set(edges) <= {"", "0", "0.0"}:
             continue

@@ -86,7 +86,7 @@ def _hrsc2016(node: Element) -> Thing:
     """The angle is in radians, from x towards y, which points down."""
     number = _text(node, "Class_ID")
     x0, y0, x1, y1 = (_number(node, f"box_{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
-    outline = ()
+    outline: tuple[tuple[float, float], ...] = ()
     if node.find("mbox_cx") is not None:
         x, y, width, height, angle = (_number(node, f"mbox_{name}") for name in ("cx", "cy", "w", "h", "ang"))
         across = (width / 2 * math.cos(angle), width / 2 * math.sin(angle))

@@ -15,5 +15,6 @@ def items_of(opened: Source, name: str) -> Iterator[Item | Fault]:
     for note in opened.notes:
         logging.getLogger(__name__).warning("%s", note)
     for found in opened.stream():
-        own = isinstance(found, Item) and found.source == opened.name != name
-        yield replace(found, source=name) if own else found
+        if isinstance(found, Item) and found.source == opened.name:
+            found = replace(found, source=name)
+        yield found

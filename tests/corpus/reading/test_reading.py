@@ -23,7 +23,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Thing
 from lrsclip_jax.sources.named_kinds import NAMED_KINDS
 
-UNREADABLE = "the name of its file is not UTF-8 text on one line: rename the file"
+UNREADABLE = "the name of its file is not UTF-8: rename the file"
 
 
 def write(path, content) -> str:
