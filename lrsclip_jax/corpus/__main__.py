@@ -34,9 +34,9 @@ examples:
   build my_recipe.py --out=corpora/mine --config.duplicates=exact --config.texts.uses=50
   build my_recipe.py --out=corpora/mine --config.clip_score.embeddings=sets/mine --config.clip_score.top=0.3
 
-Stopped at any moment, the same command goes on, and no model is asked twice. Records that can't be used are set aside
-with their reason, in set_aside.jsonl of each stage. With other filters or further subsets the same command makes again
-what differs, and keeps what was there in DIR/earlier.
+Stopped at any moment, the same command continues, and no model is asked twice. Records that can't be used are set
+aside with their reason, in set_aside.jsonl of each stage. With other filters or further subsets the same command makes
+the stages that differ again, and keeps the earlier results in DIR/earlier.
 """
 _READ = """
 kinds, with their own options:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lrsclip_jax.corpus.records.record import CorpusRecord
-from lrsclip_jax.corpus.sources.rows import key_names
+from lrsclip_jax.sources.keys import Keys
 
 
 def export_lrs2m(
@@ -24,9 +25,11 @@ def export_lrs2m(
     """Writes records as a JSON list, or to a .jsonl file as JSON lines, whole or not at all, and returns how many.
 
     A row has the image, its texts (a text, or a list of several) and, where known, source, label, licence and split.
-    Images below `image_root` get a path relative to it, others keep their absolute one. `keys` renames as for `read`.
+    Images below `image_root` get a path relative to it, others keep their absolute one. `keys` renames keys:
+    {"long": "long_caption"}.
     """
-    path, names, count = Path(path), key_names(keys), 0
+    path, count = Path(path), 0
+    names = {field.name: field.name for field in fields(Keys)} | dict(keys or {})
     root = None if image_root is None else Path(image_root).absolute()
     lines = path.suffix == ".jsonl"
     temporary = path.with_name(f"{path.name}.tmp")

@@ -27,8 +27,15 @@ class Row(NamedTuple):
 class RowFile(Protocol):
     """A file of rows. Reading is streamed, in the file's own order, and holds one row at a time."""
 
-    path: Path
-    text: TextFile
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        ...
+
+    @property
+    def text(self) -> TextFile:
+        """Which opens it."""
+        ...
 
     def rows(self, start: Place | None = None, file: BinaryIO | None = None) -> Iterator[Row]:
         """Yields the rows from one's place on, by default all.

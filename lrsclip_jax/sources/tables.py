@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY
 from lrsclip_jax.sources.lists import list_stream
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.source import Reading, Source
-from lrsclip_jax.sources.text_encoding import TextFile, open_text
+from lrsclip_jax.sources.text_encoding import TextFile, open_text, with_line_ends
 
 _LONGEST_CELL = 1 << 26  # characters; Python's own limit is 131,072
 _MOST_LINES = 1000  # of a cell: a quotation mark that is still open then is a mistake
@@ -106,20 +107,29 @@ class Table:
 def open_table(path: Path) -> Table:
     """Opens a CSV or TSV file; InputError where it is empty, or names a column twice."""
     text = open_text(path)
-    with text.open() as file:
-        header, number = b"", 0
-        while not header.strip():
-            header, number = file.readline(), number + 1
-            if not header:
-                raise InputError(f"{path}: empty, a header with the names of its columns is expected")
-        offset = file.tell()
+    header, first = _header(text)
+    if b"\r" in header.rstrip(b"\r\n"):
+        text = with_line_ends(text)
+        header, first = _header(text)
     line = header.decode("utf-8", "replace")
     delimiter = next((sign for sign in _DELIMITERS if sign in line), ",")
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
     for name in names:
         if name and names.count(name) > 1:
-            raise InputError(f"{path}, line {number}: two columns are called '{name}': rename one of them")
-    return Table(path, text, tuple(names), delimiter, Place(offset, number + 1))
+            raise InputError(f"{path}, line {first.number - 1}: two columns are called '{name}': rename one of them")
+    return Table(path, text, tuple(names), delimiter, first)
+
+
+def _header(text: TextFile) -> tuple[bytes, Place]:
+    """The first line that holds something, and the place of the next one."""
+    with text.open() as file:
+        for number in itertools.count(2):
+            line = file.readline()
+            if not line:
+                raise InputError(f"{text.path}: empty, a header with the names of its columns is expected")
+            if line.strip():
+                return line, Place(file.tell(), number)
+    raise AssertionError
 
 
 def read_table(path: Path, reading: Reading) -> Source:

@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,6 +78,16 @@ def open_text(path: Path) -> TextFile:
         return _copied(path, title, encoding)
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
+
+
+def with_line_ends(text: TextFile) -> TextFile:
+    """Returns a copy of a file whose lines end in carriage returns alone, as on old Macs, with the ends of today."""
+    copy = tempfile.NamedTemporaryFile(prefix="lrsclip_text_")
+    with text.open() as file:
+        for chunk in iter(functools.partial(file.read, _CHUNK), b""):
+            copy.write(chunk.replace(b"\r", b"\n"))
+    copy.flush()
+    return replace(text, start=0, _copy=copy)
 
 
 def _without_mark(path: Path) -> TextFile:

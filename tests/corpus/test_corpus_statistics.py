@@ -257,7 +257,7 @@ def test_bars_are_the_histogram_of_all_lengths_and_one_giant_does_not_flatten_it
     assert quantile(Counter(), 0.5) is None
 
 
-def test_the_page_shows_the_corpus_beside_the_papers(statistics):
+def test_the_page_shows_the_corpus_next_to_the_papers(statistics):
     page = statistics_page(statistics, EVIL)
     document = Document(page)
     assert not document.all("script") and "http" not in re.sub(r"http-equiv", "", page)

@@ -78,7 +78,7 @@ def test_tiles_are_written_once_and_whole(tmp_path, monkeypatch):
     assert list(tiles.cut([record], 100, tmp_path / "out")) == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")} == before
     monkeypatch.undo()
-    smaller = list(tiles.cut([record], 60, tmp_path / "out"))  # beside the others
+    smaller = list(tiles.cut([record], 60, tmp_path / "out"))  # next to the others
     assert not {tile.image for tile in smaller} & {tile.image for tile in first}
 
 

@@ -95,6 +95,14 @@ def test_cells_may_be_larger_than_the_library_allows(tmp_path):
         assert item.id == "0.jpg" and item.short == ("a road",)
 
 
+def test_lines_may_end_as_on_old_macs(tmp_path):
+    path = write(tmp_path / "a.csv", "filepath,title\ra.jpg,one\rb.jpg,two\r")
+    assert [(item.id, item.short, item.where) for item in open_source(path)] == [
+        ("a.jpg", ("one",), "a.csv, line 2"),
+        ("b.jpg", ("two",), "a.csv, line 3"),
+    ]
+
+
 def test_two_columns_of_one_name_are_an_error(tmp_path):
     with pytest.raises(InputError, match="a.csv, line 1: two columns are called 'title'"):
         open_source(write(tmp_path / "a.csv", "filepath,title,title\na.jpg,one,two\n"))

@@ -1,4 +1,4 @@
-"""The options of sources as a command line writes them. Which format has which of them, its reader's arguments say."""
+"""The options of sources on a command line. The options of a format are the arguments of its reader."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lrsclip_jax.corpus.reading import KINDS, options_of
-from lrsclip_jax.data.sources import Keys
+from lrsclip_jax.corpus.reading import options_of
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.keys import Keys
+from lrsclip_jax.sources.named_kinds import NAMED_KINDS
 
 
 class Option(NamedTuple):
@@ -80,8 +81,8 @@ def add_options(parse: argparse.ArgumentParser) -> None:
     every = parse.add_argument_group("options of all kinds")
     some = parse.add_argument_group("options of some kinds")
     for name, option in OPTIONS.items():
-        kinds = [kind for kind in KINDS if name in options_of(kind)]
-        several = {"nargs": "+", "action": "extend"} if option.many else {}
+        kinds = [kind for kind in NAMED_KINDS if name in options_of(kind)]
+        several: dict[str, Any] = {"nargs": "+", "action": "extend"} if option.many else {}
         (some if kinds else every).add_argument(
             _flag(name),
             metavar=option.metavar,
@@ -105,9 +106,9 @@ def given_options(flags: argparse.Namespace) -> dict[str, Any]:
 
 def kinds_help() -> str:
     """Returns a line for each kind, with the flags that it has of its own."""
-    width = max(map(len, KINDS)) + 2
+    width = max(map(len, NAMED_KINDS)) + 2
     rows = []
-    for name, kind in KINDS.items():
+    for name, kind in NAMED_KINDS.items():
         rows.append(f"  {name:{width}}{kind.help}")
         if own := options_of(name):
             rows.append(f"  {'':{width}}  {' '.join(map(_flag, own))}")

@@ -1,4 +1,4 @@
-"""Classes that a corpus calls otherwise than their source does."""
+"""Renames classes: a corpus may call them otherwise than their source."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _renamed(
                 record = replace(
                     record,
                     things=tuple(replace(thing, name=names.get(thing.name, thing.name)) for thing in record.things),
-                    label=names.get(record.label, record.label),
+                    label=record.label and names.get(record.label, record.label),
                     provenance=(
                         *record.provenance,
                         Step(STAGE, detail=", ".join(f"{old} → {names[old]}" for old in changed)),

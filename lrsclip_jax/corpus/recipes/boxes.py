@@ -2,8 +2,8 @@
 
     python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/boxes.py:annotations.csv --out=corpora/boxes
 
-The argument is a CSV file with image_path, xmin, ymin, xmax, ymax and label, or a folder of Pascal VOC's XML files; the
-images lie beside them. Classes that captions can't call as the annotation does get other names behind it:
+The argument is a CSV file with image_path, xmin, ymin, xmax, ymax and label, or a folder of XML files in the form of
+Pascal VOC, HRSC2016 or FAIR1M; the images are next to them. Give classes other names for captions after a comma:
 
     … build "lrsclip_jax/corpus/recipes/boxes.py:xml,Alive=living tree,Dead=dead tree" --out=corpora/trees
 """

@@ -2,7 +2,7 @@
 
     python -m lrsclip_jax.corpus build lrsclip_jax/corpus/recipes/rsitmd_l.py:rsitmd/dataset_rsitmd.json --out=rsitmd_l
 
-The images lie in the folder `images` beside the list.
+The images are in the folder `images` next to the list.
 """
 
 from __future__ import annotations

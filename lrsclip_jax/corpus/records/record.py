@@ -1,4 +1,4 @@
-"""A captioned image on its way into a corpus: what every stage reads and writes."""
+"""The record of a captioned image on its way into a corpus, which every stage reads and writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lrsclip_jax.sources.item import Thing
 
 @dataclass(frozen=True)
 class Step:
-    """What a stage did to a record: its name, who did it (a generator's name, or "rules"), and details."""
+    """A step in the making of a record: the stage, who did it (a generator's name, or "rules"), and details."""
 
     stage: str
     by: str = ""

@@ -10,7 +10,7 @@ Polygon = tuple[tuple[float, float], ...]
 
 
 def clip(thing: Thing, window: Box) -> Thing | None:
-    """Returns what of a thing lies in the window (x0, y0, x1, y1), in the window's own coordinates, or None.
+    """Returns the part of a thing in the window (x0, y0, x1, y1), in the window's own coordinates, or None.
 
     Where a part of an outline is cut off, the box becomes that of the rest. A thing without a box, whose presence alone
     is known, is returned as it is.
@@ -58,14 +58,14 @@ def _clipped(polygon: Polygon, window: Box) -> Polygon:
     for side, (axis, sign) in zip(window, ((0, 1), (1, 1), (0, -1), (1, -1)), strict=True):
         if all(sign * (point[axis] - side) >= 0 for point in polygon):
             continue
-        kept = []
+        kept: list[tuple[float, float]] = []
         for a, b in itertools.pairwise((polygon[-1], *polygon) if polygon else ()):
             depth_a, depth_b = sign * (a[axis] - side), sign * (b[axis] - side)  # inside: not negative
             if depth_a * depth_b < 0:
                 share = depth_a / (depth_a - depth_b)
                 crossing = [a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])]
-                crossing[axis] = side  # not a rounding error beside it
-                kept.append(tuple(crossing))
+                crossing[axis] = side  # exactly, without a rounding error
+                kept.append((crossing[0], crossing[1]))
             if depth_b >= 0:
                 kept.append(b)
         polygon = tuple(kept)

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lrsclip_jax.data.sources import clean
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
 from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.listing import passed_over
+from lrsclip_jax.sources.values import clean
 
 _HEADER = re.compile(r"\s*[^\W\d][^:]*:")  # a word and a colon, such as "imagesource:GoogleEarth"
 
@@ -24,12 +25,10 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     its header alone says that its image shows none of the classes; one without a single line says nothing and is a
     fault.
     """
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    files = sorted(file for file in path.glob("*.txt") if not passed_over(file.name)) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .txt files there")
     for file in files:
-        if file.name.startswith("."):
-            continue
         where = clean(file.name)
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()

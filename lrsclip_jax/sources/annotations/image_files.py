@@ -50,7 +50,7 @@ def of_stem(root: Path, stem: str) -> Path:
 
 def _raster_size(path: Path) -> tuple[int, int]:
     try:
-        import rasterio
+        import rasterio.errors
     except ImportError:
         raise InputError(f"{path}: this TIFF needs rasterio: pip install 'lrsclip_jax[geo]'") from None
     with warnings.catch_warnings():
@@ -70,4 +70,4 @@ def _raster_size(path: Path) -> tuple[int, int]:
 
 
 def _limit() -> int:
-    return 2 * Image.MAX_IMAGE_PIXELS  # where Pillow turns from warning to refusing
+    return 2 * (Image.MAX_IMAGE_PIXELS or 1 << 62)  # where Pillow turns from warning to refusing; None: never

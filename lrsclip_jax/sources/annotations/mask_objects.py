@@ -32,7 +32,7 @@ def things_of_mask(mask: np.ndarray, names: Mapping[int, str], min_pixels: int =
     """
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
         raise InputError(f"a mask is integers [height, width], this one is {mask.dtype} {list(mask.shape)}")
-    things = []
+    things: list[Thing] = []
     for value, name in names.items():
         part_of, stats = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=8)[1:3]
         for part, (x, y, width, height, pixels) in enumerate(stats.tolist()[1:], 1):
@@ -79,7 +79,7 @@ def _edges(part: np.ndarray) -> dict[Point, list[Point]]:
         (padded[2:, 1:-1], (1, 1), (0, 1)),
         (padded[1:-1, :-2], (0, 1), (0, 0)),
     )
-    edges = []
+    edges: list[tuple[Point, Point]] = []
     for beyond, (x0, y0), (x1, y1) in sides:
         rows, columns = np.nonzero(inside & ~beyond)
         edges += zip(

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.data.sources import clean
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
 from lrsclip_jax.sources.annotations.image_files import of_stem, size_of
 from lrsclip_jax.sources.annotations.mask_objects import things_of_mask
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.listing import passed_over
+from lrsclip_jax.sources.values import clean
 
 
 def read(
@@ -40,7 +41,7 @@ def read(
     """
     if not names:
         raise InputError(f"{path}: the option names is needed, such as {{1: 'building', 2: 'road'}}")
-    files = sorted(file for file in path.glob(f"*{suffix}.png") if not file.name.startswith("."))
+    files = sorted(file for file in path.glob(f"*{suffix}.png") if not passed_over(file.name))
     if not files:
         raise InputError(f"{path}: no masks *{suffix}.png there")
     for file in files:
@@ -62,10 +63,9 @@ def _things(
     except Exception as error:  # decoders of damaged files raise anything
         yield Fault(where, f"torn or damaged mask ({' '.join(str(error).split())})")
         return
-    unknown = sorted(set(np.unique(mask).tolist()) - set(names) - set(ignore))
     if mask.ndim != 2:
         yield Fault(where, "colours, where a class value a pixel is expected")
-    elif unknown:
+    elif unknown := sorted(set(np.unique(mask).tolist()) - set(names) - set(ignore)):
         yield Fault(where, f"unknown class values {', '.join(map(str, unknown[:20]))}")
     else:
         yield from things_of_mask(mask, names, min_pixels)

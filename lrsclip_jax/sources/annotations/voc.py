@@ -17,13 +17,14 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from lrsclip_jax.data.images import SUFFIXES
-from lrsclip_jax.data.sources import clean
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated, size_said
 from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.hrsc2016 import CLASSES
 from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.listing import passed_over
+from lrsclip_jax.sources.values import clean
 
 
 def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
@@ -34,12 +35,10 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     XML names or, where that is not there, the one that is called as the XML. Object parts are no objects. A file
     without objects says that its image shows none, but only in a layout that is known.
     """
-    files = sorted(path.glob("*.xml")) if path.is_dir() else [path]
+    files = sorted(file for file in path.glob("*.xml") if not passed_over(file.name)) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .xml files there")
     for file in files:
-        if file.name.startswith("."):
-            continue
         where = clean(file.name)
         try:
             document = _parsed(file)
@@ -87,7 +86,7 @@ def _hrsc2016(node: Element) -> Thing:
     """The angle is in radians, from x towards y, which points down."""
     number = _text(node, "Class_ID")
     x0, y0, x1, y1 = (_number(node, f"box_{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
-    outline = ()
+    outline: tuple[tuple[float, float], ...] = ()
     if node.find("mbox_cx") is not None:
         x, y, width, height, angle = (_number(node, f"mbox_{name}") for name in ("cx", "cy", "w", "h", "ang"))
         across = (width / 2 * math.cos(angle), width / 2 * math.sin(angle))

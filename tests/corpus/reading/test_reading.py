@@ -1,24 +1,29 @@
+"""What a corpus makes of sources: records with ids, defaults and provenance, and reasons for what is set aside."""
+
 import csv
 import io
 import json
+import os
 import struct
 import tarfile
-import warnings
 import zlib
+from pathlib import Path
 
-import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from lrsclip_jax.corpus.export import export_lrs2m
-from lrsclip_jax.corpus.reading import KINDS, numbered, read_source
+from lrsclip_jax.corpus.reading import numbered, read_source
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
-from lrsclip_jax.corpus.sources import rows
+from lrsclip_jax.corpus.stages.stage import run_stage
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations.clipping import clip
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Thing
+from lrsclip_jax.sources.named_kinds import NAMED_KINDS
+
+UNREADABLE = "the name of its file is not UTF-8: rename the file"
 
 
 def write(path, content) -> str:
@@ -50,34 +55,35 @@ def test_bad_sources_are_refused_at_once(tmp_path):
         read_source("coco", path, keys={})
     with pytest.raises(InputError, match="image root .* is no folder"):
         read_source("coco", path, image_root=str(tmp_path / "images"))
-    assert all(kind.help and "\n" not in kind.help for kind in KINDS.values())
+    assert all(kind.help and "\n" not in kind.help for kind in NAMED_KINDS.values())
 
 
 def test_a_broken_line_is_set_aside_and_the_rest_goes_on(tmp_path):
     good = {"image": "a.jpg", "short": ["one", " ", None], "long": "A long\ntext.", "split": "val", "source": "DIOR"}
     lines = [good, '{"image": "b.jpg", "short": ', {"image": 3, "short": "x"}, {"image": "c.jpg", "short": ""}]
-    lines += [{"image": "d.jpg", "long": 5}, [1], {"image": "a.jpg", "short": "again", "licence": "CC0"}]
+    lines += [{"image": "d.jpg", "long": 5}, [1], {"image": "e.jpg", "short": "again", "licence": "CC0"}]
+    lines += [{"image": "a.jpg", "short": "two", "split": "val"}, {"image": "a.jpg", "short": "x", "split": "test"}]
     path = write(
         tmp_path / "set.jsonl", "".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in lines)
     )
     records, reasons = split_up(read_source("captions", path, licence="MIT", split="train"))
     first, second = records
     assert (first.id, first.source, first.split, first.licence) == ("set/a.jpg", "DIOR", "val", "MIT")
-    assert first.short == ("one",) and first.long == ("A long text.",) and first.image == str(tmp_path / "a.jpg")
-    assert (second.id, second.source, second.split, second.licence) == ("set/a.jpg#2", "set", "train", "CC0")
+    assert first.short == ("one", "two") and first.long == ("A long text.",) and first.image == str(tmp_path / "a.jpg")
+    assert (second.id, second.source, second.split, second.licence) == ("set/e.jpg", "set", "train", "CC0")
     assert first.provenance[0].detail == "set.jsonl, line 1"
-    assert [reason.partition(":")[0] for reason in reasons] == [f"set.jsonl, line {n}" for n in (2, 3, 4, 5, 6)]
-    for words, reason in zip(
-        ("not JSON", "path of an image", "neither a text", "holds 5", "list"), reasons, strict=True
-    ):
+    assert [reason.partition(":")[0] for reason in reasons] == [f"set.jsonl, line {n}" for n in (9, 2, 3, 4, 5, 6)]
+    expected = ("split 'test', where an earlier", "not JSON", "path of an image", "neither a text", "holds 5", "a list")
+    for words, reason in zip(expected, reasons, strict=True):
         assert words in reason
 
 
 def test_wrong_keys_end_the_reading(tmp_path):
-    path = write(tmp_path / "set.jsonl", '{"file": "a.jpg", "caption": "x"}\n' * 30)
-    with pytest.raises(InputError, match="no 'image' of the image in its first rows; keys found: file, caption"):
+    lines = "".join(f'{{"file": "{n}.jpg", "caption": "x"}}\n' for n in range(30))
+    path = write(tmp_path / "set.jsonl", lines)
+    with pytest.raises(InputError, match="set.jsonl, line 1: no key 'image' of the image .* keys found: file, caption"):
         list(read_source("captions", path))
-    with pytest.raises(InputError, match="no 'captain' or 'long' of the long or short .* did you mean 'caption'"):
+    with pytest.raises(InputError, match="no key 'captain' of the texts .* did you mean 'caption'"):
         list(read_source("captions", path, keys={"image": "file", "short": "captain"}))
     with pytest.raises(InputError, match="keys: 'shorts' is none of .* did you mean 'short'"):
         list(read_source("captions", path, keys={"shorts": "caption"}))
@@ -85,27 +91,12 @@ def test_wrong_keys_end_the_reading(tmp_path):
     assert len({record.id for record in records}) == 30
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
-def test_json_lists_are_read_in_parts_of_any_size(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(rows, "_CHUNK", chunk)
-    text = ' ["x", ' + ",\n".join(json.dumps({"image": f"{n}.jpg", "short": "ü[],{}" * n}) for n in range(5)) + "]\n"
-    path = tmp_path / "list.json"
-    write(path, text)
-    read = [row for _, row in rows.json_list(path)]
-    assert read[1:] == json.loads(text)[1:]
-    write(path, text[:-30])
-    read = rows.json_list(path)
-    assert len([next(read) for _ in range(5)]) == 5
-    with pytest.raises(InputError, match=r"list.json, record 6: torn, or not JSON"):
-        next(read)
-
-
 def test_karpathy_tables_and_class_folders(tmp_path):
     images = [{"filename": "1.tif", "split": "test", "sentences": [{"raw": "One ."}, {"raw": "Two ."}]}]
-    images += [{"filename": "2.tif", "sentences": "no"}]
+    images += [{"filename": "2.tif", "sentences": [5]}]
     records, reasons = split_up(read_source("captions", write(tmp_path / "k.json", {"images": images}), split="train"))
     assert records[0].short == ("One .", "Two .") and records[0].split == "test"
-    assert len(reasons) == 1 and "k.json, image 2: a filename and 'sentences'" in reasons[0]
+    assert len(reasons) == 1 and "k.json, image 2: 'sentences' holds 5, a text" in reasons[0]
 
     table = "filename\ttitle\na.jpg\tOne.\nb.jpg\tTwo.\na.jpg\tThree.\nc.jpg\tx\ty\n"
     records, reasons = split_up(read_source("remoteclip", write(tmp_path / "Det-10.csv", table), name="Det-10"))
@@ -171,8 +162,8 @@ def test_vhm_takes_the_answers(tmp_path):
     assert "record 2: 'conversations'" in reasons[0]
 
     listed = [{**listed[0], "source_dataset": name} for name in ("fmow", "loveda", "fmow")]
-    records, _ = split_up(read_source("vhm", write(tmp_path / "list.json", listed), only="fmow"))
-    assert [one.id for one in records] == ["list/fmow/1.jpg", "list/fmow/1.jpg#2"]
+    (record,) = read_source("vhm", write(tmp_path / "list.json", listed), only="fmow")
+    assert record.id == "list/fmow/1.jpg" and record.long == ("A long text.", "A long text.")
 
 
 def test_images_without_texts(tmp_path):
@@ -190,17 +181,17 @@ def test_what_cannot_be_read_at_all(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         list(read_source("lrs2m", str(tmp_path)))
     (tmp_path / "a.csv").write_bytes(b"filepath,title\nx,\xff\xff\n")
-    with pytest.raises(InputError, match="a.csv, after line .*: neither UTF-8 nor GB 18030"):
+    with pytest.raises(InputError, match="a.csv: neither UTF-8 nor GB 18030 nor Windows-1252 text"):
         list(read_source("remoteclip", str(tmp_path / "a.csv")))
     write(tmp_path / "deep.jsonl", '{"image": "a.jpg", "short": "x"}\n' + "[" * 200_000)
     (record,), reasons = split_up(read_source("lrs2m", str(tmp_path / "deep.jsonl")))
-    assert len(reasons) == 1 and "deep.jsonl, line 2: not JSON" in reasons[0]
+    assert len(reasons) == 1 and "deep.jsonl, line 2: nested too deep" in reasons[0]
 
 
 def test_ids_stay_single_over_sources(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"image": "a.jpg", "short": "x"}\n' * 2)
-    found = numbered([*read_source("captions", path), *read_source("captions", path)])
-    assert len({record.id for record in found}) == 4
+    found = numbered([*read_source("captions", path), *read_source("captions", path)] * 2)
+    assert [record.id for record in found] == ["a/a.jpg", "a/a.jpg#2", "a/a.jpg#3", "a/a.jpg#4"]
 
 
 @pytest.mark.parametrize("file", ["set.json", "set.jsonl"])
@@ -381,32 +372,56 @@ def test_a_bomb_is_set_aside_by_its_header(tmp_path):
     assert "bomb.png: over 178,956,970 pixels" in reasons[0]
 
 
-def test_a_large_tiff_is_known_by_its_blocks(tmp_path):
-    rasterio = pytest.importorskip("rasterio")
-    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-    kind = {"driver": "GTiff", "width": 20000, "height": 20000, "count": 1, "dtype": "uint8", "SPARSE_OK": True}
-    rasterio.open(tmp_path / "tiled.tif", "w", tiled=True, blockxsize=256, blockysize=256, **kind).close()
-    rasterio.open(tmp_path / "bomb.tif", "w", tiled=True, blockxsize=20000, blockysize=20000, **kind).close()
-    assert size_of(tmp_path / "tiled.tif") == (20000, 20000)
-    with pytest.raises(InputError, match="in blocks of 400,000,000, over Pillow's limit"):
-        size_of(tmp_path / "bomb.tif")
+def test_names_of_files_that_are_no_utf8_are_set_aside(tmp_path):
+    """A zip of Chinese names, unpacked on Linux; Parquet files hold UTF-8 alone."""
+    picture(tmp_path / "AID/Airport/1.jpg"), picture(tmp_path / "AID/Bare/1.jpg")
+    os.rename(tmp_path / "AID/Bare/1.jpg", os.fsencode(tmp_path / "AID/Bare/") + "/机场.jpg".encode("gbk"))
+    for kind in ("captions", "images"):
+        (record,), (reason,) = split_up(read_source(kind, str(tmp_path / "AID")))
+        assert record.id == "AID/Airport/1.jpg" and reason == "Bare/????.jpg: " + UNREADABLE
+        counts = run_stage(tmp_path / kind, lambda kind=kind: read_source(kind, str(tmp_path / "AID")), iter, {})
+        assert counts == {"read": 2, "kept": 1, "set aside": 1}
 
 
-def test_polygons_are_clipped_as_opencv_does():
-    rng = np.random.default_rng(0)
-    window = (10.0, 20.0, 60.0, 50.0)
-    corners = np.array([[10, 20], [60, 20], [60, 50], [10, 50]], np.float32)
-    areas = []
-    for _ in range(200):
-        hull = cv2.convexHull(rng.uniform(0, 80, (6, 2)).astype(np.float32))[:, 0]
-        polygon = tuple(map(tuple, hull.tolist()))
-        box = (*hull.min(0).tolist(), *hull.max(0).tolist())
-        expected, shared = cv2.intersectConvexConvex(hull, corners)
-        part = clip(Thing("x", box, polygon), window)
-        area = cv2.contourArea(np.array(part.polygon, np.float32)) if part else 0
-        assert area == pytest.approx(expected, rel=1e-4, abs=1e-2)
-        if part:
-            around = shared[:, 0].min(0) - (10, 20), shared[:, 0].max(0) - (10, 20)
-            np.testing.assert_allclose(part.box, np.concatenate(around), atol=1e-3)
-        areas.append(area)
-    assert min(areas) < 100 and max(areas) > 800
+def test_an_unclosed_quote_costs_its_own_row(tmp_path):
+    rows = ["filepath,title", '0.jpg,"A harbour with two piers', "1.jpg,A forest", '2.jpg,"A ""beach""\nof sand"']
+    records, (reason,) = split_up(read_source("captions", write(tmp_path / "c.csv", "\n".join(rows))))
+    assert [(one.id, one.short) for one in records] == [
+        ("c/1.jpg", ("A forest",)),
+        ("c/2.jpg", ('A "beach" of sand',)),
+    ]
+    assert "c.csv, line 2: " in reason and "quotation mark" in reason
+
+
+def test_files_that_systems_leave_are_no_images(tmp_path):
+    names = (
+        "a/1.jpg",
+        "a/._1.jpg",
+        ".hidden/2.jpg",
+        "__MACOSX/a/1.jpg",
+        "a/@eaDir/1.jpg",
+        "a/.ipynb_checkpoints/1.jpg",
+    )
+    for name in names:
+        write(tmp_path / "set" / name, "")
+    assert [one.id for one in read_source("images", str(tmp_path / "set"))] == ["set/a/1.jpg"]
+
+
+def test_images_of_parquet_files_become_files(tmp_path):
+    jpeg, png = (picture(tmp_path / name).read_bytes() for name in ("1.jpg", "2.png"))
+    images = [{"bytes": jpeg, "path": "../1.jpg"}, {"bytes": png, "path": None}]
+    table = pa.table({"image": images, "caption": ["a harbour", "a road"]})
+    pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    out = tmp_path / "images"
+    with pytest.raises(InputError, match="option extract_to is needed"):
+        list(read_source("captions", str(tmp_path / "train-00000-of-00001.parquet")))
+    found = read_source("captions", str(tmp_path / "train-00000-of-00001.parquet"), name="hf", extract_to=str(out))
+    records, _ = split_up(found)
+    assert [(one.id, one.short, one.split) for one in records] == [
+        ("hf/../1.jpg", ("a harbour",), "train"),
+        ("hf/train-00000-of-00001/2", ("a road",), "train"),
+    ]
+    assert [open(one.image, "rb").read() for one in records] == [jpeg, png]
+    assert all(path.is_relative_to(out) for path in map(Path, (one.image for one in records)))
+    with pytest.raises(InputError, match="'voc' has no option 'extract_to'"):
+        read_source("voc", str(tmp_path), extract_to=str(out))

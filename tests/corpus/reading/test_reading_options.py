@@ -6,13 +6,14 @@ import pytest
 from PIL import Image
 
 from lrsclip_jax.corpus.__main__ import main
-from lrsclip_jax.corpus.reading import KINDS, options_of
+from lrsclip_jax.corpus.reading import options_of
 from lrsclip_jax.corpus.reading.options import OPTIONS, pairs
 from lrsclip_jax.corpus.reading.renaming import renamed
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Thing
+from lrsclip_jax.sources.named_kinds import NAMED_KINDS
 
 
 @pytest.fixture
@@ -51,12 +52,12 @@ def test_names_of_values_out_of_a_file(run, tmp_path):
 
 
 def test_help_has_every_option_of_every_kind(capsys):
-    assert all(set(options_of(kind)) <= OPTIONS.keys() for kind in KINDS)
+    assert all(set(options_of(kind)) <= OPTIONS.keys() for kind in NAMED_KINDS)
     with pytest.raises(SystemExit):
         main(["read", "--help"])
     said = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')} " in said for name in OPTIONS)
-    assert all(f"  {name} " in said and kind.help in said for name, kind in KINDS.items())
+    assert all(f"  {name} " in said and kind.help in said for name, kind in NAMED_KINDS.items())
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,0 @@
-"""Captions as they are published, read as records of a corpus."""
