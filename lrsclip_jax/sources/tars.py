@@ -85,8 +85,11 @@ def _row(key: str, members: Mapping[str, Member | bytes], text_keys: Sequence[st
         try:
             contents[extension] = content.decode() if isinstance(content, bytes) else content
             if extension == "json":
-                row |= decode(contents.pop("json"))
-        except (ValueError, RecursionError, TypeError) as error:
+                document = decode(contents.pop("json"))
+                if not isinstance(document, dict):
+                    return f".json: a {type(document).__name__} where an object is expected"
+                row |= document
+        except (ValueError, RecursionError) as error:
             return f".{extension}: {reason(error)}"
     if "txt" in contents and "txt" not in text_keys:
         row.setdefault("short", contents["txt"])

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from eval.selo import windows
-from lrsclip_jax.embed.air_slt import open_scenes
+from lrsclip_jax.embed.windows import windows_of
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources import open_source
 
 SQUARE = [[10.5, 10], [40, 10], [40, 30], [10, 30]]
 QUERIES = [
@@ -24,6 +25,10 @@ def write(root, queries=QUERIES):
         Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(root / "imgs" / name)
     (root / "annotations" / "anno.json").write_text(json.dumps(queries))
     return str(root)
+
+
+def open_scenes(folder, steps=(256,), reference=False):
+    return windows_of(open_source(f"air-slt:{folder}"), steps, reference)
 
 
 def test_scenes_are_cut_into_windows_and_queries_name_their_scene(tmp_path):
@@ -61,6 +66,9 @@ def test_the_reference_way_of_cropping_makes_every_window_256_pixels_wide(tmp_pa
         ([QUERIES[0] | {"points": [SQUARE[:2]]}], (32,), "query 1: a polygon has fewer than three points"),
         ([QUERIES[0], {"caption": "x"}], (32,), "query 2: jpg_name, caption and points"),
         ({"a": 1}, (32,), "a list of queries is expected"),
+        ([QUERIES[0] | {"caption": None}], (32,), "query 1: jpg_name, caption and points"),
+        ([QUERIES[0] | {"caption": " "}], (32,), "query 1: jpg_name and caption are texts that hold something"),
+        ([3], (32,), "query 1: a int where an object"),
     ],
 )
 def test_what_is_wrong_with_the_annotations_is_named(tmp_path, queries, steps, message):
@@ -73,5 +81,33 @@ def test_annotations_and_scenes_must_be_there(tmp_path):
         open_scenes(str(tmp_path))
     root = write(tmp_path / "AIR")
     (tmp_path / "AIR" / "imgs" / "2.png").write_bytes(b"torn")
-    with pytest.raises(InputError, match="2.png: image can't be read"):
+    with pytest.raises(InputError, match="2.png: not a JPEG, PNG"):
         open_scenes(root, (32,))
+
+
+def test_two_scenes_of_one_name_are_both_named(tmp_path):
+    root = write(tmp_path / "AIR")
+    (tmp_path / "AIR" / "more").mkdir()
+    Image.new("RGB", (70, 90)).save(tmp_path / "AIR" / "more" / "1.png")
+    with pytest.raises(InputError, match="the scene 1.png is there twice: .*imgs/1.png and .*more/1.png"):
+        open_scenes(root, (32,))
+
+
+def test_what_systems_leave_next_to_scenes_is_passed_over(tmp_path):
+    root = write(tmp_path / "AIR")
+    for folder in ("__MACOSX", ".cache"):
+        (tmp_path / "AIR" / folder).mkdir()
+        (tmp_path / "AIR" / folder / "anno.json").write_text("[]")
+        (tmp_path / "AIR" / folder / "1.png").write_bytes(b"")
+    assert len(open_scenes(root, (32,)).scenes) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_scenes_may_be_rasters_of_16_bits(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    (tmp_path / "anno.json").write_text(json.dumps([QUERIES[0] | {"jpg_name": "1.tif"}]))
+    values = np.random.default_rng(0).integers(0, 4000, (4, 96, 128)).astype(np.uint16)
+    with rasterio.open(tmp_path / "1.tif", "w", driver="GTiff", count=4, height=96, width=128, dtype="uint16") as file:
+        file.write(values)
+    material = open_scenes(str(tmp_path), (32, 64))
+    assert len(material.images) == len(windows(96, 128, (32, 64))) and material.read(0).size == (32, 32)

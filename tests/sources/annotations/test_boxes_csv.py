@@ -51,7 +51,6 @@ def test_names_in_any_encoding(read, encoding, delimiter):
     ("text", "words"),
     [
         ("", "empty"),
-        ("image_path,xmin,ymin,xmax,ymax,label\ra.png,1,2,3,4,Tree\r", "lines end as on old Macs"),
         ("image_path,xmin,ymin,xmax,ymax,label,label\n", "two columns are called 'label'"),
         ("image_path,xmin,ymin,xmax,label\n", "no column ymax; columns found: image_path"),
     ],
