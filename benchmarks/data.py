@@ -25,6 +25,7 @@ from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.augmentation import DECODERS, training_pixels
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter, Tokenised
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
@@ -32,10 +33,10 @@ from lrsclip_jax.errors import InputError, cli
 
 _DESCRIPTION = """\
 Times, in turns in one run: the decoder alone (decode, crop, resize; the bytes in memory) in bare threads, the same with
-reading the records, and the pipeline that training uses: in threads, with the records in the page cache and without, and
-in processes (data.workers). "of the decoder" and "of both" are medians over the rounds of each one's rate as a share of
-that of the decoder alone, and with reading, in the same round. CPU is the processor time of all threads and processes
-for an image, which hardly depends on what else the machine is doing.
+reading the records, and the pipeline that training uses: in threads, with the records in the page cache and without,
+and in processes (data.workers). "of the decoder" and "of both" are medians over the rounds of each one's rate as a share
+of that of the decoder alone, and with reading, in the same round. CPU is the processor time of all threads and
+processes for an image, which hardly depends on what else the machine is doing.
 """
 LONG, SHORT = 111, 32  # tokens of the mean text of LRS2M (LRSCLIP's Table I)
 WORDS = "river road field forest harbour runway houses trees water bridge ships tanks court lawn roofs cars".split()
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table and a summary, or JSON."""
     options = parse(arguments)
     with tempfile.TemporaryDirectory() if options.made else nullcontext() as folder:
-        records = made(Path(folder), options.made) if folder else pipeline.open_source(options.data)
+        records = made(Path(folder), options.made) if folder else open_records(options.data)
         if not isinstance(records, RecordReader):
             raise InputError(f"--data={options.data}: a prepared set on disk is expected")
         found = measure(records, options)

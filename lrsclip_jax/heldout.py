@@ -15,9 +15,9 @@ from eval import retrieval, zeroshot
 from eval.class_texts import class_texts
 from eval.html.galleries import Query
 from eval.html.retrieval_table import best_five
-from lrsclip_jax.data.batches.pipeline import open_source
 from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
 from lrsclip_jax.data.parallel import in_threads
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.records import Record, token_ids
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed
@@ -100,7 +100,7 @@ def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> He
     With `templates` (see `eval.facts.classes.templates`), a set whose records all have labels, of at least two classes,
     is classified as well.
     """
-    records = open_source(source)
+    records = open_records(source)
     texts, labels = {}, [records[row].label for row in range(len(records))] if templates else []
     for kind in ("long", "short"):
         ids, image, raw = [], [], []

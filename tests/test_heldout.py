@@ -42,7 +42,7 @@ def test_labelled_sets_are_classified_with_templates(monkeypatch):
         Record(str(n), "s", png(value), short=("a text",), label=label)
         for n, (value, label) in enumerate(zip(values, [*colours, "River"], strict=True))
     ]
-    monkeypatch.setattr(heldout, "open_source", lambda source: records)
+    monkeypatch.setattr(heldout, "open_records", lambda source: records)
 
     def images(params, pixels):
         return np.eye(3, dtype=np.float32)[np.asarray(pixels).mean(axis=(1, 2, 3)).astype(int) // 100]

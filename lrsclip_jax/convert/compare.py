@@ -41,7 +41,7 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
       source: of weights, computed by us.
       export: a folder that `reference.twin` has its own library compute on PyTorch; or any source of weights, read back
         by us.
-      data: a prepared set or procedural scenes, as `data.pipeline.open_source` names them.
+      data: a prepared set or procedural scenes, as `data.prepared.opening.open_records` names them.
       hints: for a source that doesn't tell all of itself.
       count: of images, the first ones; None: all.
 

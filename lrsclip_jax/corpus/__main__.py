@@ -34,9 +34,9 @@ examples:
   lrsclip corpus build my_recipe.py --out=corpora/mine --config.clip_score.embeddings=sets/mine \\
       --config.clip_score.top=0.3
 
-Stopped at any moment, the same command continues, and no model is asked twice. Records that can't be used are set aside
-with their reason, in set_aside.jsonl of each stage. With other filters or further subsets the same command makes again
-what differs, and keeps what was there in DIR/earlier.
+Stopped at any moment, the same command continues, and no model is asked twice. Records that can't be used are set
+aside with their reason, in set_aside.jsonl of each stage. With other filters or further subsets the same command makes
+the stages that differ again, and keeps the earlier results in DIR/earlier.
 """
 _READ = """
 kinds, with their own options:
@@ -96,7 +96,7 @@ def parser(prog: str, reading: bool) -> argparse.ArgumentParser:
     read.add_argument("path", metavar="PATH", type=expanded, help="of its file or folder")
     read.add_argument("--out", metavar="DIR", required=True, type=path, help="of the records: new, or to be continued")
     if reading:
-        from lrsclip_jax.corpus.sources.options import add_options, kinds_help
+        from lrsclip_jax.corpus.reading.options import add_options, kinds_help
 
         read.epilog = _READ.format(kinds=kinds_help())
         add_options(read)
@@ -126,8 +126,8 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _read(options: argparse.Namespace) -> None:
-    from lrsclip_jax.corpus.sources import read_source
-    from lrsclip_jax.corpus.sources.options import given_options
+    from lrsclip_jax.corpus.reading import read_source
+    from lrsclip_jax.corpus.reading.options import given_options
     from lrsclip_jax.corpus.stages.stage import run_stage
 
     given = given_options(options)
@@ -146,9 +146,9 @@ def _statistics(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from lrsclip_jax.corpus.export import export_lrs2m
     from lrsclip_jax.corpus.hygiene.licences import check_licences
     from lrsclip_jax.corpus.records import store
-    from lrsclip_jax.corpus.sources import export_lrs2m
 
     if options.out.suffix not in (".json", ".jsonl"):
         raise InputError(f"--out={options.out}: a .json or a .jsonl file is expected")

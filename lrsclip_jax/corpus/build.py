@@ -1,4 +1,4 @@
-"""Builds a corpus by a recipe: every stage is a folder, and a stopped build goes on where it stopped."""
+"""Builds a corpus by a recipe: every stage is a folder, and a stopped build continues where it stopped."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 
 from eval.results import write_result
 from lrsclip_jax.corpus.hygiene import leakage, licences
+from lrsclip_jax.corpus.reading import numbered, read_source
 from lrsclip_jax.corpus.recipe_config import WAYS, server_of
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules import caption_by_rules
-from lrsclip_jax.corpus.sources import numbered, read_source
 from lrsclip_jax.corpus.stages import tiles, ways
 from lrsclip_jax.corpus.stages.earlier import set_apart, stages_of
 from lrsclip_jax.corpus.stages.filters import LEAKAGE, planned_filters
@@ -42,12 +42,12 @@ def build(config: ConfigDict, out: Path, engine: str = "local") -> list[str]:
     """Builds the corpus of a recipe in `out` and returns the lines of its table.
 
     `out/subsets/NAME/` and `out/filters/` have a folder for each stage; the end is `out/corpus`, Parquet files that
-    `lrsclip_jax.data.prepare` reads, with the statistics beside it, and leakage.json where leaks were looked for. The
-    engine, "local" or "ray", makes no difference to any record: one can go on where the other was stopped.
+    `lrsclip_jax.data.prepare` reads, with the statistics next to it, and leakage.json where leaks were looked for. The
+    engine, "local" or "ray", makes no difference to any record: one can continue where the other was stopped.
 
-    Where `out` was built by a recipe with other filters or further subsets, what differs is made again from the first
-    stage on whose settings or records are others, without asking a model; what was there before moves to
-    `out/earlier/N/`. Other sources, ways or generators of a subset are refused: its texts may have cost days.
+    Where `out` was built by a recipe with other filters or further subsets, the stages that differ and all later ones
+    are made again, without asking a model; the earlier results move to `out/earlier/N/`. Other sources, ways or
+    generators of a subset are refused: its texts may have cost days.
 
     Raises:
       InputError: the recipe asks for something that is not there, a subset in `out` was made otherwise, no record is
@@ -55,7 +55,7 @@ def build(config: ConfigDict, out: Path, engine: str = "local") -> list[str]:
     """
     if not config.subsets:
         raise InputError("the recipe has no subsets: config.subsets = (subset(…), …)")
-    filters = planned_filters(config)  # what is wrong with them is said before any work
+    filters = planned_filters(config)  # a mistake in them is reported before any work
     subsets = [_build_subset(config, row, out, engine) for row in config.subsets]
     filtered = _run_all([folders[-1] for folders in subsets], filters, out / FILTERS, out, engine)
     licences.check_licences(store.read(filtered[-1], ["licence"]), config.allow_unknown_licences)
@@ -104,8 +104,7 @@ def _way(config: ConfigDict, row: dict[str, Any], step: str, kind: str, folder: 
 def _run_all(
     sources: Sequence[Path], planned: Iterable[Planned], folder: Path, out: Path, engine: str, first: int = 0
 ) -> list[Path]:
-    """Runs stages one after the other and returns their folders; each reads what the one before has written, the first
-    one `sources`."""
+    """Runs stages one after the other and returns their folders; each reads the one before, the first one `sources`."""
     made: list[Path] = []
     for number, plan in enumerate(planned, first):
         place = folder / f"{number}-{plan.name}"
@@ -130,7 +129,7 @@ def _run(
     sources: Sequence[Path] = (),
     engine: str = "local",
 ) -> None:
-    """Runs a stage over `records`, which where they come from stages before are those of `sources`."""
+    """Runs a stage over `records`; `sources` are the folders of the stages that they come from, if any."""
     new = not (place / DONE).exists()
     if engine == "ray" and plan.one_by_one and not plan.asks and sources:
         counts = run_stage_on_ray(place, sources, plan.stage, plan.settings)
@@ -150,7 +149,7 @@ def _digests(folders: Iterable[Path], out: Path) -> dict[str, str]:
 
 
 def _what_follows(folder: Path, out: Path) -> list[Path]:
-    """What is made of the stages in a folder, elsewhere."""
+    """The folders elsewhere that are made of the stages in a folder."""
     return [*(() if folder.name == FILTERS else stages_of(out / FILTERS)), *_results(out)]
 
 
@@ -164,7 +163,7 @@ def _give_way(out: Path, stale: Sequence[Path], why: str) -> None:
 
 
 def _leaks(filtered: dict[Path, Planned]) -> dict[str, Any] | None:
-    """What the filter of leaks has found, if there is one; as the stage has written it down, when ever that was."""
+    """The report of the filter of leaks, from the rows that its stage has written; None without such a filter."""
     for place, plan in filtered.items():
         if plan.name == LEAKAGE:
             found = (leakage.Leak(**row) for row in set_aside(place) if "distance" in row)

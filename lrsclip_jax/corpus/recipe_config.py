@@ -1,7 +1,7 @@
-"""Recipes of corpora: what is read, by which way it gets its texts, who writes them, and what is left out.
+"""Recipes of corpora: sources, the way to texts of each, the models that write them, and the filters.
 
-A recipe is a Python file with `get_config(root)` that starts from `defaults()` and sets `config.subsets`, and where a
-way asks models `config.generators`.
+A recipe is a Python file with `get_config(root)` that starts from `defaults()` and sets `config.subsets`, and
+`config.generators` for the ways that ask models.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax.corpus.generators.encoded_images import Fit
 from lrsclip_jax.corpus.generators.server import Server
-from lrsclip_jax.corpus.sources import KINDS
 from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.sources.named_kinds import NAMED_KINDS
 
 RECIPES = Path(__file__).with_name("recipes")  # the recipes that `lrsclip corpus build` finds by name
 
@@ -47,16 +47,18 @@ def defaults() -> ConfigDict:
     config.texts = ConfigDict({"short": (3, 77), "long": (20, 248), "uses": None, "similarity": 1.0})
     # By an embedding set of this corpus: the share `top` of its images with the best scores stays, or scores ≥ `least`.
     config.clip_score = ConfigDict({"embeddings": None, "top": None, "least": None})
-    # At most so many of each label, "source" or "length" of the longest text: bins of CLIP tokens [edge, next edge).
+    # At most `limit` of each label, "source" or "length" of the longest text: bins of CLIP tokens [edge, next edge).
     config.balance = ConfigDict({"by": "label", "limit": None, "edges": (20, 40, 77, 128, 248)})
     config.allow_unknown_licences = False
     return config
 
 
 def source(kind: str, path: str, **options: Any) -> dict[str, Any]:
-    """Returns a source for `subset`: a kind of `corpus.sources.KINDS`, its path, and the arguments of `read_source`."""
-    if kind not in KINDS:
-        raise InputError(f"source kind '{kind}' is unknown; known: {', '.join(KINDS)}{nearest(kind, KINDS)}")
+    """Returns a source for `subset`: a kind of NAMED_KINDS, its path, and the arguments of `read_source`."""
+    if kind not in NAMED_KINDS:
+        raise InputError(
+            f"source kind '{kind}' is unknown; known: {', '.join(NAMED_KINDS)}{nearest(kind, NAMED_KINDS)}"
+        )
     return {"kind": kind, "path": path, **options}
 
 
@@ -78,7 +80,7 @@ def subset(
       sources: made by `source`.
       others: of the way "merge", the sources with the other texts.
       key: of the way "merge", what both sides share, see `corpus.merging`.
-      tile: cut images into tiles of so many pixels a side first.
+      tile: side in pixels of the tiles that images are cut into first; None: they stay whole.
       long, short: names of the generators that write such texts.
 
     Raises:

@@ -14,9 +14,10 @@ from lrsclip_jax.errors import InputError, cli
 EPILOG = """
 SOURCE, all of it or with :SPLIT one split:
   prepared/rsicd:test                   a prepared data set (lrsclip prepare)
-  AID/                                  a folder of class folders: images with labels, and a text for every class
+  AID/                                  a known data set's class folders, or others with --labels=folders: images with
+                                        labels, and a text for every class
   scenes_2024/                          any other folder of images, at any depth; also GeoTIFFs, with .[geo]
-  dataset_rsitmd.json:test              Karpathy's JSON, JSON lines, CSV or TSV, with --image-root and --…-key
+  dataset_rsitmd.json:test              JSON, CSV, Parquet, with --image-root and --…-key; WebDataset tars
   air-slt:AIR-SLT/                      semantic localisation: anno.json and scenes, cut into windows
   queries.txt                           texts alone, one a line
   scenes:1000:1                         procedural scenes, which need no data
@@ -60,7 +61,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--size", type=int, metavar="N", help="side of the images in pixels (the checkpoint's own; DINOv2's is 518)")
     add("--dtype", metavar="NAME", help="of the towers (float32 on a CPU, bfloat16 on accelerators)")
     add("--pictures", action="store_true", help="keep a small copy of every image in the set, for reports to show")
-    add("--max-bad", type=int, metavar="N", default=0, help="unusable images to leave out and list (%(default)s)")
+    add("--max-bad", type=int, metavar="N", default=0, help="unusable rows and images to leave out (%(default)s)")
     add("--name", metavar="NAME", help="of the model in reports (default: the name of SRC)")
     add("--dataset", metavar="NAME", help="of the data set in reports (default: the name of SOURCE)")
 
@@ -78,6 +79,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=expanded,
         help="what to call the classes: a known data set's names, or {label: words}",
     )
+    add("--labels", choices=("folders",), help="the folders of images are their classes, whichever they are")
     add("--texts", metavar="FILE", type=expanded, help="further texts to embed, one a line")
     add(
         "--text-lengths",
@@ -136,25 +138,28 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         pictures=options.pictures,
         max_bad=options.max_bad,
     )
-    images, texts = len(material.images) - skipped, len(material.texts)
+    images, texts = len(material.images) + len(material.faults) - skipped, len(material.texts)
     print(f"{out}: {images:,} images, {texts:,} texts of {material.name}, {options.features} features")
     if skipped:
-        print(f"note: {skipped:,} images could not be used; {out}/skipped.jsonl lists them")
+        print(f"note: {skipped:,} rows or images could not be used; {out}/skipped.jsonl lists them")
     if cut:
         print(f"note: {cut:,} of {texts:,} texts were cut to {towers.context_length} tokens, the context length")
 
 
 def _material(options: argparse.Namespace) -> Any:
-    from lrsclip_jax.data.sources import Keys
-    from lrsclip_jax.embed.material import open_material
+    from lrsclip_jax.embed.material import material_of
+    from lrsclip_jax.embed.windows import windows_of
+    from lrsclip_jax.sources import Keys, open_source
 
-    scheme, _, folder = options.data.partition(":")
-    if scheme == "air-slt":
-        from lrsclip_jax.embed.air_slt import open_scenes
-
-        return open_scenes(folder, options.steps, options.crops == "reference")
     keys = {field.name: getattr(options, f"{field.name}_key", None) for field in dataclasses.fields(Keys)}
-    return open_material(options.data, Keys(**keys), options.image_root)
+    told = options.labels or options.classes or options.templates
+    folders = "labels" if told else "known"
+    source = open_source(options.data, Keys(**keys), options.image_root, folders=folders)
+    for note in source.notes:
+        print(f"note: {note}")
+    if any(query.scene for query in source.queries):
+        return windows_of(source, options.steps, options.crops == "reference")
+    return material_of(source)
 
 
 def _with_texts(material: Any, options: argparse.Namespace, context_length: int | None) -> Any:
@@ -165,10 +170,15 @@ def _with_texts(material: Any, options: argparse.Namespace, context_length: int 
 
     texts = list(material.texts)
     labels = [image["label"] for image in material.images if "label" in image]
-    if labels:
+    if labels and not options.classes and all(label.lstrip("-").isdigit() for label in labels):
+        remedy = f"the labels of {options.data} are numbers: name the classes by --classes, or their key by --label-key"
+        if options.templates:
+            raise InputError(remedy)
+        print(f"note: {remedy}; no texts of classes are made")
+    elif labels:
         texts += class_texts(labels, options.templates or ["lrsclip"], options.classes)
-    elif options.templates or options.classes:
-        raise InputError(f"--templates and --classes: the images of {options.data} have no labels")
+    elif options.templates or options.classes or options.labels:
+        raise InputError(f"--templates, --classes and --labels: the images of {options.data} have no labels")
     if options.texts:
         texts += queries(options.texts)
     if options.text_lengths and context_length:

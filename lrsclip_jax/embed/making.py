@@ -49,14 +49,16 @@ def make_set(
       about: for meta.json; dimension and scenes are added.
       batch_size: rows that pass a tower at once.
       pictures: keep a small copy of every image in the set.
-      max_bad: unusable images to bear; they and their texts are left out, and listed in skipped.jsonl.
+      max_bad: unusable rows and images to bear; they and their texts are left out, and listed in skipped.jsonl.
 
     Returns:
-      How many images were left out, and how many texts were cut to the context length.
+      How many rows and images were left out, and how many texts were cut to the context length.
 
     Raises:
-      InputError: `out` holds something else, there are more unusable images than `max_bad`, or a row has no direction.
+      InputError: `out` holds something else, more than `max_bad` can't be used, or a row has no direction.
     """
+    _check_count([f"{fault.where}: {fault.reason}" for fault in material.faults], max_bad)
+    max_bad -= len(material.faults)
     batch_size = math.ceil(batch_size / towers.shards) * towers.shards
     size = math.ceil(PART / batch_size) * batch_size
     if pictures:
@@ -74,11 +76,13 @@ def make_set(
     sides = {"images": (images, material.images), "texts": (texts, kept)}
     dims = [parts.join(out, side, list(files), rows) for side, (files, rows) in sides.items() if files]
     cut = sum(int((parts.load(path)["length"] > towers.context_length).sum()) for path in texts)
-    if unusable:
-        write_lines(out / "skipped.jsonl", ({"id": name, "reason": reason} for name, reason in unusable.items()))
+    skipped = [{"id": fault.id, "reason": fault.reason, "where": fault.where} for fault in material.faults]
+    skipped += [{"id": name, "reason": reason} for name, reason in unusable.items()]
+    if skipped:
+        write_lines(out / "skipped.jsonl", skipped)
     write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
     shutil.rmtree(out / parts.FOLDER)
-    return len(unusable), cut
+    return len(skipped), cut
 
 
 def _embed_images(
@@ -116,7 +120,7 @@ def _embed_images(
                     bar.update()
                     if isinstance(pixels, str):
                         bad.append((row, pixels))
-                        _check_count(bad, max_bad)
+                        _check_count([reason for _, reason in bad], max_bad)
                     else:
                         kept.append(row)
                         yield pixels
@@ -162,10 +166,10 @@ def _embedded(encode: Encode, params: Any, rows: Iterator[np.ndarray], batch_siz
     return embed(encode, params, itertools.chain([first], rows), batch_size)
 
 
-def _check_count(bad: Sequence[tuple[int, str]], max_bad: int) -> None:
-    if len(bad) > max_bad:
-        count = f"{len(bad)} images can't be used, the last: " if len(bad) > 1 else ""
-        raise InputError(f"{count}{bad[-1][1]}; mend it and start again, or leave out up to N with --max-bad=N")
+def _check_count(reasons: Sequence[str], max_bad: int) -> None:
+    if len(reasons) > max_bad:
+        count = f"{len(reasons)} rows or images can't be used, the last: " if len(reasons) > 1 else ""
+        raise InputError(f"{count}{reasons[-1]}; mend it and start again, or leave out up to N with --max-bad=N")
 
 
 def _check_directions(rows: np.ndarray, names: Sequence[str], source: str) -> None:

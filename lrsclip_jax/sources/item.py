@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Box = tuple[float, float, float, float]
 
@@ -72,7 +73,23 @@ class Cell:
         return f"{self.file}, row {self.row} of group {self.group}"
 
 
-Image = Path | Member | Cell | Drawing
+@dataclass(frozen=True)
+class Entry:
+    """An image in a sequence of records, such as a prepared set, which calls it `id`."""
+
+    records: Sequence[Any]
+    index: int
+    id: str
+
+    def read_bytes(self) -> bytes:
+        """Returns the bytes; InputError where the record is torn."""
+        return self.records[self.index].image
+
+    def __str__(self) -> str:
+        return self.id
+
+
+Image = Path | Member | Cell | Entry | Drawing
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import pytest
 from documents import EVIL, Document
 
 from lrsclip_jax.corpus.records import store
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.statistics import counting as gathering
 from lrsclip_jax.corpus.statistics import statistics_files
 from lrsclip_jax.corpus.statistics.counting import Statistics, gather, writer
@@ -27,6 +27,7 @@ from lrsclip_jax.corpus.statistics.taggers import Tagger, load_tagger
 from lrsclip_jax.corpus.statistics.words import EXCEPTIONS, content_words, function_words, is_function_word, words
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 SPOKEN = "the a many some planes ships trees are parked near beside two green harbour runway quickly and of airport's"
 
@@ -256,7 +257,7 @@ def test_bars_are_the_histogram_of_all_lengths_and_one_giant_does_not_flatten_it
     assert quantile(Counter(), 0.5) is None
 
 
-def test_the_page_shows_the_corpus_beside_the_papers(statistics):
+def test_the_page_shows_the_corpus_next_to_the_papers(statistics):
     page = statistics_page(statistics, EVIL)
     document = Document(page)
     assert not document.all("script") and "http" not in re.sub(r"http-equiv", "", page)

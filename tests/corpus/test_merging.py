@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.stages.merging import KEYS, merge
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 
 @pytest.fixture

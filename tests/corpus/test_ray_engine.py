@@ -15,12 +15,13 @@ from lrsclip_jax.corpus.hygiene.caption_checks import bound_captions
 from lrsclip_jax.corpus.hygiene.image_checks import check_images
 from lrsclip_jax.corpus.hygiene.leakage import Leak
 from lrsclip_jax.corpus.records import store
-from lrsclip_jax.corpus.records.record import CorpusRecord, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, Step
 from lrsclip_jax.corpus.rules import caption_by_rules
 from lrsclip_jax.corpus.stages import tiles
 from lrsclip_jax.corpus.stages.ray_engine import run_stage_on_ray
 from lrsclip_jax.corpus.stages.stage import run_stage, set_aside
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 RECORDS, PART = 300, 40
 STAGES = {

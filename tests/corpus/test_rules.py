@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from caption_checker import NOUNS, Checker, grammar
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.rules import caption_by_rules, describe
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 SIZE = (640, 480)
 

@@ -43,7 +43,7 @@ def test_a_stopped_stage_goes_on_with_what_is_missing(tmp_path, torn):
     assert counts["kept"] == 8 and [row["id"] for row in set_aside(folder)] == ["00", "03", "06", "09"]
 
 
-def test_a_stage_that_looks_at_all_records_begins_anew(tmp_path):
+def test_a_stage_that_looks_at_all_records_starts_again(tmp_path):
     seen = []
     with pytest.raises(KeyboardInterrupt):
         run_stage(tmp_path, lambda: RECORDS, lambda records: without_threes(records, stop=7), {}, one_by_one=False)

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from lrsclip_jax.corpus.records import store
-from lrsclip_jax.corpus.records.record import CorpusRecord, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, Step
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 FULL = CorpusRecord(
     id="DIOR/1",

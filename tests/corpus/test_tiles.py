@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.stages import tiles
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 ROOF = (180, 40, 30)
 
@@ -78,7 +79,7 @@ def test_tiles_are_written_once_and_whole(tmp_path, monkeypatch):
     assert list(tiles.cut([record], 100, tmp_path / "out")) == first
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")} == before
     monkeypatch.undo()
-    smaller = list(tiles.cut([record], 60, tmp_path / "out"))  # beside the others
+    smaller = list(tiles.cut([record], 60, tmp_path / "out"))  # next to the others
     assert not {tile.image for tile in smaller} & {tile.image for tile in first}
 
 

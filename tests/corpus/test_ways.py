@@ -2,8 +2,9 @@ import pytest
 
 from lrsclip_jax.corpus.generators.request import Outcome
 from lrsclip_jax.corpus.generators.server import Server
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.stages import ways
+from lrsclip_jax.sources.item import Thing
 
 SERVER = Server("http://localhost:1/v1", "a-model")
 LONG = "A long text."

@@ -11,7 +11,9 @@ from PIL import Image
 
 import lrsclip_jax
 from eval.embeddings import open_set
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.__main__ import main as prepare
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.embed import making, parts
 from lrsclip_jax.embed.__main__ import main
 from lrsclip_jax.embed.material import open_material
@@ -250,6 +252,72 @@ def test_unusable_images_stop_it_or_are_left_out_with_their_texts(world, towers,
     assert not (tmp_path / "s" / parts.FOLDER).exists()
 
 
+def test_rows_that_make_no_image_count_with_the_images(world, towers, tmp_path, small_parts):
+    rows = [{"image": name, "short": texts} for name, texts in CAPTIONS.items()]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + '{"image": "d.png", "short": 3}\n{"image": "gone.png"'
+    )
+    (tmp_path / "b.png").write_bytes(b"no image")
+    for name in ("a.png", "c.png"):
+        shutil.copy(world / "images" / name, tmp_path)
+    material = open_material(str(path))
+    with pytest.raises(InputError, match="2 rows or images can't be used, the last: rows.jsonl, line 5: not JSON"):
+        making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=1)
+    assert not (tmp_path / "s").exists()
+    with pytest.raises(InputError, match="b.png: not a JPEG"):
+        making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=2)
+    assert making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=3) == (3, 0)
+    skipped = [json.loads(line) for line in (tmp_path / "s" / "skipped.jsonl").read_text().splitlines()]
+    assert [(skip["id"], skip.get("where")) for skip in skipped] == [
+        ("d.png", "rows.jsonl, line 4"),
+        ("", "rows.jsonl, line 5"),
+        ("b.png", None),
+    ]
+    assert [row["id"] for row in open_set(tmp_path / "s").image_rows] == ["a.png", "c.png"]
+
+
+def test_names_of_files_that_are_no_utf8_do_not_end_a_set(world, tmp_path):
+    (tmp_path / "images").mkdir()
+    shutil.copy(world / "images" / "a.png", tmp_path / "images" / "b\udcff.png")
+    shutil.copy(world / "images" / "b.png", tmp_path / "images" / "c.png")
+    made = embed(world, tmp_path / "s", tmp_path / "images")
+    assert [row["id"] for row in made.image_rows] == ["b?.png", "c.png"]
+
+
+def test_folders_of_no_known_data_set_are_classes_only_where_that_is_said(world, tmp_path, capsys):
+    for folder in ("flight_0", "flight_1"):
+        (tmp_path / "archive" / folder).mkdir(parents=True)
+        shutil.copy(world / "images" / "a.png", tmp_path / "archive" / folder)
+    made = embed(world, tmp_path / "s", tmp_path / "archive")
+    assert made.labels() == [None, None] and not made.text_rows
+    assert "note: the 2 subfolders of archive are not those of a known data set" in capsys.readouterr().out
+    for number, option in enumerate(("--labels=folders", "--templates=a {}")):
+        made = embed(world, tmp_path / f"told{number}", tmp_path / "archive", option)
+        assert made.labels() == ["flight_0", "flight_1"] and len(made.text_rows) == 2
+
+
+def test_numbers_make_no_texts_of_classes(world, tmp_path, capsys):
+    rows = [{"image": name, "label": number} for number, name in enumerate(CAPTIONS)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    root = f"--image-root={world / 'images'}"
+    made = embed(world, tmp_path / "s", tmp_path / "rows.json", root)
+    assert made.labels() == ["0", "1", "2"] and not made.text_rows
+    assert "are numbers: name the classes by --classes, or their key by --label-key" in capsys.readouterr().out
+    with pytest.raises(InputError, match="are numbers: name the classes by --classes"):
+        embed(world, tmp_path / "t", tmp_path / "rows.json", root, "--templates=lrsclip")
+    (tmp_path / "words.json").write_text(json.dumps({"0": "pier", "1": "forest", "2": "field"}))
+    made = embed(world, tmp_path / "u", tmp_path / "rows.json", root, f"--classes={tmp_path / 'words.json'}")
+    assert [row["text"] for row in made.text_rows] == [f"a satellite photo of {c}" for c in ("pier", "forest", "field")]
+
+
+def test_procedural_scenes_are_those_of_training(tmp_path):
+    material, records = open_material("scenes:3:5"), open_records("scenes:3:5")
+    assert [row["id"] for row in material.images] == [record.id for record in records]
+    assert [row["text"] for row in material.texts] == [text for one in records for text in (*one.long, *one.short)]
+    np.testing.assert_array_equal(material.read(2), read_image(records[2].image))
+
+
 def test_rows_without_a_direction_are_refused(world, towers, tmp_path):
     broken = making.replace(towers, params=jax.tree.map(lambda leaf: leaf * np.nan, towers.params))
     with pytest.raises(InputError, match="gives 'BaseballField/0.png' a row that is zero or not finite"):
@@ -262,6 +330,7 @@ def test_rows_without_a_direction_are_refused(world, towers, tmp_path):
         (["--data=nowhere"], "nowhere: no such file or folder"),
         (["--data={world}/captions.json:tset"], "no split 'tset', it has test, train, did you mean 'test'"),
         (["--data={world}/images", "--templates=lrsclip"], "have no labels"),
+        (["--data="], "the name of the source is empty"),
         (["--data={world}/classes", "--templates=lrsclp"], "did you mean 'lrsclip'"),
         (["--data={world}/classes", "--templates=a photo"], "no templates are called 'a photo'"),
         (["--data={world}/classes", "--classes={world}/captions.json"], "a JSON object {label: words} is expected"),

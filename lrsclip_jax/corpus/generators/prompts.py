@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lrsclip_jax.corpus.records.record import Thing
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 # LRSCLIP, Appendix A, of its second way.
 SUMMARISE = "Summarize this image caption in 20 words or less"

@@ -2,8 +2,8 @@
 
     lrsclip corpus build boxes:annotations.csv --out=corpora/boxes
 
-The argument is a CSV file with image_path, xmin, ymin, xmax, ymax and label, or a folder of Pascal VOC's XML files; the
-images lie beside them. Classes that captions can't call as the annotation does get other names behind it:
+The argument is a CSV file with image_path, xmin, ymin, xmax, ymax and label, or a folder of XML files in the form of
+Pascal VOC, HRSC2016 or FAIR1M; the images are next to them. Give classes other names for captions after a comma:
 
     … build "boxes:xml,Alive=living tree,Dead=dead tree" --out=corpora/trees
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from lrsclip_jax.corpus.reading.options import pairs
 from lrsclip_jax.corpus.recipe_config import defaults, source, subset
-from lrsclip_jax.corpus.sources.options import pairs
 
 
 def get_config(annotations: str) -> ConfigDict:

@@ -10,8 +10,8 @@ ROOT holds the published sets, as they are unpacked:
     ucmerced/dataset.json, ucmerced/imgs/…   UCM-captions in Karpathy's form
     openlandmap/annotations.json, …          vector labels as COCO's JSON; the paper's own set was never published
 
-The models are the paper's where it names them; their sizes it leaves open, as all else that is set below. Each is asked
-at an address of its own: an OpenAI-compatible server such as `vllm serve Qwen/Qwen2-VL-7B-Instruct --port=8001`.
+The paper names the models, but neither their sizes nor the other settings below. Each model has an address of its own:
+an OpenAI-compatible server such as `vllm serve Qwen/Qwen2-VL-7B-Instruct --port=8001`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def get_config(root: str) -> ConfigDict:
         subset("Det-10", "expand", remoteclip("det-10"), long="qwen2-vl"),
         subset("Seg-4", "expand", remoteclip("seg-4"), long="llava-onevision"),
         subset("UCMerced", "expand", ucmerced, long="llava-onevision"),
-        # Fourth: labels and the image become long texts, and those short ones. §III names LLaVA-OneVision beside it.
+        # Fourth: labels and the image become long texts, and those short ones. §III also names LLaVA-OneVision.
         subset("OpenLandMap", "anchor", openlandmap, long="qwen2-vl", short="qwen2-5"),
     )
     config.allow_unknown_licences = True  # most of these sets state none

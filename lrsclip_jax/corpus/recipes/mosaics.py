@@ -6,8 +6,8 @@
     lrsclip corpus build mosaics:ROOT --out=corpora/mosaics
     lrsclip prepare corpora/mosaics/corpus --size=384 --out=prepared/mosaics
 
-The tiles may be any prepared set with short texts; with classes, as here, the corpus also has what class lies where in
-a mosaic. Images become files in ROOT/images.
+The tiles may be any prepared set with short texts. If they have classes, as here, a mosaic's record has the class and
+the place of each tile. Images become files in ROOT/images.
 """
 
 from __future__ import annotations

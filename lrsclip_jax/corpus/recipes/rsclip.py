@@ -3,8 +3,8 @@
     lrsclip corpus build rsclip:ROOT --out=corpora/rsclip
 
 ROOT holds a folder of images for each set (fmow/, million-aid/, dfc2019/, dfc2021/, deepglobe/, dior/, hrsc/, inria/)
-and rs5m/*.tar. The paper asked InstructBLIP, which no OpenAI-compatible server runs: any model that sees images stands
-in for it here. Images are sent as the paper had them, 512 pixels square.
+and rs5m/*.tar. The paper asked InstructBLIP, which no OpenAI-compatible server runs: use any model that sees images.
+Images are sent as in the paper, 512 pixels square.
 """
 
 from __future__ import annotations

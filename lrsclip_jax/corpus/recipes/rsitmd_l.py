@@ -2,7 +2,7 @@
 
     lrsclip corpus build rsitmd_l:rsitmd/dataset_rsitmd.json --out=rsitmd_l
 
-The images lie in the folder `images` beside the list.
+The images are in the folder `images` next to the list.
 """
 
 from __future__ import annotations

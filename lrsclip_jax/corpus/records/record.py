@@ -1,32 +1,16 @@
-"""A captioned image on its way into a corpus: what every stage reads and writes."""
+"""The record of a captioned image on its way into a corpus, which every stage reads and writes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from lrsclip_jax.errors import InputError
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An annotated object: its class, and where it is.
-
-    Attributes:
-      name: as the annotation has it, such as "small-vehicle".
-      box: x0, y0, x1, y1 in pixels, x to the right and y down, ends exclusive; None where only its presence is known.
-      polygon: its outline, ((x, y), …) in pixels, where the annotation has one.
-    """
-
-    name: str
-    box: Box | None = None
-    polygon: tuple[tuple[float, float], ...] = ()
+from lrsclip_jax.sources.item import Thing
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a stage did to a record: its name, who did it (a generator's name, or "rules"), and details."""
+    """A step in the making of a record: the stage, who did it (a generator's name, or "rules"), and details."""
 
     stage: str
     by: str = ""

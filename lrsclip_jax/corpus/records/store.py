@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, Step
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 PART = 2048  # records of a file: what is held in memory
 _TEXTS = pa.list_(pa.string())
@@ -172,16 +173,20 @@ def _thing(row: Mapping[str, Any]) -> Thing:
 
 
 def _of_lines(path: Path) -> Iterator[CorpusRecord]:
+    empty = True
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
+                    empty = False
                     try:
                         yield from_row(json.loads(line))
                     except ValueError as error:  # InputError is one, too
                         raise InputError(f"{path}, line {number}: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    if empty:
+        raise InputError(f"{path}: no records in it, a JSON object a line is expected")
 
 
 def _line(error: BaseException) -> str:

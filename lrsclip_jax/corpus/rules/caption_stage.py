@@ -7,12 +7,13 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.rules.long import long
 from lrsclip_jax.corpus.rules.scene import sort
 from lrsclip_jax.corpus.rules.short import short
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 STAGE = "captions"
 

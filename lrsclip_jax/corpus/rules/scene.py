@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrsclip_jax.corpus.records.record import Thing
 from lrsclip_jax.corpus.rules import english
 from lrsclip_jax.corpus.rules.english import Noun, Phrase, noun, phrase, quantity, with_article
 from lrsclip_jax.corpus.rules.wording import OTHERS
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 LISTED = 5  # classes that a list names
 

@@ -11,11 +11,12 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.corpus.records.clipping import clip, visible
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step, Thing
-from lrsclip_jax.corpus.sources.pictures import size_of
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.rasters import AnyScene, open_scene
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.annotations.clipping import clip, visible
+from lrsclip_jax.sources.annotations.image_files import size_of
+from lrsclip_jax.sources.item import Thing
 
 STAGE = "tiles"
 Window = tuple[int, int, int, int]  # r0, r1, c0, c1, ends exclusive

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.data.batches.pipeline import open_source
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.pairs import Pairs
 from lrsclip_jax.data.prepared.records import Records
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
         raise InputError(
             f"loss.long_weight is {long_weight}: data.sampling='pairs' has all texts in the long slot, set it to 1.0"
         )
-    sources = [(open_source(name), weight) for name, weight in weighted(config.data.sources)]
+    sources = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
     if sampling == "pairs":
         sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
     for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):

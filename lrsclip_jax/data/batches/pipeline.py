@@ -23,20 +23,9 @@ from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
 from lrsclip_jax.data.batches.report import DataReport
 from lrsclip_jax.data.batches.rows import RowReader, Rows, joined
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.prepared.procedural import SceneRecords
-from lrsclip_jax.data.prepared.records import KINDS, RecordReader, Records
+from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
 from lrsclip_jax.errors import InputError
-
-
-def open_source(source: str) -> Records:
-    """Opens "DIR", "DIR:split" (default split: train) or the embedded scenes, "scenes:COUNT[:SEED]"."""
-    if source.startswith("scenes:"):
-        return SceneRecords.parse(source)
-    folder, separator, split = source.rpartition(":")
-    if not separator or "/" in split:
-        folder, split = source, "train"
-    return RecordReader(folder, split)
 
 
 def batches(

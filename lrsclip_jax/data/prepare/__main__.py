@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
 from eval.command import command_line, expanded, floats, integers
-from lrsclip_jax.data.sources import TEMPLATE, Keys, open_source
 from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.sources import TEMPLATE, Keys, open_source
 
 EXAMPLES = """
 sources, with examples:
   JSON list or JSON lines of {"image": …, "long": …, "short": …}; texts are strings or lists of strings
     lrsclip prepare lrs2m.jsonl --image-root=images --out=prepared/lrs2m
-    lrsclip prepare captions.jsonl --image-key=cls/filename --short-key=captions --label-key=cls --out=prepared/rsicd
+    lrsclip prepare captions.jsonl --image-key=cls/filename --out=prepared/rsicd
     lrsclip prepare list_pretrain.json --image-key=source_dataset/image --long-key=conversations.1.value --out=…
-  Karpathy's JSON (RSICD, RSITMD, UCM): all splits at once, sentences are short texts
+  Karpathy's JSON (RSICD, RSITMD, UCM), COCO's captions, NWPU-Captions: all splits at once, their captions are short
     lrsclip prepare dataset_rsitmd.json --image-root=images --out=prepared/rsitmd
     lrsclip prepare dataset_rsitmd_long.json --long-key=sentences --image-root=images --out=prepared/rsitmd_long
-  CSV or TSV with columns filepath,title; an image may have several rows
+  CSV or TSV with a header
     lrsclip prepare train.csv --image-root=images --out=prepared/rs5m
-  a folder of Parquet files, such as lrsclip corpus build makes
+  a file or folder of Parquet, with paths of images or their bytes: from Hugging Face, or from lrsclip corpus build
     lrsclip prepare corpora/lrs2m/corpus --out=prepared/lrs2m
+  a folder of images with metadata.jsonl or metadata.csv (Hugging Face)
+    lrsclip prepare my_images/ --out=prepared/mine
   a folder of class folders; the short text is made from the folder's name
     lrsclip prepare AID/ --out=prepared/aid
-  WebDataset tars: KEY.jpg with KEY.txt (a short text) or KEY.json
+  WebDataset tars: KEY.jpg with KEY.txt (a short text), KEY.json or KEY.cls
     lrsclip prepare 'shards/train-*.tar' --out=prepared/web
   procedural scenes
     lrsclip prepare scenes:5000:1 --size=64 --out=prepared/scenes
 
+Usual names of keys are known: image, filepath, file_name, filename, image_path; caption, captions, text, title,
+sentences, raw (short texts, unless --long-key says otherwise); label, class, cls. An image may have several rows.
+
 Images may be JPEG, PNG, WebP or TIFF; 16-bit and multi-band TIFF (GeoTIFF) need the extra [geo]. Larger ones
 are reduced to --size with Pillow's antialiased bicubic, smaller ones are never enlarged.
 
-Stopped at any moment, the same command continues. Images that can't be used are skipped and listed in
+Stopped at any moment, the same command continues. Rows and images that can't be used are skipped and listed in
 skipped.jsonl, up to --max-bad. The result is a TFDS data set named lrs2m: with --out=FOLDER/lrs2m/1.0.0
 tfds.data_source("lrs2m", data_dir=FOLDER) finds it by name.
 """
@@ -97,10 +103,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
     parse.add_argument(
         "--template",
         metavar="TEXT",
-        default=TEMPLATE,
-        help="short text of a class folder's image ('%(default)s')",
+        help=f"short text of an image that has a label and no text (of class folders: '{TEMPLATE}')",
     )
-    parse.add_argument("--max-bad", type=int, metavar="N", help="unusable images to bear (the larger of 10 and 1 %%)")
+    parse.add_argument(
+        "--max-bad", type=int, metavar="N", help="unusable rows and images to bear (the larger of 10 and 1 %%)"
+    )
     parse.add_argument("--shard-size", type=int, metavar="N", default=4096, help="records in a shard (%(default)s)")
     parse.add_argument(
         "--workers", type=int, metavar="N", default=os.cpu_count(), help="processes (one a core: %(default)s)"
@@ -123,6 +130,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     keys = Keys(**{field.name: getattr(flags, f"{field.name}_key") for field in fields(Keys)})
     try:
         source = open_source(flags.source, keys, flags.image_root, flags.template)
+        for note in source.notes:
+            print(f"note: {note}", file=sys.stderr)
         counts = prepare(source, flags.out, options, flags.split, flags.shard_size, flags.max_bad, flags.workers)
     except OSError as error:  # a list that can't be read
         raise InputError(str(error)) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lrsclip_jax.data.prepared.records import KINDS
 
 CONTEXT_LENGTHS = (77, 248)  # CLIP's and Long-CLIP's: how many texts would be cut there
-MISSING, UNREADABLE, NO_TEXT = "image not found", "image unreadable", "no text"
+MISSING, UNREADABLE, NO_TEXT, BAD_ROW = "image not found", "image unreadable", "no text", "row unusable"
 _BAR, _BINS = 40, 16
 
 
@@ -33,7 +33,7 @@ class Statistics:
 
     @property
     def bad(self) -> int:
-        """Items whose image can't be used."""
+        """Rows and images that can't be used."""
         return sum(skip["reason"] != NO_TEXT for skip in self.skipped)
 
     def __iadd__(self, other: Statistics) -> Statistics:

@@ -12,9 +12,10 @@ from PIL.ExifTags import Base
 from lrsclip_jax.data.images import read_image, resize_shorter
 from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
 from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
-from lrsclip_jax.data.sources import Drawing, Item
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources import Drawing, Item
+from lrsclip_jax.sources.values import clean
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class _Skip(Exception):
 def _read(item: Item, options: Options) -> Record:
     if not item.long and not item.short:
         raise _Skip(NO_TEXT, "")
-    name = str(item.image)
+    name = clean(str(item.image))
     try:
         image = encode_jpeg(item.image.read_bytes(), options, name)
     except (FileNotFoundError, NotADirectoryError):

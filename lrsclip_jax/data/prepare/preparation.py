@@ -1,20 +1,17 @@
 """How a source becomes a prepared data set, whatever stops it on the way.
 
-The source is read twice: first its list alone, to count it and to find its errors before hours are spent,
-then item by item, in its own order. Worker processes make records of the items; this process alone writes,
-shard by shard. A shard takes its name when it is whole, and what was counted in it is kept beside it.
-Whenever the program is stopped, the same command goes on at the first unfinished shard, and ends with the
-same bytes.
+The source is read twice: first its list alone, to count it and to find the rows that can't be used before hours are
+spent, then item by item, in its own order. Worker processes make records of the items; this process alone writes, shard
+by shard. A shard takes its name when it is whole, and its counts are kept next to it. Stopped at any moment, the same
+command continues at the first unfinished shard, and ends with the same bytes.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,16 +22,17 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from lrsclip_jax.data.parallel import in_processes
-from lrsclip_jax.data.prepare.counts import Statistics
+from lrsclip_jax.data.prepare.census import bad_limit, take_census, usable
+from lrsclip_jax.data.prepare.counts import BAD_ROW, Statistics
 from lrsclip_jax.data.prepare.encode import Options, encode_item
 from lrsclip_jax.data.prepared.records import RecordWriter, shard_path
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
-from lrsclip_jax.data.sources import Item, Source
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources import Fault, Item, Source
+from lrsclip_jax.sources.values import clean
 
 MANIFEST, PROGRESS, SKIPPED = "prepare.json", ".progress", "skipped.jsonl"
-_PROBED = 20  # images that are looked for before anything is written
 _CHUNK = 16  # items that travel to a worker together
 
 
@@ -65,20 +63,21 @@ def prepare(
 ) -> dict[str, Statistics]:
     """Writes the prepared set `out` and returns what was counted in each split.
 
-    `split` is for items that name none. A shard holds `shard_size` items, less the skipped ones. More than
-    `max_bad` images that can't be used (by default the larger of 10 and 1 % of all) stop it. A finished set
-    is left alone, an unfinished one continued. Raises InputError for whatever is wrong with the source, for
-    an `out` that was made from another source or with other options, or can't be written; finished shards
-    stay.
+    `split` is for items that name none. A shard holds `shard_size` items, less the skipped ones. More than `max_bad`
+    rows and images that can't be used (by default the larger of 10 and 1 % of all) stop it. A finished set is left
+    alone, an unfinished one continued.
+
+    Raises InputError for a source that can't be prepared, and for an `out` that was made from another source or with
+    other options, or can't be written; finished shards stay.
     """
     if "://" in str(out):
         raise InputError(f"{out}: a set is prepared in a local or mounted folder, copy it from there")
     if shard_size < 1:
         raise InputError(f"shard size {shard_size}: a positive number of records is expected")
-    out = Path(out)
-    sizes, digest = take_census(source, split)
+    out = Path(out).expanduser()
+    sizes, digest, faults = take_census(source, split, max_bad)
     total = sum(sizes.values())
-    limit = max(10, total // 100) if max_bad is None else max_bad
+    limit = bad_limit(total + len(faults), max_bad) - len(faults)
     plan = {"source": digest, "split": split, **asdict(options), "shard_size": shard_size}
     plan["tokenizer"] = clip_tokenizer().hash
     try:
@@ -93,35 +92,9 @@ def prepare(
             for shard, shard_counts in _write_shards(tasks, out, options, workers, limit - bad, bar):
                 _save(_counts_path(out, shard), shard_counts.to_json())
                 counts[shard] = shard_counts
-        return _finish(out, plan, counts)
+        return _finish(out, plan, counts, faults)
     except OSError as error:
         raise InputError(f"{error}; finished shards stay, the same command continues") from None
-
-
-def take_census(source: Source, split: str) -> tuple[dict[str, int], str]:
-    """Reads all of a source but its images: returns the size of each split, and a digest of the items.
-
-    Raises InputError for a bad row, for no rows, and when none of the first images exists.
-    """
-    sizes: Counter[str] = Counter()
-    digest = hashlib.sha256()
-    probed: list[Path] = []
-    for item in tqdm(source, desc="reading the list", unit=" records", leave=False, disable=None):
-        name = item.split or split
-        if name not in sizes and not re.fullmatch(r"[A-Za-z0-9_]+", name):
-            raise InputError(f"{source.name}, {item.id}: the split '{name}' isn't letters, digits and _ alone")
-        sizes[name] += 1
-        digest.update(repr(item).encode("utf-8", "surrogateescape"))
-        if isinstance(item.image, Path) and len(probed) < _PROBED:
-            probed.append(item.image)
-    if not sizes:
-        raise InputError(f"{source.name}: not a single record in it")
-    if probed and not any(path.exists() for path in probed):
-        raise InputError(
-            f"{source.name}: none of the first {len(probed)} images exists, as {probed[0]}: set --image-root"
-            " (or --image-key=FOLDER_KEY/FILE_KEY where the folder has a key of its own)"
-        )
-    return dict(sizes), digest.hexdigest()
 
 
 def _claim(out: Path, plan: dict) -> dict[str, Statistics] | None:
@@ -165,7 +138,9 @@ def _finished_shards(out: Path, sizes: dict[str, int], shard_size: int) -> dict[
 def _tasks(source: Source, split: str, sizes: dict[str, int], shard_size: int) -> Iterator[Task]:
     """Every item with its place: `shard_size` successive items of a split, skipped ones too, are a shard."""
     seen: Counter[str] = Counter()
-    for item in source:
+    for item in usable(source, split):
+        if isinstance(item, Fault):
+            continue
         name = item.split or split
         index, position = divmod(seen[name], shard_size)
         seen[name] += 1
@@ -211,19 +186,25 @@ def _encode(tasks: list[Task], options: Options) -> list[tuple[bytes | None, Sta
     return [encode_item(task.item, options) for task in tasks]
 
 
-def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics]) -> dict[str, Statistics]:
+def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics], faults: Iterable[Fault]) -> dict[str, Statistics]:
     """Makes the shards a data set: metadata for TFDS, the list of what was skipped, and last the manifest."""
     splits: dict[str, Statistics] = {}
     for shard in sorted(counts):
         total = splits.setdefault(shard.split, Statistics())
         total += counts[shard]
+    unusable = splits.get(plan["split"], next(iter(splits.values())))  # rows that make no item have no split
+    unusable.skipped[:0] = [
+        {"id": clean(fault.id), "reason": BAD_ROW, "detail": clean(f"{fault.where}: {fault.reason}")}
+        for fault in faults
+    ]
     skipped = [{"split": split, **skip} for split in splits for skip in splits[split].skipped]
     if not any(split.written for split in splits.values()):
         raise InputError(
             f"not one of {len(skipped)} records could be written, the first: {skipped[0]['reason']} "
             f"({skipped[0]['detail'] or skipped[0]['id']}); delete {out} before the next attempt"
         )
-    (out / SKIPPED).write_text("".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped))
+    lines = "".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped)
+    (out / SKIPPED).write_text(lines, encoding="utf-8")
     write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare")
     _save(out / MANIFEST, {**plan, "statistics": {split: count.to_json() for split, count in splits.items()}})
     shutil.rmtree(out / PROGRESS)

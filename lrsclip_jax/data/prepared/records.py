@@ -302,7 +302,7 @@ def _shard_lengths(folder: Path) -> dict[str, list[int]]:
         raise InputError(
             f"{folder} is not a finished prepared set (it has no dataset_info.json): make it with lrsclip prepare"
         ) from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
 
 

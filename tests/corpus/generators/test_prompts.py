@@ -3,8 +3,8 @@ import re
 import pytest
 
 from lrsclip_jax.corpus.generators import prompts
-from lrsclip_jax.corpus.records.record import Thing
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 
 def test_the_prompts_of_the_papers_to_the_letter():

@@ -13,9 +13,10 @@ from lrsclip_jax.corpus.hygiene.clip_score import by_clip_score, clip_scores
 from lrsclip_jax.corpus.hygiene.image_checks import check_images, uniform_share
 from lrsclip_jax.corpus.hygiene.licences import check_licences
 from lrsclip_jax.corpus.hygiene.near_captions import NearCaptions
-from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Thing
+from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.item import Thing
 
 
 def record(name: str, **values) -> CorpusRecord:

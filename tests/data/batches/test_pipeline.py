@@ -10,6 +10,7 @@ from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.augmentation import training_pixels
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.pairs import Pairs
 from lrsclip_jax.data.prepared.records import KINDS, Record, Records, token_ids
 from lrsclip_jax.data.prepared.text_lengths import TextLengths
@@ -277,7 +278,7 @@ def test_bad_options_are_named():
     with pytest.raises(InputError, match="data.short_text is 'shortest'"):
         take(1, [[record(0)]], short_text="shortest")
     with pytest.raises(InputError, match="write scenes:COUNT"):
-        pipeline.open_source("scenes:many")
+        open_records("scenes:many")
 
 
 def several(count: int) -> list[Record]:

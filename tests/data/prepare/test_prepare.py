@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -13,13 +14,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from lrsclip_jax.data.images import read_image, resize_shorter
+from lrsclip_jax.data.prepare.census import take_census
 from lrsclip_jax.data.prepare.counts import Statistics, table
 from lrsclip_jax.data.prepare.encode import Options, encode_jpeg
 from lrsclip_jax.data.prepare.preparation import prepare
 from lrsclip_jax.data.prepared.records import RecordReader
-from lrsclip_jax.data.sources import Keys, open_source
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources import Keys, open_source
 
 COMMAND = [sys.executable, "-m", "lrsclip_jax.data.prepare"]
 
@@ -179,6 +181,58 @@ def test_unusable_images_and_empty_texts_are_skipped_counted_and_listed(tmp_path
     assert str(torn) in skipped[2]["detail"] and counts.empty_texts == 3
     text = table({"train": counts})
     assert "1  image not found" in text and "1  image unreadable" in text and "3 empty texts left out" in text
+
+
+def test_rows_that_make_no_record_are_skipped_counted_and_listed(tmp_path):
+    path = source(tmp_path, 6, change=lambda i, row: {**row, "short": 3} if i == 4 else row)
+    lines = path.read_text().splitlines(keepends=True)
+    more = ['{"image": "7.jpg", "sho\n', '{"image": "8.jpg", "short": "x", "split": "a/b"}\n']
+    path.write_text("".join([*lines[:3], "[[[\n", *lines[3:], *more]))
+    counts = prepare(opened(path), tmp_path / "out", Options(), shard_size=2)["train"]
+    assert [record.id for record in RecordReader(tmp_path / "out")] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "5.jpg"]
+    skipped = [json.loads(line) for line in (tmp_path / "out/skipped.jsonl").read_text().splitlines()]
+    assert [(skip["id"], skip["reason"], skip["detail"][:19]) for skip in skipped] == [
+        ("", "row unusable", "list.jsonl, line 4:"),
+        ("4.jpg", "row unusable", "list.jsonl, line 6:"),
+        ("", "row unusable", "list.jsonl, line 8:"),
+        ("8.jpg", "row unusable", "list.jsonl, line 9:"),
+    ]
+    assert counts.bad == 4 and "4  row unusable" in table({"train": counts})
+    again = prepare(opened(path), tmp_path / "out", Options(), shard_size=2)["train"]
+    assert again.to_json() == counts.to_json()
+    for limit in (0, 3):
+        with pytest.raises(InputError, match="list.jsonl, line .* can't be used; --max-bad=N bears up to N"):
+            prepare(opened(path), tmp_path / f"out{limit}", Options(), max_bad=limit)
+        assert not (tmp_path / f"out{limit}").exists()
+
+
+def test_rows_and_images_share_one_limit(tmp_path):
+    path = source(tmp_path, 6, change=lambda i, row: {**row, "short": 3} if i == 4 else row)
+    (tmp_path / "images/2.jpg").write_bytes(b"torn")
+    with pytest.raises(InputError, match="too many images that can't be used"):
+        prepare(opened(path), tmp_path / "out", Options(), max_bad=1)
+    assert prepare(opened(path), tmp_path / "out", Options(), max_bad=2)["train"].written == 4
+
+
+def test_a_set_begun_before_sources_had_a_door_can_be_continued(tmp_path):
+    # The digest of a source is that of the items as they were written then.
+    path = source(tmp_path, 2, change=lambda i, row: {"image": row["image"], "short": ["a"], "label": f"{i}"})
+    digest = hashlib.sha256()
+    for number in range(2):
+        image = tmp_path / f"images/{number}.jpg"
+        digest.update(
+            f"Item(id='{number}.jpg', source='list', image={image!r}, long=(), short=('a',), label='{number}', "
+            f"licence=None, split=None, empty_texts=0)".encode()
+        )
+    assert take_census(opened(path), "train").digest == digest.hexdigest()
+
+
+def test_labels_without_texts_need_a_template(tmp_path):
+    path = source(tmp_path, 2, change=lambda i, row: {"image": row["image"], "label": "BareLand"})
+    with pytest.raises(InputError, match="labels and no texts: --template='a satellite photo of {class}' makes them"):
+        prepare(opened(path), tmp_path / "out", Options())
+    done = command(path, tmp_path / "out", "--template=a {class} from above")
+    assert {record.short for record in RecordReader(tmp_path / "out")} == {("a bare land from above",)} and done.stdout
 
 
 def test_too_many_unusable_images_stop_it_and_more_can_be_allowed(tmp_path):

@@ -1,0 +1,57 @@
+"""A corpus as JSON in the shape of LRS2M: an image with its long and short texts a row.
+
+LRS2M's own keys were never published; here they are `image`, `long` and `short`, and can be renamed both ways.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lrsclip_jax.corpus.records.record import CorpusRecord
+from lrsclip_jax.sources.keys import Keys
+
+
+def export_lrs2m(
+    records: Iterable[CorpusRecord],
+    path: str | os.PathLike[str],
+    keys: Mapping[str, str] | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+) -> int:
+    """Writes records as a JSON list, or to a .jsonl file as JSON lines, whole or not at all, and returns how many.
+
+    A row has the image, its texts (a text, or a list of several) and, where known, source, label, licence and split.
+    Images below `image_root` get a path relative to it, others keep their absolute one. `keys` renames keys:
+    {"long": "long_caption"}.
+    """
+    path, count = Path(path), 0
+    names = {field.name: field.name for field in fields(Keys)} | dict(keys or {})
+    root = None if image_root is None else Path(image_root).absolute()
+    lines = path.suffix == ".jsonl"
+    temporary = path.with_name(f"{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write("" if lines else "[")
+        for count, record in enumerate(records, 1):
+            row = {names[name]: given for name, given in _row(record, root).items() if given}
+            file.write(("" if lines else "\n" if count == 1 else ",\n") + json.dumps(row, ensure_ascii=False))
+            file.write("\n" if lines else "")
+        file.write("" if lines else "\n]\n")
+    temporary.replace(path)
+    return count
+
+
+def _row(record: CorpusRecord, root: Path | None) -> dict[str, Any]:
+    image = Path(record.image)
+    return {
+        "image": image.relative_to(root).as_posix() if root and image.is_relative_to(root) else record.image,
+        "long": record.long[0] if len(record.long) == 1 else list(record.long),
+        "short": record.short[0] if len(record.short) == 1 else list(record.short),
+        "source": record.source,
+        "label": record.label,
+        "licence": record.licence,
+        "split": record.split,
+    }

@@ -1,0 +1,16 @@
+"""What names a sequence of records: a prepared set, one of its splits, or the embedded scenes."""
+
+from __future__ import annotations
+
+from lrsclip_jax.data.prepared.procedural import SceneRecords
+from lrsclip_jax.data.prepared.records import RecordReader, Records
+
+
+def open_records(source: str) -> Records:
+    """Opens "DIR", "DIR:split" (default split: train) or the embedded scenes, "scenes:COUNT[:SEED]"."""
+    if source.startswith("scenes:"):
+        return SceneRecords.parse(source)
+    folder, separator, split = source.rpartition(":")
+    if not separator or "/" in split:
+        folder, split = source, "train"
+    return RecordReader(folder, split)

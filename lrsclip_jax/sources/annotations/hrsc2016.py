@@ -1,0 +1,37 @@
+"""The classes of HRSC2016, by the Class_ID of its XML files."""
+
+# sysdata.xml of the data set, as MMRotate has them (mmrotate/datasets/hrsc.py). Numbers 21 and 23 are not given.
+_NAMES = {
+    1: "ship",
+    2: "aircraft carrier",
+    3: "warcraft",
+    4: "merchant ship",
+    5: "Nimitz",
+    6: "Enterprise",
+    7: "Arleigh Burke",
+    8: "WhidbeyIsland",
+    9: "Perry",
+    10: "Sanantonio",
+    11: "Ticonderoga",
+    12: "Kitty Hawk",
+    13: "Kuznetsov",
+    14: "Abukuma",
+    15: "Austen",
+    16: "Tarawa",
+    17: "Blue Ridge",
+    18: "Container",
+    19: "OXo|--)",
+    20: "Car carrier([]==[])",
+    22: "Hovercraft",
+    24: "yacht",
+    25: "CntShip(_|.--.--|_]=",
+    26: "Cruise",
+    27: "submarine",
+    28: "lute",
+    29: "Medical",
+    30: "Car carrier(======|",
+    31: "Ford-class",
+    32: "Midway-class",
+    33: "Invincible-class",
+}
+CLASSES = {f"1{number:08}": name for number, name in _NAMES.items()}

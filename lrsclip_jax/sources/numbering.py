@@ -1,0 +1,59 @@
+"""Ids of which no two are the same: one that comes again gets a number, "a.jpg#2"."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from lrsclip_jax.sources.item import Fault, Item
+
+_OFTEN = 8
+_BITS = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class SeenTexts:
+    """A set of texts by 64 bits of their hashes, in 12 to 24 bytes each (36 while it grows)."""
+
+    def __init__(self) -> None:
+        self._slots = array("Q", bytes(8 << 10))
+        self._count = 0
+
+    def add(self, text: str) -> bool:
+        """Adds a text and returns whether it is new."""
+        new = _put(self._slots, hash(text) & _BITS or 1)
+        self._count += new
+        if 3 * self._count > 2 * len(self._slots):
+            larger = array("Q", bytes(16 * len(self._slots)))
+            for hashed in self._slots:
+                if hashed:
+                    _put(larger, hashed)
+            self._slots = larger
+        return new
+
+
+def numbered(items: Iterable[Item | Fault]) -> Iterator[Item | Fault]:
+    """Yields what comes, with a number after ids that come again."""
+    seen = SeenTexts()
+    last: dict[str, int] = {}  # the last number of ids that come often
+    for item in items:
+        if isinstance(item, Item) and not seen.add(item.id):
+            number = last.get(item.id, 1) + 1
+            while not seen.add(f"{item.id}#{number}"):
+                number += 1
+            if number > _OFTEN:
+                last[item.id] = number
+            item = replace(item, id=f"{item.id}#{number}")
+        yield item
+
+
+def _put(slots: array[int], hashed: int) -> bool:
+    """Puts a hash into a table with open slots (0), whose length is a power of two; False where it is there."""
+    last = len(slots) - 1
+    at = hashed & last
+    while slots[at]:
+        if slots[at] == hashed:
+            return False
+        at = (at + 1) & last
+    slots[at] = hashed
+    return True
