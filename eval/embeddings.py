@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from eval.errors import InputError
+from eval.whole import whole, write_text
 
 META = "meta.json"
 FEATURES = ("projected", "encoder")
@@ -201,8 +202,8 @@ def write_set(
         if not (norms > 0).all() or not np.isfinite(norms).all():
             wrong = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])
             raise InputError(f"row {wrong} of {side} is zero or not finite: it has no direction")
-        np.save(path / f"{side}.npy", (matrix / norms[:, None]).astype(np.float32))
-        np.save(path / f"{SIDES[side]}_norms.npy", norms.astype(np.float32))
+        _save(path / f"{side}.npy", (matrix / norms[:, None]).astype(np.float32))
+        _save(path / f"{SIDES[side]}_norms.npy", norms.astype(np.float32))
         write_lines(path / f"{side}.jsonl", of_row)
         dims.append(matrix.shape[1])
     write_meta(path, {**meta, "dim": dims[0]})
@@ -210,16 +211,19 @@ def write_set(
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON lines."""
-    with open(path, "w", encoding="utf-8") as file:
+    """Writes JSON lines, whole or not at all."""
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     """Writes meta.json, whole or not at all: from then on the set is finished."""
-    temporary = path / f"{META}.tmp"
-    temporary.write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path / META)
+    write_text(path / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with whole(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
 
 
 def _matrix(path: Path, dimensions: int) -> np.ndarray:

@@ -43,7 +43,7 @@ def load(
       dtype: of the towers' arithmetic. None: float32 on a CPU, bfloat16 on accelerators. "float32" is full float32
         everywhere, where accelerators would otherwise round the factors of products.
       batch_size: rows that pass a tower at once, over all local devices; fewer rows take a smaller batch.
-      model: a published model's name (lrsclip_jax/pytorch/families/known_models.py), for a file that doesn't tell its own.
+      model: a published model's name (`lrsclip_jax.pytorch.families.known_models`), for a file that doesn't tell.
       activation: "quick_gelu" or "gelu", of both towers, for a file that doesn't tell.
       image_heads, text_heads: numbers of attention heads, for a file that doesn't tell.
 

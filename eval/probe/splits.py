@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.errors import InputError
+from eval.whole import write_text
 
 PARTS = ("train", "validation", "test")
 
@@ -105,9 +106,7 @@ def write_split(path: str | os.PathLike, parts: Split, ids: Sequence[str]) -> No
     _rows_of(ids)
     named = {part: [ids[row] for row in getattr(parts, part)] for part in PARTS}
     head = {"rule": parts.rule, "fraction": parts.fraction, "seed": parts.seed}
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(head | named, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(head | named, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:

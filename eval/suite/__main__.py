@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eval.embeddings import find_sets
 from eval.errors import InputError, cli, nearest
-from eval.results import write_text
+from eval.whole import write_text
 
 _EPILOG = """\
 examples:

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from eval.embeddings import EmbeddingSet
-from eval.errors import InputError
 from eval.probe.splits import Split, read_split, write_split
 from eval.suite.result_files import data_name
 
@@ -19,12 +18,7 @@ def prepare_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> None:
         return
     from eval.probe.probe_set import split_of_set  # loads scikit-learn: when a probe is to be measured, not before
 
-    parts = split_of_set(embedding_set, seed)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_split(path, parts, _ids(embedding_set))
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
+    write_split(path, split_of_set(embedding_set, seed), _ids(embedding_set))
 
 
 def kept_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Split:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from lrsclip_jax.convert.formats import open_clip_folder, transformers_folder
+from lrsclip_jax.convert.formats.output_files import counts, new_output, write_pt, write_safetensors
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.pytorch.families import openai
-from lrsclip_jax.pytorch.files.writing import counts, whole, write_pt, write_safetensors
 
 FORMATS = ("longclip", "openai", "open_clip", "hf")
 
@@ -64,7 +64,7 @@ def export(
         raise InputError(f"--format={format} can't say what this model computes: {fault}")
     if folder:
         return open_clip_folder.write(model, params, preprocessing, out)
-    with whole(out) as partial:
+    with new_output(out) as partial:
         tensors = _TENSORS[format](params, model)
         _WRITERS[out.suffix](partial, tensors)
     lines = [f"{out}: a state dict for {_CODE[format]} code, {model.text.context_length} positions, {counts(tensors)}"]

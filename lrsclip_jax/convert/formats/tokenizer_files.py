@@ -16,8 +16,8 @@ import ftfy.chardata
 import tokenizers
 from tokenizers import decoders, normalizers, processors
 
+from lrsclip_jax.convert.formats.output_files import write_json
 from lrsclip_jax.data.tokenizer import tokenizer_for
-from lrsclip_jax.pytorch.files.writing import write_json
 
 
 def write_tokenizer(kind: str, context_length: int, folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrsclip_jax.convert.formats.model_card import model_card
+from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.convert.formats.tokenizer_files import write_tokenizer
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import tokenizer_for
@@ -23,7 +24,6 @@ from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch.families import dinov2, dual_encoder, huggingface
-from lrsclip_jax.pytorch.files.writing import counts, whole, write_json, write_safetensors
 from lrsclip_jax.pytorch.layout import to_theirs
 
 
@@ -51,7 +51,7 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
         "text_config": text.config,
         "dtype": "float32",
     }
-    with whole(out) as partial:
+    with new_output(out) as partial:
         partial.mkdir()
         write_json(partial / "config.json", config)
         write_json(partial / "preprocessor_config.json", _processor(preprocessing, name))

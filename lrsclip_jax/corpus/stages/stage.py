@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from eval.whole import whole, write_text
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.errors import InputError
@@ -132,12 +133,11 @@ def set_aside(folder: Path) -> Iterator[dict[str, str]]:
 
 def _mended(folder: Path) -> set[str]:
     """Takes what a kill cut off from the end of a stage's set_aside.jsonl, and returns the ids in it."""
-    known, whole = set(), folder / f"{ASIDE}.tmp"
-    with open(whole, "w", encoding="utf-8") as file:
+    known = set()
+    with whole(folder / ASIDE) as partial, partial.open("w", encoding="utf-8") as file:
         for row in set_aside(folder):
             known.add(row["id"])
             file.write(_line(row))
-    whole.replace(folder / ASIDE)
     return known
 
 
@@ -150,6 +150,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.results import write_text
+from eval.whole import write_text
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import SetAside
 from lrsclip_jax.corpus.statistics.counting import KINDS, Part, Statistics, gather

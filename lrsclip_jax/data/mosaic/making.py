@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from eval.whole import whole
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
 from lrsclip_jax.data.mosaic.text import CountTokens, choose_clauses, clause, describe, summaries
@@ -126,20 +126,19 @@ def write_mosaics(
         return len(tokenizer.encode([text])[0])
 
     shards = -(-count // SHARD_SIZE)
-    unfinished = regions_path.with_suffix(".incomplete")
-    with open(unfinished, "w") as regions, tqdm(total=count, unit=" mosaics", mininterval=1) as bar:
-        for shard in range(shards):
-            with RecordWriter(out, records.split, shard, shards) as writer:
-                for index in range(shard * SHARD_SIZE, min(count, (shard + 1) * SHARD_SIZE)):
-                    name = f"mosaic-{n}x{n}-{seed}-{records.split}-{index}"
-                    tiles = [records[number] for number in plan[index]]
-                    rng = stream(seed, index, purpose=1)
-                    mosaic = compose(tiles, size // n, rng, count_tokens, max_tokens)
-                    writer.write(_record(name, mosaic, tiles))
-                    regions.writelines(_region_line(name, region) for region in mosaic.regions)
-                    bar.update()
-    write_metadata(out, [tokenizer.hash], f"{n}×{n} mosaics of {records.folder.name}, seed {seed}")
-    os.replace(unfinished, regions_path)
+    with whole(regions_path) as partial:
+        with partial.open("w") as regions, tqdm(total=count, unit=" mosaics", mininterval=1) as bar:
+            for shard in range(shards):
+                with RecordWriter(out, records.split, shard, shards) as writer:
+                    for index in range(shard * SHARD_SIZE, min(count, (shard + 1) * SHARD_SIZE)):
+                        name = f"mosaic-{n}x{n}-{seed}-{records.split}-{index}"
+                        tiles = [records[number] for number in plan[index]]
+                        rng = stream(seed, index, purpose=1)
+                        mosaic = compose(tiles, size // n, rng, count_tokens, max_tokens)
+                        writer.write(_record(name, mosaic, tiles))
+                        regions.writelines(_region_line(name, region) for region in mosaic.regions)
+                        bar.update()
+        write_metadata(out, [tokenizer.hash], f"{n}×{n} mosaics of {records.folder.name}, seed {seed}")
 
 
 def _check_folder(out: Path, regions: Path) -> None:

@@ -27,6 +27,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 from tqdm import tqdm
 
+from eval.whole import beginning, discard, finish, remove_leftovers
 from lrsclip_jax.data.prepared.shard import Shard, allow_open_files
 from lrsclip_jax.data.prepared.text_lengths import TextLengths, read_lengths, write_lengths
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -231,11 +232,12 @@ class RecordWriter:
 
     def __init__(self, folder: str | os.PathLike, split: str = "train", shard: int = 0, shards: int = 1):
         self.path = shard_path(Path(folder), split, shard, shards)
-        self._incomplete = self.path.with_name(self.path.name + ".incomplete")
+        remove_leftovers(self.path)
+        self._partial = beginning(self.path)
         self._counts: list[tuple[int, int]] = []
         self._tokens: dict[str, list[int]] = {}
         # One record a group, as Grain wants it for reading at random.
-        self._writer = self._attempt(ArrayRecordWriter, str(self._incomplete), "group_size:1")
+        self._writer = self._attempt(ArrayRecordWriter, str(self._partial), "group_size:1")
 
     def write(self, record: Record | bytes) -> None:
         """Appends a record, or one that `serialize` has made."""
@@ -257,13 +259,11 @@ class RecordWriter:
         """Makes the shard durable under its final name."""
         self._attempt(self._writer.close)
         write_lengths(_lengths_path(self.path), self._counts, self._tokens)
-        with open(self._incomplete, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._incomplete, self.path)
+        finish(self._partial, self.path)
 
     def discard(self) -> None:
         """Removes the unfinished shard."""
-        self._incomplete.unlink(missing_ok=True)
+        discard(self._partial)
 
     def _attempt(self, action, *arguments):
         try:

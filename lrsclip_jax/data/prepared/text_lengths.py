@@ -7,13 +7,14 @@ each text has, record by record, the long ones first.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from eval.whole import whole
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,9 @@ class TextLengths(Sequence):
 
 def write_lengths(path: Path, counts: Sequence[Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> None:
     """Writes the file of one shard, whole or not at all; `tokens` by tokenizer hash, those of all its records."""
-    temporary = path.with_name(path.name + ".incomplete")
     arrays = {f"tokens/{name}": np.asarray(flat, np.uint16) for name, flat in tokens.items()}
-    with open(temporary, "wb") as file:
+    with whole(path) as partial, partial.open("wb") as file:
         np.savez(file, counts=np.asarray(counts, np.int32).reshape(-1, 2), **arrays)
-    os.replace(temporary, path)
 
 
 def read_lengths(path: Path, records: int) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
