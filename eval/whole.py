@@ -76,7 +76,7 @@ def finish(partial: Path, path: Path) -> None:
 
 
 def discard(partial: Path) -> None:
-    """Removes a file or folder that was begun and given up. It is no error where there is none, or it can't be removed."""
+    """Removes a file or folder that was begun and given up, if it is there and can be removed."""
     if partial.is_dir():
         shutil.rmtree(partial, ignore_errors=True)
     with contextlib.suppress(OSError):

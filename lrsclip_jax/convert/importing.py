@@ -22,7 +22,7 @@ from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint, workdir
 
 _TOWERS = ("image", "text")
@@ -48,7 +48,7 @@ class Changes(NamedTuple):
 class Imported(NamedTuple):
     """A model of one or two sources: what each tower was found as, and what became of it; `drawn` is random."""
 
-    found: dict[str, Found]
+    found: dict[str, ReadCheckpoint]
     model: CLIP
     params: dict[str, Any]
     preprocessing: Preprocessing
@@ -116,7 +116,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     return Imported(found, model, params, preprocessing, drawn)
 
 
-def _fields(tower: str, found: Found, source: str) -> dict[str, Any]:
+def _fields(tower: str, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     fields = getattr(found, tower)
     if fields is None:
         other = "text" if tower == "image" else "image"
@@ -195,7 +195,7 @@ def _description(sources: Mapping[str, str], imported: Imported, tokenizer: Toke
     return lines
 
 
-def _reasons(tower: str, found: Found, fields: Mapping[str, Any]) -> dict[str, str]:
+def _reasons(tower: str, found: ReadCheckpoint, fields: Mapping[str, Any]) -> dict[str, str]:
     """Where a value comes from that the tensors don't show, or that was changed."""
     prefix = f"{tower}."
     reasons = {key.removeprefix(prefix): why for key, why in found.reasons.items() if key.startswith(prefix)}

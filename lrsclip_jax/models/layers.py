@@ -14,7 +14,7 @@ from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.attention import attention
-from lrsclip_jax.models.products import dot_general
+from lrsclip_jax.models.precision import dot_general
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 ACTIVATIONS = {

@@ -66,11 +66,6 @@ class Leaf(NamedTuple):
 Table = Sequence[Leaf]
 
 
-def below(prefix: str, table: Table) -> list[Leaf]:
-    """Returns `table` with `prefix` before every path."""
-    return [leaf._replace(path=f"{prefix}/{leaf.path}") for leaf in table]
-
-
 def norm(path: str, key: str) -> list[Leaf]:
     """A layer norm."""
     return [Leaf(f"{path}/scale", (f"{key}.weight",)), Leaf(f"{path}/bias", (f"{key}.bias",))]

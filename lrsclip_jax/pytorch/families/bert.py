@@ -11,7 +11,7 @@ from lrsclip_jax.data.tokenizer import bert_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import settings
 from lrsclip_jax.pytorch.families.sizes import text_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
@@ -40,7 +40,7 @@ def recognises(tensors: Tensors) -> bool:
     return any(pattern.match(key) for pattern in (_WORDS, *_RELATIVES.values()) for key in tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns BERT's text tower, without a projection, with all positions of its table.
 
     A text's features come from the pooler where the file has one, else from the [CLS] token.
@@ -63,7 +63,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     shapes = layout.shapes(zoo.create("tiny", text=text))
     unused = tuple(sorted(key for key in tensors if _UNUSED.fullmatch(key)))
     layout.check(leaves, shapes, tensors, "a BERT checkpoint", unused)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=layout.to_ours(leaves, shapes, tensors),
         text=text,

@@ -13,7 +13,7 @@ from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import mae, settings
 from lrsclip_jax.pytorch.families.preprocessor import normalisation
 from lrsclip_jax.pytorch.families.sizes import image_sizes
@@ -42,7 +42,7 @@ def recognises(tensors: Tensors) -> bool:
     )
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns DINOv2's image tower, without a projection.
 
     LayerScale has no module here: it multiplies the columns of the two products that write into the residual stream,
@@ -70,7 +70,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     unused = tuple(key for key in _MASK_TOKENS if key in tensors)
     layout.check(leaves, shapes, tensors, "a DINOv2 checkpoint", unused)
     preprocessing, reason = normalisation(folder, image["size"], IMAGENET_PREPROCESSING)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=folded(layout.to_ours(leaves, shapes, tensors)),
         image=image,

@@ -9,7 +9,7 @@ from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import bert, dinov2, huggingface
 from lrsclip_jax.pytorch.families.preprocessor import preprocessing
 from lrsclip_jax.pytorch.families.sizes import shared_width
@@ -34,7 +34,7 @@ def recognises(tensors: Tensors) -> bool:
     return projections and not huggingface.recognises(tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns what a folder of a `VisionTextDualEncoderModel` holds.
 
     The image tower is a Dinov2Model or CLIPVisionModel, the text tower a BertModel (pooled by its pooler) or
@@ -68,7 +68,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     params = layout.to_ours(leaves, shapes, tensors)
     family = {"dinov2": IMAGENET_PREPROCESSING, "clip": CLIP_PREPROCESSING}[kinds[0]]
     pixels, reason = preprocessing(folder, image["size"], family)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=dinov2.folded(params) if kinds[0] == "dinov2" else params,
         image=image,

@@ -11,7 +11,7 @@ from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import settings
 from lrsclip_jax.pytorch.families.preprocessor import preprocessing
 from lrsclip_jax.pytorch.families.sizes import image_sizes, shared_width, text_sizes
@@ -35,7 +35,7 @@ def with_current_names(tensors: Tensors) -> Tensors:
     return tensors.renamed(lambda key: re.sub(r"^(vision_model|text_model)\.\1\.", r"\1.", key))
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns what a `CLIPModel` folder holds.
 
     Heads, activations, eps and the end token are taken from config.json, where a key that is absent has transformers'
@@ -65,7 +65,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     unused = tuple(key for key in POSITION_IDS if key in tensors)
     layout.check(leaves, shapes, tensors, "a CLIPModel", unused)
     pixels, reason = preprocessing(folder, image["size"], CLIP_PREPROCESSING)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=layout.to_ours(leaves, shapes, tensors),
         image=image,

@@ -11,7 +11,7 @@ from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import settings
 from lrsclip_jax.pytorch.families.sizes import image_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
@@ -41,7 +41,7 @@ def recognises(tensors: Tensors) -> bool:
     return named and not any(key.endswith(".ls1.gamma") for key in tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns the image tower, without a projection, of a MAE checkpoint or of what was tuned from one.
 
     Exact GELU and eps 1e-6 are the family's; mean and standard deviation are ImageNet's, unless timm's config says
@@ -77,7 +77,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     unused = tuple(sorted(key for key in tensors if _UNUSED.fullmatch(key)))
     layout.check(whole, shapes, tensors, "a MAE or plain timm ViT checkpoint", unused)
     preprocessing, pixels_reason = _preprocessing(config, sizes["size"])
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=layout.to_ours(whole, shapes, tensors),
         image=image,

@@ -17,7 +17,7 @@ from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import known_models, open_clip_config, settings, strangers
 from lrsclip_jax.pytorch.families.sizes import image_sizes, text_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
@@ -119,7 +119,7 @@ def recognises(tensors: Tensors) -> bool:
     return any(_KEYS.match(key) for key in tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Reads both towers and the logit scale.
 
     Sizes are those of the tensors. The activation and the numbers of heads, which tensors do not show, are what
@@ -168,7 +168,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         reasons["text.position_embedding"] = (
             f"rows below {_FIRST_ROWS} of {first}, the others of {prefixes.text}{_SECOND_TABLE}: what Long-CLIP adds up"
         )
-    return Found(
+    return ReadCheckpoint(
         family=family,
         params=params,
         image=fields["image"],
