@@ -18,8 +18,8 @@ from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.encoders import normalise
 from lrsclip_jax.models.clip import CLIP
-from lrsclip_jax.models.dropout import kept_patches
 from lrsclip_jax.models.packed import Packed
+from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
     BATCH,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from eval.errors import InputError
 from eval.facts import classes
-from eval.papers.published_tables import Table, address, key
+from eval.papers.published_tables import PublishedTable, address, key
 
 Result = Mapping[str, Any]
 SELO = ("R_su", "R_as", "R_da", "R_mi")
@@ -45,7 +45,7 @@ def read_results(folder: str | Path) -> list[dict]:
     return found
 
 
-def measured(results: Iterable[Result], table: Table) -> dict[str, dict[tuple[str, str], Measurement]]:
+def measured(results: Iterable[Result], table: PublishedTable) -> dict[str, dict[tuple[str, str], Measurement]]:
     """Returns {model: {address: measurement}} of what the table asks for, means of columns included.
 
     Where a model has several results for one place, the first that keeps to the table's protocol is taken, or else
@@ -114,7 +114,7 @@ def _row_name(result: Result) -> str:
     return result["model"] + (", encoder features" if result.get("features") == "encoder" else "")
 
 
-def _means(row: Mapping[tuple[str, str], Measurement], table: Table) -> dict[tuple[str, str], Measurement]:
+def _means(row: Mapping[tuple[str, str], Measurement], table: PublishedTable) -> dict[tuple[str, str], Measurement]:
     found = {}
     for of_row in table.rows:
         for path, names in table.means_of(of_row).items():
@@ -125,7 +125,7 @@ def _means(row: Mapping[tuple[str, str], Measurement], table: Table) -> dict[tup
     return found
 
 
-def _departure(result: Result, table: Table) -> str:
+def _departure(result: Result, table: PublishedTable) -> str:
     """What a reader must know before comparing: another test set, other templates."""
     dataset, split = _dataset(result), result.get("split")
     counts = {**table.counts, **{start: n for row in table.rows for start, n in row.counts.items()}}

@@ -10,6 +10,6 @@ Semantic Localization", IEEE TGRS 2022). `python -m eval.selo` evaluates an embe
 
 from eval.selo.grid import windows
 from eval.selo.maps import localisation_map, overlay
-from eval.selo.metrics import selo_metrics
+from eval.selo.selo_metrics import selo_metrics
 
 __all__ = ["localisation_map", "overlay", "selo_metrics", "windows"]

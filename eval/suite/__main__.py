@@ -48,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     paths = list(dict.fromkeys(path for root in options.sets for path in find_sets(root)))
     # scikit-learn and OpenCV are loaded here: --help and a wrong path should not wait for them.
-    from eval.suite import run, suite_page, table
-    from eval.suite.sections import overview
+    from eval.suite import result_files, run, suite_page
     from eval.suite.tasks import NAMES
 
     only = [name for name in options.only.split(",") if name]
@@ -59,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = Path(options.out)
     outcome = run.run(paths, out, only, options.seed, options.processes)
     if outcome.results:
-        write_text(out / "results.csv", table.csv_of(outcome.results))
+        write_text(out / "results.csv", result_files.csv_of(outcome.results))
         write_text(out / "report.html", suite_page.compose(outcome))
-        print(*overview.lines(outcome.results), sep="\n")
+        print(*suite_page.score_lines(outcome.results), sep="\n")
         print(f"{len(outcome.results)} results, {outcome.reused} of them from before: {out}/report.html")
     for line in (*outcome.defects, *(f"note: {line}" for line in outcome.remarks)):
         print(line, file=sys.stderr)

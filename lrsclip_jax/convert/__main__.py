@@ -152,7 +152,7 @@ def _import(options: argparse.Namespace) -> None:
         if (value := getattr(options, option)) is not None and value < 1:
             raise InputError(f"--{option.replace('_', '-')}={value}: it must be at least 1")
     # JAX takes seconds to import: only once the command is known to make sense.
-    from lrsclip_jax.convert.importing import Changes, import_checkpoint
+    from lrsclip_jax.convert.import_checkpoint import Changes, import_checkpoint
 
     changes = Changes(options.context_length, options.size, options.embed_dim, options.seed)
     sources = {tower: source or options.source for tower, source in towers.items()}

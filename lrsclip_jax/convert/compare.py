@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from eval import retrieval
 from lrsclip_jax import heldout, pretrained
-from lrsclip_jax.convert.reference import Side, Tower, twin
+from lrsclip_jax.convert.reference import ReferenceTower, Side, twin
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pretrained import Pretrained
@@ -80,7 +80,7 @@ def measure(held: heldout.HeldOut, ours: Side, theirs: Side) -> dict[str, Pair]:
     return pairs
 
 
-def _pair(things: Iterable[Any], ours: Tower, theirs: Tower) -> Pair:
+def _pair(things: Iterable[Any], ours: ReferenceTower, theirs: ReferenceTower) -> Pair:
     things = iter(things)
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     same: list[bool] = []
@@ -101,7 +101,11 @@ def as_side(name: str, model: Pretrained) -> Side:
         end = model.tokenizer.end
         return [row[: row.index(end) + 1] for row in model.tokenize(texts).tolist()]
 
-    return Side(name, Tower(model.images, lambda images: map(model.preprocess, images)), Tower(model.texts, ids))
+    return Side(
+        name,
+        ReferenceTower(model.images, lambda images: map(model.preprocess, images)),
+        ReferenceTower(model.texts, ids),
+    )
 
 
 def _of_export(export: str, model: Pretrained) -> Side:

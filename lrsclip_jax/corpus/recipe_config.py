@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lrsclip_jax.corpus.generators.encoded_images import Fit
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Server
 from lrsclip_jax.corpus.sources import KINDS
 from lrsclip_jax.errors import InputError, nearest
 

@@ -91,7 +91,7 @@ def windows_of(scene: AnyScene, flags: argparse.Namespace) -> np.ndarray:
 
 
 def finds(scene: AnyScene, windows: np.ndarray, flags: argparse.Namespace) -> Iterator:
-    """Yields a `finding.Found` for each text."""
+    """Yields a `finding.Finding` for each text."""
     from lrsclip_jax.localise import finding  # imports JAX, which takes seconds
 
     model = lrsclip_jax.load(flags.checkpoint, batch_size=flags.batch_size)

@@ -47,7 +47,7 @@ class CLIP(nn.Module):
         Args:
           images: float [B, size, size, 3], normalised with the model's mean and standard deviation.
           tokens: also return the tokens (heat maps, localisation).
-          kept: int32 [B, K], the patches of each image that are looked at; None: all (`dropout.kept_patches`).
+          kept: int32 [B, K], the patches of each image that are looked at; None: all (`vit.kept_patches`).
 
         Returns:
           fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, 1 + patches, E], the class token and then

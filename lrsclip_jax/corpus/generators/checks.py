@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from lrsclip_jax.corpus.generators.prompts import INSTRUCTIONS
-from lrsclip_jax.corpus.generators.request import Check, Request
+from lrsclip_jax.corpus.generators.protocol import Check, Request
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 
 # LRSCLIP asks for "20 words or less" and kept more: its summaries average 37 to 39 CLIP tokens (Table I), about 30

@@ -1,11 +1,12 @@
-"""Runs one stage over records on disk: what it makes and what it sets aside, and where a stopped run goes on."""
+"""Runs one stage over records on disk: what it makes, what it sets aside, how it resumes, and what gives way to it."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ Made = Iterator[CorpusRecord | SetAside]
 Stage = Callable[[Iterator[CorpusRecord]], Made]
 DONE, SETTINGS, ASIDE = "done.json", "settings.json", "set_aside.jsonl"
 _DIGEST = "digest"
+EARLIER = "earlier"
+_STAGE = re.compile(r"(\d+)-.+")
 
 
 class Planned(NamedTuple):
@@ -151,3 +154,28 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def stages_of(folder: Path, first: int = 0) -> list[Path]:
+    """Returns the folders of stages, "NUMBER-NAME", from the number `first` on, in order."""
+    matches = ((_STAGE.fullmatch(path.name), path) for path in folder.glob("*-*"))
+    found = sorted((int(match[1]), path) for match, path in matches if match and path.is_dir())
+    return [path for at, path in found if at >= first]
+
+
+def set_apart(out: Path, paths: Sequence[Path]) -> Path | None:
+    """Moves what there is of `paths`, the last first, to a new folder `out/earlier/N`, and returns that one, if any.
+
+    They keep their places relative to `out`. What others were made from goes last: where a kill comes between, the
+    first one is still found to be of another recipe.
+    """
+    there = [path for path in paths if path.exists()]
+    if not there:
+        return None
+    numbers = [int(path.name) for path in (out / EARLIER).glob("*") if path.name.isdecimal()]
+    kept = out / EARLIER / str(1 + max(numbers, default=0))
+    for path in reversed(there):
+        place = kept / path.relative_to(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    return kept

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lrsclip_jax.corpus.generators import prompts
-from lrsclip_jax.corpus.generators.asking import ask
 from lrsclip_jax.corpus.generators.checks import check_long, check_short
-from lrsclip_jax.corpus.generators.request import Check, Outcome, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Check, Outcome, Request, Server
+from lrsclip_jax.corpus.generators.request_queue import ask
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.errors import InputError
 

@@ -18,7 +18,7 @@ from lrsclip_jax.data.draws import between
 from lrsclip_jax.data.scenes.ground import GROUND, TEXTURES
 from lrsclip_jax.data.scenes.kinds import SEAM_WIDTH
 from lrsclip_jax.data.scenes.pen import COLOURS, RGB, WATER, Pen, Point, dashes, turned
-from lrsclip_jax.data.scenes.plan import Area, Box, Plan, Seam
+from lrsclip_jax.data.scenes.plan import Area, Box, ScenePlan, Seam
 from lrsclip_jax.data.scenes.things import THINGS
 
 SUPERSAMPLING = 3
@@ -28,7 +28,7 @@ ASPHALT, MARKING, SOIL, BALLAST = (88, 88, 92), (226, 226, 220), (164, 126, 86),
 BANK = (182, 172, 138)
 
 
-def draw(plan: Plan, size: int, rng: np.random.Generator) -> np.ndarray:
+def draw(plan: ScenePlan, size: int, rng: np.random.Generator) -> np.ndarray:
     """Returns the picture of a plan, uint8 [size, size, 3]."""
     image = Image.new("RGB", (size * SUPERSAMPLING,) * 2)
     pen = Pen(image, plan.tilt, rng)

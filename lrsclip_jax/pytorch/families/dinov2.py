@@ -14,9 +14,9 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
-from lrsclip_jax.pytorch.families import mae, settings
+from lrsclip_jax.pytorch.families import mae, tower_fields
 from lrsclip_jax.pytorch.families.preprocessor import normalisation
-from lrsclip_jax.pytorch.families.sizes import image_sizes
+from lrsclip_jax.pytorch.families.tower_fields import image_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, IN_BATCH, TOKEN, Leaf
 
@@ -159,13 +159,16 @@ def image_fields(
     sizes = image_sizes(leaves, tensors)
     width = sizes["width"]
     if (config or {}).get("model_type") == "dinov2":
-        source, said = settings.CONFIG, {"num_attention_heads": 12} | config  # an absent key has transformers' default
+        source, said = (
+            tower_fields.CONFIG,
+            {"num_attention_heads": 12} | config,
+        )  # an absent key has transformers' default
     else:
         source, said = "DINOv2's", {"num_attention_heads": _PUBLISHED_HEADS.get(width)}
-    heads, heads_reason = settings.heads(
+    heads, heads_reason = tower_fields.heads(
         tensors, "image", width, said["num_attention_heads"], source, hints.image_heads, "ViT-S/14 6, B/14 12, L/14 16"
     )
-    activation, _ = settings.activation(tensors, said.get("hidden_act", "gelu"), source, hints.activation)
+    activation, _ = tower_fields.activation(tensors, said.get("hidden_act", "gelu"), source, hints.activation)
     fields = {"heads": heads, "activation": activation, "norm_eps": said.get("layer_norm_eps", 1e-6)}
     reasons = {"image.heads": heads_reason, "image.activation": source, "image.norm_eps": source}
     return sizes | fields | {"patch_bias": True, "pre_norm": False, "pool": "cls"}, reasons

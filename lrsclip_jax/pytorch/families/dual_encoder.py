@@ -12,7 +12,7 @@ from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import bert, dinov2, huggingface
 from lrsclip_jax.pytorch.families.preprocessor import preprocessing
-from lrsclip_jax.pytorch.families.sizes import shared_width
+from lrsclip_jax.pytorch.families.tower_fields import shared_width
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import Leaf
 

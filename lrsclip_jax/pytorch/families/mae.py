@@ -12,8 +12,8 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
-from lrsclip_jax.pytorch.families import settings
-from lrsclip_jax.pytorch.families.sizes import image_sizes
+from lrsclip_jax.pytorch.families import tower_fields
+from lrsclip_jax.pytorch.families.tower_fields import image_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, IN_BATCH, TOKEN, Leaf
 
@@ -69,8 +69,8 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     width = sizes["width"]
     published = _PUBLISHED_HEADS.get((width, sizes["layers"]))
     known = "MAE's ViT-B has 12, L and H 16"
-    heads, reason = settings.heads(tensors, "image", width, published, "MAE's", hints.image_heads, known)
-    activation, _ = settings.activation(tensors, "gelu", "MAE's", hints.activation)
+    heads, reason = tower_fields.heads(tensors, "image", width, published, "MAE's", hints.image_heads, known)
+    activation, _ = tower_fields.activation(tensors, "gelu", "MAE's", hints.activation)
     image = sizes | {"heads": heads, "activation": activation, "norm_eps": 1e-6, "patch_bias": True, "pre_norm": False}
     image |= {"pool": "mean" if final_norm == "fc_norm" else "cls"}
     shapes = layout.shapes(zoo.create("tiny", image=image))
@@ -114,5 +114,5 @@ def table(final_norm: str = "norm") -> list[Leaf]:
 def _preprocessing(config: dict[str, Any] | None, size: int) -> tuple[Preprocessing, str]:
     timm = (config or {}).get("pretrained_cfg") or {}
     if {"mean", "std"} <= timm.keys():
-        return Preprocessing(size, tuple(map(float, timm["mean"])), tuple(map(float, timm["std"]))), settings.CONFIG
+        return Preprocessing(size, tuple(map(float, timm["mean"])), tuple(map(float, timm["std"]))), tower_fields.CONFIG
     return replace(IMAGENET_PREPROCESSING, size=size), "MAE's"

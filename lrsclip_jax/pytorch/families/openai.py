@@ -18,8 +18,8 @@ from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
-from lrsclip_jax.pytorch.families import known_models, open_clip_config, settings, strangers
-from lrsclip_jax.pytorch.families.sizes import image_sizes, text_sizes
+from lrsclip_jax.pytorch.families import known_models, open_clip_config, strangers, tower_fields
+from lrsclip_jax.pytorch.families.tower_fields import image_sizes, text_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, OUT, QKV, QKV_BIAS, Leaf
 
@@ -232,7 +232,7 @@ def _activation(
             raise InputError(f"{tensors.name}: {source} says {said}, --model={hints.model} {known.activation}")
         said, source = known.activation, f"--model={hints.model}, {known.why}"
     if said is not None:
-        return settings.activation(tensors, said, source, hints.activation)
+        return tower_fields.activation(tensors, said, source, hints.activation)
     if hints.activation is None:
         raise InputError(
             f"{tensors.name}: tensors don't show the activation: say --activation=quick_gelu or --activation=gelu, or "
@@ -250,7 +250,7 @@ def _heads(
         said, source = known_models.heads(tower, width), f"open_clip's table of {tower} towers {width} wide"
     elif said is None:
         said, source = width // 64, f"{family}'s model code (width // 64)"
-    return settings.heads(tensors, tower, width, said, source, hint)
+    return tower_fields.heads(tensors, tower, width, said, source, hint)
 
 
 def _first_table(tensors: Tensors, prefixes: Prefixes) -> np.ndarray:

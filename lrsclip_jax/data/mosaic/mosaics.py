@@ -21,7 +21,7 @@ from tqdm import tqdm
 from eval.whole import whole
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
-from lrsclip_jax.data.mosaic.text import CountTokens, choose_clauses, clause, describe, summaries
+from lrsclip_jax.data.mosaic.mosaic_text import CountTokens, choose_clauses, clause, describe, summaries
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer

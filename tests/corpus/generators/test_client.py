@@ -6,10 +6,8 @@ from email.utils import formatdate
 import pytest
 from chat_server import ChatServer, Reply
 
-from lrsclip_jax.corpus.generators.calling import Caller, Failed
-from lrsclip_jax.corpus.generators.pace import Pace, back_off, retry_after
-from lrsclip_jax.corpus.generators.request import Answer, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.client import Caller, Failed, Pace, back_off, retry_after
+from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
 from lrsclip_jax.errors import InputError
 
 REQUEST = Request("k", "Describe the port")
