@@ -33,7 +33,7 @@ def class_texts(labels: Iterable[str], names: Sequence[str], source: str | None 
     called: dict[str, dict[str, str]] = {}
     for name in names:
         protocol = classes.PLAIN if "{" in name else name
-        for template in classes.templates(name, dataset and dataset.name):
+        for template in classes.templates(name, dataset.name if dataset else None):
             called.setdefault(template, dataset.words(found, protocol) if dataset else words)
     return [
         {"text": template.replace("{}", called[template][label]), "kind": "class", "label": label, "template": template}

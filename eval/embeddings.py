@@ -99,7 +99,7 @@ class EmbeddingSet:
         found = []
         for text in texts:
             image = self.text_rows[text].get("image")
-            if image not in self.row_of_id:
+            if image is None or image not in self.row_of_id:
                 what = "names no image" if image is None else f"is of image {image!r}, which the set lacks"
                 raise InputError(f"{self.path}/texts.jsonl, line {text + 1}: the text {what}")
             found.append(self.row_of_id[image])
@@ -108,13 +108,14 @@ class EmbeddingSet:
     def labels(self) -> list[str] | None:
         """Returns the label of every image, or None where none has one; InputError where some have and some lack it."""
         labels = [image.get("label") for image in self.image_rows]
-        if not any(label is not None for label in labels):
+        known = [label for label in labels if label is not None]
+        if not known:
             return None
-        if None in labels:
+        if len(known) < len(labels):
             raise InputError(
                 f"{self.path}/images.jsonl, line {labels.index(None) + 1}: no label, other images have one"
             )
-        return labels
+        return known
 
     def picture(self, image: int) -> Path | None:
         """Returns the path of an image's picture, or None where the set names none or it is not there."""
@@ -123,7 +124,7 @@ class EmbeddingSet:
         return path if path and path.is_file() else None
 
 
-def find_sets(root: str | os.PathLike) -> list[Path]:
+def find_sets(root: str | os.PathLike[str]) -> list[Path]:
     """Returns the folders of all finished sets at or below `root`, in order; InputError where there is none."""
     walked = os.walk(root, followlinks=True)
     found = sorted(Path(top) for top, _, files in walked if META in files and {"images.npy", "texts.npy"} & set(files))
@@ -167,9 +168,12 @@ def open_set(path: str | os.PathLike) -> EmbeddingSet:
     return EmbeddingSet(
         path,
         meta,
-        *(rows.get(side, np.zeros((0, dim), np.float32)) for side in SIDES),
-        *(norms.get(side, np.zeros(0, np.float32)) for side in SIDES),
-        *(of_row.get(side, []) for side in SIDES),
+        images=rows.get("images", np.zeros((0, dim), np.float32)),
+        texts=rows.get("texts", np.zeros((0, dim), np.float32)),
+        image_norms=norms.get("images", np.zeros(0, np.float32)),
+        text_norms=norms.get("texts", np.zeros(0, np.float32)),
+        image_rows=of_row.get("images", []),
+        text_rows=of_row.get("texts", []),
     )
 
 

@@ -142,7 +142,7 @@ def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch
 class MomentumState(NamedTuple):
     """The number of updates so far, and the momentum buffers, a tree like the parameters."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
     momentum: PyTree
 
 

@@ -149,7 +149,7 @@ def _matches(pattern: str, shapes: Shapes, where: str) -> dict[str, np.ndarray]:
             f"{where}: {pattern!r} is about rows and needs parameters with one leading axis in common, "
             f"not {' and '.join(list(examples.values())[:3])}; narrow the pattern"
         )
-    rows = np.zeros(*examples, bool)
+    rows = np.zeros(next(iter(examples)), bool)
     start, stop = (int(sliced[end]) if sliced[end] else None for end in ("start", "stop"))
     rows[start:stop] = True
     if not rows.any() or (stop or 0) > rows.size:

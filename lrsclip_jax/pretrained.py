@@ -64,8 +64,6 @@ class Pretrained:
       dtype: of the towers' arithmetic.
       image, text: the Flax modules of the towers, None for one that the source lacks.
       params: their parameters {"image": …, "text": …, "logit_scale": …}, float32, on the devices.
-      preprocessing: size, crop, mean and std; None without an image tower.
-      tokenizer: with the special tokens' ids; None where texts are not embedded.
       batch_size: images or texts that pass a tower at once, a multiple of the devices.
       mesh: the devices.
     """
@@ -75,12 +73,12 @@ class Pretrained:
     step: int | None
     features: str
     dtype: str
-    preprocessing: Preprocessing | None
+    _preprocessing: Preprocessing | None
     batch_size: int
     image: ViT | None = field(repr=False)
     text: TextTransformer | Bert | None = field(repr=False)
     params: Any = field(repr=False)
-    tokenizer: Tokenizer | None = field(repr=False)
+    _tokenizer: Tokenizer | None = field(repr=False)
     mesh: Mesh = field(repr=False)
     _encoders: Mapping[Side, Encoder] = field(repr=False)
 
@@ -92,9 +90,24 @@ class Pretrained:
         return CLIP(self.image, self.text)
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """Size, crop, mean and std of images; InputError without an image tower."""
+        if self._preprocessing is None:
+            raise InputError(f"{self.source} ({self.family}) has no image tower")
+        return self._preprocessing
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of texts, with the special tokens' ids; InputError where texts are not embedded."""
+        if self._tokenizer is None:
+            raise InputError(f"{self.source} ({self.family}) embeds no texts as {self.features} features")
+        return self._tokenizer
+
+    @property
     def context_length(self) -> int:
-        """How many tokens the text tower reads, start and end token included."""
-        self._tokenizer()
+        """How many tokens the text tower reads, start and end token included; InputError as for `tokenizer`."""
+        if self._tokenizer is None or self.text is None:
+            raise InputError(f"{self.source} ({self.family}) embeds no texts as {self.features} features")
         return self.text.context_length
 
     @property
@@ -143,7 +156,7 @@ class Pretrained:
         Raises:
           TypeError: a string instead of a list, or something that is no string.
         """
-        tokenizer, ids = self._tokenizer(), self._ids(texts)
+        tokenizer, ids = self.tokenizer, self._ids(texts)
         lengths = np.array([static_length(len(row), self.context_length) for row in ids], int)
         found = np.zeros((len(ids), self._width("text")), np.float32)
         for length in np.unique(lengths):
@@ -158,8 +171,6 @@ class Pretrained:
         To the byte the pixels that the source's own code makes: the transform of CLIP and open_clip, or transformers'
         `CLIPImageProcessorPil`. Errors as in `images`.
         """
-        if self.preprocessing is None:
-            raise InputError(f"{self.source} ({self.family}) has no image tower")
         return preprocess(_rgb(image), self.preprocessing)
 
     def tokenize(self, texts: Iterable[str]) -> np.ndarray:
@@ -167,7 +178,7 @@ class Pretrained:
 
         Errors and the warning as in `texts`.
         """
-        tokenizer = self._tokenizer()
+        tokenizer = self.tokenizer
         rows = [fit(row, self.context_length, tokenizer.end, tokenizer.pad) for row in self._ids(texts)]
         return np.stack(rows) if rows else np.zeros((0, self.context_length), np.int32)
 
@@ -202,11 +213,6 @@ class Pretrained:
             raise InputError(f"{self.source} ({self.family}) embeds no {side}s as {self.features} features")
         return self._encoders[side]
 
-    def _tokenizer(self) -> Tokenizer:
-        self._encoder("text")
-        assert self.tokenizer is not None
-        return self.tokenizer
-
     def _width(self, side: Side) -> int:
         tower = getattr(self, side)
         return tower.embed_dim if self.features == "projected" else tower.width
@@ -217,7 +223,7 @@ class Pretrained:
         texts = list(texts)
         if others := [text for text in texts if not isinstance(text, str)]:
             raise TypeError(f"a text is a str, not {type(others[0]).__name__}")
-        ids = self._tokenizer().encode(texts)
+        ids = self.tokenizer.encode(texts)
         if cut := sum(len(row) > self.context_length for row in ids):
             warnings.warn(f"{cut} of {len(ids)} texts were cut to {self.context_length} tokens", stacklevel=3)
         return ids
@@ -250,7 +256,7 @@ def load(
         raise InputError(f"unknown features {features!r}: choose 'projected' or 'encoder'")
     source = os.fspath(source)
     found = weights.read(source, hints)
-    if size and found.image:
+    if size:
         found = weights.of_size(found, size)
     precision = compute_dtype(dtype or "auto")
     if features == "projected":
@@ -263,8 +269,8 @@ def load(
     mesh = make_mesh(config.defaults().mesh, jax.local_devices())
     encoders: dict[Side, Encoder] = {}
     method = "__call__" if features == "projected" else "features"
-    if image:
-        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, found.preprocessing), mesh)
+    if image and (preprocessing := found.preprocessing):
+        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, preprocessing), mesh)
     if text and (features == "projected" or not image):  # two towers meet in the projected space alone
         encoders["text"] = _encoder(text, method, lambda ids: ids, mesh)
     folder = checkpoint.find(source)
@@ -275,12 +281,12 @@ def load(
         step=int(folder.name) if folder else None,
         features=features,
         dtype=precision.name,
-        preprocessing=found.preprocessing,
+        _preprocessing=found.preprocessing,
         batch_size=math.ceil(batch_size / shards) * shards,
         image=image,
         text=text,
         params=jax.device_put(found.params, replicated(mesh)),
-        tokenizer=tokenizer_for(found.text["kind"]) if "text" in encoders else None,
+        _tokenizer=tokenizer_for(found.text["kind"]) if found.text and "text" in encoders else None,
         mesh=mesh,
         _encoders=encoders,
     )

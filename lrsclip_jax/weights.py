@@ -82,10 +82,12 @@ def check_whole(found: ReadCheckpoint, source: str) -> None:
 
 
 def of_size(found: ReadCheckpoint, size: int) -> ReadCheckpoint:
-    """Returns what a source holds for images of `size` pixels a side; the table of image positions is resized.
+    """Returns what a source holds for images of `size` pixels a side; its table of image positions is resized.
 
     Raises InputError unless `size` is a multiple of the image tower's patch.
     """
+    if found.image is None or found.preprocessing is None:
+        return found
     patch = found.image["patch"]
     if size % patch:
         raise InputError(f"--size={size} is no multiple of the image tower's patch, {patch}")
@@ -118,12 +120,12 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
         params, preprocessing = jax.jit(draw)(), CLIP_PREPROCESSING
     else:
         found = _read_for(model, config.model.init, "image", "text")
-        params, preprocessing = fitted(model, found, config.model.init), found.preprocessing
+        params, preprocessing = fitted(model, found, config.model.init), found.preprocessing or CLIP_PREPROCESSING
     for tower in ("image", "text"):
         if source := config.model[f"{tower}_init"]:
             found = _read_for(model, source, tower)
             params = params | {tower: fitted_tower(model, tower, found, source, params[tower])}
-            preprocessing = found.preprocessing if tower == "image" else preprocessing
+            preprocessing = (found.preprocessing if tower == "image" else None) or preprocessing
     return params, dataclasses.replace(preprocessing, size=model.image.size)
 
 
@@ -231,5 +233,7 @@ def _of_run(folder: epath.Path) -> ReadCheckpoint:
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     params = jax.tree.map(np.asarray, checkpoint.load_params(folder, shapes))
     image, text = zoo.fields(model)
-    saved = {key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()}
+    saved: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()
+    }
     return ReadCheckpoint(RUN, params, image, text, Preprocessing(**saved))

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eval.papers.published_tables import PublishedRow, PublishedTable, tables
 
@@ -66,7 +66,7 @@ def _recomputed(table: PublishedTable, row: PublishedRow) -> Iterator[tuple[str,
         recalls = [value for other, value in of_dataset.items() if other.startswith(("text_to_", "image_to_"))]
         if metric == "mean_recall" and len(recalls) == 6 and None not in recalls:
             yield path, math.fsum(recalls) / 6, "the six recalls average to"
-        parts = [of_dataset.get(name) for name in SELO_WEIGHTS]
+        parts: list[Any] = [of_dataset.get(name) for name in SELO_WEIGHTS]
         if metric == "R_mi" and None not in parts:
             weighted = math.fsum(weight * part for weight, part in zip(SELO_WEIGHTS.values(), parts, strict=True))
             yield path, 0.35 + weighted, "0.4 R_su + 0.35 (1 − R_as) + 0.25 R_da is"
@@ -172,7 +172,7 @@ def _gains(table: PublishedTable) -> Iterator[Footnote]:
 
 def _disagreements(of: Sequence[PublishedTable]) -> Iterator[Footnote]:
     """Values and sizes of one model that two tables of a paper print differently, noted by the later table."""
-    first = {}
+    first: dict[Any, Any] = {}
     for table in of:
         for number, row in enumerate(table.rows):
             for path, value in {**row.values, "params": row.heads.get("params")}.items():

@@ -118,8 +118,8 @@ def _means(row: Mapping[tuple[str, str], Measurement], table: PublishedTable) ->
     found = {}
     for of_row in table.rows:
         for path, names in table.means_of(of_row).items():
-            parts = [row.get(address(name)) for name in names]
-            if None not in parts:
+            parts = [row[address(name)] for name in names if address(name) in row]
+            if len(parts) == len(names):
                 value = sum(part.value for part in parts) / len(parts)
                 found[address(path)] = Measurement(value, "; ".join(filter(None, (part.departure for part in parts))))
     return found

@@ -42,7 +42,7 @@ class PublishedRow:
 
     method: str
     heads: Mapping[str, Any]
-    values: Mapping[str, float | int | str | None]
+    values: Mapping[str, Any]  # float, int, str or None
     counts: Mapping[str, int]
 
     @property
@@ -161,7 +161,7 @@ def parse(facts: Mapping[str, Any]) -> PublishedTable:
         paths = [column.path.format(**heads) for column in columns]
         printed = dict(zip(paths, of_row["values"], strict=True))
         rows.append(PublishedRow(_method(heads, facts), heads, printed, of_row.get("counts", facts.get("counts", {}))))
-    lists = {name: tuple(facts.get(name, ())) for name in ("tasks", "templates", "claims", "notes")}
+    lists: dict[str, Any] = {name: tuple(facts.get(name, ())) for name in ("tasks", "templates", "claims", "notes")}
     means = {path: tuple(parts) for path, parts in facts.get("means", {}).items()}
     rest = {name: facts[name] for name in ("paper", "title", "heads", "group", "counts", "stated") if name in facts}
     return PublishedTable(label=facts["table"], columns=columns, rows=tuple(rows), means=means, **lists, **rest)

@@ -78,8 +78,8 @@ def arrange(table: PublishedTable, results: Sequence[Result] = ()) -> Shown:
     for heading, members in itertools.groupby(enumerate(table.rows), lambda row: table.group.format(**row[1].heads)):
         members = list(members)
         lines = [_published_line(table, number, row, of_place, numbers) for number, row in members]
-        lines += [_our_line(table, members[0][1], name, values, numbers) for name, values in ours.items()]
-        blocks.append((heading, tuple(line for line in lines if line)))
+        our_lines = [_our_line(table, members[0][1], name, values, numbers) for name, values in ours.items()]
+        blocks.append((heading, (*lines, *(line for line in our_lines if line))))
     notes = (*(note.text for note in found if not note.places), *table.notes)
     title = f"{table.name}: {table.title}"
     return Shown(title, tuple(table.heads.values()), table.columns, tuple(blocks), tuple(numbers), notes)

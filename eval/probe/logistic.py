@@ -18,7 +18,8 @@ from eval.errors import InputError
 
 MAX_ITERATIONS = 1000
 
-Argument, Result = TypeVar("Argument"), TypeVar("Result")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 def root_mean_square(rows: np.ndarray) -> float:

@@ -72,14 +72,18 @@ def split(
     for name, rows in rows_of_classes(labels).items():
         if len(rows) < 2:
             raise InputError(f"class {name!r} has one image: a split needs two, leave the class out")
-        rows = rows[sorted(range(len(rows)), key=lambda n: ids[rows[n]])] if rng is None else rng.permutation(rows)
+        if rng is not None:
+            rows = rng.permutation(rows)
+        elif ids is not None:
+            rows = np.array(sorted(rows.tolist(), key=ids.__getitem__), np.int64)
         learnt = min(max(int(fraction * len(rows)), 1), len(rows) - 1)
         chosen_by = max(learnt // 5, 1) if learnt > 1 else 0
         for part, of_class in zip(parts, np.split(rows, [learnt - chosen_by, learnt]), strict=True):
             part.append(of_class)
     share = f"{100 * fraction:g}/{100 * (1 - fraction):g} of each class"
     rule = f"{share}, by the order of ids" if seed is None else f"{share}, seed {seed}"
-    return Split(*(np.sort(np.concatenate(part)) for part in parts), rule, fraction, seed)
+    train, validation, test = (np.sort(np.concatenate(part)) for part in parts)
+    return Split(train, validation, test, rule, fraction, seed)
 
 
 def rows_of_classes(labels: Sequence[str]) -> dict[str, np.ndarray]:
@@ -125,7 +129,8 @@ def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(written, dict) or not all(isinstance(written.get(part), list) for part in PARTS):
         raise InputError(f"{path}: no split, lists named {', '.join(PARTS)} are expected")
-    row_of_id, part_of = _rows_of(ids), {}
+    row_of_id = _rows_of(ids)
+    part_of: dict[str, str] = {}
     for part in PARTS:
         for name in written[part]:
             if not isinstance(name, str) or name not in row_of_id:
@@ -139,7 +144,8 @@ def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:
     if not written["train"] or not written["test"]:
         raise InputError(f"{path}: train and test need an image each")
     rows = (np.sort(np.asarray([row_of_id[name] for name in written[part]], np.int64)) for part in PARTS)
-    return Split(*rows, written.get("rule", path.name), written.get("fraction"), written.get("seed"))
+    train, validation, test = rows
+    return Split(train, validation, test, written.get("rule", path.name), written.get("fraction"), written.get("seed"))
 
 
 def _rows_of(ids: Sequence[str]) -> dict[str, int]:

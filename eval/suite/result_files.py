@@ -119,7 +119,7 @@ def numbers_of(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 def _numbers(name: str, value: Any, tokens: list[int] | None) -> Iterator[tuple[str, float]]:
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        yield name, value
+        yield name, value  # type: ignore[misc]  # an int stays one
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _numbers(f"{name}/{key}", inner, tokens)

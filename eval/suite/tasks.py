@@ -88,10 +88,10 @@ def evaluated_part(embedding_set: EmbeddingSet) -> EmbeddingSet:
     splits = [image.get("split") for image in embedding_set.image_rows]
     if "test" not in splits or len(set(splits)) == 1:
         return embedding_set
-    images = np.flatnonzero([split == "test" for split in splits])
+    images = np.flatnonzero([split == "test" for split in splits]).tolist()
     kept = {embedding_set.image_rows[row]["id"] for row in images}
     known = embedding_set.row_of_id.keys() - kept
-    texts = np.flatnonzero([text.get("image") not in known for text in embedding_set.text_rows])
+    texts = np.flatnonzero([text.get("image") not in known for text in embedding_set.text_rows]).tolist()
     return dataclasses.replace(
         embedding_set,
         meta={**embedding_set.meta, "split": "test"},

@@ -162,13 +162,13 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax import weights
     from lrsclip_jax.convert.export import export
+    from lrsclip_jax.data.images import CLIP_PREPROCESSING
 
     found = weights.read(options.source, _hints(options))
     weights.check_whole(found, options.source)
     model = weights.model_of(found)
-    lines = export(
-        model, found.params, found.preprocessing, format=options.format, out=options.out, source=options.source
-    )
+    preprocessing = found.preprocessing or CLIP_PREPROCESSING
+    lines = export(model, found.params, preprocessing, format=options.format, out=options.out, source=options.source)
     print("\n".join(lines))
 
 

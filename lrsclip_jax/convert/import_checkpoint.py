@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import weights
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
@@ -92,7 +92,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
         "embed_dim": embed_dim,
         "context_length": changes.context_length or fields["text"]["context_length"],
     }
-    model = zoo.create("custom", **fields)
+    model = zoo.create("custom", image=fields["image"], text=fields["text"])
 
     def draw() -> dict[str, Any]:
         return init_params(model, jax.random.key(changes.seed))
@@ -112,8 +112,8 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     scale = found["image"].params.get("logit_scale") if len(read) == 1 else None
     params["logit_scale"] = jnp.float32(model.logit_scale if scale is None else scale)
     drawn = tuple(f"{tower}/projection" for tower in towers) + (("logit_scale",) if scale is None else ())
-    preprocessing = dataclasses.replace(found["image"].preprocessing, size=model.image.size)
-    return Imported(found, model, params, preprocessing, drawn)
+    preprocessing = found["image"].preprocessing or CLIP_PREPROCESSING
+    return Imported(found, model, params, dataclasses.replace(preprocessing, size=model.image.size), drawn)
 
 
 def _fields(tower: str, found: ReadCheckpoint, source: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from eval.embeddings import write_lines, write_meta
 from lrsclip_jax.data.threads import in_order
-from lrsclip_jax.data.tokenizer import Tokenizer, fit
+from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
 from lrsclip_jax.embed import parts
 from lrsclip_jax.embed.material import Material, Row
 from lrsclip_jax.encoders import static_length
@@ -69,12 +69,12 @@ def make_set(
 
     sides = {"images": (images, material.images), "texts": (texts, kept)}
     dims = [parts.join(out, side, list(files), rows) for side, (files, rows) in sides.items() if files]
-    cut = sum(int((parts.load(path)["length"] > model.context_length).sum()) for path in texts)
+    shortened = sum(int((parts.load(path)["length"] > model.context_length).sum()) for path in texts)
     if unusable:
         write_lines(out / "skipped.jsonl", ({"id": name, "reason": reason} for name, reason in unusable.items()))
     write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
     shutil.rmtree(out / parts.FOLDER)
-    return len(unusable), cut
+    return len(unusable), shortened
 
 
 def sweep(texts: Sequence[Row], lengths: Sequence[int], context_length: int) -> list[Row]:
@@ -161,8 +161,8 @@ def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], model: Pretr
 
 
 def _fitted(ids: Sequence[int], limit: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
-    cut = fit(ids, min(limit, len(ids)), tokenizer.end)
-    return fit(cut, length, tokenizer.end, tokenizer.pad)
+    shorter = cut(ids, min(limit, len(ids)), tokenizer.end)
+    return fit(shorter, length, tokenizer.end, tokenizer.pad)
 
 
 def _check_count(bad: Sequence[tuple[int, str]], max_bad: int) -> None:

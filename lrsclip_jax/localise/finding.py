@@ -71,7 +71,11 @@ def by_second_look(
     queries = np.stack([model.texts([text, *shuffled(text, seed)]).mean(axis=0) for text in texts])
     score, known = remembering(scorer(model, scene, queries, reference))
     for number in range(len(texts)):
-        grey = second_map(lambda windows, n=number: score(windows)[:, n], scene.height, scene.width)
+
+        def of_text(windows: np.ndarray, number: int = number) -> np.ndarray:
+            return score(windows)[:, number]
+
+        grey = second_map(of_text, scene.height, scene.width)
         yield Finding(grey, 1, _best(list(known), np.array([scores[number] for scores in known.values()])))
 
 

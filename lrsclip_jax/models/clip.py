@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -78,7 +79,9 @@ class CLIP(nn.Module):
 
     def __call__(self, images: jax.Array, *texts: jax.Array) -> tuple[jax.Array, list[jax.Array], jax.Array]:
         """images [B, H, W, 3], any number of texts [B, L_i] -> unit rows [B, E], [unit rows [B, E], …], logit_scale."""
-        return self.encode_image(images), [self.encode_text(ids) for ids in texts], self.log_scale
+        rows: Any = self.encode_image(images)
+        text_rows: list[Any] = [self.encode_text(ids) for ids in texts]
+        return rows, text_rows, self.log_scale
 
 
 def init_params(model: CLIP, key: jax.Array) -> dict:

@@ -28,12 +28,15 @@ def patch_values(tower: ViT, params: Any, images: jax.Array) -> jax.Array:
       fp32 [B, patches, embed_dim], row by row.
     """
     last = jax.tree.map(lambda leaf: leaf[-1], params["blocks"])
-    hidden = tower.apply({"params": params | {"blocks": _silenced(params["blocks"])}}, images, method="hidden")[:, 1:]
-    hidden = layer_norm(tower.norm_eps).apply({"params": last["norm1"]}, hidden).astype(tower.dtype)
+    silenced = {"params": params | {"blocks": _silenced(params["blocks"])}}
+    hidden: Any = tower.apply(silenced, images, method="hidden")
+    hidden = layer_norm(tower.norm_eps).apply({"params": last["norm1"]}, hidden[:, 1:])
+    hidden = hidden.astype(tower.dtype)
     attention = jax.tree.map(lambda leaf: leaf.astype(tower.dtype), last["attention"])
     values = jnp.einsum("bnw,whd->bnhd", hidden, attention["qkv"]["kernel"][:, 2]) + attention["qkv"]["bias"][2]
     values = jnp.einsum("bnhd,hdw->bnw", values, attention["out"]["kernel"]) + attention["out"]["bias"]
-    return unit(tower.apply({"params": params}, values, method="tokens"))
+    tokens: Any = tower.apply({"params": params}, values, method="tokens")
+    return unit(tokens)
 
 
 def _silenced(blocks: Any) -> Any:

@@ -16,7 +16,7 @@ from lrsclip_jax.models.layers import ACTIVATIONS
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
-TEXT_TOWERS: dict[str, type] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
+TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
 
 _B = {"width": 768, "layers": 12, "heads": 12, "embed_dim": 512}
 _L = {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 768, "patch": 14}
@@ -97,7 +97,7 @@ def create(
 def tower(role: str, fields: Mapping[str, Any], dtype: Any = None) -> Any:
     """One tower alone, without parameters: of role "image" or "text", by its fields as in `create`; errors as there."""
     fields = {"dtype": jnp.dtype(dtype or jnp.float32)} | dict(fields)
-    module = ViT if role == "image" else _text_class(fields.pop("kind", "transformer"))
+    module: Any = ViT if role == "image" else _text_class(fields.pop("kind", "transformer"))
     known = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
     for key in fields:
         if key not in known:
@@ -123,7 +123,7 @@ def _values(tower: Any) -> dict[str, Any]:
     return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
 
 
-def _text_class(kind: str) -> type:
+def _text_class(kind: str) -> Any:
     if kind not in TEXT_TOWERS:
         raise InputError(f"text tower: unknown kind {kind!r}; known are {', '.join(TEXT_TOWERS)}")
     return TEXT_TOWERS[kind]

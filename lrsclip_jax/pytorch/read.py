@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.layers import ACTIVATIONS
@@ -35,7 +35,7 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
         path = weights_file(path)
     tensors = open_tensors(path)
     for name, config in FAMILIES.items():
-        family: Family = importlib.import_module(f"lrsclip_jax.pytorch.families.{name}")
+        family = cast(Family, importlib.import_module(f"lrsclip_jax.pytorch.families.{name}"))
         if family.recognises(tensors):
             return family.read(tensors, _json(path.parent / config), hints, path.parent)
     strangers.refuse(tensors)
@@ -47,7 +47,7 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
 
 
 def _check(hints: Hints) -> None:
-    if hints.activation not in (None, *ACTIVATIONS):
+    if hints.activation is not None and hints.activation not in ACTIVATIONS:
         raise InputError(
             f"unknown --activation={hints.activation}{nearest(hints.activation, ACTIVATIONS)}: "
             f"choose {' or '.join(ACTIVATIONS)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eval.html import elements, plots
 from eval.html.retrieval_table import DIRECTIONS
@@ -79,11 +80,13 @@ def _histogram(data: str, rows: Sequence[Result]) -> elements.Html:
 
 
 def _summary(of_data: Mapping[str, Sequence[Result]]) -> elements.Html:
-    rows, contexts = [], {}
+    rows: list[list[Any]] = []
+    contexts: dict[str, float] = {}
     for data, results in of_data.items():
         for name, told in _distinct(results).items():
             rows.append([f"{data}: {name}", told["texts"], told["mean"], told["median"], told["max"]])
             rows[-1] += told["above"].values()
             contexts |= told["above"]
-    columns = ["", "Texts", "Mean", "Median", "Longest", *(("Longer than, %", context) for context in contexts)]
+    columns: list[str | tuple[str, str]] = ["", "Texts", "Mean", "Median", "Longest"]
+    columns += [("Longer than, %", context) for context in contexts]
     return elements.table(rows, columns, "Tokens of a text, start and end token included.", digits=1)

@@ -108,7 +108,8 @@ def _ready(outcome: Outcome | Future[Outcome]) -> bool:
 def _result(outcome: Outcome | Future[Outcome], end: Future[None]) -> Outcome:
     if isinstance(outcome, Outcome):
         return outcome
-    wait((outcome, end), return_when=FIRST_COMPLETED)
+    both: list[Future[Any]] = [outcome, end]
+    wait(both, return_when=FIRST_COMPLETED)
     if end.done():
         end.result()
     return outcome.result()

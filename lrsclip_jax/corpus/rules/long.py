@@ -180,7 +180,7 @@ def _sizes(group: Group, size: tuple[int, int], rng: np.random.Generator) -> Ite
 def _of_stuff(group: Group, size: tuple[int, int], rng: np.random.Generator) -> Iterator[Ranked]:
     what = phrase([(group.noun.one, group.noun.plural)])
     known = group.share is not None
-    if known:
+    if group.share is not None:
         share = next(words for start, words in wording.SHARES if 100 * group.share >= start)
         yield 1, say(rng, wording.COVER, what, share=share)
     if where := arrangement.extent(group.boxes, size):

@@ -84,7 +84,7 @@ def _edges(part: np.ndarray) -> dict[Point, list[Point]]:
         (padded[2:, 1:-1], (1, 1), (0, 1)),
         (padded[1:-1, :-2], (0, 1), (0, 0)),
     )
-    edges = []
+    edges: list[tuple] = []
     for beyond, (x0, y0), (x1, y1) in sides:
         rows, columns = np.nonzero(inside & ~beyond)
         edges += zip(

@@ -97,7 +97,8 @@ def _group(what: Noun, things: Sequence[Thing], width: int, height: int) -> Grou
     if empty.any():
         thing = things[int(empty.argmax())]
         raise InputError(
-            f"the box {tuple(thing.box)} of a {thing.name!r} has no area in the image of {width} x {height} pixels"
+            f"the box {thing.box and tuple(thing.box)} of a {thing.name!r} has no area in the image of "
+            f"{width} x {height} pixels"
         )
     whole = all(thing.polygon for thing in things) and np.array_equal(cut, boxes)
     share = sum(abs(_area(thing.polygon)) for thing in things) / (width * height) if whole else None

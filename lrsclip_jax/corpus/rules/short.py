@@ -19,7 +19,7 @@ def short(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:
         return _of_groups(scene, rng)
     if scene.present:
         return tuple(say(rng, [template], names=listed(scene.present)) for template in shuffled(rng, wording.PRESENT))
-    return tuple(say(rng, [template], label=scene.label) for template in shuffled(rng, wording.SCENE))
+    return tuple(say(rng, [template], label=scene.label or "") for template in shuffled(rng, wording.SCENE))
 
 
 def _of_groups(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -43,7 +43,7 @@ def _filters(config: ConfigDict) -> Iterator[Planned]:
         raise InputError(f"config.duplicates is {config.duplicates!r}: 'perceptual', 'exact' or None is expected")
     if config.leakage:
         yield _leakage(config.leakage.to_dict(), config.leakage_distance)
-    bounds = {kind: _bounds(kind, config.texts[kind]) for kind in ("short", "long")}
+    bounds: dict[str, Any] = {kind: _bounds(kind, config.texts[kind]) for kind in ("short", "long")}
     yield Planned("texts", functools.partial(caption_checks.bound_captions, **bounds), bounds)
     if config.texts.uses is not None:
         uses = {"limit": _number("texts.uses", config.texts.uses, int), "similarity": config.texts.similarity}
@@ -108,8 +108,11 @@ def _digest(embeddings: EmbeddingSet) -> str:
 
 
 def _balance(by: str, limit: int, edges: tuple[int, ...], seed: int) -> Planned:
-    groups = {"label": lambda: balance.by_label, "source": lambda: balance.by_source}
-    groups["length"] = functools.partial(balance.by_length, edges)
+    groups: dict[str, Callable[[], balance.Group]] = {
+        "label": lambda: balance.by_label,
+        "source": lambda: balance.by_source,
+        "length": lambda: balance.by_length(edges),
+    }
     if by not in groups:
         raise InputError(f"config.balance.by is {by!r}: {' or '.join(groups)} is expected")
     for edge in edges:

@@ -74,7 +74,7 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / SETTINGS, settings)
     known = store.ids(folder) | _mended(folder)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     with (
         store.Writer(folder) as made,
         open(folder / ASIDE, "a", encoding="utf-8") as aside,

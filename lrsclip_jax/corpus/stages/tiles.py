@@ -111,7 +111,7 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
     near = [thing for thing in scene.things if thing.box and visible(thing.box, box) > 0]
     things: list[Thing] = []
     for thing in near:
-        part = clip(thing, box) if visible(thing.box, box) >= min_visible else None
+        part = clip(thing, box) if thing.box and visible(thing.box, box) >= min_visible else None
         if part:
             things.append(part)
     left = len(near) - len(things)

@@ -68,10 +68,12 @@ def statistics_page(
         "Labels": _labels(statistics),
         "Licences and splits": _licences(statistics),
         "Who made it": _steps(statistics),
-        "Leakage": leakage and leakage_section(leakage),
+        "Leakage": leakage_section(leakage) if leakage else None,
         "Set aside": _set_aside(statistics),
     }
-    return elements.page(title, [each for each in sections.items() if each[1]], _summary(statistics))
+    return elements.page(
+        title, [(heading, content) for heading, content in sections.items() if content], _summary(statistics)
+    )
 
 
 def _summary(statistics: CorpusStatistics) -> str:
@@ -109,7 +111,7 @@ def _lengths(statistics: CorpusStatistics) -> Html | None:
     rows = []
     for kind, each in texts.items():
         values = texts_values(each)
-        longer = (100 * values[f"above_{limit}_tokens"] / each.count for limit in CONTEXTS)
+        longer = (100 * (values[f"above_{limit}_tokens"] or 0) / each.count for limit in CONTEXTS)
         names = ("mean_tokens", "median_tokens", "max_tokens")
         different = _about(statistics.distinct[kind])
         rows.append([kind, each.count, different, *(values[name] for name in names), *longer, values["mean_words"]])

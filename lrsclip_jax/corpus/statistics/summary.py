@@ -42,7 +42,7 @@ def bars(series: Mapping[str, Counter[int]]) -> dict[str, tuple[list[int], list[
     Bars are equally wide in all series: bar i holds lengths from edge i up to, but not including, edge i + 1. Texts
     longer than 99.9 % of their series are not drawn, but count among the 100 %.
     """
-    ends = {name: quantile(lengths, DRAWN) + 1 for name, lengths in series.items()}
+    ends = {name: (quantile(lengths, DRAWN) or 0) + 1 for name, lengths in series.items()}
     width = next((width for width in WIDTHS if max(ends.values()) <= BARS * width), WIDTHS[-1])
     drawn = {}
     for name, lengths in series.items():

@@ -19,7 +19,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -120,7 +120,7 @@ def deserialize_tokenised(data: bytes, tokenizer: str) -> Tokenised | None:
     return Tokenised(features["image"].bytes_list.value[0], ids)
 
 
-def _rows(features: Mapping[str, Feature], name: str) -> list[list[int]]:
+def _rows(features: Mapping[str, Any], name: str) -> list[list[int]]:
     flat, rows, start = features[name + _FLAT].int64_list.value, [], 0
     for length in features[name + _LENGTHS].int64_list.value:
         rows.append(flat[start : start + length])
@@ -128,7 +128,7 @@ def _rows(features: Mapping[str, Feature], name: str) -> list[list[int]]:
     return rows
 
 
-def token_ids(record: Record, tokenizer: Tokenizer) -> dict[str, list[list[int]]]:
+def token_ids(record: Record, tokenizer: Tokenizer) -> Mapping[str, list[list[int]]]:
     """Returns the untruncated ids of a record's texts: the stored ones, or made anew for another tokenizer."""
     stored = record.tokens.get(tokenizer.hash)
     return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
@@ -168,7 +168,7 @@ class RecordReader(Records):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
         return self._read(index, deserialize)
 
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
@@ -307,9 +307,9 @@ def _shard_lengths(folder: Path) -> dict[str, list[int]]:
         raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
 
 
-def _text(values: Iterable[str]) -> Feature:
+def _text(values: Iterable[str]) -> Any:
     return Feature(bytes_list=BytesList(value=[value.encode() for value in values]))
 
 
-def _integers(values: Iterable[int]) -> Feature:
+def _integers(values: Iterable[int]) -> Any:
     return Feature(int64_list=Int64List(value=values))

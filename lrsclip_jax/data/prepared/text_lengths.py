@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class TextLengths(Sequence):
 
     counts: np.ndarray
     tokens: np.ndarray
+    _starts: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         starts = np.concatenate([[0], np.cumsum(self.counts.sum(axis=1), dtype=np.int64)])
@@ -36,7 +38,7 @@ class TextLengths(Sequence):
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> dict[str, list[int]]:  # type: ignore[override]  # no slices
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         texts = self.tokens[self._starts[index] : self._starts[index + 1]].tolist()
@@ -59,7 +61,7 @@ class TextLengths(Sequence):
 
 def write_lengths(path: Path, counts: Sequence[Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> None:
     """Writes the file of one shard, whole or not at all; `tokens` by tokenizer hash, those of all its records."""
-    arrays = {f"tokens/{name}": np.asarray(flat, np.uint16) for name, flat in tokens.items()}
+    arrays: dict[str, Any] = {f"tokens/{name}": np.asarray(flat, np.uint16) for name, flat in tokens.items()}
     with whole(path) as partial, partial.open("wb") as file:
         np.savez(file, counts=np.asarray(counts, np.int32).reshape(-1, 2), **arrays)
 

@@ -60,8 +60,9 @@ def _photograph(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
 
 
 def _area(pen: Pen, area: Area) -> None:
-    box = tuple(v - BLEED if v <= 0 else v + BLEED if v >= 1 else v for v in area.box)
-    ground = tuple(int(channel + between(pen.rng, -7, 7)) for channel in GROUND[area.content])
+    x0, y0, x1, y1 = (v - BLEED if v <= 0 else v + BLEED if v >= 1 else v for v in area.box)
+    red, green, blue = (int(channel + between(pen.rng, -7, 7)) for channel in GROUND[area.content])
+    box, ground = (x0, y0, x1, y1), (red, green, blue)
     pen.rect(box, ground)
     if area.content in TEXTURES:
         TEXTURES[area.content](pen, box, ground)

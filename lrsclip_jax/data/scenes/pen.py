@@ -27,7 +27,8 @@ WATER: dict[str, RGB] = {"blue": (46, 104, 162), "green": (62, 122, 108), "brown
 
 
 def shade(colour: RGB, factor: float) -> RGB:
-    return tuple(min(255, int(value * factor)) for value in colour)
+    red, green, blue = (min(255, int(value * factor)) for value in colour)
+    return red, green, blue
 
 
 def turned(x: float, y: float, tilt: float) -> Point:

@@ -159,10 +159,8 @@ def image_fields(
     sizes = image_sizes(leaves, tensors)
     width = sizes["width"]
     if (config or {}).get("model_type") == "dinov2":
-        source, said = (
-            tower_fields.CONFIG,
-            {"num_attention_heads": 12} | config,
-        )  # an absent key has transformers' default
+        source = tower_fields.CONFIG
+        said: dict[str, Any] = {"num_attention_heads": 12} | (config or {})  # an absent key has transformers' default
     else:
         source, said = "DINOv2's", {"num_attention_heads": _PUBLISHED_HEADS.get(width)}
     heads, heads_reason = tower_fields.heads(

@@ -51,7 +51,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         raise.
     """
     model_type = (config or {}).get("model_type")
-    if model_type != "vision-text-dual-encoder":
+    if config is None or model_type != "vision-text-dual-encoder":
         found = "there is none" if config is None else f"its model_type is {model_type!r}"
         raise InputError(f"{tensors.name}: only a dual encoder with its config.json can be converted, {found}")
     tensors = dinov2.with_saved_names(bert.with_current_names(huggingface.with_current_names(tensors)))

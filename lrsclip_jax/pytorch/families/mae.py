@@ -114,5 +114,6 @@ def table(final_norm: str = "norm") -> list[Leaf]:
 def _preprocessing(config: dict[str, Any] | None, size: int) -> tuple[Preprocessing, str]:
     timm = (config or {}).get("pretrained_cfg") or {}
     if {"mean", "std"} <= timm.keys():
-        return Preprocessing(size, tuple(map(float, timm["mean"])), tuple(map(float, timm["std"]))), tower_fields.CONFIG
+        mean, std = (tuple(map(float, timm[name])) for name in ("mean", "std"))
+        return Preprocessing(size, mean, std), tower_fields.CONFIG  # type: ignore[arg-type]  # three, or normalise fails
     return replace(IMAGENET_PREPROCESSING, size=size), "MAE's"

@@ -51,7 +51,7 @@ def _fetched(repo: str, file: str | None, revision: str | None) -> Path:
     from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
 
     try:
-        names = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings]
+        names = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()]
     except HFValidationError:
         raise InputError(f"{repo} can't be the name of a repository on the Hugging Face Hub") from None
     except RevisionNotFoundError:

@@ -92,6 +92,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
       InputError: no such file, a torn or foreign one, one without tensors, a pickle that wants more than tensors, a
         shard that is missing, a .pt file where torch is not installed.
     """
+    kind: Kind
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file")

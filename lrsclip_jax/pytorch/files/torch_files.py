@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zipfile
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def saved_tensors(path: Path) -> dict[str, Stored]:
             ) from None
         raise InputError(f"{path} can't be read as a file of torch.save: it is cut short or something else") from None
     return {
-        key: Stored(tuple(value.shape), lambda key=key, value=value: _array(value, f"{path}: {key}"))
+        key: Stored(tuple(value.shape), functools.partial(_array, value, f"{path}: {key}"))
         for key, value in _state_dict(content, path).items()
     }
 

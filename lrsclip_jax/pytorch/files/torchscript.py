@@ -7,6 +7,7 @@ strides; `data/N` are the bytes of storage N. OpenAI published CLIP so.
 from __future__ import annotations
 
 import collections
+import functools
 import io
 import pickle
 import zipfile
@@ -53,6 +54,7 @@ def scripted_tensors(path: Path) -> dict[str, Stored]:
     """
     archive = zipfile.ZipFile(path)
     root = _root(archive)
+    assert root is not None, "`is_torchscript` was asked first"
     try:
         unpickler = _Unpickler(archive, root, path)
         tensors = dict(_flat(unpickler.load(), unpickler.module))
@@ -61,8 +63,7 @@ def scripted_tensors(path: Path) -> dict[str, Stored]:
     except Exception as error:  # whatever foreign bytes make an unpickler raise
         raise InputError(f"{path} can't be read as a TorchScript archive ({type(error).__name__}: {error})") from None
     return {
-        name: Stored(tensor.shape, lambda tensor=tensor: _array(archive, tensor, path))
-        for name, tensor in tensors.items()
+        name: Stored(tensor.shape, functools.partial(_array, archive, tensor, path)) for name, tensor in tensors.items()
     }
 
 
