@@ -1,4 +1,4 @@
-"""Embedding sets: folders of unit rows with what each row is of, whoever wrote them.
+"""Embedding sets: folders with unit embeddings and the metadata of each row. Any tool may write them.
 
     meta.json         model, checkpoint, step, dim, dataset, split, features ("projected" | "encoder"), preprocessing;
                       with scenes also {"scenes": {name: {"height", "width", "file"?}}}
@@ -8,7 +8,7 @@
     texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query"); what it belongs to: `image` (an
                       id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?, length?
 
-A set may lack its images or its texts. `tokens` says that the text was cut to so many tokens (a length sweep);
+A set may lack its images or its texts. `tokens` is the number of tokens that the text was cut to (a length sweep);
 `length` counts a text's own tokens, start and end token included, before any cut. `file` is a path to the picture,
 relative to the set or absolute; nothing but a report needs it. meta.json is written last: a folder without one is not
 finished.
@@ -239,7 +239,7 @@ def _matrix(path: Path, dimensions: int) -> np.ndarray:
         raise InputError(f"{path}: torn, or no .npy array ({error})") from None
     if matrix.ndim != dimensions or matrix.dtype != np.float32:
         wanted = "a matrix" if dimensions == 2 else "a vector"
-        raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, {wanted} of float32 is expected")
+        raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, expected {wanted} of float32")
     return matrix
 
 
@@ -257,7 +257,7 @@ def _json(data: bytes, where: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise InputError(f"{where}: not JSON ({error})") from None
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__} where an object is expected")
+        raise InputError(f"{where}: expected an object, found a {type(value).__name__}")
     return value
 
 

@@ -7,7 +7,7 @@ import errno
 import sys
 from collections.abc import Callable, Iterable
 
-# What a disk can refuse, whoever was writing.
+# Errors of a disk that refuses to be written to.
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -24,7 +24,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def cli(main: Callable[[], int | None]) -> None:
     """Runs a program's `main` and exits: status 2 and one line for bad input or a refusing disk, 130 when interrupted.
 
-    Anything else is a defect of ours and keeps its traceback.
+    Any other exception is a defect of the program and keeps its traceback.
     """
     try:
         status = main() or 0

@@ -142,7 +142,7 @@ def _matches(pattern: str, shapes: Shapes, where: str) -> dict[str, np.ndarray]:
         return {path: np.ones(shape[:1], bool) for path, shape in found.items()}
 
     # A slice means layers or positions. A pattern that also catches a parameter with another leading axis, an
-    # embedding beside the layers or a tower of another depth, would cut it where rows mean something else.
+    # embedding next to the layers or a tower of another depth, would cut it where rows mean something else.
     examples = {shape[:1]: f"{path} {list(shape)}" for path, shape in found.items()}
     if len(examples) > 1 or () in examples:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Sources of weights: what one holds, the model that it is, and the parameters that a run begins with."""
+"""Reads sources of weights, builds their models, and fits them to the model that a run trains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lrsclip_jax.pytorch import read as convert
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint
 
-RUN = "lrsclip_jax"  # the family of our own runs
+RUN = "lrsclip_jax"  # the family of lrsclip_jax's own runs
 
 # The fields that pretrained weights determine. The rest is a matter of choice (a position table is resized, a pooling
 # or projection trained).
@@ -180,7 +180,7 @@ def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, pa
 
     params = jax.tree.map_with_path(fit, params)
     if values:
-        raise InputError(f"{source} ({found.family}) has {tower}/{min(values)}, which the model has not")
+        raise InputError(f"{source} ({found.family}) contains {tower}/{min(values)}, which this model does not have")
     return params
 
 

@@ -80,7 +80,7 @@ def histogram(
       title: of the figure.
 
     Raises:
-      ValueError: a series has not one edge more than heights.
+      ValueError: a series does not have one edge more than heights.
     """
     figure, axes = _axes(xlabel, ylabel)
     for number, (name, (edges, heights)) in enumerate(series.items()):

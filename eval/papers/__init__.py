@@ -1,1 +1,1 @@
-"""The tables of both papers, with measured rows beside them: `python -m eval.papers`."""
+"""The tables of both papers, with measured rows below them: `python -m eval.papers`."""

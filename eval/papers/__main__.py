@@ -1,7 +1,7 @@
-"""The tables of both papers, measured rows beside the published ones: `python -m eval.papers [--table=…]`.
+"""The tables of both papers, measured rows below the published ones: `python -m eval.papers [--table=…]`.
 
 --table=lrsclip:IV   one table; lrsclip:fig9, rsclip, selo:readme, … (all tables by default)
---results=DIR        folder with result files, searched recursively: our rows stand beside the published ones
+--results=DIR        folder with result files, searched recursively: our rows stand below the published ones
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _means(row: Mapping[tuple[str, str], Measurement], table: PublishedTable) ->
 
 
 def _departure(result: Result, table: PublishedTable) -> str:
-    """What a reader must know before comparing: another test set, other templates."""
+    """Returns the differences from the published protocol: another test set, other templates; "" for none."""
     dataset, split = _dataset(result), result.get("split")
     counts = {**table.counts, **{start: n for row in table.rows for start, n in row.counts.items()}}
     published = {(key(start.split("/")[0]), start.partition("/")[2]): n for start, n in counts.items()}

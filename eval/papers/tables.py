@@ -1,4 +1,4 @@
-"""The tables of both papers as they are shown: published rows, and measured rows beside them."""
+"""The tables of both papers as they are shown: published rows, and measured rows below them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Shown(NamedTuple):
 
 
 def paper_tables(results: Sequence[Result]) -> list[tuple[str, Html]]:
-    """Returns sections of a report: one a table where results of ours stand in it, then folded ones.
+    """Returns sections of a report: one for each table that has measured rows, then folded ones.
 
     Args:
       results: JSON objects, one a task, model and data set; those of tasks or data sets in no table are passed over.

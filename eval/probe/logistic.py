@@ -62,6 +62,6 @@ def fits(function: Callable[[Argument], Result], arguments: Sequence[Argument], 
     """
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` tells
-        warnings.filterwarnings("ignore", "The number of unique classes")  # so many, where one shot is drawn of each
+        warnings.filterwarnings("ignore", "The number of unique classes")  # where one shot is drawn
         results = threads.map(function, arguments)
         return list(tqdm(results, desc=name, total=len(arguments), unit="fit", disable=None, leave=False))

@@ -64,7 +64,7 @@ def split(
       InputError: a class has fewer than two images.
     """
     if not 0 < fraction < 1:
-        raise InputError(f"fraction is {fraction}, a number between 0 and 1 is expected")
+        raise InputError(f"fraction is {fraction}, expected a number between 0 and 1")
     if seed is None and (ids is None or len(ids) != len(labels)):
         raise InputError("a split without a seed goes by the order of ids: give one id a label")
     rng = None if seed is None else np.random.default_rng(seed)
@@ -128,7 +128,7 @@ def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(written, dict) or not all(isinstance(written.get(part), list) for part in PARTS):
-        raise InputError(f"{path}: no split, lists named {', '.join(PARTS)} are expected")
+        raise InputError(f"{path}: no split: expected lists named {', '.join(PARTS)}")
     row_of_id = _rows_of(ids)
     part_of: dict[str, str] = {}
     for part in PARTS:

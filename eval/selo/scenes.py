@@ -73,5 +73,5 @@ def _scene(embedding_set: EmbeddingSet, name: str, rows: list[int], steps: Seque
 
 def _window(window, where: str) -> list[int]:
     if not isinstance(window, list) or len(window) != 4 or not all(isinstance(edge, int) for edge in window):
-        raise InputError(f"{where}: 'window' is {window}, [r0, r1, c0, c1] is expected")
+        raise InputError(f"{where}: 'window' is {window}, expected [r0, r1, c0, c1]")
     return window

@@ -21,7 +21,7 @@ examples:
 
 tasks, and what a set must hold for each (eval/embeddings.py describes sets; `python -m lrsclip_jax.embed` makes them):
   retrieval     images, and long or short texts of them
-  length        such texts, cut to n tokens besides (embed --text-lengths=…): R@1 against n
+  length        such texts, cut to n tokens as well (embed --text-lengths=…): R@1 against n
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
   linear_probe  images with labels; so knn and few_shot
@@ -31,13 +31,13 @@ Where images carry several splits and one is "test", retrieval, length and zeros
 Models are told apart by `model` in meta.json; each has its own row and curve.
 
 in --out:
-  report.html   one page: our results beside the published ones, plots, galleries, maps
+  report.html   one page: our results next to the published ones, plots, galleries, maps
   results.csv   every number in a row: model, dataset, split, features, task, metric, value
   results/      MODEL/DATASET/TASK.json
   splits/       train, validation and test images of the probes
 
 Started again, it measures what is missing and what belongs to a changed set, for probes also to another --seed. A task
-that fails is reported in one line, and the others go on.
+that fails is reported in one line, and the others continue.
 
 exit status: 0 all is measured, 2 bad input, 1 a defect of the suite (with its traceback)
 """
@@ -92,7 +92,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for name, value, least in (("seed", options.seed, 0), ("processes", options.processes, 1)):
         if value < least:
-            raise InputError(f"--{name}={value}: a whole number from {least} is expected")
+            raise InputError(f"--{name}={value}: expected a whole number from {least}")
     return options
 
 

@@ -19,7 +19,7 @@ from eval.probe.splits import Split, read_split, write_split
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
 COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
-# What says where a result comes from, and what the JSON file alone holds.
+# Keys that say where a result comes from, and those that the JSON file alone holds.
 LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin"}
 
 

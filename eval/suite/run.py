@@ -37,7 +37,7 @@ class MeasureJob(NamedTuple):
 
 @dataclass
 class SuiteOutcome:
-    """What a run has: results in order, one line for each thing that failed, remarks, and how many were reused.
+    """The outcome of a run: results in order, a line for each failure, remarks, and how many results were reused.
 
     `defects` are tracebacks of failures that no input should cause.
     """
@@ -120,7 +120,7 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome)
 
 
 def _with_splits(jobs: Sequence[MeasureJob], settings: MeasureSettings, outcome: SuiteOutcome) -> list[MeasureJob]:
-    """The jobs that can go on: before any process needs a split, it lies in its file."""
+    """The jobs that can continue. Splits are written to files before any process needs them."""
     wrong: dict[Path, str] = {}
     for path in dict.fromkeys(job.set for job in jobs if job.task.name in PROBES):
         try:

@@ -10,7 +10,7 @@ from lrsclip_jax.errors import InputError, cli
 
 _COMMANDS = """
 a source of weights, SRC:
-  runs/b16                              a run folder of ours (its newest checkpoint), or one of its checkpoints
+  runs/b16                              a run folder (its newest checkpoint), or one of its checkpoints
   hf:openai/clip-vit-base-patch16       the Hugging Face Hub: hf:owner/name, hf:owner/name@revision
   FOLDER                                of transformers: CLIPModel, VisionTextDualEncoderModel, BertModel, Dinov2Model
   ViT-B-16.pt                           OpenAI's TorchScript archive
@@ -20,7 +20,7 @@ a source of weights, SRC:
   mae_pretrain_vit_base.pth             MAE, DINOv2, BERT: one tower, which needs another one to be a model
 
 The family is recognised by the names of the tensors, widths and depths are theirs. Heads, activation, eps and pooling
-stand in no tensor: they come from the config beside the weights, the family's code, the table of published models
+stand in no tensor: they come from the config next to the weights, the family's code, the table of published models
 (--model) or an option, and never from a guess. Nothing in a file is ever run; torch is needed for files of torch.save
 alone (.pt, .pth, .bin), and for compare.
 
@@ -126,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
         "--embed-dim",
         type=int,
         metavar="N",
-        help="dimensions in which two towers meet; other projections are drawn anew",
+        help="dimensions in which two towers meet; other projections are initialised again",
     )
     add("--seed", type=int, metavar="N", default=0, help="of what is drawn (%(default)s)")
 

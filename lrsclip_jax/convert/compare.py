@@ -1,4 +1,4 @@
-"""One data set through a model of ours and through its PyTorch twin: how far apart are the rows, and the scores?"""
+"""Compares a model with its PyTorch twin on one data set: differences of embeddings and of scores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BATCH = 32
 
 
 class Pair(NamedTuple):
-    """What the two make of the same things, in order: unit rows, float32 [N, E], and whether from the same input."""
+    """Unit embeddings of both models, in order, float32 [N, E], and whether their inputs were the same."""
 
     ours: np.ndarray
     theirs: np.ndarray
@@ -95,7 +95,7 @@ def _pair(things: Iterable[Any], ours: ReferenceTower, theirs: ReferenceTower) -
 
 
 def as_side(name: str, model: Pretrained) -> Side:
-    """Returns a model of ours as one side of a comparison."""
+    """Returns a loaded model as one side of a comparison."""
 
     def ids(texts: Sequence[str]) -> list[list[int]]:
         end = model.tokenizer.end

@@ -1,4 +1,4 @@
-"""A model in the layouts of other code: Long-CLIP's and LRSCLIP's, OpenAI's, open_clip's, transformers'."""
+"""Writes a model in the layouts of Long-CLIP and LRSCLIP, OpenAI, open_clip and transformers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def export(
       InputError: an unknown format; a model whose function the format can't say; something at `out`, or no space.
     """
     if format not in FORMATS:
-        raise InputError(f"--format={format} is unknown{nearest(format, FORMATS)}; known are {', '.join(FORMATS)}")
+        raise InputError(f"unknown --format={format}{nearest(format, FORMATS)}: choose {' or '.join(FORMATS)}")
     out = Path(out)
     folder = format == "hf" or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
     if folder and out.suffix in _WRITERS:

@@ -1,4 +1,4 @@
-"""A checkpoint of any family made a run folder of ours: read, stretched where asked, described, written."""
+"""Turns a checkpoint of any family into a run folder: reads, stretches where asked, describes, writes."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint, workdir
 
 _TOWERS = ("image", "text")
-_EMBED_DIM = 512  # where neither tower has a projection: RSCLIP's and CLIP's B models meet in so many dimensions
+_EMBED_DIM = 512  # where neither tower has a projection: the dimensions of RSCLIP's and CLIP's B models
 
 
 class Changes(NamedTuple):
-    """What the model is to be besides what its sources hold; None: as they have it.
+    """Changes to the model that the sources hold; None: no change.
 
     Attributes:
       context_length: positions of the text tower; CLIP's table is stretched (KPS) or cut, BERT's cut.
       size: side of the images in pixels; the table of positions is resized as its family does.
-      embed_dim: dimensions of the space in which the towers meet; a projection into another one is drawn anew.
+      embed_dim: dimensions of the space in which the towers meet; a projection into another one is initialised again.
       seed: of what is drawn.
     """
 
@@ -136,7 +136,7 @@ def _common(widths: Mapping[str, int | None], sources: Mapping[str, str]) -> int
     if len(known) > 1:
         raise InputError(
             f"{sources['image']} projects to {widths['image']} dimensions, {sources['text']} to {widths['text']}: "
-            "choose with --embed-dim; a projection into another space is drawn anew, to be trained"
+            "choose with --embed-dim; a projection into another space is initialised again, to be trained"
         )
     return known.pop() if known else _EMBED_DIM
 

@@ -124,7 +124,7 @@ _TOKENIZERS = {"transformer": clip_tokenizer, "bert": bert_tokenizer}
 def tokenizer_for(kind: str) -> Tokenizer:
     """Returns the tokenizer of a kind of text tower, "transformer" (CLIP's) or "bert"; InputError for another."""
     if kind not in _TOKENIZERS:
-        raise InputError(f"no tokenizer for a text tower of kind {kind!r}; known are {', '.join(_TOKENIZERS)}")
+        raise InputError(f"no tokenizer for a text tower of kind {kind!r}; known: {', '.join(_TOKENIZERS)}")
     return _TOKENIZERS[kind]()
 
 

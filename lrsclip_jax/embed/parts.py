@@ -1,4 +1,4 @@
-"""The parts of an embedding set that is being made: each is a file that is whole or not there, joined at the end."""
+"""The parts of an unfinished embedding set: files that are whole or absent, joined at the end."""
 
 from __future__ import annotations
 

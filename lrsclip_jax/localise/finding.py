@@ -26,7 +26,7 @@ _BATCHES = 8  # embedded before their rows become scores
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one text.
+    """The result for one text.
 
     Attributes:
       map: uint8 [H, W].

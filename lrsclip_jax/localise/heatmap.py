@@ -1,4 +1,4 @@
-"""Heat maps: how much each patch of an image speaks of a text (LRSCLIP, Fig. 2).
+"""Heat maps: how well each patch of an image matches a text (LRSCLIP, Fig. 2).
 
 A patch's heat is the cosine of its value row (`models.patches.patch_values`) with the text, less the mean of its
 cosines with texts that name nothing, so that what every text shares is taken off.

@@ -27,7 +27,7 @@ class CLIP(nn.Module):
     """Two towers and a temperature; parameters `{"image": …, "text": …, "logit_scale": scalar}`, all fp32.
 
     `logit_scale` is the log of the factor on cosines, ln(1/0.07) at first as in CLIP. The towers are attributes, so
-    what they know besides unit rows needs no method here:
+    other outputs than unit rows need no method here:
 
         model.apply(variables, images, method=lambda clip, x: clip.image(x))           # projected, raw rows
         model.apply(variables, images, method=lambda clip, x: clip.image.features(x))  # before the projection

@@ -69,7 +69,7 @@ class ViT(nn.Module):
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
     products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
-    token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that take so many at a time
+    token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that process blocks of that size
     patch_dropout: float = 0.0  # share of the patches that training leaves out, see `kept_patches`
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 

@@ -201,7 +201,7 @@ def test_a_model_of_spacy_tells_content_words_by_their_sentence(tmp_path):
 
 @pytest.mark.parametrize("spec", ["nltk", "spacy:", "perceptron:en"])
 def test_an_unknown_tagger_is_one_line(spec):
-    with pytest.raises(InputError, match=f"^tagger '{spec}' is unknown: spacy:MODEL is expected"):
+    with pytest.raises(InputError, match=f"^unknown tagger '{spec}': expected spacy:MODEL"):
         load_tagger(spec)
 
 

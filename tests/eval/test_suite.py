@@ -313,8 +313,8 @@ def test_two_checkpoints_of_one_name_are_told_apart(world, tmp_path, capsys):
         ("--sets=NOWHERE", "NOWHERE: no embedding set there"),
         ("--out=FILE", "FILE: File exists"),
         ("--only=retreival", "--only=retreival: no task, did you mean 'retrieval'?"),
-        ("--seed=-1", "--seed=-1: a whole number from 0 is expected"),
-        ("--processes=0", "--processes=0: a whole number from 1 is expected"),
+        ("--seed=-1", "--seed=-1: expected a whole number from 0"),
+        ("--processes=0", "--processes=0: expected a whole number from 1"),
     ],
 )
 def test_bad_input_is_one_line(world, tmp_path, argument, message):

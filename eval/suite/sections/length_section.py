@@ -56,7 +56,7 @@ def _cut(row: Result) -> str:
 
 
 def _distinct(rows: Sequence[Result]) -> dict[str, Mapping]:
-    """What the models of a data set say of each kind of text, once where their tokenizers agree."""
+    """The statistics of each kind of text; models whose tokenizers agree share one entry."""
     found = {}
     for kind in CAPTIONS:
         told = {model_of(row): row[kind] for row in rows if kind in row}

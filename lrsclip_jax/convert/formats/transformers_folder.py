@@ -133,7 +133,7 @@ def _text(tower: TextTransformer | Bert, kind: str) -> ExportedTower:
 
 
 def _shared(tower: ViT | TextTransformer | Bert) -> dict[str, Any]:
-    """What the configs of all four models call by the same names."""
+    """Config entries that have the same names in all four models."""
     return {
         "hidden_size": tower.width,
         "num_hidden_layers": tower.layers,

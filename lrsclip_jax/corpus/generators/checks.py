@@ -1,7 +1,7 @@
 """Whether an answer is a caption: pure functions that return None, or in a few words why it isn't one.
 
 The kind of a reason is what stands before its colon: empty, refusal, preamble, prompt echo, repetition, not English,
-too short, too long. (`asking` adds "truncated".)
+too short, too long. (`request_queue` adds "truncated".)
 """
 
 from __future__ import annotations

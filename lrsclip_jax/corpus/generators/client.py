@@ -99,7 +99,7 @@ class Caller:
 
     async def _once(self, body: dict[str, Any]) -> Answer:
         start = time.monotonic()
-        async with asyncio.timeout(self._server.timeout_seconds):  # the client's own starts anew with every byte
+        async with asyncio.timeout(self._server.timeout_seconds):  # the client's own starts again with every byte
             completion = await self._client.chat.completions.create(**body)
         self._reached = True
         try:
@@ -180,7 +180,7 @@ class Pace:
 
 
 def back_off(failures: int, first: float) -> float:
-    """Returns the seconds to wait after so many failures in a row, from 1: doubling, by a random half shorter."""
+    """Returns the seconds to wait after `failures` in a row, from 1: doubled each time, less up to half at random."""
     return random.uniform(0.5, 1.0) * min(LONGEST, first * 2.0 ** min(failures - 1, 60))
 
 

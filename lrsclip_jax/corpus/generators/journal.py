@@ -1,4 +1,4 @@
-"""Every answer that was ever given, on disk: what is in it is never asked again."""
+"""The journal: every answer on disk, so that no question is asked twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes between us and an OpenAI-compatible server: its settings, requests, answers, and outcomes."""
+"""The protocol with an OpenAI-compatible server: its settings, requests, answers, and outcomes."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Server:
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
-            raise InputError(f"base_url {self.base_url!r}: an address such as http://localhost:8000/v1 is expected")
+            raise InputError(f"base_url {self.base_url!r}: expected an address such as http://localhost:8000/v1")
         least = {"concurrency": 1, "retries": 0, "back_off_seconds": 0, "max_tokens": 1, "temperature": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise InputError(f"{self.base_url}: {name} is {getattr(self, name)}, at least {low} is expected")
+                raise InputError(f"{self.base_url}: {name} is {getattr(self, name)}, expected at least {low}")
         for name in ("timeout_seconds", "per_minute"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise InputError(f"{self.base_url}: {name} is {value}, more than 0 is expected")
+                raise InputError(f"{self.base_url}: {name} is {value}, expected more than 0")
 
     def settings(self, attempt: int = 0) -> dict[str, Any]:
         """Returns what shapes an answer: the arguments of the request, but for its messages."""
@@ -72,11 +72,11 @@ class Server:
         if self.key_variable is None:
             return "none"  # the client insists on one
         if not os.environ.get(self.key_variable):
-            raise InputError(f"{self.base_url}: its key is expected in {self.key_variable}, which is not set")
+            raise InputError(f"{self.base_url}: {self.key_variable} is not set: put its key there")
         return os.environ[self.key_variable]
 
     def cost(self, tokens_in: int, tokens_out: int) -> float | None:
-        """Returns what so many tokens cost, or None where no price is known."""
+        """Returns the cost of these tokens, or None where no price is known."""
         if self.price_in is None and self.price_out is None:
             return None
         return (tokens_in * (self.price_in or 0) + tokens_out * (self.price_out or 0)) / 1e6
@@ -101,7 +101,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered.
+    """An answer of a model.
 
     Attributes:
       text: to the letter.
@@ -119,7 +119,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request.
+    """The outcome of a request.
 
     Attributes:
       request: the question.

@@ -56,7 +56,7 @@ def cap_captions(
     originals: dict[bytes, int] = {}
 
     def one(text: str) -> bytes | int:
-        """What stands for all captions that are one."""
+        """The key that all captions which count as one share."""
         key = caption_key(text)
         if similarity == 1:
             return key

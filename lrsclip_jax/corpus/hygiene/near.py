@@ -124,7 +124,7 @@ class Originals:
     """Hashes as they come, of which those are originals that are near to no earlier original.
 
     An image that is near a near-duplicate only is an original: chains don't drag in what they lead to. Holds what
-    `Index` holds, for the originals; they are sorted anew log N times as they grow in number.
+    `Index` holds, for the originals; they are sorted again log N times as their number grows.
     """
 
     def __init__(self, distance: int):

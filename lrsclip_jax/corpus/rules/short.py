@@ -46,7 +46,7 @@ def _of_groups(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:
 
 
 def _parts(scene: SceneFacts) -> tuple[list[Group], list[Group]]:
-    """What stands in the centre, and what elsewhere: of ground covers, what lies there with all of its box."""
+    """The groups in the centre, and those elsewhere; a ground cover counts where all of its box lies."""
     inside, outside = [], []
     for group in scene.groups:
         if group.noun.stuff:

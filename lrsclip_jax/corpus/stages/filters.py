@@ -40,7 +40,7 @@ def _filters(config: ConfigDict) -> Iterator[Planned]:
     elif config.duplicates == "exact":
         yield Planned("duplicates", duplicates.without_copies, {}, one_by_one=False)
     elif config.duplicates is not None:
-        raise InputError(f"config.duplicates is {config.duplicates!r}: 'perceptual', 'exact' or None is expected")
+        raise InputError(f"config.duplicates is {config.duplicates!r}: expected 'perceptual', 'exact' or None")
     if config.leakage:
         yield _leakage(config.leakage.to_dict(), config.leakage_distance)
     bounds: dict[str, Any] = {kind: _bounds(kind, config.texts[kind]) for kind in ("short", "long")}
@@ -114,7 +114,7 @@ def _balance(by: str, limit: int, edges: tuple[int, ...], seed: int) -> Planned:
         "length": lambda: balance.by_length(edges),
     }
     if by not in groups:
-        raise InputError(f"config.balance.by is {by!r}: {' or '.join(groups)} is expected")
+        raise InputError(f"config.balance.by is {by!r}: expected {' or '.join(groups)}")
     for edge in edges:
         _number("balance.edges", edge, int)
     limit = _number("balance.limit", limit, int)
@@ -125,12 +125,12 @@ def _balance(by: str, limit: int, edges: tuple[int, ...], seed: int) -> Planned:
 
 def _bounds(kind: str, bounds: Sequence[int]) -> tuple[int, int]:
     if len(bounds) != 2:
-        raise InputError(f"config.texts.{kind} is {tuple(bounds)}: (least, most) CLIP tokens are expected")
+        raise InputError(f"config.texts.{kind} is {tuple(bounds)}: expected (least, most) CLIP tokens")
     least, most = (_number(f"texts.{kind}", bound, int) for bound in bounds)
     return least, most
 
 
 def _number(name: str, value: Any, kind: type | UnionType) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"config.{name} is {value!r}: a number is expected")
+        raise InputError(f"config.{name} is {value!r}: expected a number")
     return value

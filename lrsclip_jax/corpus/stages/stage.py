@@ -53,15 +53,15 @@ def run_stage(
       records: gives the records from the first on; what it has set aside itself is passed on.
       stage: makes records of records.
       settings: all that the outcome depends on; a folder made under others is refused.
-      one_by_one: what becomes of a record depends on it alone. Then a stopped stage goes on with the records that it
-        has not made yet; otherwise it begins anew.
+      one_by_one: the outcome of a record depends on it alone. Then a stopped stage continues with the records that it
+        has not made yet; otherwise it starts again.
       total: how many records there are, for the progress bar.
 
     Returns:
       {"read", "kept", "set aside"}.
 
     Raises:
-      InputError: the folder was made under other settings, and whatever `records` and `stage` raise.
+      InputError: the folder was made under other settings, and errors of `records` and `stage`.
     """
     if differ := changed(folder, settings):
         raise InputError(

@@ -50,7 +50,7 @@ def cut(
     for wrong, message in (
         (size < 1, f"size {size}: a tile has at least a pixel"),
         (not 0 <= overlap < size, f"overlap {overlap}: from 0 to less than the size {size}"),
-        (not 0 < min_visible <= 1, f"min_visible {min_visible}: a share over 0, up to 1, is expected"),
+        (not 0 < min_visible <= 1, f"min_visible {min_visible}: expected a share over 0, up to 1"),
         (not 1 <= quality <= 95, f"quality {quality}: from 1 to 95"),
     ):
         if wrong:

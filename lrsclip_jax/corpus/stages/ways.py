@@ -25,7 +25,7 @@ Made = Iterator[CorpusRecord | SetAside]
 
 
 class Way(NamedTuple):
-    """What a stage asks for.
+    """One kind of text that a stage asks for.
 
     Attributes:
       stage: its name in provenance.
@@ -72,7 +72,7 @@ def write_texts(records: Records, way: Way, server: Server, journal: Path, total
       total: number of requests, for the progress bar.
 
     Raises:
-      InputError: nobody answers, see `generators.asking.ask`.
+      InputError: nobody answers, see `generators.request_queue.ask`.
     """
 
     def request_of(record: CorpusRecord) -> Request | SetAside | None:

@@ -65,7 +65,7 @@ def load_tagger(spec: str) -> Tagger:
     """
     kind, _, model = spec.partition(":")
     if kind != "spacy" or not model:
-        raise InputError(f"tagger '{spec}' is unknown: spacy:MODEL is expected, such as spacy:en_core_web_sm")
+        raise InputError(f"unknown tagger '{spec}': expected spacy:MODEL, such as spacy:en_core_web_sm")
     try:
         import spacy
     except ImportError:

@@ -76,7 +76,7 @@ class CorpusStatistics:
     Attributes:
       parts: by source, in the order of their first records.
       images: how many different ones, by path.
-      distinct: how many different texts of each kind, whatever their case and spacing.
+      distinct: how many different texts of each kind, ignoring case and spacing.
       content: the words of all texts that carry content.
       tagger: who told these; None for the list of `words.content_words`.
       labels: of whole scenes.
@@ -127,7 +127,7 @@ def gather(
 def writer(record: CorpusRecord, kind: str) -> str:
     """Returns who wrote a record's long or short texts: the last whose step has the kind in its detail, or the source.
 
-    What reads a source has written nothing, whatever its detail says.
+    A step that reads a source has written nothing.
     """
     steps = (step for step in reversed(record.provenance) if step.by and step.stage != READ)
     return next((step.by for step in steps if kind in words(step.detail)), record.source)

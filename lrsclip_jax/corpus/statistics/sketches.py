@@ -1,4 +1,4 @@
-"""Counts of what may be without end, in bounded memory: the most frequent items, and how many different ones."""
+"""Counts in bounded memory: the most frequent items, and the number of different ones."""
 
 from __future__ import annotations
 

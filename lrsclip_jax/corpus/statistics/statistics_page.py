@@ -23,7 +23,7 @@ from lrsclip_jax.errors import InputError
 PUBLISHED = ("LRSCLIP:I", "RSCLIP:Section II-B")
 TOP = 40  # words in the table
 LABELS = 30
-LINES = 10  # of a table of names, before it goes on in a second column
+LINES = 10  # of a table of names, before it continues in a second column
 TABLE_NOTE = (
     "A pair is an image with all its texts, as LRSCLIP counts. Tokens are CLIP's, start and end token included; the "
     "paper does not say how it counts. A text's source is the last generator that wrote it, or the data set itself."
@@ -34,7 +34,7 @@ LENGTH_NOTE = (
 )
 CLOUD_NOTE = (
     "A word's area grows with how often it occurs, above a least size. Left out are determiners, prepositions, "
-    "conjunctions, WH-pronouns, existentials and adverbs, as in Fig. 1 of RSCLIP, and besides them pronouns, auxiliary "
+    "conjunctions, WH-pronouns, existentials and adverbs, as in Fig. 1 of RSCLIP, and also pronouns, auxiliary "
     "verbs and numerals in digits."
 )
 LIST_NOTE = (
@@ -171,7 +171,7 @@ def _set_aside(statistics: CorpusStatistics) -> Html | None:
 
 
 def _ranked(counts: Sequence[tuple[str, int]], what: str, count: str, note: str = "") -> Html:
-    """Returns a table of names with their counts; a long one goes on in a second column."""
+    """Returns a table of names with their counts; a long one continues in a second column."""
     if len(counts) <= LINES:
         return elements.table(counts, [what, count], note)
     half = -(-len(counts) // 2)

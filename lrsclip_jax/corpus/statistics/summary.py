@@ -1,4 +1,4 @@
-"""What counts of lengths amount to: mean, median, share above a limit, and the bars of a histogram."""
+"""Statistics of lengths: mean, median, share above a limit, and the bars of a histogram."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def main() -> None:
     records = RecordReader(flags.prepared, flags.split)
     count = flags.count if flags.count is not None else max(1, len(records) // max(1, flags.n) ** 2)
     if count < 1 or flags.seed < 0:
-        raise InputError(f"--count={count} --seed={flags.seed}: at least one mosaic and a seed from 0 are expected")
+        raise InputError(f"--count={count} --seed={flags.seed}: expected at least one mosaic and a seed from 0")
     try:
         write_mosaics(records, flags.out, flags.n, count, flags.size, flags.seed, flags.max_tokens)
     except OSError as error:

@@ -55,7 +55,7 @@ class Mosaic:
 def plan_mosaics(tiles: int, n: int, count: int, seed: int) -> list[list[int]]:
     """Returns, for each of `count` mosaics, the numbers of its n² tiles out of `tiles`, in reading order.
 
-    Tiles are dealt like cards: shuffled by (seed, deal), n² to a mosaic, and shuffled anew when fewer are left.
+    Tiles are dealt like cards: shuffled by (seed, deal), n² to a mosaic, and shuffled again when fewer are left.
     So no tile is twice in a mosaic, all are used about equally often, and mosaic i is the same for any `count`.
     Raises InputError for n below 2 and for too few tiles.
     """
@@ -113,7 +113,7 @@ def write_mosaics(
 
     Beside the shards lies regions-SPLIT.jsonl: a line for every tile of every mosaic, with the mosaic's `id`,
     `tile` number, `caption`, `label`, the tile's own `record`, and its `polygon` in pixels. `out` is new, or holds
-    mosaics of other splits. Raises InputError otherwise, and for whatever `plan_mosaics` and `compose` refuse.
+    mosaics of other splits. Raises InputError otherwise, and where `plan_mosaics` or `compose` do.
     """
     plan = plan_mosaics(len(records), n, count, seed)
     if size < n:

@@ -5,8 +5,8 @@ records with `features.json` and `dataset_info.json`, so
 `tfds.builder_from_directory(folder).as_data_source("train")` reads it, and so does `tfds.data_source("lrs2m",
 data_dir=PARENT)` when the folder is PARENT/lrs2m/1.0.0. Neither needs TensorFlow. Writing and reading go
 through the protocol buffer itself: TFDS cannot write ragged features without TensorFlow, and parsing this way
-costs some twenty microseconds a record. Beside each shard lies how many texts its records have, and how long they are
-(`lrsclip_jax.data.prepared.text_lengths`), so that nobody has to read all images to learn it.
+costs some twenty microseconds a record. A file next to each shard holds the number of texts of each record and their
+lengths (`lrsclip_jax.data.prepared.text_lengths`), so that these are known without reading the images.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Record:
 
 
 class Tokenised(NamedTuple):
-    """What training takes of a record: encoded image bytes, and the untruncated ids of its texts by kind."""
+    """A record as training reads it: encoded image bytes, and the untruncated ids of its texts by kind."""
 
     image: bytes
     ids: Mapping[str, Sequence[Sequence[int]]]
@@ -129,7 +129,7 @@ def _rows(features: Mapping[str, Any], name: str) -> list[list[int]]:
 
 
 def token_ids(record: Record, tokenizer: Tokenizer) -> Mapping[str, list[list[int]]]:
-    """Returns the untruncated ids of a record's texts: the stored ones, or made anew for another tokenizer."""
+    """Returns the untruncated ids of a record's texts: the stored ones, or new ones for another tokenizer."""
     stored = record.tokens.get(tokenizer.hash)
     return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
 
@@ -178,14 +178,14 @@ class RecordReader(Records):
     def text_counts(self) -> np.ndarray:
         """Returns int64 [records]: how many texts each record has, long and short ones together.
 
-        The records are read where the files beside the shards are missing or unsound.
+        The records are read where the files next to the shards are missing or unsound.
         """
         return self._gathered(None).counts.sum(axis=1)
 
     def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
-        """Returns how many tokens each text has, as is kept beside the shards.
+        """Returns how many tokens each text has, from the files next to the shards.
 
-        The records are read where the files beside the shards are missing, unsound or of another tokenizer.
+        The records are read where the files next to the shards are missing, unsound or of another tokenizer.
         """
         return self._gathered(tokenizer)
 

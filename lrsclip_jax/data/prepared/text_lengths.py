@@ -1,6 +1,6 @@
-"""How long the texts of a set are: what can be known of its records without reading their images.
+"""Text lengths of a set, read without reading its images.
 
-Beside each shard of a prepared set lies a small file, `texts-train-00000-of-00002.npz`: "counts", int32 [records, 2],
+Next to each shard of a prepared set lies a small file, `texts-train-00000-of-00002.npz`: "counts", int32 [records, 2],
 how many long and short texts each record has, and for each tokenizer "tokens/HASH", uint16 [texts], how many tokens
 each text has, record by record, the long ones first.
 """
@@ -67,7 +67,7 @@ def write_lengths(path: Path, counts: Sequence[Sequence[int]], tokens: Mapping[s
 
 
 def read_lengths(path: Path, records: int) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
-    """Returns (counts, {tokenizer hash: tokens}) of a shard of so many records; None where the file is no good."""
+    """Returns (counts, {tokenizer hash: tokens}) of a shard of `records` records; None where the file is unusable."""
     try:
         with np.load(path) as file:
             found = {name: file[name] for name in file.files}

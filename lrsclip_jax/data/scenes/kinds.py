@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Content(NamedTuple):
-    """What may stand on an area: a number of things of one kind and colour, and a strip along one side."""
+    """The contents of an area: a number of things of one kind and colour, and a strip along one side."""
 
     kind: str = ""
     counts: tuple[int, ...] = ()

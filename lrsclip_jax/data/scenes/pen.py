@@ -50,7 +50,7 @@ def dashes(start: Point, end: Point, pitch: float, share: float) -> Iterator[tup
 class Pen:
     """Draws shapes given in a plan's unit coordinates, turned by the plan's tilt, on an image of any size.
 
-    `rng` is the one stream of strokes: whatever is left to chance is drawn from it in a fixed order.
+    `rng` is the one stream of strokes: all random values are drawn from it in a fixed order.
     """
 
     def __init__(self, image: Image.Image, tilt: float, rng: np.random.Generator):

@@ -1,4 +1,4 @@
-"""What one procedural scene holds, before a word is written or a pixel drawn.
+"""The plan of a procedural scene, from which its captions are written and its pixels drawn.
 
 A plan lives on the unit square (x to the right, y downwards) and is turned by a small angle when it is drawn.
 Areas tile the square: the main one, which gives the scene its label, and its surroundings. Seams (roads,
@@ -37,7 +37,7 @@ class Area(NamedTuple):
 
 
 class Seam(NamedTuple):
-    """What runs between areas: vertical at x = `at`, horizontal at y = `at`, or a ring at distance `at`."""
+    """A road or river between areas: vertical at x = `at`, horizontal at y = `at`, or a ring at distance `at`."""
 
     kind: str
     axis: str
@@ -129,7 +129,7 @@ def _by_a_river(rng: np.random.Generator) -> Layout:
 
 
 def _halved(rng: np.random.Generator) -> Layout:
-    """One half for the main area, two quarters beside it; a seam between the halves and one between those."""
+    """One half for the main area, two quarters next to it; a seam between the halves and one between those."""
     x, y = _cut(rng), _cut(rng)
     long, short = _two_seams(rng)
     word, half = pick(

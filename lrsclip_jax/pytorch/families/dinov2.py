@@ -25,7 +25,7 @@ FAMILY = "DINOv2"
 # Width to heads, of ViT-S/14, B/14 and L/14 in DINOv2's model code.
 _PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16}
 
-# What stands for masked patches in pre-training.
+# Tokens that replace masked patches in pre-training.
 _MASK_TOKENS = ("embeddings.mask_token", "mask_token")
 
 _VARIANTS = {

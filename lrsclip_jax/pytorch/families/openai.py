@@ -33,13 +33,13 @@ _FIRST_TABLE, _SECOND_TABLE, _FIRST_ROWS = "positional_embedding", "positional_e
 _NUMBERS = ("input_resolution", "context_length", "vocab_size")
 _BUFFERS = (*_NUMBERS, "attn_mask", "position_ids")
 
-# What no tensor shows and only open_clip's config can change: torch's default of LayerNorm, OpenAI's architecture.
+# Not visible in tensors; only open_clip's config can change them: torch's default of LayerNorm, OpenAI's architecture.
 _IMAGE = {"patch_bias": False, "pre_norm": True, "norm_eps": 1e-5, "pool": "cls"}
 _TEXT = {"norm_eps": 1e-5}
 
 
 class Prefixes(NamedTuple):
-    """What stands before the keys of the image tower, and of the text tower."""
+    """Prefixes of the keys of the image tower and of the text tower."""
 
     image: str
     text: str
@@ -72,7 +72,7 @@ def table(model: CLIP, prefixes: Prefixes = OPENAI, positions: str = _FIRST_TABL
         *(layout.norm("image/pre_norm", f"{image}ln_pre") if model.image.pre_norm else []),
         *_blocks("image/blocks", f"{image}transformer.resblocks.{{}}"),
         *layout.norm("image/post_norm", f"{image}ln_post"),
-        Leaf("image/projection/kernel", (f"{image}proj",)),  # x @ proj, like a kernel of ours
+        Leaf("image/projection/kernel", (f"{image}proj",)),  # x @ proj, as in a Flax kernel
         Leaf("text/token_embedding", (f"{text}token_embedding.weight",)),
         Leaf("text/position_embedding", (f"{text}{positions}",)),
         *_blocks("text/blocks", f"{text}transformer.resblocks.{{}}"),
@@ -107,7 +107,7 @@ def longclip_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.nda
 
 
 def openai_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarray]:
-    """Returns parameters, float32, with the three numbers that OpenAI's archives hold beside them."""
+    """Returns parameters, float32, with the three numbers that OpenAI's archives also hold."""
     numbers = (model.image.size, model.text.context_length, model.text.vocab_size)
     return layout.to_theirs(table(model), params) | {
         name: np.asarray(number) for name, number in zip(_NUMBERS, numbers, strict=True)
@@ -115,7 +115,7 @@ def openai_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarr
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Tells whether the keys are OpenAI's, under whatever prefixes."""
+    """Returns whether the keys are OpenAI's, with any prefixes."""
     return any(_KEYS.match(key) for key in tensors)
 
 
@@ -129,7 +129,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
 
     Args:
       tensors: a file that `recognises` accepts.
-      config: open_clip_config.json beside it, or None.
+      config: open_clip_config.json next to it, or None.
       hints: what the user says.
       folder: of the file.
 

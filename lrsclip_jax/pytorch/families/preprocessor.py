@@ -1,4 +1,4 @@
-"""The preprocessing that lies beside weights, in Hugging Face's preprocessor_config.json."""
+"""Reads the preprocessing of a checkpoint from Hugging Face's preprocessor_config.json, next to the weights."""
 
 from __future__ import annotations
 

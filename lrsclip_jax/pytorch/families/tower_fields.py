@@ -34,7 +34,7 @@ def heads(
       known: right numbers of published models, in words.
 
     Raises:
-      InputError: source and user differ, nobody says it, or the width does not divide into so many.
+      InputError: source and user differ, nobody says it, or the width does not divide by it.
     """
     option = f"--{tower}-heads"
     value, reason = _agreed(tensors, option, said, source, hint)
@@ -52,7 +52,7 @@ def activation(tensors: Tensors, said: str, source: str, hint: str | None) -> tu
     """Returns our name of an activation that the source gives in transformers' words.
 
     Raises:
-      InputError: one that we have not, such as an approximate GELU; source and user differ.
+      InputError: an unsupported one, such as an approximate GELU; source and user differ.
     """
     if said not in _ACTIVATIONS:
         raise InputError(
