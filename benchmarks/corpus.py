@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from eval.command import command_line
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Server
 from lrsclip_jax.corpus.hygiene import caption_checks, duplicates, image_checks
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord

@@ -257,16 +257,15 @@ def photo(rng: np.random.Generator, side: int) -> bytes:
 
 def cosines(source: str, records: RecordReader, count: int = 256) -> dict[str, float]:
     """Returns mean and least cosine of a checkpoint's embeddings of images by the fast and by the exact decoder."""
-    from lrsclip_jax.embed.towers import load_towers
-    from lrsclip_jax.encoders import embed
+    from lrsclip_jax import pretrained
 
-    towers = load_towers(source, "projected")
+    model = pretrained.load(source, batch_size=32)
     chosen = np.random.default_rng(1).permutation(len(records))[:count]
 
     def pixels(decoder: str) -> Iterator[np.ndarray]:
-        return (training_pixels(records[int(i)].image, towers.preprocessing, None, None, decoder) for i in chosen)
+        return (training_pixels(records[int(i)].image, model.preprocessing, None, None, decoder) for i in chosen)
 
-    fast, exact = (embed(towers.images, towers.params, pixels(decoder), 32) for decoder in ("fast", "exact"))
+    fast, exact = (model.encode("image", pixels(decoder)) for decoder in ("fast", "exact"))
     found = (fast * exact).sum(1) / np.linalg.norm(fast, axis=1) / np.linalg.norm(exact, axis=1)
     return {"images": len(found), "mean": float(found.mean()), "least": float(found.min())}
 

@@ -25,7 +25,7 @@ from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch.families import openai
 from lrsclip_jax.pytorch.layout import keys_of, shapes
 
-_MODULES = "lrsclip_jax.convert.importing"  # what the command imports
+_MODULES = "lrsclip_jax.convert.import_checkpoint"  # what the command imports
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

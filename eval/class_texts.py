@@ -33,7 +33,7 @@ def class_texts(labels: Iterable[str], names: Sequence[str], source: str | None 
     called: dict[str, dict[str, str]] = {}
     for name in names:
         protocol = classes.PLAIN if "{" in name else name
-        for template in classes.templates(name, dataset and dataset.name):
+        for template in classes.templates(name, dataset.name if dataset else None):
             called.setdefault(template, dataset.words(found, protocol) if dataset else words)
     return [
         {"text": template.replace("{}", called[template][label]), "kind": "class", "label": label, "template": template}
@@ -48,7 +48,7 @@ def _words_of_file(source: str, labels: Sequence[str]) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise InputError(f"{source}: no JSON file of {{label: words}} ({error})") from None
     if not isinstance(words, dict) or not all(isinstance(value, str) for value in words.values()):
-        raise InputError(f"{source}: a JSON object {{label: words}} is expected")
+        raise InputError(f"{source}: expected a JSON object {{label: words}}")
     if unnamed := [label for label in labels if label not in words]:
         raise InputError(f"{source} has no words for {', '.join(unnamed)}")
     return words

@@ -1,4 +1,4 @@
-"""Embedding sets: folders of unit rows with what each row is of, whoever wrote them.
+"""Embedding sets: folders with unit embeddings and the metadata of each row. Any tool may write them.
 
     meta.json         model, checkpoint, step, dim, dataset, split, features ("projected" | "encoder"), preprocessing;
                       with scenes also {"scenes": {name: {"height", "width", "file"?}}}
@@ -8,7 +8,7 @@
     texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query"); what it belongs to: `image` (an
                       id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?, length?
 
-A set may lack its images or its texts. `tokens` says that the text was cut to so many tokens (a length sweep);
+A set may lack its images or its texts. `tokens` is the number of tokens that the text was cut to (a length sweep);
 `length` counts a text's own tokens, start and end token included, before any cut. `file` is a path to the picture,
 relative to the set or absolute; nothing but a report needs it. meta.json is written last: a folder without one is not
 finished.
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from eval.errors import InputError
+from eval.whole import whole, write_text
 
 META = "meta.json"
 FEATURES = ("projected", "encoder")
@@ -98,7 +99,7 @@ class EmbeddingSet:
         found = []
         for text in texts:
             image = self.text_rows[text].get("image")
-            if image not in self.row_of_id:
+            if image is None or image not in self.row_of_id:
                 what = "names no image" if image is None else f"is of image {image!r}, which the set lacks"
                 raise InputError(f"{self.path}/texts.jsonl, line {text + 1}: the text {what}")
             found.append(self.row_of_id[image])
@@ -107,13 +108,14 @@ class EmbeddingSet:
     def labels(self) -> list[str] | None:
         """Returns the label of every image, or None where none has one; InputError where some have and some lack it."""
         labels = [image.get("label") for image in self.image_rows]
-        if not any(label is not None for label in labels):
+        known = [label for label in labels if label is not None]
+        if not known:
             return None
-        if None in labels:
+        if len(known) < len(labels):
             raise InputError(
                 f"{self.path}/images.jsonl, line {labels.index(None) + 1}: no label, other images have one"
             )
-        return labels
+        return known
 
     def picture(self, image: int) -> Path | None:
         """Returns the path of an image's picture, or None where the set names none or it is not there."""
@@ -122,7 +124,7 @@ class EmbeddingSet:
         return path if path and path.is_file() else None
 
 
-def find_sets(root: str | os.PathLike) -> list[Path]:
+def find_sets(root: str | os.PathLike[str]) -> list[Path]:
     """Returns the folders of all finished sets at or below `root`, in order; InputError where there is none."""
     walked = os.walk(root, followlinks=True)
     found = sorted(Path(top) for top, _, files in walked if META in files and {"images.npy", "texts.npy"} & set(files))
@@ -166,9 +168,12 @@ def open_set(path: str | os.PathLike) -> EmbeddingSet:
     return EmbeddingSet(
         path,
         meta,
-        *(rows.get(side, np.zeros((0, dim), np.float32)) for side in SIDES),
-        *(norms.get(side, np.zeros(0, np.float32)) for side in SIDES),
-        *(of_row.get(side, []) for side in SIDES),
+        images=rows.get("images", np.zeros((0, dim), np.float32)),
+        texts=rows.get("texts", np.zeros((0, dim), np.float32)),
+        image_norms=norms.get("images", np.zeros(0, np.float32)),
+        text_norms=norms.get("texts", np.zeros(0, np.float32)),
+        image_rows=of_row.get("images", []),
+        text_rows=of_row.get("texts", []),
     )
 
 
@@ -201,8 +206,8 @@ def write_set(
         if not (norms > 0).all() or not np.isfinite(norms).all():
             wrong = int(np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))[0])
             raise InputError(f"row {wrong} of {side} is zero or not finite: it has no direction")
-        np.save(path / f"{side}.npy", (matrix / norms[:, None]).astype(np.float32))
-        np.save(path / f"{SIDES[side]}_norms.npy", norms.astype(np.float32))
+        _save(path / f"{side}.npy", (matrix / norms[:, None]).astype(np.float32))
+        _save(path / f"{SIDES[side]}_norms.npy", norms.astype(np.float32))
         write_lines(path / f"{side}.jsonl", of_row)
         dims.append(matrix.shape[1])
     write_meta(path, {**meta, "dim": dims[0]})
@@ -210,16 +215,19 @@ def write_set(
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes JSON lines."""
-    with open(path, "w", encoding="utf-8") as file:
+    """Writes JSON lines, whole or not at all."""
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     """Writes meta.json, whole or not at all: from then on the set is finished."""
-    temporary = path / f"{META}.tmp"
-    temporary.write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path / META)
+    write_text(path / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with whole(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
 
 
 def _matrix(path: Path, dimensions: int) -> np.ndarray:
@@ -231,7 +239,7 @@ def _matrix(path: Path, dimensions: int) -> np.ndarray:
         raise InputError(f"{path}: torn, or no .npy array ({error})") from None
     if matrix.ndim != dimensions or matrix.dtype != np.float32:
         wanted = "a matrix" if dimensions == 2 else "a vector"
-        raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, {wanted} of float32 is expected")
+        raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, expected {wanted} of float32")
     return matrix
 
 
@@ -249,7 +257,7 @@ def _json(data: bytes, where: str) -> Mapping[str, Any]:
     except ValueError as error:
         raise InputError(f"{where}: not JSON ({error})") from None
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a {type(value).__name__} where an object is expected")
+        raise InputError(f"{where}: expected an object, found a {type(value).__name__}")
     return value
 
 

@@ -24,7 +24,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def cli(main: Callable[[], int | None]) -> None:
     """Runs a program's `main` and exits: status 2 and one line for bad input or a refusing disk, 130 when interrupted.
 
-    Anything else is a defect of the program and keeps its traceback.
+    Any other exception is a defect of the program and keeps its traceback.
     """
     try:
         status = main() or 0

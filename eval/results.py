@@ -1,23 +1,22 @@
-"""Files of results: written whole or not at all, with what made them."""
+"""Results as JSON files, with the versions of the packages that made them."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.errors import InputError
+from eval.whole import write_text
 
 PACKAGES = ("lrsclip_jax", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "faiss-cpu")
 
 
 def made_by() -> dict[str, str]:
-    """Returns the versions of what a result was made with."""
+    """Returns the versions of Python and of the packages that a result depends on."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -26,18 +25,5 @@ def made_by() -> dict[str, str]:
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Writes a result as JSON."""
+    """Writes a result as JSON, whole or not at all; InputError where that fails."""
     write_text(path, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all, with the folders above it; InputError where that can't be."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error

@@ -2,7 +2,7 @@
 
 A score is the inner product of two float32 rows rounded to 1e-7, held as a whole number of 1e-7 in float64.
 Products of float32 values are exact in float64; only their sum depends on its order, and so on block sizes,
-threads and devices. Where that could tip the rounding, the sum is taken anew without error.
+threads and devices. Where that could tip the rounding, the sum is computed again without error.
 """
 
 from __future__ import annotations

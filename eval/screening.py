@@ -1,6 +1,6 @@
 """How many scores lie above a threshold and how many on it: float32 decides all but the near ones.
 
-A product of unit rows in float32 is off by no more than a known bound, in whatever order it is summed. A score further
+A product of unit rows in float32 is off by no more than a known bound, in any order of summation. A score further
 than that from its threshold is decided, on the host or on an accelerator; the others are scored exactly, so the
 counts are those of exact scores and do not depend on the block, the threads or the device.
 """
@@ -34,7 +34,7 @@ class Standing(NamedTuple):
 
 
 class Screened(NamedTuple):
-    """What float32 tells of a block: certainly above its row's and its column's threshold, counted; the rest a mask.
+    """The scores of a block by float32: how many are certainly above the thresholds, and a mask of the unsure rest.
 
     A pair that is `near` (bool [A, B]) either threshold is in neither count.
     """

@@ -20,7 +20,7 @@ DIRECTIONS = ("text_to_image", "image_to_text")
 
 
 def length_curve(embedding_set: EmbeddingSet, kind: str = "long", ks: Sequence[int] = KS) -> dict:
-    """Returns the recalls of texts that were cut to n tokens, for every n in the set, beside those of whole texts.
+    """Returns the recalls of texts that were cut to n tokens, for every n in the set, and those of whole texts.
 
     Args:
       embedding_set: holds each whole text of the kind once more for every n, with `tokens` = n.
@@ -108,7 +108,7 @@ def _check_same_texts(embedding_set: EmbeddingSet, n: int, rows: np.ndarray, who
     ):
         if odd:
             text, image = next(iter(odd))
-            raise InputError(f"{embedding_set.path}: {text[:60]!r} of image {image!r} {what}: embed the sweep anew")
+            raise InputError(f"{embedding_set.path}: {text[:60]!r} of image {image!r} {what}: embed the sweep again")
 
 
 def _lengths(embedding_set: EmbeddingSet, rows: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ _COMMON_KEYS = (*_SCHEDULE_KEYS, "weight_decay", "clip_norm", "lr_rules", "decay
 
 
 class Optimizer(NamedTuple):
-    """What the step and the loop need of an optimizer.
+    """An optimizer as the step and the loop use it.
 
     Attributes:
         tx: turns gradients into updates. Its state holds fp32 arrays shaped like the trainable parameters, in
@@ -64,7 +64,7 @@ def create(
         params: the parameters, or anything with their shapes.
         total_steps: updates in the run, where a cosine ends.
         steps_per_epoch: updates in an epoch, the unit of `warmup_epochs`.
-        freeze: patterns to freeze beside `config.freeze`, such as the positions that stretching preserves.
+        freeze: patterns to freeze in addition to `config.freeze`, such as the positions that stretching preserves.
 
     Raises:
         InputError: a missing key, an unknown name, an impossible value, a rule that decides nothing.
@@ -98,7 +98,7 @@ def create(
 
 
 def frozen_by(config: ConfigDict) -> tuple[str, ...]:
-    """Returns what the config freezes beside `optimizer.freeze`: stretched positions, a fixed temperature."""
+    """Returns what the config freezes in addition to `optimizer.freeze`: stretched positions, a fixed temperature."""
     positions = config.model.text.get("frozen_positions", 0)
     rules = (f"text/position_embedding[0:{positions}]",) if positions else ()
     return rules if config.loss.learn_temperature else (*rules, "logit_scale")
@@ -142,7 +142,7 @@ def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch
 class MomentumState(NamedTuple):
     """The number of updates so far, and the momentum buffers, a tree like the parameters."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
     momentum: PyTree
 
 

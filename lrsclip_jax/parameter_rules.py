@@ -142,14 +142,14 @@ def _matches(pattern: str, shapes: Shapes, where: str) -> dict[str, np.ndarray]:
         return {path: np.ones(shape[:1], bool) for path, shape in found.items()}
 
     # A slice means layers or positions. A pattern that also catches a parameter with another leading axis, an
-    # embedding beside the layers or a tower of another depth, would cut it where rows mean something else.
+    # embedding next to the layers or a tower of another depth, would cut it where rows mean something else.
     examples = {shape[:1]: f"{path} {list(shape)}" for path, shape in found.items()}
     if len(examples) > 1 or () in examples:
         raise InputError(
             f"{where}: {pattern!r} is about rows and needs parameters with one leading axis in common, "
             f"not {' and '.join(list(examples.values())[:3])}; narrow the pattern"
         )
-    rows = np.zeros(*examples, bool)
+    rows = np.zeros(next(iter(examples)), bool)
     start, stop = (int(sliced[end]) if sliced[end] else None for end in ("start", "stop"))
     rows[start:stop] = True
     if not rows.any() or (stop or 0) > rows.size:

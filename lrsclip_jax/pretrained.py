@@ -1,34 +1,51 @@
-"""A pretrained model as Python sees it: files and strings in, unit rows out."""
+"""A pretrained model as Python sees it: files and strings in, unit embeddings out."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from PIL import Image
 
 from lrsclip_jax import config, weights
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
-from lrsclip_jax.encoders import Encoders, embed, encoders, static_length
+from lrsclip_jax.encoders import embed, fed, normalise, static_length
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models import zoo
+from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.clip import CLIP, unit
+from lrsclip_jax.models.precision import compute_dtype, exactly
+from lrsclip_jax.models.text import TextTransformer
+from lrsclip_jax.models.vit import ViT
+from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch.contract import Hints
+from lrsclip_jax.run import checkpoint
 from lrsclip_jax.sharding import batch_shards, make_mesh, replicated
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray
+Side = Literal["image", "text"]
 
 # Every batch size is a program of its own: few, so that few are compiled.
 _FEW = (1, 8)  # and the batch size
+
+
+class Encoder(NamedTuple):
+    """A jitted tower, (params, batch) to float32 [B, D]: `features` of any length, and `unit` ones."""
+
+    features: Callable[[Any, np.ndarray], jax.Array]
+    unit: Callable[[Any, np.ndarray], jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,37 +58,81 @@ class Pretrained:
     Attributes:
       source: what it was loaded from.
       family: whose layout the source has.
-      clip: the Flax module.
-      params: its parameters, float32, on the devices.
-      preprocessing: size, crop, mean and std.
-      tokenizer: with the special tokens' ids.
-      batch_size: rows that pass a tower at once.
+      step: the training step of a run's checkpoint, None for other sources.
+      features: "projected", embeddings in the space where images and texts meet, or "encoder", the tower's own before
+        its projection. Then a source may have one tower alone, and of two towers the image tower alone embeds.
+      dtype: of the towers' arithmetic.
+      image, text: the Flax modules of the towers, None for one that the source lacks.
+      params: their parameters {"image": …, "text": …, "logit_scale": …}, float32, on the devices.
+      batch_size: images or texts that pass a tower at once, a multiple of the devices.
+      mesh: the devices.
     """
 
     source: str
     family: str
-    preprocessing: Preprocessing
+    step: int | None
+    features: str
+    dtype: str
+    _preprocessing: Preprocessing | None
     batch_size: int
-    clip: CLIP = field(repr=False)
+    image: ViT | None = field(repr=False)
+    text: TextTransformer | Bert | None = field(repr=False)
     params: Any = field(repr=False)
-    tokenizer: Tokenizer = field(repr=False)
-    _encoders: Encoders = field(repr=False)
-    _shards: int = field(repr=False)
+    _tokenizer: Tokenizer | None = field(repr=False)
+    mesh: Mesh = field(repr=False)
+    _encoders: Mapping[Side, Encoder] = field(repr=False)
+
+    @cached_property
+    def clip(self) -> CLIP:
+        """The Flax module of both towers; InputError where there is one alone."""
+        if self.image is None or self.text is None:
+            raise InputError(f"{self.source} ({self.family}) has one tower alone")
+        return CLIP(self.image, self.text)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Size, crop, mean and std of images; InputError without an image tower."""
+        if self._preprocessing is None:
+            raise InputError(f"{self.source} ({self.family}) has no image tower")
+        return self._preprocessing
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of texts, with the special tokens' ids; InputError where texts are not embedded."""
+        if self._tokenizer is None:
+            raise InputError(f"{self.source} ({self.family}) embeds no texts as {self.features} features")
+        return self._tokenizer
 
     @property
     def context_length(self) -> int:
-        """How many tokens the text tower reads, start and end token included."""
-        return self.clip.text.context_length
+        """How many tokens the text tower reads, start and end token included; InputError as for `tokenizer`."""
+        if self._tokenizer is None or self.text is None:
+            raise InputError(f"{self.source} ({self.family}) embeds no texts as {self.features} features")
+        return self.text.context_length
 
     @property
     def logit_scale(self) -> float:
-        """The factor on cosines: 1 / temperature, not its logarithm."""
+        """The factor on cosines of projected features: 1 / temperature, not its logarithm."""
         return math.exp(float(self.params["logit_scale"]))
 
-    def images(self, images: Iterable[ImageLike] | np.ndarray) -> np.ndarray:
-        """Returns the unit rows of images, float32 [N, E], in their order.
+    @cached_property
+    def weights_hash(self) -> str:
+        """16 hex digits of all parameters."""
+        digest = hashlib.blake2b(digest_size=8)
+        leaves = {path_of(path): value for path, value in jax.tree.leaves_with_path(self.params)}
+        for name in sorted(leaves):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(leaves[name], np.float32).data)
+        return digest.hexdigest()
 
-        They are decoded by a thread a core while the device works, and no more than a few are held at a time.
+    def embeds(self, side: Side) -> bool:
+        """Returns whether the model embeds images or texts."""
+        return side in self._encoders
+
+    def images(self, images: Iterable[ImageLike] | np.ndarray) -> np.ndarray:
+        """Returns the unit embeddings of images, float32 [N, E], in their order.
+
+        They are decoded by a thread for each core while the device works, and no more than a few are held at a time.
 
         Args:
           images: a list or iterator of paths, PIL images and uint8 arrays [H, W, 3] (RGB), or one uint8 array
@@ -85,24 +146,24 @@ class Pretrained:
             raise TypeError("images come as a list: model.images([image]), not model.images(image)")
         if isinstance(images, np.ndarray) and images.ndim == 3:
             raise TypeError(f"images come as a list or as [N, H, W, 3]: one array {list(images.shape)} is one image")
-        return self._embedded(self._encoders.images, in_threads(self.preprocess, images))
+        return self._embedded("image", in_threads(self.preprocess, images))
 
     def texts(self, texts: Iterable[str]) -> np.ndarray:
-        """Returns the unit rows of texts, float32 [N, E], in their order.
+        """Returns the unit embeddings of texts, float32 [N, E], in their order.
 
-        What is longer than the context length is cut, its last token being the end token, and a warning counts it.
+        A text longer than the context length is cut, its last token being the end token, and a warning counts them.
 
         Raises:
           TypeError: a string instead of a list, or something that is no string.
         """
-        ids = self._ids(texts)
+        tokenizer, ids = self.tokenizer, self._ids(texts)
         lengths = np.array([static_length(len(row), self.context_length) for row in ids], int)
-        rows = np.zeros((len(ids), self.clip.text.embed_dim), np.float32)
+        found = np.zeros((len(ids), self._width("text")), np.float32)
         for length in np.unique(lengths):
             chosen = np.flatnonzero(lengths == length)
-            fitted = (fit(ids[row], length, self.tokenizer.end, self.tokenizer.pad) for row in chosen)
-            rows[chosen] = self._embedded(self._encoders.texts, fitted)
-        return rows
+            fitted = (fit(ids[row], length, tokenizer.end, tokenizer.pad) for row in chosen)
+            found[chosen] = self._embedded("text", fitted)
+        return found
 
     def preprocess(self, image: ImageLike) -> np.ndarray:
         """Returns what the image tower sees of an image, before normalisation: uint8 [S, S, 3].
@@ -117,8 +178,44 @@ class Pretrained:
 
         Errors and the warning as in `texts`.
         """
-        rows = [fit(row, self.context_length, self.tokenizer.end, self.tokenizer.pad) for row in self._ids(texts)]
+        tokenizer = self.tokenizer
+        rows = [fit(row, self.context_length, tokenizer.end, tokenizer.pad) for row in self._ids(texts)]
         return np.stack(rows) if rows else np.zeros((0, self.context_length), np.int32)
+
+    def encode(self, side: Side, batch: Iterable[np.ndarray]) -> np.ndarray:
+        """Returns features that are not scaled to unit length, float32 [N, D]; [0, D] of nothing.
+
+        Args:
+          side: which tower.
+          batch: images as `preprocess` makes them, uint8 [S, S, 3], or texts as tokens, int32 [L], all of one length
+            up to the context length.
+        """
+        return self._run(self._encoder(side).features, side, batch, self.batch_size)
+
+    def _embedded(self, side: Side, rows: Iterable[np.ndarray]) -> np.ndarray:
+        rows = iter(rows)
+        begin = list(itertools.islice(rows, self.batch_size))
+        few = next((few for few in _FEW if len(begin) <= few < self.batch_size), self.batch_size)
+        shards = batch_shards(self.mesh)
+        size = math.ceil(few / shards) * shards
+        return self._run(self._encoder(side).unit, side, itertools.chain(begin, rows), size)
+
+    def _run(self, encode: Callable, side: Side, rows: Iterable[np.ndarray], size: int) -> np.ndarray:
+        rows = iter(rows)
+        first = next(rows, None)
+        if first is None:
+            return np.zeros((0, self._width(side)), np.float32)
+        with exactly(self.dtype):
+            return embed(encode, self.params[side], itertools.chain([first], rows), size)
+
+    def _encoder(self, side: Side) -> Encoder:
+        if side not in self._encoders:
+            raise InputError(f"{self.source} ({self.family}) embeds no {side}s as {self.features} features")
+        return self._encoders[side]
+
+    def _width(self, side: Side) -> int:
+        tower = getattr(self, side)
+        return tower.embed_dim if self.features == "projected" else tower.width
 
     def _ids(self, texts: Iterable[str]) -> list[list[int]]:
         if isinstance(texts, str):
@@ -131,40 +228,75 @@ class Pretrained:
             warnings.warn(f"{cut} of {len(ids)} texts were cut to {self.context_length} tokens", stacklevel=3)
         return ids
 
-    def _embedded(self, encode: Callable, rows: Iterable[np.ndarray]) -> np.ndarray:
-        rows = iter(rows)
-        begin = list(itertools.islice(rows, self.batch_size))
-        if not begin:
-            return np.zeros((0, self.clip.text.embed_dim), np.float32)
-        size = next((few for few in _FEW if len(begin) <= few < self.batch_size), self.batch_size)
-        size = math.ceil(size / self._shards) * self._shards
-        exact = self.clip.image.dtype == jnp.float32
-        with jax.default_matmul_precision("highest" if exact else "default"):
-            return embed(encode, self.params, itertools.chain(begin, rows), size)
-
 
 def load(
-    source: str | os.PathLike[str], hints: Hints | None = None, *, dtype: Any = None, batch_size: int = 64
+    source: str | os.PathLike[str],
+    hints: Hints | None = None,
+    *,
+    dtype: Any = None,
+    batch_size: int = 64,
+    features: str = "projected",
+    size: int | None = None,
 ) -> Pretrained:
-    """Loads a model; see `lrsclip_jax.load`, whose last four arguments are `hints` here."""
+    """Loads a model.
+
+    Args:
+      source, dtype, batch_size: as for `lrsclip_jax.load`.
+      hints: the last four arguments of `lrsclip_jax.load`.
+      features: "projected", or "encoder", for which one tower alone will do.
+      size: side of the images in pixels, instead of the source's own; the position table is resized as the source's
+        family does.
+
+    Raises:
+      InputError: as for `lrsclip_jax.load`, unknown features, a size that is no multiple of the patch.
+    """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
+    if features not in ("projected", "encoder"):
+        raise InputError(f"unknown features {features!r}: choose 'projected' or 'encoder'")
     source = os.fspath(source)
     found = weights.read(source, hints)
-    weights.check_whole(found, source)
-    clip = weights.model_of(found, dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16"))
+    if size:
+        found = weights.of_size(found, size)
+    precision = compute_dtype(dtype or "auto")
+    if features == "projected":
+        weights.check_whole(found, source)
+        clip = weights.model_of(found, precision)
+        image, text = clip.image, clip.text
+    else:
+        image = zoo.tower("image", found.image, precision) if found.image else None
+        text = zoo.tower("text", found.text, precision) if found.text else None
     mesh = make_mesh(config.defaults().mesh, jax.local_devices())
+    encoders: dict[Side, Encoder] = {}
+    method = "__call__" if features == "projected" else "features"
+    if image and (preprocessing := found.preprocessing):
+        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, preprocessing), mesh)
+    if text and (features == "projected" or not image):  # two towers meet in the projected space alone
+        encoders["text"] = _encoder(text, method, lambda ids: ids, mesh)
+    folder = checkpoint.find(source)
+    shards = batch_shards(mesh)
     return Pretrained(
         source=source,
         family=found.family,
-        preprocessing=found.preprocessing,
-        batch_size=batch_size,
-        clip=clip,
+        step=int(folder.name) if folder else None,
+        features=features,
+        dtype=precision.name,
+        _preprocessing=found.preprocessing,
+        batch_size=math.ceil(batch_size / shards) * shards,
+        image=image,
+        text=text,
         params=jax.device_put(found.params, replicated(mesh)),
-        tokenizer=tokenizer_for(found.text["kind"]),
-        _encoders=encoders(clip, found.preprocessing, mesh),
-        _shards=batch_shards(mesh),
+        _tokenizer=tokenizer_for(found.text["kind"]) if found.text and "text" in encoders else None,
+        mesh=mesh,
+        _encoders=encoders,
     )
+
+
+def _encoder(tower: Any, method: str, prepare: Callable[[jax.Array], jax.Array], mesh: Mesh) -> Encoder:
+    def features(params: Any, batch: jax.Array) -> jax.Array:
+        return tower.apply({"params": params}, prepare(batch), method=method)
+
+    return Encoder(fed(features, mesh), fed(lambda params, batch: unit(features(params, batch)), mesh))
 
 
 def _rgb(image: ImageLike) -> Image.Image:

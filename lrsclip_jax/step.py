@@ -21,9 +21,9 @@ from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models.clip import CLIP
-from lrsclip_jax.models.dropout import kept_patches
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise
+from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
     BATCH,

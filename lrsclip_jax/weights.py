@@ -1,4 +1,4 @@
-"""Sources of weights: what one holds, the model that it is, and the parameters that a run begins with."""
+"""Reads sources of weights, builds their models, and fits them to the model that a run trains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -17,12 +16,13 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
+from lrsclip_jax.models.precision import compute_dtype
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch import read as convert
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint
 
-RUN = "lrsclip_jax"  # the family of our own runs
+RUN = "lrsclip_jax"  # the family of lrsclip_jax's own runs
 
 # The fields that pretrained weights determine. The rest is a matter of choice (a position table is resized, a pooling
 # or projection trained).
@@ -33,21 +33,18 @@ _TEXT_FIELDS = ("kind", "vocab_size", "width", "layers", "heads", "mlp_width", "
 def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
     """Returns the model of a config (`config.model`, `config.loss.temperature`), without parameters.
 
-    The `dtype` "auto" is bfloat16 unless `platform`, by default that of this process, is "cpu".
+    It computes in `config.model.dtype`; "auto" depends on `platform`, see `models.precision.compute_dtype`.
     """
-    dtype = config.model.dtype
-    if dtype == "auto":
-        dtype = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
     return zoo.create(
         config.model.name,
         image=config.model.image.to_dict(),
         text=config.model.text.to_dict(),
-        dtype=jnp.dtype(dtype),
+        dtype=compute_dtype(config.model.dtype, platform),
         logit_scale=-math.log(config.loss.temperature),
     )
 
 
-def read(source: str, hints: Hints | None = None) -> Found:
+def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
     """Returns what a source of weights holds.
 
     Args:
@@ -62,12 +59,12 @@ def read(source: str, hints: Hints | None = None) -> Found:
     return _of_run(folder) if folder else convert.read(source, hints or Hints())
 
 
-def model_of(found: Found, dtype: Any = None) -> CLIP:
+def model_of(found: ReadCheckpoint, dtype: Any = None) -> CLIP:
     """Returns the model of a source that `check_whole` accepts, computing in `dtype` (None: float32)."""
     return zoo.create("custom", image=found.image, text=found.text, dtype=dtype)
 
 
-def check_whole(found: Found, source: str) -> None:
+def check_whole(found: ReadCheckpoint, source: str) -> None:
     """Raises InputError unless `found`, in `source`, has two towers that meet in one space."""
     missing = []
     for tower, article in (("image", "an"), ("text", "a")):
@@ -82,6 +79,26 @@ def check_whole(found: Found, source: str) -> None:
             f"{source} ({found.family}) lacks {' and '.join(missing)}: `lrsclip convert import "
             "--image=… --text=… --workdir=DIR` joins two towers, and training fits them to each other"
         )
+
+
+def of_size(found: ReadCheckpoint, size: int) -> ReadCheckpoint:
+    """Returns what a source holds for images of `size` pixels a side; its table of image positions is resized.
+
+    Raises InputError unless `size` is a multiple of the image tower's patch.
+    """
+    if found.image is None or found.preprocessing is None:
+        return found
+    patch = found.image["patch"]
+    if size % patch:
+        raise InputError(f"--size={size} is no multiple of the image tower's patch, {patch}")
+    image = found.params["image"]
+    table = _resized(np.asarray(image["position_embedding"]), size // patch, found.antialias)
+    return dataclasses.replace(
+        found,
+        params=found.params | {"image": image | {"position_embedding": table}},
+        image=found.image | {"size": size},
+        preprocessing=dataclasses.replace(found.preprocessing, size=size),
+    )
 
 
 def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocessing]:
@@ -103,16 +120,16 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
         params, preprocessing = jax.jit(draw)(), CLIP_PREPROCESSING
     else:
         found = _read_for(model, config.model.init, "image", "text")
-        params, preprocessing = fitted(model, found, config.model.init), found.preprocessing
+        params, preprocessing = fitted(model, found, config.model.init), found.preprocessing or CLIP_PREPROCESSING
     for tower in ("image", "text"):
         if source := config.model[f"{tower}_init"]:
             found = _read_for(model, source, tower)
             params = params | {tower: fitted_tower(model, tower, found, source, params[tower])}
-            preprocessing = found.preprocessing if tower == "image" else preprocessing
+            preprocessing = (found.preprocessing if tower == "image" else None) or preprocessing
     return params, dataclasses.replace(preprocessing, size=model.image.size)
 
 
-def fitted(model: CLIP, found: Found, source: str) -> dict[str, Any]:
+def fitted(model: CLIP, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     """Returns the parameters of `model` out of a source that has both towers; its position tables are made to fit.
 
     Raises:
@@ -124,7 +141,7 @@ def fitted(model: CLIP, found: Found, source: str) -> dict[str, Any]:
     return towers | {"logit_scale": np.float32(found.params["logit_scale"])}
 
 
-def fitted_tower(model: CLIP, tower: str, found: Found, source: str, params: Any) -> Any:
+def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, params: Any) -> Any:
     """Returns the parameters of one tower of `model`, "image" or "text", out of a source.
 
     Args:
@@ -163,7 +180,7 @@ def fitted_tower(model: CLIP, tower: str, found: Found, source: str, params: Any
 
     params = jax.tree.map_with_path(fit, params)
     if values:
-        raise InputError(f"{source} ({found.family}) has {tower}/{min(values)}, which the model has not")
+        raise InputError(f"{source} ({found.family}) contains {tower}/{min(values)}, which this model does not have")
     return params
 
 
@@ -180,7 +197,7 @@ def _of_length(table: np.ndarray, model: CLIP) -> np.ndarray:
     return table[:length]
 
 
-def _check_fields(model: CLIP, tower: str, found: Found, source: str) -> None:
+def _check_fields(model: CLIP, tower: str, found: ReadCheckpoint, source: str) -> None:
     ours = dict(zip(("image", "text"), zoo.fields(model), strict=True))[tower]
     theirs = getattr(found, tower)
     known = _IMAGE_FIELDS if tower == "image" else _TEXT_FIELDS
@@ -196,11 +213,11 @@ def _check_fields(model: CLIP, tower: str, found: Found, source: str) -> None:
         )
 
 
-def _because(found: Found, field: str) -> str:
+def _because(found: ReadCheckpoint, field: str) -> str:
     return f" ({found.reasons[field]})" if field in found.reasons else ""
 
 
-def _read_for(model: CLIP, source: str, *towers: str) -> Found:
+def _read_for(model: CLIP, source: str, *towers: str) -> ReadCheckpoint:
     """Reads a source of these towers of a model, which is a config's, and so says what a file leaves open."""
     try:
         return read(source)  # what it tells itself goes first: `_check_fields` then says where the model differs
@@ -210,11 +227,13 @@ def _read_for(model: CLIP, source: str, *towers: str) -> Found:
         return read(source, Hints(None, activation, model.image.heads, model.text.heads))
 
 
-def _of_run(folder: epath.Path) -> Found:
+def _of_run(folder: epath.Path) -> ReadCheckpoint:
     about = checkpoint.read_metadata(folder)
     model = build_model(ConfigDict(about["config"]))
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     params = jax.tree.map(np.asarray, checkpoint.load_params(folder, shapes))
     image, text = zoo.fields(model)
-    saved = {key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()}
-    return Found(RUN, params, image, text, Preprocessing(**saved))
+    saved: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()
+    }
+    return ReadCheckpoint(RUN, params, image, text, Preprocessing(**saved))

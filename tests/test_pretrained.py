@@ -71,9 +71,9 @@ def test_images_of_every_kind_in_their_order(model, pixels, rows, tmp_path):
 def test_few_images_do_not_fill_a_batch(source, pixels, rows):
     model = lrsclip_jax.load(source, batch_size=64)
     seen = []
-    tower = model._encoders.images
-    counted = model._encoders._replace(images=lambda params, batch: seen.append(len(batch)) or tower(params, batch))
-    model = dataclasses.replace(model, _encoders=counted)
+    encoder = model._encoders["image"]
+    counted = encoder._replace(unit=lambda params, batch: seen.append(len(batch)) or encoder.unit(params, batch))
+    model = dataclasses.replace(model, _encoders={"image": counted})
     for count in (1, 3, 11):
         np.testing.assert_allclose(model.images(pixels[:count]), rows[:count], atol=1e-6, rtol=0)
     assert seen == [1, 8, 64]

@@ -126,7 +126,7 @@ def test_seeds_draw_different_parameters():
         (lambda f: (f / "config.json").unlink(), [], "a CLIPModel comes with a config.json"),
         (lambda f: (f / "config.json").write_text('{"model_type": "siglip"}'), [], "model_type 'siglip'"),
         (lambda f: (f / "model.safetensors").write_bytes(b"torn"), [], "model.safetensors can't be read"),
-        (lambda f: save_file({"a": np.ones(1)}, f / "model.safetensors"), [], "no checkpoint known here"),
+        (lambda f: save_file({"a": np.ones(1)}, f / "model.safetensors"), [], "is a checkpoint of no known family"),
     ],
 )
 def test_bad_weights_are_one_clear_line(folder, spoil, overrides, message):

@@ -40,7 +40,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], ti
         names.append(f'<text x="{margin - 6:.1f}" y="{base:.1f}" text-anchor="end">{escaped(name)}</text>')
         names.append(f'<text transform="translate({base:.1f} {margin - 6:.1f}) rotate(-90)">{escaped(name)}</text>')
         names.append(f'<path d="M{margin:.1f} {start:.1f}H{side:.1f}M{start:.1f} {margin:.1f}V{side:.1f}"/>')
-        for column in np.flatnonzero(counts[row]):
+        for column in np.flatnonzero(counts[row]).tolist():
             share = counts[row, column] / counts[row].sum()
             told = f"{name}: {counts[row, column]:,} of {counts[row].sum():,} taken for {classes[column]}"
             x = margin + cell * column

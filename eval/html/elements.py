@@ -127,15 +127,15 @@ def _cell(value, digits: int) -> Html:
 
 
 def _table_head(columns: Sequence[str | tuple[str, str]]) -> str:
-    groups = [column[0] if isinstance(column, tuple) else None for column in columns]
-    if not any(groups):
+    if not any(isinstance(column, tuple) for column in columns):
         return "<tr>" + "".join(f'<th scope="col">{escaped(column)}</th>' for column in columns) + "</tr>\n"
     upper = lower = ""
-    for group, members in itertools.groupby(zip(groups, columns, strict=True), key=lambda member: member[0]):
-        members = [column for _, column in members]
+    named = [column if isinstance(column, tuple) else (None, column) for column in columns]
+    for group, members in itertools.groupby(named, key=lambda column: column[0]):
+        names = [name for _, name in members]
         if group is None:
-            upper += "".join(f'<th scope="col" rowspan="2">{escaped(column)}</th>' for column in members)
+            upper += "".join(f'<th scope="col" rowspan="2">{escaped(name)}</th>' for name in names)
         else:
-            upper += f'<th scope="colgroup" colspan="{len(members)}">{escaped(group)}</th>'
-            lower += "".join(f'<th scope="col">{escaped(name)}</th>' for _, name in members)
+            upper += f'<th scope="colgroup" colspan="{len(names)}">{escaped(group)}</th>'
+            lower += "".join(f'<th scope="col">{escaped(name)}</th>' for name in names)
     return f"<tr>{upper}</tr>\n<tr>{lower}</tr>\n"

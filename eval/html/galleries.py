@@ -1,4 +1,4 @@
-"""Images in a report: what queries found, right and wrong ones marked, and pictures beside each other."""
+"""Images in a report: the results of queries, marked right or wrong, and images next to each other."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -45,9 +46,14 @@ def line_plot(
             if len(x) != len(values):
                 raise ValueError(f"series {name!r} has {len(x)} x values and {len(values)} {what} values")
         marker = "o" if len(x) == 1 or spread else None
-        line = {"color": _colour(number), "linestyle": _linestyle(number), "linewidth": 1.7, "marker": marker}
+        line: dict[str, Any] = {
+            "color": _colour(number),
+            "linestyle": _linestyle(number),
+            "linewidth": 1.7,
+            "marker": marker,
+        }
         if spread:
-            axes.errorbar(x, y, *spread, markersize=3.5, capsize=3, elinewidth=1, **line)
+            axes.errorbar(x, y, spread[0], markersize=3.5, capsize=3, elinewidth=1, **line)
         else:
             axes.plot(x, y, **line)
     axes.margins(x=0.03 if ticks else 0.01)
@@ -74,7 +80,7 @@ def histogram(
       title: of the figure.
 
     Raises:
-      ValueError: a series has not one edge more than heights.
+      ValueError: a series does not have one edge more than heights.
     """
     figure, axes = _axes(xlabel, ylabel)
     for number, (name, (edges, heights)) in enumerate(series.items()):
@@ -101,12 +107,13 @@ def svg(figure: Figure, description: str) -> Html:
       figure: from matplotlib's object interface.
       description: what a screen reader says.
     """
-    for background in (figure, *figure.axes):
-        background.patch.set_visible(False)
+    for background in (figure.patch, *(axes.patch for axes in figure.axes)):
+        background.set_visible(False)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": SALT}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     whole = re.search(r'<svg[^>]*viewBox="([^"]*)"[^>]*>(.*)</svg>', buffer.getvalue(), re.DOTALL)
+    assert whole, "matplotlib writes one svg element"
     box, drawing = whole.groups()
     for pattern, replacement in (
         (r"<metadata>.*?</metadata>\s*", ""),

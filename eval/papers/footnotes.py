@@ -10,9 +10,9 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from eval.papers.published_tables import Row, Table, tables
+from eval.papers.published_tables import PublishedRow, PublishedTable, tables
 
 SELO_WEIGHTS = {"R_su": 0.4, "R_as": -0.35, "R_da": 0.25}  # on top of 0.35; LRSCLIP, Eq. 6
 ROUNDING = 1 + 1e-6  # of the comparison itself
@@ -36,7 +36,7 @@ class Footnote(NamedTuple):
     text: str
 
 
-def checks(of: Sequence[Table] | None = None) -> list[Footnote]:
+def checks(of: Sequence[PublishedTable] | None = None) -> list[Footnote]:
     """Returns a footnote for each published number that does not add up, in the order of the tables.
 
     Args:
@@ -48,7 +48,7 @@ def checks(of: Sequence[Table] | None = None) -> list[Footnote]:
     return sorted([*found, *_disagreements(of)], key=lambda note: order[note.paper, note.table])
 
 
-def _means(table: Table) -> Iterator[Footnote]:
+def _means(table: PublishedTable) -> Iterator[Footnote]:
     """Mean recalls, averages of accuracies, and R_mi."""
     for number, row in enumerate(table.rows):
         columns = table.columns_of(row)
@@ -59,14 +59,14 @@ def _means(table: Table) -> Iterator[Footnote]:
                 yield _note(table, text, [(number, path)], printed, round(value, digits))
 
 
-def _recomputed(table: Table, row: Row) -> Iterator[tuple[str, float, str]]:
+def _recomputed(table: PublishedTable, row: PublishedRow) -> Iterator[tuple[str, float, str]]:
     for path in row.values:
         dataset, _, metric = path.partition("/")
         of_dataset = {other.removeprefix(f"{dataset}/"): value for other, value in row.values.items()}
         recalls = [value for other, value in of_dataset.items() if other.startswith(("text_to_", "image_to_"))]
         if metric == "mean_recall" and len(recalls) == 6 and None not in recalls:
             yield path, math.fsum(recalls) / 6, "the six recalls average to"
-        parts = [of_dataset.get(name) for name in SELO_WEIGHTS]
+        parts: list[Any] = [of_dataset.get(name) for name in SELO_WEIGHTS]
         if metric == "R_mi" and None not in parts:
             weighted = math.fsum(weight * part for weight, part in zip(SELO_WEIGHTS.values(), parts, strict=True))
             yield path, 0.35 + weighted, "0.4 R_su + 0.35 (1 − R_as) + 0.25 R_da is"
@@ -76,7 +76,7 @@ def _recomputed(table: Table, row: Row) -> Iterator[tuple[str, float, str]]:
             yield path, math.fsum(parts) / len(parts), f"the {len(parts)} accuracies average to"
 
 
-def _twins(table: Table) -> Iterator[Footnote]:
+def _twins(table: PublishedTable) -> Iterator[Footnote]:
     """Recalls that are the same in both directions at two or more K: one of them was copied."""
     for number, row in enumerate(table.rows):
         back = {path: path.replace("text_to_image", "image_to_text") for path in row.values if "text_to_image" in path}
@@ -89,7 +89,7 @@ def _twins(table: Table) -> Iterator[Footnote]:
                 yield _note(table, text, [(number, place) for path in paths for place in (path, back[path])])
 
 
-def _shares(table: Table) -> Iterator[Footnote]:
+def _shares(table: PublishedTable) -> Iterator[Footnote]:
     """Recalls and accuracies that are k / N for no whole k, and columns of shots that no one test set gives."""
     of_test_set = defaultdict(list)
     for number, row in enumerate(table.rows):
@@ -126,7 +126,7 @@ def _column_of_shots(table, name, dataset, count, places) -> Iterator[Footnote]:
         yield _note(table, text, [place[:2] for place in places], recomputed=fits)
 
 
-def _totals(table: Table) -> Iterator[Footnote]:
+def _totals(table: PublishedTable) -> Iterator[Footnote]:
     """Totals and mean lengths that the text states of a corpus."""
     if not table.stated:
         return
@@ -152,7 +152,7 @@ def _totals(table: Table) -> Iterator[Footnote]:
             yield _note(table, text, (), printed, round(mean, 2))
 
 
-def _gains(table: Table) -> Iterator[Footnote]:
+def _gains(table: PublishedTable) -> Iterator[Footnote]:
     """Gains that the text states: differences of two printed values, or of what they were rounded from."""
     at = {
         (row.method, row.heads.get("size"), path): (number, value)
@@ -170,9 +170,9 @@ def _gains(table: Table) -> Iterator[Footnote]:
             yield _note(table, text, [(number, path)], gain, round(better - worse, 2))
 
 
-def _disagreements(of: Sequence[Table]) -> Iterator[Footnote]:
+def _disagreements(of: Sequence[PublishedTable]) -> Iterator[Footnote]:
     """Values and sizes of one model that two tables of a paper print differently, noted by the later table."""
-    first = {}
+    first: dict[Any, Any] = {}
     for table in of:
         for number, row in enumerate(table.rows):
             for path, value in {**row.values, "params": row.heads.get("params")}.items():
@@ -186,7 +186,7 @@ def _disagreements(of: Sequence[Table]) -> Iterator[Footnote]:
                     yield _note(table, f"{where}: {value} here, {printed} in {before.name}.", places, value, printed)
 
 
-def _note(table: Table, text: str, places=(), printed=None, recomputed=None) -> Footnote:
+def _note(table: PublishedTable, text: str, places=(), printed=None, recomputed=None) -> Footnote:
     return Footnote(table.paper, table.label, tuple(places), printed, recomputed, text)
 
 

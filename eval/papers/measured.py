@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from eval.errors import InputError
 from eval.facts import classes
-from eval.papers.published_tables import Table, address, key
+from eval.papers.published_tables import PublishedTable, address, key
 
 Result = Mapping[str, Any]
 SELO = ("R_su", "R_as", "R_da", "R_mi")
@@ -45,7 +45,7 @@ def read_results(folder: str | Path) -> list[dict]:
     return found
 
 
-def measured(results: Iterable[Result], table: Table) -> dict[str, dict[tuple[str, str], Measurement]]:
+def measured(results: Iterable[Result], table: PublishedTable) -> dict[str, dict[tuple[str, str], Measurement]]:
     """Returns {model: {address: measurement}} of what the table asks for, means of columns included.
 
     Where a model has several results for one place, the first that keeps to the table's protocol is taken, or else
@@ -114,19 +114,19 @@ def _row_name(result: Result) -> str:
     return result["model"] + (", encoder features" if result.get("features") == "encoder" else "")
 
 
-def _means(row: Mapping[tuple[str, str], Measurement], table: Table) -> dict[tuple[str, str], Measurement]:
+def _means(row: Mapping[tuple[str, str], Measurement], table: PublishedTable) -> dict[tuple[str, str], Measurement]:
     found = {}
     for of_row in table.rows:
         for path, names in table.means_of(of_row).items():
-            parts = [row.get(address(name)) for name in names]
-            if None not in parts:
+            parts = [row[address(name)] for name in names if address(name) in row]
+            if len(parts) == len(names):
                 value = sum(part.value for part in parts) / len(parts)
                 found[address(path)] = Measurement(value, "; ".join(filter(None, (part.departure for part in parts))))
     return found
 
 
-def _departure(result: Result, table: Table) -> str:
-    """What a reader must know before comparing: another test set, other templates."""
+def _departure(result: Result, table: PublishedTable) -> str:
+    """Returns the differences from the published protocol: another test set, other templates; "" for none."""
     dataset, split = _dataset(result), result.get("split")
     counts = {**table.counts, **{start: n for row in table.rows for start, n in row.counts.items()}}
     published = {(key(start.split("/")[0]), start.partition("/")[2]): n for start, n in counts.items()}

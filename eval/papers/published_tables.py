@@ -30,7 +30,7 @@ class Column(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedRow:
     """A row of a table.
 
     Attributes:
@@ -42,7 +42,7 @@ class Row:
 
     method: str
     heads: Mapping[str, Any]
-    values: Mapping[str, float | int | str | None]
+    values: Mapping[str, Any]  # float, int, str or None
     counts: Mapping[str, int]
 
     @property
@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """A published table.
 
     Attributes:
@@ -65,7 +65,7 @@ class Table:
       rows: from top to bottom.
       group: heading over neighbouring rows, made of their heads: "{dataset}"; "" for none.
       templates: the zero-shot templates; more than one where the paper contradicts itself.
-      counts: as in `Row`, of rows that have none of their own.
+      counts: as in `PublishedRow`, of rows that have none of their own.
       means: addresses of which an address is the mean.
       stated: totals in the text around a corpus: `pairs`, `mean_tokens`, `categories`.
       claims: gains in the text around it: at `path`, `of` [method, size] `over` another, `gain`.
@@ -78,7 +78,7 @@ class Table:
     tasks: tuple[str, ...]
     heads: Mapping[str, str]
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
     group: str = ""
     templates: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -93,16 +93,16 @@ class Table:
         numbered = self.label.isupper() and self.label != "README"
         return f"{self.paper}, {'Table ' if numbered else ''}{self.label}"
 
-    def columns_of(self, row: Row) -> dict[str, Column]:
+    def columns_of(self, row: PublishedRow) -> dict[str, Column]:
         """Returns the column of each of the row's addresses."""
         return dict(zip(row.values, self.columns, strict=True))
 
-    def where(self, row: Row, path: str) -> str:
+    def where(self, row: PublishedRow, path: str) -> str:
         """Returns what a value is of, in words: "Long-CLIP ViT-B/16, RSITMD, Image to text, R@1"."""
         column = self.columns_of(row)[path]
         return ", ".join(filter(None, (row.name, self.group.format(**row.heads), column.group, column.heading)))
 
-    def means_of(self, row: Row) -> dict[str, tuple[str, ...]]:
+    def means_of(self, row: PublishedRow) -> dict[str, tuple[str, ...]]:
         """Returns `means` with the row's heads filled in."""
         return {
             path.format(**row.heads): tuple(part.format(**row.heads) for part in parts)
@@ -120,7 +120,7 @@ class Value(NamedTuple):
     value: float
 
 
-def tables(paper: str | None = None) -> list[Table]:
+def tables(paper: str | None = None) -> list[PublishedTable]:
     """Returns all published tables, or those of one paper ("LRSCLIP", "RSCLIP", "SeLo", "GeoRSCLIP")."""
     return [table for table in _tables() if paper is None or key(table.paper) == key(paper)]
 
@@ -152,7 +152,7 @@ def key(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
-def parse(facts: Mapping[str, Any]) -> Table:
+def parse(facts: Mapping[str, Any]) -> PublishedTable:
     """Returns the table of a file's JSON object: rows hold heads, `values` in the order of the columns, `counts`."""
     columns = tuple(Column(*column) for column in facts["columns"])
     rows = []
@@ -160,11 +160,11 @@ def parse(facts: Mapping[str, Any]) -> Table:
         heads = {head: value for head, value in of_row.items() if head not in ("values", "counts")}
         paths = [column.path.format(**heads) for column in columns]
         printed = dict(zip(paths, of_row["values"], strict=True))
-        rows.append(Row(_method(heads, facts), heads, printed, of_row.get("counts", facts.get("counts", {}))))
-    lists = {name: tuple(facts.get(name, ())) for name in ("tasks", "templates", "claims", "notes")}
+        rows.append(PublishedRow(_method(heads, facts), heads, printed, of_row.get("counts", facts.get("counts", {}))))
+    lists: dict[str, Any] = {name: tuple(facts.get(name, ())) for name in ("tasks", "templates", "claims", "notes")}
     means = {path: tuple(parts) for path, parts in facts.get("means", {}).items()}
     rest = {name: facts[name] for name in ("paper", "title", "heads", "group", "counts", "stated") if name in facts}
-    return Table(label=facts["table"], columns=columns, rows=tuple(rows), means=means, **lists, **rest)
+    return PublishedTable(label=facts["table"], columns=columns, rows=tuple(rows), means=means, **lists, **rest)
 
 
 def _method(heads: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -175,5 +175,5 @@ def _method(heads: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _tables() -> tuple[Table, ...]:
+def _tables() -> tuple[PublishedTable, ...]:
     return tuple(parse(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(FOLDER.glob("*.json")))

@@ -1,4 +1,4 @@
-"""The tables of both papers as they are shown: published rows, and measured rows beside them."""
+"""The tables of both papers as they are shown: published rows, and measured rows below them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from eval.html.elements import Html, escaped, fold, join, paragraph
 from eval.html.elements import table as html_table
 from eval.papers.footnotes import checks
 from eval.papers.measured import Measurement, Result, measured
-from eval.papers.published_tables import Column, Row, Table, address, key, tables
+from eval.papers.published_tables import Column, PublishedRow, PublishedTable, address, key, tables
 
 ORIGIN = {False: "published", True: "ours"}
 LEGEND = "Rows marked “published” are the papers' own numbers; rows marked “ours” were measured here."
 ASIDES, OTHERS = "The papers' ablations, and read-mes", "The papers' other tables"
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """A value as it is shown, and the numbers of its footnotes."""
 
     text: str
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
     ours: bool
     heads: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
 
 class Shown(NamedTuple):
@@ -51,7 +51,7 @@ class Shown(NamedTuple):
 
 
 def paper_tables(results: Sequence[Result]) -> list[tuple[str, Html]]:
-    """Returns sections of a report: one a table where results of ours stand in it, then folded ones.
+    """Returns sections of a report: one for each table that has measured rows, then folded ones.
 
     Args:
       results: JSON objects, one a task, model and data set; those of tasks or data sets in no table are passed over.
@@ -68,7 +68,7 @@ def paper_tables(results: Sequence[Result]) -> list[tuple[str, Html]]:
     return sections + [(title, join(*(fold(t.title, as_html(t)) for t in group))) for title, group in folded if group]
 
 
-def arrange(table: Table, results: Sequence[Result] = ()) -> Shown:
+def arrange(table: PublishedTable, results: Sequence[Result] = ()) -> Shown:
     """Returns a table with our rows below the published ones of each block, and its footnotes numbered in order."""
     ours = measured(results, table)
     found = [note for note in _checks() if (note.paper, note.table) == (table.paper, table.label)]
@@ -78,8 +78,8 @@ def arrange(table: Table, results: Sequence[Result] = ()) -> Shown:
     for heading, members in itertools.groupby(enumerate(table.rows), lambda row: table.group.format(**row[1].heads)):
         members = list(members)
         lines = [_published_line(table, number, row, of_place, numbers) for number, row in members]
-        lines += [_our_line(table, members[0][1], name, values, numbers) for name, values in ours.items()]
-        blocks.append((heading, tuple(line for line in lines if line)))
+        our_lines = [_our_line(table, members[0][1], name, values, numbers) for name, values in ours.items()]
+        blocks.append((heading, (*lines, *(line for line in our_lines if line))))
     notes = (*(note.text for note in found if not note.places), *table.notes)
     title = f"{table.name}: {table.title}"
     return Shown(title, tuple(table.heads.values()), table.columns, tuple(blocks), tuple(numbers), notes)
@@ -135,7 +135,7 @@ def as_text(shown: Shown) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def named_tables(name: str) -> list[Table]:
+def named_tables(name: str) -> list[PublishedTable]:
     """Returns the tables that "paper:table", "paper" or "" names; InputError says which there are."""
     paper, _, label = name.partition(":")
     of_paper = [table for table in tables() if key(paper) in ("", key(table.paper))]
@@ -146,28 +146,34 @@ def named_tables(name: str) -> list[Table]:
     return found
 
 
-def _is_aside(table: Table) -> bool:
+def _is_aside(table: PublishedTable) -> bool:
     return "ablation" in table.tasks or table.label == "README"
 
 
-def _published_line(table: Table, number: int, row: Row, of_place: Mapping, numbers: dict[str, int]) -> Line:
+def _published_line(
+    table: PublishedTable, number: int, row: PublishedRow, of_place: Mapping, numbers: dict[str, int]
+) -> Line:
     mark = row.heads.get("mark", "")
     heads = tuple(_text(row.heads.get(head), 0) for head in table.heads)
     cells = [
-        Cell(_text(value, column.digits), _numbered(of_place.get((number, path), ()), numbers))
+        TableCell(_text(value, column.digits), _numbered(of_place.get((number, path), ()), numbers))
         for (path, value), column in zip(row.values.items(), table.columns, strict=True)
     ]
     return Line(False, (f"{heads[0]} {mark}".strip(), *heads[1:]), tuple(cells))
 
 
 def _our_line(
-    table: Table, like: Row, name: str, values: Mapping[tuple[str, str], Measurement], numbers: dict[str, int]
+    table: PublishedTable,
+    like: PublishedRow,
+    name: str,
+    values: Mapping[tuple[str, str], Measurement],
+    numbers: dict[str, int],
 ) -> Line | None:
     cells = []
     for path, column in table.columns_of(like).items():
         found = values.get(address(path))
         departures = [f"{name}, {found.departure}."] if found and found.departure else []
-        cells.append(Cell(_text(found and found.value, column.digits), _numbered(departures, numbers)))
+        cells.append(TableCell(_text(found and found.value, column.digits), _numbered(departures, numbers)))
     return (
         Line(True, (name, *[""] * (len(table.heads) - 1)), tuple(cells)) if any(c.text != "–" for c in cells) else None
     )
@@ -188,15 +194,15 @@ def _html_head(line: Line) -> Html:
     return Html(f'{escaped(line.heads[0])} <span class="origin {origin}">{origin}</span>')
 
 
-def _html_cell(cell: Cell) -> Html:
+def _html_cell(cell: TableCell) -> Html:
     return Html(escaped(cell.text) + (f"<sup>{', '.join(map(str, cell.notes))}</sup>" if cell.notes else ""))
 
 
-def _text_cell(cell: Cell, room: int) -> str:
+def _text_cell(cell: TableCell, room: int) -> str:
     return cell.text + _marks(cell).ljust(room)  # digits stay below digits
 
 
-def _marks(cell: Cell) -> str:
+def _marks(cell: TableCell) -> str:
     return "".join(f"[{number}]" for number in cell.notes)
 
 

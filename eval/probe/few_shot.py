@@ -24,7 +24,7 @@ def few_shot(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict:
-    """Fits a logistic regression on so many images of each class, several times, and tests it.
+    """Fits a logistic regression on a few images of each class, several times, and tests it.
 
     The shots are RSCLIP's, five draws are ITRA's. RSCLIP names scikit-learn's logistic regression and no parameters:
     C is scikit-learn's default, 1, on values of root mean square one over the drawn images, for nothing is left to

@@ -44,7 +44,7 @@ def knn(
       InputError: k is more than the train images, a row is not of unit length, parts do not fit together.
     """
     if not temperature > 0:
-        raise InputError(f"temperature is {temperature}, a positive number is expected")
+        raise InputError(f"temperature is {temperature}, expected a positive number")
     classes, (train, test) = numbered(train=(train, train_labels), test=(test, test_labels))
     rows, scores = neighbours(train.rows, test.rows, k)
     voters = train.classes[rows]

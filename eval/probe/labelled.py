@@ -10,14 +10,14 @@ import numpy as np
 from eval.errors import InputError
 
 
-class Part(NamedTuple):
+class LabelledRows(NamedTuple):
     """Rows, float32 [N, D], and the number of each one's class, int64 [N]."""
 
     rows: np.ndarray
     classes: np.ndarray
 
 
-def numbered(**parts: tuple[np.ndarray, Sequence[str]]) -> tuple[list[str], list[Part]]:
+def numbered(**parts: tuple[np.ndarray, Sequence[str]]) -> tuple[list[str], list[LabelledRows]]:
     """Returns the classes by name, in order, and the parts with a number for each label.
 
     Args:
@@ -32,7 +32,7 @@ def numbered(**parts: tuple[np.ndarray, Sequence[str]]) -> tuple[list[str], list
     if len(classes) < 2:
         raise InputError(f"{first} has images of fewer than two classes: there is nothing to tell apart")
     number_of = {name: number for number, name in enumerate(classes)}
-    found: list[Part] = []
+    found: list[LabelledRows] = []
     for part, (rows, labels) in parts.items():
         rows = _matrix(part, rows)
         if len(rows) != len(labels):
@@ -43,7 +43,7 @@ def numbered(**parts: tuple[np.ndarray, Sequence[str]]) -> tuple[list[str], list
         for name in labels:
             if name not in number_of:
                 raise InputError(f"class {name!r} has {part} images and none in {first}: nothing to learn it from")
-        found.append(Part(rows, np.asarray([number_of[name] for name in labels], np.int64)))
+        found.append(LabelledRows(rows, np.asarray([number_of[name] for name in labels], np.int64)))
     return classes, found
 
 

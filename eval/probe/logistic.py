@@ -18,7 +18,8 @@ from eval.errors import InputError
 
 MAX_ITERATIONS = 1000
 
-Argument, Result = TypeVar("Argument"), TypeVar("Result")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 def root_mean_square(rows: np.ndarray) -> float:
@@ -61,6 +62,6 @@ def fits(function: Callable[[Argument], Result], arguments: Sequence[Argument], 
     """
     with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` tells
-        warnings.filterwarnings("ignore", "The number of unique classes")  # so many, where one shot is drawn of each
+        warnings.filterwarnings("ignore", "The number of unique classes")  # where one shot is drawn
         results = threads.map(function, arguments)
         return list(tqdm(results, desc=name, total=len(arguments), unit="fit", disable=None, leave=False))

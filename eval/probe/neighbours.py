@@ -49,7 +49,7 @@ def neighbours(train, queries, k: int, screen: Screen | None = None) -> tuple[np
     check_unit_rows(train, "train")
     check_unit_rows(queries, "queries")
     if not 1 <= k <= len(train):
-        raise InputError(f"k is {k}, a number between 1 and the {len(train)} train rows is expected")
+        raise InputError(f"k is {k}, expected a number between 1 and the {len(train)} train rows")
     screen = screen or screen_of(train)
     rows, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
     blocks = list(spans(len(queries), QUERIES_AT_A_TIME))

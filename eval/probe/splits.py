@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.errors import InputError
+from eval.whole import write_text
 
 PARTS = ("train", "validation", "test")
 
@@ -63,7 +64,7 @@ def split(
       InputError: a class has fewer than two images.
     """
     if not 0 < fraction < 1:
-        raise InputError(f"fraction is {fraction}, a number between 0 and 1 is expected")
+        raise InputError(f"fraction is {fraction}, expected a number between 0 and 1")
     if seed is None and (ids is None or len(ids) != len(labels)):
         raise InputError("a split without a seed goes by the order of ids: give one id a label")
     rng = None if seed is None else np.random.default_rng(seed)
@@ -71,14 +72,18 @@ def split(
     for name, rows in rows_of_classes(labels).items():
         if len(rows) < 2:
             raise InputError(f"class {name!r} has one image: a split needs two, leave the class out")
-        rows = rows[sorted(range(len(rows)), key=lambda n: ids[rows[n]])] if rng is None else rng.permutation(rows)
+        if rng is not None:
+            rows = rng.permutation(rows)
+        elif ids is not None:
+            rows = np.array(sorted(rows.tolist(), key=ids.__getitem__), np.int64)
         learnt = min(max(int(fraction * len(rows)), 1), len(rows) - 1)
         chosen_by = max(learnt // 5, 1) if learnt > 1 else 0
         for part, of_class in zip(parts, np.split(rows, [learnt - chosen_by, learnt]), strict=True):
             part.append(of_class)
     share = f"{100 * fraction:g}/{100 * (1 - fraction):g} of each class"
     rule = f"{share}, by the order of ids" if seed is None else f"{share}, seed {seed}"
-    return Split(*(np.sort(np.concatenate(part)) for part in parts), rule, fraction, seed)
+    train, validation, test = (np.sort(np.concatenate(part)) for part in parts)
+    return Split(train, validation, test, rule, fraction, seed)
 
 
 def rows_of_classes(labels: Sequence[str]) -> dict[str, np.ndarray]:
@@ -105,9 +110,7 @@ def write_split(path: str | os.PathLike, parts: Split, ids: Sequence[str]) -> No
     _rows_of(ids)
     named = {part: [ids[row] for row in getattr(parts, part)] for part in PARTS}
     head = {"rule": parts.rule, "fraction": parts.fraction, "seed": parts.seed}
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(head | named, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(head | named, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:
@@ -125,8 +128,9 @@ def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(written, dict) or not all(isinstance(written.get(part), list) for part in PARTS):
-        raise InputError(f"{path}: no split, lists named {', '.join(PARTS)} are expected")
-    row_of_id, part_of = _rows_of(ids), {}
+        raise InputError(f"{path}: no split: expected lists named {', '.join(PARTS)}")
+    row_of_id = _rows_of(ids)
+    part_of: dict[str, str] = {}
     for part in PARTS:
         for name in written[part]:
             if not isinstance(name, str) or name not in row_of_id:
@@ -140,7 +144,8 @@ def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:
     if not written["train"] or not written["test"]:
         raise InputError(f"{path}: train and test need an image each")
     rows = (np.sort(np.asarray([row_of_id[name] for name in written[part]], np.int64)) for part in PARTS)
-    return Split(*rows, written.get("rule", path.name), written.get("fraction"), written.get("seed"))
+    train, validation, test = rows
+    return Split(train, validation, test, written.get("rule", path.name), written.get("fraction"), written.get("seed"))
 
 
 def _rows_of(ids: Sequence[str]) -> dict[str, int]:

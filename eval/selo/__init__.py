@@ -1,4 +1,4 @@
-"""Semantic localisation (SeLo): where in a large scene is what a text speaks of? Maps, and the metrics of AIR-SLT.
+"""Semantic localisation (SeLo): which regions of a large scene match a text. Maps, and the metrics of AIR-SLT.
 
     windows = windows(height, width)                              # what to embed
     map = localisation_map(scores, windows, height, width)        # uint8 [H, W], from a score for each window
@@ -10,6 +10,6 @@ Semantic Localization", IEEE TGRS 2022). `python -m eval.selo` evaluates an embe
 
 from eval.selo.grid import windows
 from eval.selo.maps import localisation_map, overlay
-from eval.selo.metrics import selo_metrics
+from eval.selo.selo_metrics import selo_metrics
 
 __all__ = ["localisation_map", "overlay", "selo_metrics", "windows"]

@@ -16,6 +16,7 @@ from eval.html.set_images import marked, scene_of
 from eval.results import made_by, write_result
 from eval.selo.maps import overlay
 from eval.selo.of_set import METRICS, query_map, selo_of_set
+from eval.whole import whole
 
 _DESCRIPTION = """\
 Prints, for every query of an embedding set, how well its localisation map points at the regions that it speaks of:
@@ -90,10 +91,8 @@ def write(out: Path, embedding_set: EmbeddingSet, metrics: dict, steps: Sequence
         polygons = embedding_set.text_rows[query["row"]]["points"]
         map = query_map(embedding_set, query["row"], steps)
         picture = marked(overlay(scene, map), polygons, query["centres"])
-        file = out / f"query_{query['row']}.png"
-        temporary = file.with_suffix(".png.tmp")
-        Image.fromarray(picture).save(temporary, "PNG")
-        temporary.replace(file)
+        with whole(out / f"query_{query['row']}.png") as partial:
+            Image.fromarray(picture).save(partial, "PNG")
     head = {"task": "selo", **{key: getattr(embedding_set, key) for key in ("model", "dataset", "split", "features")}}
     write_result(out / "selo.json", {**head, **metrics, "set": str(embedding_set.path), "made_by": made_by()})
 

@@ -33,7 +33,7 @@ def to_grey(means: np.ndarray) -> np.ndarray:
     """Returns finite values scaled from 0 to 255 and cut, not rounded, to uint8; values all equal become 0."""
     above = means - means.min()
     top = above.max()
-    return np.uint8(255 * (above / top)) if top > 0 else np.zeros(means.shape, np.uint8)
+    return (255 * (above / top)).astype(np.uint8) if top > 0 else np.zeros(means.shape, np.uint8)
 
 
 def expand(cells: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ from eval.embeddings import EmbeddingSet
 from eval.errors import InputError
 from eval.scores import block_scores, check_unit_rows, read_rows
 from eval.selo.maps import localisation_map
-from eval.selo.metrics import selo_metrics
-from eval.selo.scenes import Scene, read_scenes, scene_of_query
+from eval.selo.scenes import SceneWindows, read_scenes, scene_of_query
+from eval.selo.selo_metrics import selo_metrics
 
 METRICS = ("R_su", "R_as", "R_da", "R_mi")
 
@@ -78,11 +78,11 @@ def query_map(embedding_set: EmbeddingSet, text_row: int, steps: Sequence[int] |
     return _map(_scores(embedding_set, scene, [text_row])[0], scene)
 
 
-def _map(scores: np.ndarray, scene: Scene) -> np.ndarray:
+def _map(scores: np.ndarray, scene: SceneWindows) -> np.ndarray:
     return localisation_map(scores, scene.windows, scene.height, scene.width)
 
 
-def _scores(embedding_set: EmbeddingSet, scene: Scene, text_rows: Sequence[int]) -> np.ndarray:
+def _scores(embedding_set: EmbeddingSet, scene: SceneWindows, text_rows: Sequence[int]) -> np.ndarray:
     """Returns the scores of queries with the windows of their scene, float64 [Q, N], in units of 1e-7."""
     texts, windows = embedding_set.texts[text_rows], embedding_set.images[scene.rows]
     for rows, what in ((texts, "queries"), (windows, "windows")):

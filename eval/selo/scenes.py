@@ -12,7 +12,7 @@ from eval.errors import InputError
 from eval.selo.grid import checked_windows
 
 
-class Scene(NamedTuple):
+class SceneWindows(NamedTuple):
     """A scene: its size in pixels, its windows int64 [N, 4], and the rows of their embeddings int64 [N]."""
 
     name: str
@@ -30,7 +30,9 @@ def scene_of_query(embedding_set: EmbeddingSet, text_row: int) -> str:
     return scene
 
 
-def read_scenes(embedding_set: EmbeddingSet, names: Sequence[str], steps: Sequence[int] | None) -> dict[str, Scene]:
+def read_scenes(
+    embedding_set: EmbeddingSet, names: Sequence[str], steps: Sequence[int] | None
+) -> dict[str, SceneWindows]:
     """Returns scenes of a set by name.
 
     Args:
@@ -49,7 +51,7 @@ def read_scenes(embedding_set: EmbeddingSet, names: Sequence[str], steps: Sequen
     return {name: _scene(embedding_set, name, rows[name], steps) for name in names}
 
 
-def _scene(embedding_set: EmbeddingSet, name: str, rows: list[int], steps: Sequence[int] | None) -> Scene:
+def _scene(embedding_set: EmbeddingSet, name: str, rows: list[int], steps: Sequence[int] | None) -> SceneWindows:
     size = embedding_set.meta.get("scenes", {}).get(name, {})
     height, width = size.get("height"), size.get("width")
     if not all(isinstance(length, int) and length > 0 for length in (height, width)):
@@ -66,10 +68,10 @@ def _scene(embedding_set: EmbeddingSet, name: str, rows: list[int], steps: Seque
         raise InputError(f"{file}, scene {name!r}: {error}") from None
     if len(np.unique(checked, axis=0)) < len(checked):
         raise InputError(f"{file}: the scene {name!r} has a window twice")
-    return Scene(name, height, width, checked, np.array(rows, np.int64)[kept])
+    return SceneWindows(name, height, width, checked, np.array(rows, np.int64)[kept])
 
 
 def _window(window, where: str) -> list[int]:
     if not isinstance(window, list) or len(window) != 4 or not all(isinstance(edge, int) for edge in window):
-        raise InputError(f"{where}: 'window' is {window}, [r0, r1, c0, c1] is expected")
+        raise InputError(f"{where}: 'window' is {window}, expected [r0, r1, c0, c1]")
     return window

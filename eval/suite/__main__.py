@@ -11,7 +11,7 @@ from pathlib import Path
 from eval.command import add_subject, command_line, path
 from eval.embeddings import find_sets
 from eval.errors import InputError, cli, nearest
-from eval.results import write_text
+from eval.whole import write_text
 
 _EPILOG = """\
 examples:
@@ -22,7 +22,7 @@ examples:
 
 tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lrsclip embed` makes them):
   retrieval     images, and long or short texts of them
-  length        such texts, also cut to n tokens (embed --text-lengths=…): R@1 against n
+  length        such texts, cut to n tokens as well (embed --text-lengths=…): R@1 against n
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
   linear_probe  images with labels; so knn and few_shot
@@ -38,7 +38,7 @@ in --out:
   splits/       train, validation and test images of the probes
 
 Started again, it measures what is missing and what belongs to a changed set, for probes also to another --seed. A task
-that fails is reported in one line, and the others go on.
+that fails is reported in one line, and the others continue.
 
 exit status: 0 all is measured, 2 bad input, 1 a defect of the suite (with its traceback)
 """
@@ -49,8 +49,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
     options = _parse(arguments, prog)
     paths = list(dict.fromkeys(path for root in options.sets for path in find_sets(root)))
     # scikit-learn and OpenCV are loaded here: --help and a wrong path should not wait for them.
-    from eval.suite import run, suite_page, table
-    from eval.suite.sections import overview
+    from eval.suite import result_files, run, suite_page
     from eval.suite.tasks import NAMES
 
     only = [name for name in options.only.split(",") if name]
@@ -60,9 +59,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
     out: Path = options.out
     outcome = run.run(paths, out, only, options.seed, options.processes)
     if outcome.results:
-        write_text(out / "results.csv", table.csv_of(outcome.results))
+        write_text(out / "results.csv", result_files.csv_of(outcome.results))
         write_text(out / "report.html", suite_page.compose(outcome))
-        print(*overview.lines(outcome.results), sep="\n")
+        print(*suite_page.score_lines(outcome.results), sep="\n")
         print(f"{len(outcome.results)} results, {outcome.reused} of them from before: {out}/report.html")
     for line in (*outcome.defects, *(f"note: {line}" for line in outcome.remarks)):
         print(line, file=sys.stderr)
@@ -91,7 +90,7 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     for name, value, least in (("seed", options.seed, 0), ("processes", options.processes, 1)):
         if value < least:
-            raise InputError(f"--{name}={value}: a whole number from {least} is expected")
+            raise InputError(f"--{name}={value}: expected a whole number from {least}")
     return options
 
 

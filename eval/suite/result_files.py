@@ -1,18 +1,26 @@
-"""Results on disk: where each lies, and whether it still holds."""
+"""The files of a suite: a JSON file for each result, the split of each data set, and all numbers as CSV."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import numbers
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from eval.embeddings import META, EmbeddingSet
 from eval.errors import InputError
+from eval.probe.splits import Split, read_split, write_split
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
+COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
+# Keys that say where a result comes from, and those that the JSON file alone holds.
+LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin"}
 
 
 def result_path(out: Path, embedding_set: EmbeddingSet, task: str) -> Path:
@@ -57,3 +65,63 @@ def make_folder(path: Path) -> None:
         raise InputError(f"can't write into {path}: {error.strerror or error}") from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"can't write into {path}: permission denied")
+
+
+def prepare_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> None:
+    """Writes the set's split unless it is there; InputError where the images can't be split or the folder written."""
+    path = _path(embedding_set, folder, seed)
+    if path.exists():
+        return
+    from eval.probe.probe_set import split_of_set  # loads scikit-learn: when a probe is to be measured, not before
+
+    write_split(path, split_of_set(embedding_set, seed), _ids(embedding_set))
+
+
+def kept_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Split:
+    """Returns the split that `prepare_split` wrote."""
+    return read_split(_path(embedding_set, folder, seed), _ids(embedding_set))
+
+
+def _path(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Path:
+    # A model may have been given other images of a data set: those have a split of their own.
+    told = sorted((image["id"], image.get("label"), image.get("split")) for image in embedding_set.image_rows)
+    images = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
+    return folder / f"{data_name(embedding_set)}_{images}_seed{seed}.json"
+
+
+def _ids(embedding_set: EmbeddingSet) -> list[str]:
+    return [image["id"] for image in embedding_set.image_rows]
+
+
+def csv_of(results: Iterable[Mapping[str, Any]]) -> str:
+    """Returns all numbers of results as CSV under `COLUMNS`, a header first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for result in results:
+        of = [result[key] or "" for key in COLUMNS[:4]]
+        writer.writerows([*of, task_of(result), metric, value] for metric, value in numbers_of(result))
+    return text.getvalue()
+
+
+def task_of(result: Mapping[str, Any]) -> str:
+    """Returns a result's task with its variant, such as "retrieval_long" or "zeroshot_raw"."""
+    variant = result.get("kind") or ("raw" if result.get("average") == "raw" else None)
+    return f"{result['task']}_{variant}" if variant else result["task"]
+
+
+def numbers_of(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yields every metric and count by its name, such as "text_to_image/R@1"; of a length sweep also by its tokens."""
+    tokens = result.get("tokens") if result["task"] == "length" else None
+    for key in (key for key in result if key not in LEFT_OUT):
+        yield from _numbers(key, result[key], tokens)
+
+
+def _numbers(name: str, value: Any, tokens: list[int] | None) -> Iterator[tuple[str, float]]:
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        yield name, value  # type: ignore[misc]  # an int stays one
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(f"{name}/{key}", inner, tokens)
+    elif tokens and isinstance(value, list) and len(value) == len(tokens):
+        yield from ((f"{name}/{n} tokens", each) for n, each in zip(tokens, value, strict=True))

@@ -19,15 +19,15 @@ from eval.embeddings import EmbeddingSet, open_set
 from eval.errors import InputError
 from eval.results import made_by, write_result
 from eval.suite import result_files
-from eval.suite.kept_splits import prepare_split
-from eval.suite.tasks import PROBES, Settings, Task, measure, tasks_of
+from eval.suite.result_files import prepare_split
+from eval.suite.tasks import PROBES, EvalTask, MeasureSettings, measure, tasks_of
 
 
-class Job(NamedTuple):
+class MeasureJob(NamedTuple):
     """A task of one set, where its result lies, and what the result depends on."""
 
     set: Path
-    task: Task
+    task: EvalTask
     result: Path
     fingerprint: str
 
@@ -36,8 +36,8 @@ class Job(NamedTuple):
 
 
 @dataclass
-class Outcome:
-    """What a run has: results in order, one line for each thing that failed, remarks, and how many were reused.
+class SuiteOutcome:
+    """The outcome of a run: results in order, a line for each failure, remarks, and how many results were reused.
 
     `defects` are tracebacks of failures that no input should cause.
     """
@@ -50,14 +50,14 @@ class Outcome:
 
 
 class _Done(NamedTuple):
-    job: Job
+    job: MeasureJob
     result: dict[str, Any] | None = None
     failure: str = ""
     defect: str = ""
     said: str = ""
 
 
-def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 0, processes: int = 1) -> Outcome:
+def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 0, processes: int = 1) -> SuiteOutcome:
     """Measures what the sets allow and `out` does not hold yet, and returns all results.
 
     Args:
@@ -71,13 +71,13 @@ def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 
       InputError: `out` can't be written, or a process was killed.
     """
     result_files.make_folder(out)
-    outcome = Outcome()
+    outcome = SuiteOutcome()
     jobs = _planned(paths, out, seed, outcome)
     results = {job: result_files.read_result(job.result, job.fingerprint) for job in jobs}
     todo = [job for job in jobs if results[job] is None and (not only or job.task.name in only)]
     outcome.reused = sum(result is not None for result in results.values())
     processes = max(1, min(processes, len(todo)))
-    settings = Settings(out / "splits", seed, max(1, (os.cpu_count() or 1) // processes))
+    settings = MeasureSettings(out / "splits", seed, max(1, (os.cpu_count() or 1) // processes))
     todo = _with_splits(todo, settings, outcome)
     for done in tqdm(
         _measured(todo, settings, processes), "measuring", len(todo), unit="task", leave=False, disable=None
@@ -91,8 +91,8 @@ def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 
     return outcome
 
 
-def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: Outcome) -> list[Job]:
-    jobs: dict[Path, tuple[Job, EmbeddingSet]] = {}
+def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome) -> list[MeasureJob]:
+    jobs: dict[Path, tuple[MeasureJob, EmbeddingSet]] = {}
     for path in paths:
         try:
             embedding_set = open_set(path)
@@ -105,7 +105,7 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: Outcome) -> l
         for task in tasks:
             drawn = seed if task.name in PROBES else None
             result = result_files.result_path(out, embedding_set, str(task))
-            job = Job(path, task, result, result_files.fingerprint(path, str(task), drawn))
+            job = MeasureJob(path, task, result, result_files.fingerprint(path, str(task), drawn))
             first, other = jobs.setdefault(job.result, (job, embedding_set))
             if first is job:
                 continue
@@ -119,8 +119,8 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: Outcome) -> l
     return [job for job, _ in jobs.values()]
 
 
-def _with_splits(jobs: Sequence[Job], settings: Settings, outcome: Outcome) -> list[Job]:
-    """The jobs that can go on: before any process needs a split, it lies in its file."""
+def _with_splits(jobs: Sequence[MeasureJob], settings: MeasureSettings, outcome: SuiteOutcome) -> list[MeasureJob]:
+    """The jobs that can continue. Splits are written to files before any process needs them."""
     wrong: dict[Path, str] = {}
     for path in dict.fromkeys(job.set for job in jobs if job.task.name in PROBES):
         try:
@@ -132,7 +132,7 @@ def _with_splits(jobs: Sequence[Job], settings: Settings, outcome: Outcome) -> l
     return [job for job in jobs if job not in stopped]
 
 
-def _measured(jobs: Sequence[Job], settings: Settings, processes: int) -> Iterator[_Done]:
+def _measured(jobs: Sequence[MeasureJob], settings: MeasureSettings, processes: int) -> Iterator[_Done]:
     if processes == 1:
         yield from (_attempt(job, settings) for job in jobs)
         return
@@ -147,14 +147,14 @@ def _measured(jobs: Sequence[Job], settings: Settings, processes: int) -> Iterat
         ) from error
 
 
-def _attempt_apart(job: Job, settings: Settings) -> _Done:
+def _attempt_apart(job: MeasureJob, settings: MeasureSettings) -> _Done:
     # The bars of several processes would tear the one terminal that they share.
     with contextlib.redirect_stderr(io.StringIO()) as said:
         done = _attempt(job, settings)
     return done._replace(said=said.getvalue())
 
 
-def _attempt(job: Job, settings: Settings) -> _Done:
+def _attempt(job: MeasureJob, settings: MeasureSettings) -> _Done:
     try:
         return _Done(job, _result(job, settings))
     except InputError as error:
@@ -163,7 +163,7 @@ def _attempt(job: Job, settings: Settings) -> _Done:
         return _Done(job, failure=f"{type(error).__name__}: {error}", defect=traceback.format_exc())
 
 
-def _result(job: Job, settings: Settings) -> dict[str, Any]:
+def _result(job: MeasureJob, settings: MeasureSettings) -> dict[str, Any]:
     embedding_set = open_set(job.set)
     head = {
         "task": job.task.name,

@@ -1,4 +1,4 @@
-"""The suite's report: one self-contained page of all results, beside what the papers published."""
+"""The suite's report: one self-contained page of all results, next to those that the papers published."""
 
 from __future__ import annotations
 
@@ -8,18 +8,28 @@ from pathlib import Path
 from eval.embeddings import EmbeddingSet, open_set
 from eval.html import elements
 from eval.papers.tables import paper_tables
-from eval.suite.run import Outcome
-from eval.suite.sections import class_section, length_section, overview, retrieval_section, selo_section
+from eval.suite.run import SuiteOutcome
+from eval.suite.sections import class_section, length_section, retrieval_section, selo_section
 from eval.suite.sections.grouping import Result, data_of, model_of
 
+# (task, variant) → what its column group is called, and the score in it.
+SCORES = {
+    ("retrieval", "long"): ("Retrieval, long text", "mean_recall"),
+    ("retrieval", "short"): ("Retrieval, short text", "mean_recall"),
+    ("zeroshot", "normalised"): ("Zero-shot", "accuracy"),
+    ("linear_probe", None): ("Linear probe", "accuracy"),
+    ("knn", None): ("k-NN", "accuracy"),
+    ("selo", None): ("Semantic localisation", "R_mi"),
+}
 
-def compose(outcome: Outcome) -> elements.Html:
+
+def compose(outcome: SuiteOutcome) -> elements.Html:
     """Returns the report as one HTML document. Pictures are read from where the sets say they are."""
     results = outcome.results
     sets = {path: open_set(path) for path in dict.fromkeys(result["set"] for result in results)}
     sections = [
         *_failures(outcome),
-        *overview.section(results),
+        *overview(results),
         *retrieval_section.section(results, sets),
         *length_section.section(results),
         *class_section.zeroshot(results),
@@ -44,7 +54,7 @@ def _summary(results: Sequence[Result]) -> str:
     )
 
 
-def _failures(outcome: Outcome) -> list[tuple[str, elements.Html]]:
+def _failures(outcome: SuiteOutcome) -> list[tuple[str, elements.Html]]:
     if not outcome.failures:
         return []
     return [("Not measured", elements.join(*map(elements.paragraph, outcome.failures)))]
@@ -60,3 +70,39 @@ def _sets(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> elemen
     columns = ["", "Model", "Data set", "Split", "Features", "Step", "Images", "Texts", "Dimensions"]
     versions = ", ".join(f"{name} {version}" for name, version in results[-1]["made_by"].items())
     return elements.join(elements.table(rows, columns), elements.paragraph(f"Made with {versions}."))
+
+
+def overview(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:
+    """Returns the overview, or nothing where no result has a main score."""
+    columns = main_scores(results)
+    if not columns:
+        return []
+    models = list(dict.fromkeys(model for of_models in columns.values() for model in of_models))
+    rows = [[model, *(of_models.get(model) for of_models in columns.values())] for model in models]
+    caption = (
+        "Retrieval: mean recall; zero-shot, linear probe, k-NN: accuracy, all in per cent; localisation: R_mi, "
+        "between 0 and 1. Higher is better."
+    )
+    return [("Overview", elements.table(rows, ["", *columns], caption))]
+
+
+def score_lines(results: Sequence[Result]) -> list[str]:
+    """Returns the main scores as lines of text."""
+    table = [
+        (heading, data, model, score)
+        for (heading, data), of_models in main_scores(results).items()
+        for model, score in of_models.items()
+    ]
+    widths = [max((len(row[place]) for row in table), default=0) for place in range(4)]
+    return [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in table]
+
+
+def main_scores(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, str]]:
+    """Returns the main scores as text: (heading, data) → {model: score}."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for kind, (heading, key) in SCORES.items():
+        for result in results:
+            if (result["task"], result.get("kind") or result.get("average")) == kind:
+                score = f"{result[key]:.{4 if key == 'R_mi' else 2}f}"
+                found.setdefault((heading, data_of(result)), {})[model_of(result)] = score
+    return found

@@ -13,7 +13,7 @@ from eval.embeddings import EmbeddingSet
 from eval.errors import InputError
 from eval.retrieval import chance, retrieval_metrics
 from eval.selo.of_set import selo_of_set
-from eval.suite.kept_splits import kept_split
+from eval.suite.result_files import kept_split
 from eval.text_length import length_curve, length_histogram
 from eval.zeroshot import zeroshot_of_set
 
@@ -22,7 +22,7 @@ PROBES = ("linear_probe", "knn", "few_shot")
 NAMES = ("retrieval", "length", "text_lengths", "zeroshot", *PROBES, "selo")
 
 
-class Task(NamedTuple):
+class EvalTask(NamedTuple):
     """A task and, for those that a set can allow more than once, which of them: a kind of text, an average."""
 
     name: str
@@ -32,7 +32,7 @@ class Task(NamedTuple):
         return f"{self.name}_{self.variant}" if self.variant else self.name
 
 
-class Settings(NamedTuple):
+class MeasureSettings(NamedTuple):
     """Where the splits of the probes are kept, the seed of splits and draws, and how many threads a task may start."""
 
     splits: Path
@@ -40,7 +40,7 @@ class Settings(NamedTuple):
     threads: int
 
 
-def tasks_of(embedding_set: EmbeddingSet) -> list[Task]:
+def tasks_of(embedding_set: EmbeddingSet) -> list[EvalTask]:
     """Returns the tasks that a set allows, by what its rows say; whether those are sound shows in measuring."""
     texts = embedding_set.text_rows if embedding_set.features == "projected" else ()
     whole = {text["kind"] for text in texts if text.get("tokens") is None and _captions_an_image(text)}
@@ -49,22 +49,22 @@ def tasks_of(embedding_set: EmbeddingSet) -> list[Task]:
     labelled = any(image.get("label") is not None for image in embedding_set.image_rows)
     found = []
     if len(embedding_set.images):
-        found += [Task("retrieval", kind) for kind in CAPTIONS if kind in whole]
-        found += [Task("length", kind) for kind in CAPTIONS if kind in cut]
+        found += [EvalTask("retrieval", kind) for kind in CAPTIONS if kind in whole]
+        found += [EvalTask("length", kind) for kind in CAPTIONS if kind in cut]
     if any("length" in text and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
-        found.append(Task("text_lengths"))
+        found.append(EvalTask("text_lengths"))
     if labelled and templates:
-        found.append(Task("zeroshot"))
+        found.append(EvalTask("zeroshot"))
     if labelled and len(templates) > 1:
-        found.append(Task("zeroshot", "raw"))
+        found.append(EvalTask("zeroshot", "raw"))
     if labelled:
-        found += [Task(name) for name in PROBES]
+        found += [EvalTask(name) for name in PROBES]
     if any(text["kind"] == "query" and text.get("points") for text in texts):
-        found.append(Task("selo"))
+        found.append(EvalTask("selo"))
     return found
 
 
-def measure(task: Task, embedding_set: EmbeddingSet, settings: Settings) -> dict:
+def measure(task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettings) -> dict:
     """Returns a task's metrics and counts; InputError says what is wrong with the set."""
     match task.name:
         case "retrieval":
@@ -88,10 +88,10 @@ def evaluated_part(embedding_set: EmbeddingSet) -> EmbeddingSet:
     splits = [image.get("split") for image in embedding_set.image_rows]
     if "test" not in splits or len(set(splits)) == 1:
         return embedding_set
-    images = np.flatnonzero([split == "test" for split in splits])
+    images = np.flatnonzero([split == "test" for split in splits]).tolist()
     kept = {embedding_set.image_rows[row]["id"] for row in images}
     known = embedding_set.row_of_id.keys() - kept
-    texts = np.flatnonzero([text.get("image") not in known for text in embedding_set.text_rows])
+    texts = np.flatnonzero([text.get("image") not in known for text in embedding_set.text_rows]).tolist()
     return dataclasses.replace(
         embedding_set,
         meta={**embedding_set.meta, "split": "test"},
@@ -137,7 +137,7 @@ def _cut(part: EmbeddingSet, rows: np.ndarray) -> dict:
     return {"context_length": context, "cut": sum(length > context for length in lengths)}
 
 
-def _probe(name: str, embedding_set: EmbeddingSet, settings: Settings) -> dict:
+def _probe(name: str, embedding_set: EmbeddingSet, settings: MeasureSettings) -> dict:
     # scikit-learn takes longer to load than most tasks take: a process that measures no probe does without.
     from eval.probe import probe_set
 

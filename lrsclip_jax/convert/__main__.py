@@ -148,7 +148,7 @@ def _import(options: argparse.Namespace) -> None:
         if (value := getattr(options, option)) is not None and value < 1:
             raise InputError(f"--{option.replace('_', '-')}={value}: it must be at least 1")
     # JAX takes seconds to import: only once the command is known to make sense.
-    from lrsclip_jax.convert.importing import Changes, import_checkpoint
+    from lrsclip_jax.convert.import_checkpoint import Changes, import_checkpoint
 
     changes = Changes(options.context_length, options.size, options.embed_dim, options.seed)
     sources = {tower: source or options.source for tower, source in towers.items()}
@@ -158,13 +158,13 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax import weights
     from lrsclip_jax.convert.export import export
+    from lrsclip_jax.data.images import CLIP_PREPROCESSING
 
     found = weights.read(options.source, _hints(options))
     weights.check_whole(found, options.source)
     model = weights.model_of(found)
-    lines = export(
-        model, found.params, found.preprocessing, format=options.format, out=options.out, source=options.source
-    )
+    preprocessing = found.preprocessing or CLIP_PREPROCESSING
+    lines = export(model, found.params, preprocessing, format=options.format, out=options.out, source=options.source)
     print("\n".join(lines))
 
 

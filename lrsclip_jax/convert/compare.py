@@ -1,4 +1,4 @@
-"""One data set through a model of ours and through its PyTorch twin: how far apart are the rows, and the scores?"""
+"""Compares a model with its PyTorch twin on one data set: differences of embeddings and of scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from eval import retrieval
 from lrsclip_jax import heldout, pretrained
-from lrsclip_jax.convert.reference import Side, Tower, twin
+from lrsclip_jax.convert.reference import ReferenceTower, Side, twin
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pretrained import Pretrained
@@ -23,7 +23,7 @@ _BATCH = 32
 
 
 class Pair(NamedTuple):
-    """What the two make of the same things, in order: unit rows, float32 [N, E], and whether from the same input."""
+    """Unit embeddings of both models, in order, float32 [N, E], and whether their inputs were the same."""
 
     ours: np.ndarray
     theirs: np.ndarray
@@ -80,7 +80,7 @@ def measure(held: heldout.HeldOut, ours: Side, theirs: Side) -> dict[str, Pair]:
     return pairs
 
 
-def _pair(things: Iterable[Any], ours: Tower, theirs: Tower) -> Pair:
+def _pair(things: Iterable[Any], ours: ReferenceTower, theirs: ReferenceTower) -> Pair:
     things = iter(things)
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     same: list[bool] = []
@@ -95,13 +95,17 @@ def _pair(things: Iterable[Any], ours: Tower, theirs: Tower) -> Pair:
 
 
 def as_side(name: str, model: Pretrained) -> Side:
-    """Returns a model of ours as one side of a comparison."""
+    """Returns a loaded model as one side of a comparison."""
 
     def ids(texts: Sequence[str]) -> list[list[int]]:
         end = model.tokenizer.end
         return [row[: row.index(end) + 1] for row in model.tokenize(texts).tolist()]
 
-    return Side(name, Tower(model.images, lambda images: map(model.preprocess, images)), Tower(model.texts, ids))
+    return Side(
+        name,
+        ReferenceTower(model.images, lambda images: map(model.preprocess, images)),
+        ReferenceTower(model.texts, ids),
+    )
 
 
 def _of_export(export: str, model: Pretrained) -> Side:

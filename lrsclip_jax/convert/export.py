@@ -1,4 +1,4 @@
-"""A model in the layouts of other code: Long-CLIP's and LRSCLIP's, OpenAI's, open_clip's, transformers'."""
+"""Writes a model in the layouts of Long-CLIP and LRSCLIP, OpenAI, open_clip and transformers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from lrsclip_jax.convert.formats import open_clip_folder, transformers_folder
+from lrsclip_jax.convert.formats.output_files import counts, new_output, write_pt, write_safetensors
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.pytorch.families import openai
-from lrsclip_jax.pytorch.files.writing import counts, whole, write_pt, write_safetensors
 
 FORMATS = ("longclip", "openai", "open_clip", "hf")
 
@@ -51,7 +51,7 @@ def export(
       InputError: an unknown format; a model whose function the format can't say; something at `out`, or no space.
     """
     if format not in FORMATS:
-        raise InputError(f"--format={format} is unknown{nearest(format, FORMATS)}; known are {', '.join(FORMATS)}")
+        raise InputError(f"unknown --format={format}{nearest(format, FORMATS)}: choose {' or '.join(FORMATS)}")
     out = Path(out)
     folder = format == "hf" or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
     if folder and out.suffix in _WRITERS:
@@ -64,7 +64,7 @@ def export(
         raise InputError(f"--format={format} can't say what this model computes: {fault}")
     if folder:
         return open_clip_folder.write(model, params, preprocessing, out)
-    with whole(out) as partial:
+    with new_output(out) as partial:
         tensors = _TENSORS[format](params, model)
         _WRITERS[out.suffix](partial, tensors)
     lines = [f"{out}: a state dict for {_CODE[format]} code, {model.text.context_length} positions, {counts(tensors)}"]

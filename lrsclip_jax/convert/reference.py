@@ -14,7 +14,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.families.openai import CONFIG as OPEN_CLIP_CONFIG
 
 
-class Tower(NamedTuple):
+class ReferenceTower(NamedTuple):
     """A tower: unit rows of a batch of images or texts, float32 [B, E], and what it sees of each.
 
     That is pixels uint8 [S, S, 3] before normalisation, or the ids of the tokens without padding.
@@ -28,8 +28,8 @@ class Side(NamedTuple):
     """A model of two towers, of RGB PIL images and of strings, and who computes it."""
 
     name: str
-    images: Tower
-    texts: Tower
+    images: ReferenceTower
+    texts: ReferenceTower
 
 
 def twin(path: str) -> Side | None:
@@ -100,7 +100,7 @@ def _transformers(folder: Path) -> Side:
         return tokenizer(list(batch), truncation=True)["input_ids"]
 
     versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    return Side(f"{type(model).__name__} of {versions}", Tower(images, pixels), Tower(texts, ids))
+    return Side(f"{type(model).__name__} of {versions}", ReferenceTower(images, pixels), ReferenceTower(texts, ids))
 
 
 def _open_clip(folder: Path) -> Side:
@@ -132,7 +132,7 @@ def _open_clip(folder: Path) -> Side:
         return [row[: row.index(tokenizer.eot_token_id) + 1] for row in rows]
 
     versions = f"open_clip {open_clip.__version__}, torch {torch.__version__}"
-    return Side(f"{type(model).__name__} of {versions}", Tower(images, pixels), Tower(texts, ids))
+    return Side(f"{type(model).__name__} of {versions}", ReferenceTower(images, pixels), ReferenceTower(texts, ids))
 
 
 def _loaded(folder: Path, library: str, load: Callable[[], Iterable[Any]]) -> list[Any]:

@@ -137,8 +137,8 @@ def _read(options: argparse.Namespace) -> None:
 
 
 def _statistics(options: argparse.Namespace) -> None:
+    from lrsclip_jax.corpus.statistics.content_words import load_tagger
     from lrsclip_jax.corpus.statistics.statistics_files import write_statistics
-    from lrsclip_jax.corpus.statistics.taggers import load_tagger
 
     tagger = load_tagger(options.tagger) if options.tagger else None
     print("\n".join(write_statistics(options.corpus, options.out, tagger=tagger)))

@@ -19,11 +19,10 @@ from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules import caption_by_rules
 from lrsclip_jax.corpus.stages import tiles, ways
-from lrsclip_jax.corpus.stages.earlier import set_apart, stages_of
 from lrsclip_jax.corpus.stages.filters import LEAKAGE, planned_filters
 from lrsclip_jax.corpus.stages.merging import merge
 from lrsclip_jax.corpus.stages.ray_engine import run_stage_on_ray
-from lrsclip_jax.corpus.stages.stage import DONE, Planned, changed, digest, run_stage, set_aside
+from lrsclip_jax.corpus.stages.stage import DONE, Planned, changed, digest, run_stage, set_apart, set_aside, stages_of
 from lrsclip_jax.corpus.statistics.statistics_files import FILES, write_statistics
 from lrsclip_jax.errors import InputError
 

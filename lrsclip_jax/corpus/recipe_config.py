@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lrsclip_jax.corpus.generators.encoded_images import Fit
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Server
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.named_kinds import NAMED_KINDS
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def stream(seed: int, index: int, purpose: int = 0) -> np.random.Generator:
-    """Returns a generator of its own for every (seed, index, purpose), whatever was drawn before."""
+    """Returns a generator of its own for every (seed, index, purpose), independent of earlier draws."""
     return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, 0, purpose]))
 
 

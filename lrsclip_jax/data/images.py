@@ -10,6 +10,7 @@ import io
 import logging
 import math
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from lrsclip_jax.errors import InputError
 
@@ -144,7 +145,7 @@ def _decode(data: bytes, bands: tuple[int, ...] | None, name: str) -> Image.Imag
     """The image with its pixels loaded, in its own mode; None for a TIFF that rasterio must read."""
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        if image.format == "TIFF" and (bands or max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8):
+        if isinstance(image, TiffImageFile) and (bands or max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8):
             return None
         image.load()
         return image
@@ -211,7 +212,7 @@ def _stretched(band: np.ndarray, stretch: tuple[float, float], name: str) -> np.
 
 def pixel_limit() -> int:
     """Returns the most pixels that an image may have: where Pillow turns from warning to refusing."""
-    return 2 * Image.MAX_IMAGE_PIXELS
+    return 2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize)
 
 
 def _too_large(name: str) -> InputError:

@@ -70,7 +70,7 @@ def clip_tokenizer() -> Tokenizer:
     """Returns OpenAI CLIP's tokenizer: 49,408 ids, start 49406, end 49407, padded with 0."""
     data = _shipped("bpe_simple_vocab_16e6.txt.gz")
     lines = gzip.decompress(data).decode("utf-8").split("\n")[1 : _NUM_MERGES + 1]
-    merges = [tuple(line.split()) for line in lines]
+    merges = [(left, right) for left, right in map(str.split, lines)]
     symbols = _byte_symbols()
     words = symbols + [symbol + "</w>" for symbol in symbols] + ["".join(merge) for merge in merges]
     vocabulary = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
@@ -124,7 +124,7 @@ _TOKENIZERS = {"transformer": clip_tokenizer, "bert": bert_tokenizer}
 def tokenizer_for(kind: str) -> Tokenizer:
     """Returns the tokenizer of a kind of text tower, "transformer" (CLIP's) or "bert"; InputError for another."""
     if kind not in _TOKENIZERS:
-        raise InputError(f"no tokenizer for a text tower of kind {kind!r}; known are {', '.join(_TOKENIZERS)}")
+        raise InputError(f"no tokenizer for a text tower of kind {kind!r}; known: {', '.join(_TOKENIZERS)}")
     return _TOKENIZERS[kind]()
 
 

@@ -120,21 +120,28 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
             raise InputError(f"--{name.replace('_', '-')}={value}: it must be at least {least}")
 
     # JAX takes seconds to import: only once the command is known to make sense.
-    from lrsclip_jax.embed.making import make_set
-    from lrsclip_jax.embed.towers import load_towers
+    from lrsclip_jax import pretrained
+    from lrsclip_jax.embed.set_writer import make_set
     from lrsclip_jax.pytorch.contract import Hints
 
     material = _material(options)
     hints = Hints(options.model, options.activation, options.image_heads, options.text_heads)
-    towers = load_towers(options.checkpoint, options.features, hints, options.dtype, options.size)
-    material = _for_towers(_with_texts(material, options, towers.context_length), towers)
+    model = pretrained.load(
+        options.checkpoint,
+        hints,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        features=options.features,
+        size=options.size,
+    )
+    context_length = model.context_length if model.embeds("text") else None
+    material = _for_model(_with_texts(material, options, context_length), model)
     out = Path(options.out).expanduser()
     skipped, cut = make_set(
         out,
         material,
-        towers,
-        _about(options, material, towers),
-        batch_size=options.batch_size,
+        model,
+        _about(options, material, model),
         pictures=options.pictures,
         max_bad=options.max_bad,
     )
@@ -143,7 +150,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     if skipped:
         print(f"note: {skipped:,} rows or images could not be used; {out}/skipped.jsonl lists them")
     if cut:
-        print(f"note: {cut:,} of {texts:,} texts were cut to {towers.context_length} tokens, the context length")
+        print(f"note: {cut:,} of {texts:,} texts were cut to {context_length} tokens, the context length")
 
 
 def _material(options: argparse.Namespace) -> Any:
@@ -166,7 +173,7 @@ def _with_texts(material: Any, options: argparse.Namespace, context_length: int 
     """The material with class texts, further texts, and texts to be cut."""
     from eval.class_texts import class_texts
     from lrsclip_jax.embed.material import queries
-    from lrsclip_jax.embed.sweep import sweep
+    from lrsclip_jax.embed.set_writer import sweep
 
     texts = list(material.texts)
     labels = [image["label"] for image in material.images if "label" in image]
@@ -186,37 +193,39 @@ def _with_texts(material: Any, options: argparse.Namespace, context_length: int 
     return dataclasses.replace(material, texts=texts)
 
 
-def _for_towers(material: Any, towers: Any) -> Any:
-    """The material without what the towers can't embed, which is said; InputError where nothing is left."""
-    for side in ("images", "texts"):
+def _for_model(material: Any, model: Any) -> Any:
+    """The material without the side that the model can't embed, with a note; InputError where nothing is left."""
+    for tower, side in (("image", "images"), ("text", "texts")):
         rows = getattr(material, side)
-        if rows and getattr(towers, side) is None:
-            print(f"note: {towers.source} embeds no {side} as {towers.features} features: {len(rows):,} are left out")
+        if rows and not model.embeds(tower):
+            print(f"note: {model.source} embeds no {side} as {model.features} features: {len(rows):,} are left out")
             material = dataclasses.replace(material, **{side: []})
     if not material.images and not material.texts:
-        raise InputError(f"{towers.source} ({towers.family}) can embed nothing of {material.name}")
+        raise InputError(f"{model.source} ({model.family}) can embed nothing of {material.name}")
     return material
 
 
-def _about(options: argparse.Namespace, material: Any, towers: Any) -> dict[str, Any]:
-    """What meta.json says."""
+def _about(options: argparse.Namespace, material: Any, model: Any) -> dict[str, Any]:
+    """Returns the fields of meta.json."""
     import jax
+    import numpy as np
 
+    projected = model.features == "projected"
     return {
         "model": options.name or Path(options.checkpoint.rstrip("/")).stem.removeprefix("hf:"),
-        "checkpoint": towers.source,
-        "family": towers.family,
-        "step": towers.step,
-        "weights": towers.weights,
+        "checkpoint": model.source,
+        "family": model.family,
+        "step": model.step,
+        "weights": model.weights_hash,
         "dataset": options.dataset or material.name,
         "split": material.split,
-        "features": towers.features,
-        "preprocessing": towers.preprocessing and dataclasses.asdict(towers.preprocessing),
+        "features": model.features,
+        "preprocessing": dataclasses.asdict(model.preprocessing) if model.embeds("image") else None,
         "crops": options.crops if material.scenes else None,
-        "tokenizer": towers.tokenizer and towers.tokenizer.name,
-        "context_length": towers.context_length,
-        "logit_scale": towers.logit_scale,
-        "dtype": towers.dtype,
+        "tokenizer": model.tokenizer.name if model.embeds("text") else None,
+        "context_length": model.context_length if model.embeds("text") else None,
+        "logit_scale": float(np.exp(np.asarray(model.params["logit_scale"]))) if projected else None,
+        "dtype": model.dtype,
         "made_by": f"lrsclip_jax {_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }
 

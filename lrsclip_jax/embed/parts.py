@@ -1,4 +1,4 @@
-"""The parts of an embedding set that is being made: each is a file that is whole or not there, joined at the end."""
+"""The parts of an unfinished embedding set: files that are whole or absent, joined at the end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from eval.embeddings import META, SIDES, write_lines
+from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
 
 FOLDER = "parts"
@@ -31,10 +32,7 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
         return
     if out.exists() and any(found.name != FOLDER for found in out.iterdir()):
         raise InputError(f"{out} is neither empty nor a set that was begun: choose another --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text)
 
 
 def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]:
@@ -45,14 +43,8 @@ def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]
 
 def save(path: Path, **arrays: Any) -> None:
     """Writes a part, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-    except OSError as error:
-        error.filename = str(path)  # a full disk does not say whose writing it ends
-        raise
-    temporary.replace(path)
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -80,7 +72,12 @@ def join(out: Path, side: str, parts: Sequence[Path], rows: Sequence[Mapping[str
     dim = next(part["rows"].shape[1] for part in map(load, parts) if len(part["kept"]))
     lines = []
     # Written one after the other and not memory-mapped: a full disk is then an error, and no crash.
-    with open(out / f"{side}.npy", "wb") as matrix, open(out / f"{SIDES[side]}_norms.npy", "wb") as norms:
+    with (
+        whole(out / f"{side}.npy") as rows_path,
+        whole(out / f"{SIDES[side]}_norms.npy") as norms_path,
+        rows_path.open("wb") as matrix,
+        norms_path.open("wb") as norms,
+    ):
         _header(matrix, (count, dim))
         _header(norms, (count,))
         for part in map(load, parts):

@@ -44,13 +44,13 @@ def check(flags: argparse.Namespace) -> None:
     if not all(text.strip() for text in flags.text):
         raise InputError("--text is empty: say what to look for")
     if flags.batch_size < 1:
-        raise InputError(f"--batch-size={flags.batch_size}: it must be at least 1")
+        raise InputError(f"--batch-size={flags.batch_size}: expected at least 1")
     if flags.seed < 0:
-        raise InputError(f"--seed={flags.seed}: expected a whole number, at least 0")
+        raise InputError(f"--seed={flags.seed}: expected a whole number from 0")
     if flags.heatmap and (flags.method or flags.crops):
         raise InputError("--heatmap=patches maps patches, not windows: leave --method and --crops out")
     if flags.heatmap_size and not flags.heatmap:
-        raise InputError("--heatmap-size only applies to heat maps: add --heatmap=patches")
+        raise InputError("--heatmap-size only applies with --heatmap=patches")
     if flags.method == "v2" and flags.steps:
         raise InputError("--method=v2 has windows of 512 pixels: leave --steps out")
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from tqdm import tqdm
 
 from eval.selo.cells import to_grey
 from eval.selo.v2 import second_map, shuffled
+from lrsclip_jax.data.crops import as_reference
 from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.heatmap import heat, patch_encoder, text_directions
-from lrsclip_jax.localise.score import crops, progress, remembering, scorer
 from lrsclip_jax.localise.score_maps import HEAT_PIXELS, MAP_PIXELS, HeatSum, reduction, window_map
 from lrsclip_jax.pretrained import Pretrained
 
 Box = tuple[int, int, int, int]
 BEST = 3
 _HEATED = 16  # windows whose heat is held at a time
+Score = Callable[[np.ndarray], np.ndarray]
+_BATCHES = 8  # embedded before their rows become scores
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found of one text.
+class Finding:
+    """The result for one text.
 
     Attributes:
       map: uint8 [H, W].
@@ -40,19 +43,19 @@ class Found:
 
 def by_windows(
     model: Pretrained, scene: AnyScene, texts: Sequence[str], windows: np.ndarray, reference: bool = False
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     """Yields, for each text, AIR-SLT's localisation map from the cosines of all windows, int64 [N, 4]."""
     factor = reduction(scene.height, scene.width, MAP_PIXELS)
     scores = scorer(model, scene, model.texts(texts), reference)(windows)
     for column in scores.T:
-        yield Found(
+        yield Finding(
             window_map(column, windows, scene.height, scene.width, factor), factor, _best(windows.tolist(), column)
         )
 
 
 def by_second_look(
     model: Pretrained, scene: AnyScene, texts: Sequence[str], reference: bool = False, seed: int = 0
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     """Yields, for each text, the map of the second version, see `eval.selo.v2`.
 
     A query is the mean of the text and four random orders of its words. Windows that texts share are embedded once.
@@ -68,13 +71,17 @@ def by_second_look(
     queries = np.stack([model.texts([text, *shuffled(text, seed)]).mean(axis=0) for text in texts])
     score, known = remembering(scorer(model, scene, queries, reference))
     for number in range(len(texts)):
-        grey = second_map(lambda windows, n=number: score(windows)[:, n], scene.height, scene.width)
-        yield Found(grey, 1, _best(list(known), np.array([scores[number] for scores in known.values()])))
+
+        def of_text(windows: np.ndarray, number: int = number) -> np.ndarray:
+            return score(windows)[:, number]
+
+        grey = second_map(of_text, scene.height, scene.width)
+        yield Finding(grey, 1, _best(list(known), np.array([scores[number] for scores in known.values()])))
 
 
 def by_patches(
     model: Pretrained, scene: AnyScene, texts: Sequence[str], windows: np.ndarray, size: int | None = None
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     """Yields, for each text, the heat map of the scene.
 
     It is the mean over square windows, int64 [N, 4], each of which the image tower sees at `size` pixels (see
@@ -83,16 +90,66 @@ def by_patches(
     factor = reduction(scene.height, scene.width, HEAT_PIXELS // len(texts))
     encode, directions = patch_encoder(model, size), text_directions(model, texts)
     total = HeatSum(len(texts), scene.height, scene.width, factor)
-    with progress(len(windows)) as bar:
+    with windows_bar(len(windows)) as bar:
         for start in range(0, len(windows), _HEATED):
             some = windows[start : start + _HEATED]
             total.add(some, heat(encode(crops(scene, some, bar)), directions))
     for number in range(len(texts)):
         mean = total.mean(number)
         row, column = np.unravel_index(mean.argmax(), mean.shape)
-        yield Found(to_grey(mean), factor, peak=((row + 0.5) * factor, (column + 0.5) * factor))
+        yield Finding(to_grey(mean), factor, peak=((row + 0.5) * factor, (column + 0.5) * factor))
 
 
 def _best(windows: Sequence[Sequence[int]], scores: np.ndarray) -> list[tuple[Box, float]]:
     order = np.argsort(-scores, kind="stable")[:BEST]
     return [(tuple(windows[row]), float(scores[row])) for row in order]
+
+
+def scorer(model: Pretrained, scene: AnyScene, queries: np.ndarray, reference: bool = False) -> Score:
+    """Returns the function that scores windows, int64 [N, 4], with all queries: float32 [N, Q].
+
+    It shows how far it is, and holds the rows of a few batches at a time, however many windows there are.
+
+    Args:
+      model: embeds the windows.
+      scene: is read window by window.
+      queries: rows in the model's space, float32 [Q, E].
+      reference: crop as the reference code does, see `crops.crop_window`.
+    """
+    size = _BATCHES * model.batch_size
+
+    def score(windows: np.ndarray) -> np.ndarray:
+        scores = np.empty((len(windows), len(queries)), np.float32)
+        with windows_bar(len(windows)) as bar:
+            for start in range(0, len(windows), size):
+                some = crops(scene, windows[start : start + size], bar, reference)
+                scores[start : start + size] = model.images(some) @ queries.T
+        return scores
+
+    return score
+
+
+def remembering(score: Score) -> tuple[Score, dict[tuple[int, ...], np.ndarray]]:
+    """Returns `score` such that a window that comes again is not scored again, and its memory, {window: [Q]}."""
+    known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def scores(windows: np.ndarray) -> np.ndarray:
+        keys = [tuple(window) for window in windows.tolist()]
+        if new := [key for key in dict.fromkeys(keys) if key not in known]:
+            known.update(zip(new, score(np.array(new, np.int64)), strict=True))
+        return np.stack([known[key] for key in keys])
+
+    return scores, known
+
+
+def windows_bar(windows: int) -> tqdm:
+    """Returns the bar that counts windows."""
+    return tqdm(total=windows, desc="windows", unit=" windows", disable=None, leave=False)
+
+
+def crops(scene: AnyScene, windows: np.ndarray, bar: tqdm, reference: bool = False) -> Iterator[np.ndarray]:
+    """Yields what the model is given of each window, uint8 [h, w, 3], counting on `bar`."""
+    for window in windows:
+        crop = scene.read(window)
+        yield as_reference(crop) if reference else crop
+        bar.update()

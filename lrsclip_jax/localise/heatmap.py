@@ -1,4 +1,4 @@
-"""Heat maps: how much each patch of an image speaks of a text (LRSCLIP, Fig. 2).
+"""Heat maps: how well each patch of an image matches a text (LRSCLIP, Fig. 2).
 
 A patch's heat is the cosine of its value row (`models.patches.patch_values`) with the text, less the mean of its
 cosines with texts that name nothing, so that what every text shares is taken off.
@@ -9,12 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax import config
 from lrsclip_jax.data.images import preprocess
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.encoders import embed, fed
@@ -22,8 +19,8 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.patches import patch_values
 from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.positions import resize_positions
+from lrsclip_jax.models.precision import exactly
 from lrsclip_jax.pretrained import Pretrained
-from lrsclip_jax.sharding import make_mesh
 
 NEUTRAL = (
     "a satellite photo.",
@@ -84,15 +81,14 @@ def patch_encoder(
     if size != tower.size:
         params["position_embedding"] = resize_positions(params["position_embedding"], grid, antialias=size < tower.size)
     tower = tower.clone(size=size)
-    mesh = make_mesh(config.defaults().mesh, jax.local_devices())
-    encode = fed(lambda params, pixels: patch_values(tower, params, normalise(pixels, preprocessing)), mesh)
+    encode = fed(lambda params, pixels: patch_values(tower, params, normalise(pixels, preprocessing)), model.mesh)
 
     def prepare(image: np.ndarray) -> np.ndarray:
         return preprocess(Image.fromarray(image), preprocessing)
 
     def patches(images: Iterable[np.ndarray]) -> np.ndarray:
-        with jax.default_matmul_precision("highest" if tower.dtype == jnp.float32 else "default"):
-            rows = embed(encode, params, in_threads(prepare, images), batch_size * mesh.size)
+        with exactly(tower.dtype):
+            rows = embed(encode, params, in_threads(prepare, images), batch_size * model.mesh.size)
         return rows.reshape(len(rows), grid, grid, -1)
 
     return patches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from eval.selo.maps import overlay
+from eval.whole import whole
 from lrsclip_jax.data.rasters import AnyScene, Georeference
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.score_maps import reduced
@@ -46,11 +47,14 @@ def plan_files(out: Path, scene: AnyScene, texts: Sequence[str]) -> list[dict[st
 
 def write_files(paths: dict[str, Path], scene: AnyScene, grey: np.ndarray, factor: int) -> None:
     """Writes the files of one map, uint8 [H, W], a pixel of which is `factor` pixels of the scene."""
-    _whole(paths["map"], lambda path: Image.fromarray(grey).save(path, "PNG"))
+    with whole(paths["map"]) as partial:
+        Image.fromarray(grey).save(partial, "PNG")
     picture = picture_of(scene, grey)
-    _whole(paths["overlay"], lambda path: Image.fromarray(picture).save(path, "PNG"))
-    if "geotiff" in paths:
-        _whole(paths["geotiff"], lambda path: write_geotiff(path, grey, scene.georeference, factor))
+    with whole(paths["overlay"]) as partial:
+        Image.fromarray(picture).save(partial, "PNG")
+    if scene.georeference:
+        with whole(paths["geotiff"]) as partial:
+            write_geotiff(partial, grey, scene.georeference, factor)
 
 
 def picture_of(scene: AnyScene, grey: np.ndarray) -> np.ndarray:
@@ -81,13 +85,3 @@ def write_geotiff(path: Path, grey: np.ndarray, georeference: Georeference, fact
         compress="deflate",
     ) as file:
         file.write(grey, 1)
-
-
-def _whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Has a file written under another name, and gives it its own once it is whole."""
-    unfinished = path.with_name(f".{path.name}.incomplete")
-    try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ HEAT_PIXELS = 2**26  # of all texts together, in float32
 
 
 def reduction(height: int, width: int, pixels: int = MAP_PIXELS) -> int:
-    """Returns the smallest whole number by which a scene is divided along both sides to fit into so many pixels."""
+    """Returns the smallest whole number that divides both sides of a scene so that it fits into `pixels`."""
     factor = math.ceil(math.sqrt(height * width / pixels))
     while math.prod(reduced(height, width, factor)) > pixels:
         factor += 1

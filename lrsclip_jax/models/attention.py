@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +112,7 @@ def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax
     shape, tokens = q.shape, q.shape[1]
     # JAX (0.10.2 to 0.12) differentiates the kernel for even numbers of tokens alone.
     q, k, v, segments = _padded(tokens + tokens % 2, q, k, v, causal, segments)
-    seen = {}
+    seen: dict[str, Any] = {}
     if segments is not None and segments.dtype == bool:
         seen["key_value_seq_lengths"] = jnp.sum(segments, axis=1, dtype=jnp.int32)
     elif segments is not None:
@@ -135,7 +136,8 @@ def _padded(
         segments = jnp.ones(q.shape[:2], bool)
     if segments is not None:
         segments = jnp.pad(segments, ((0, 0), padding), constant_values=False if segments.dtype == bool else -1)
-    return *(jnp.pad(x, ((0, 0), padding, (0, 0), (0, 0))) for x in (q, k, v)), segments
+    q, k, v = (jnp.pad(x, ((0, 0), padding, (0, 0), (0, 0))) for x in (q, k, v))
+    return q, k, v, segments
 
 
 def _splash(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:

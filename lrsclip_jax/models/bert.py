@@ -1,4 +1,4 @@
-"""The other text tower: BERT, whose every token sees the whole text."""
+"""The second text tower: BERT, in which every token sees the whole text."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Bert(nn.Module):
         return x
 
     def _read(self, first: jax.Array) -> jax.Array:
-        """What a text's first token says of it, as `pool` has it: fp32 [..., width]."""
+        """The features of a text from its first token, as `pool` says: fp32 [..., width]."""
         first = first.astype(jnp.float32)
         return jnp.tanh(self.pooler(first)) if self.pool == "pooler" else first
 

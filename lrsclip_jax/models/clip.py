@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -26,7 +27,7 @@ class CLIP(nn.Module):
     """Two towers and a temperature; parameters `{"image": …, "text": …, "logit_scale": scalar}`, all fp32.
 
     `logit_scale` is the log of the factor on cosines, ln(1/0.07) at first as in CLIP. The towers are attributes, so
-    what they know besides unit rows needs no method here:
+    other outputs than unit rows need no method here:
 
         model.apply(variables, images, method=lambda clip, x: clip.image(x))           # projected, raw rows
         model.apply(variables, images, method=lambda clip, x: clip.image.features(x))  # before the projection
@@ -47,7 +48,7 @@ class CLIP(nn.Module):
         Args:
           images: float [B, size, size, 3], normalised with the model's mean and standard deviation.
           tokens: also return the tokens (heat maps, localisation).
-          kept: int32 [B, K], the patches of each image that are looked at; None: all (`dropout.kept_patches`).
+          kept: int32 [B, K], the patches of each image that are looked at; None: all (`vit.kept_patches`).
 
         Returns:
           fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, 1 + patches, E], the class token and then
@@ -78,7 +79,9 @@ class CLIP(nn.Module):
 
     def __call__(self, images: jax.Array, *texts: jax.Array) -> tuple[jax.Array, list[jax.Array], jax.Array]:
         """images [B, H, W, 3], any number of texts [B, L_i] -> unit rows [B, E], [unit rows [B, E], …], logit_scale."""
-        return self.encode_image(images), [self.encode_text(ids) for ids in texts], self.log_scale
+        rows: Any = self.encode_image(images)
+        text_rows: list[Any] = [self.encode_text(ids) for ids in texts]
+        return rows, text_rows, self.log_scale
 
 
 def init_params(model: CLIP, key: jax.Array) -> dict:

@@ -1,4 +1,4 @@
-"""What the towers are made of: self-attention, the MLP, the pre-norm Transformer block, and the stack of blocks."""
+"""Layers of the towers: self-attention, the MLP, the pre-norm Transformer block, and the stack of blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.attention import attention
-from lrsclip_jax.models.products import dot_general
+from lrsclip_jax.models.precision import dot_general
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 ACTIVATIONS = {
@@ -24,7 +24,7 @@ ACTIVATIONS = {
 
 
 def layer_norm(eps: float, name: str | None = None) -> nn.LayerNorm:
-    """Layer norm over the last axis, computed and returned in fp32 whatever its input's dtype."""
+    """Layer norm over the last axis, computed and returned in fp32 for any input dtype."""
     # The two-pass variance: E[x²] − E[x]² cancels on the few huge channels of pretrained towers.
     return nn.LayerNorm(epsilon=eps, dtype=jnp.float32, use_fast_variance=False, name=name)
 
@@ -150,7 +150,7 @@ class Block(nn.Module):
         return x, None
 
 
-# What the backward pass finds stored, by name; all else is computed again. "dense" keeps the results of dense layers:
+# Values stored for the backward pass, by name; all others are computed again. "dense" keeps results of dense layers:
 # against "none" 40 % of the memory, and no slower (two CPU cores, ViT-S/14 and text at 248). "full" keeps only what
 # enters each block, for one more forward pass.
 _REMAT = {
@@ -184,7 +184,7 @@ def stack(depth: int, remat: str, unroll: int, block: type[nn.Module] = Block, *
       depth: the number of blocks.
       remat: what they store for the backward pass, see `remat_policy`.
       unroll: how many of them are written out in one round of the scan, from 1 to `depth`.
-      block: their class; what it is called with beside x is the same for all.
+      block: their class; its arguments after x are the same for all.
       **attributes: those of the class.
 
     Raises:

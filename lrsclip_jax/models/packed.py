@@ -1,4 +1,4 @@
-"""Texts that share rows: what a text tower takes in place of a row of padding for each."""
+"""Packed texts: several texts share a row, instead of one padded row for each."""
 
 from __future__ import annotations
 

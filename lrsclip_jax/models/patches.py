@@ -1,4 +1,4 @@
-"""What each patch of an image says by itself, in the space where images meet texts: the stuff of heat maps."""
+"""Embeddings of single patches in the space of images and texts, from which heat maps are made."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lrsclip_jax.models.vit import ViT
 def patch_values(tower: ViT, params: Any, images: jax.Array) -> jax.Array:
     """Unit rows of patches by the value path of the last block, after MaskCLIP (Zhou et al., ECCV 2022).
 
-    There a token answers with its own value: first norm, value projection, output projection, without the queries
-    and keys that would mix it with the others, without the residual stream and the MLP. What follows is the way of
-    the pooled token: `post_norm` and projection. The blocks before are as ever, so a patch knows its surroundings.
+    In the last block each patch token is replaced by its value: first norm, value projection and output projection,
+    without attention to other tokens, residual stream and MLP. Then it passes `post_norm` and the projection, as the
+    pooled token does. Earlier blocks are unchanged, so patches still see context.
 
     Args:
       tower: the image tower; one with `size` other than the trained one takes a resized table of positions.
@@ -28,12 +28,15 @@ def patch_values(tower: ViT, params: Any, images: jax.Array) -> jax.Array:
       fp32 [B, patches, embed_dim], row by row.
     """
     last = jax.tree.map(lambda leaf: leaf[-1], params["blocks"])
-    hidden = tower.apply({"params": params | {"blocks": _silenced(params["blocks"])}}, images, method="hidden")[:, 1:]
-    hidden = layer_norm(tower.norm_eps).apply({"params": last["norm1"]}, hidden).astype(tower.dtype)
+    silenced = {"params": params | {"blocks": _silenced(params["blocks"])}}
+    hidden: Any = tower.apply(silenced, images, method="hidden")
+    hidden = layer_norm(tower.norm_eps).apply({"params": last["norm1"]}, hidden[:, 1:])
+    hidden = hidden.astype(tower.dtype)
     attention = jax.tree.map(lambda leaf: leaf.astype(tower.dtype), last["attention"])
     values = jnp.einsum("bnw,whd->bnhd", hidden, attention["qkv"]["kernel"][:, 2]) + attention["qkv"]["bias"][2]
     values = jnp.einsum("bnhd,hdw->bnw", values, attention["out"]["kernel"]) + attention["out"]["bias"]
-    return unit(tower.apply({"params": params}, values, method="tokens"))
+    tokens: Any = tower.apply({"params": params}, values, method="tokens")
+    return unit(tokens)
 
 
 def _silenced(blocks: Any) -> Any:

@@ -19,7 +19,7 @@ class TextTransformer(nn.Module):
     """Causal Transformer: ids int32 [B, L ≤ context_length] -> fp32 rows [B, embed_dim], not yet unit.
 
     A text runs at its own length L with the first L rows of the position table, and is pooled at its FIRST
-    end-of-text token; whatever follows that token has no influence. Every row must hold one (the tokenizer sees to
+    end-of-text token; tokens after it have no influence. Every row must hold one (the tokenizer sees to
     it). A text longer than `context_length` is an InputError; an id outside the vocabulary gives NaN. Several texts may
     share a row (`packed_features`): each has the positions and sees the tokens that it would alone.
 

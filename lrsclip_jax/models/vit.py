@@ -1,4 +1,4 @@
-"""The image tower: one Vision Transformer for the layouts of CLIP, DINOv2 and MAE."""
+"""The image tower: one Vision Transformer for the layouts of CLIP, DINOv2 and MAE, and its patch dropout."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class ViT(nn.Module):
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
     products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
-    token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that take so many at a time
-    patch_dropout: float = 0.0  # share of the patches that training leaves out, see dropout.kept_patches
+    token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that process blocks of that size
+    patch_dropout: float = 0.0  # share of the patches that training leaves out, see `kept_patches`
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:
@@ -118,7 +118,7 @@ class ViT(nn.Module):
     def hidden(self, images: jax.Array, kept: jax.Array | None = None) -> jax.Array:
         """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first.
 
-        `kept`, int32 [B, K], are the patches that go through the blocks (`dropout.kept_patches`); the others leave
+        `kept`, int32 [B, K], are the patches that go through the blocks (`kept_patches`); the others leave
         [B, 1 + K, width].
         """
         if images.shape[1:] != (self.size, self.size, 3):
@@ -153,3 +153,25 @@ class ViT(nn.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         return self.projection(self.features(images))
+
+
+def kept_patches(tower: ViT, seed: int, step: jax.Array, images: int) -> jax.Array:
+    """Draws the patches of each image that a step keeps: int32 [images, kept], increasing.
+
+    A draw follows from `seed`, `step` and the image's place in the global batch, so devices, microbatches and restarts
+    do not change it. Of P patches all but round(patch_dropout·P) are kept; the class token is none of them.
+
+    Args:
+      tower: the image tower, of which `patch_dropout` and the number of patches are read.
+      seed: `config.seed`.
+      step: int32, the batches done.
+      images: in the global batch.
+    """
+    patches = (tower.size // tower.patch) ** 2
+    kept = patches - round(tower.patch_dropout * patches)
+    of_step = jax.random.fold_in(jax.random.key(seed), step)
+
+    def draw(image: jax.Array) -> jax.Array:
+        return jnp.sort(jax.random.permutation(jax.random.fold_in(of_step, image), patches)[:kept])
+
+    return constrain(jax.vmap(draw)(jnp.arange(images)), BATCH)

@@ -16,7 +16,7 @@ from lrsclip_jax.models.layers import ACTIVATIONS
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
-TEXT_TOWERS: dict[str, type] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
+TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
 
 _B = {"width": 768, "layers": 12, "heads": 12, "embed_dim": 512}
 _L = {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 768, "patch": 14}
@@ -37,7 +37,7 @@ _MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"patch": 14, "width": 1280, "layers": 32, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
         {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
     ),
-    # DINOv2's image tower beside a small text tower, and beside MiniLM
+    # DINOv2's image tower with a small text tower, and with MiniLM
     "vits14": (_S, {"width": 384, "layers": 6, "heads": 6, "embed_dim": 384}),
     "vits14_minilm": (_S, {"kind": "bert", "width": 384, "layers": 6, "heads": 12, "embed_dim": 384}),
     "rsclip_vitb16_448_bert": (_PLAIN | _B | {"patch": 16, "size": 448}, {"kind": "bert", "embed_dim": 512}),
@@ -81,7 +81,7 @@ def create(
       InputError: unknown model, field or activation; towers that end in different widths.
     """
     if name not in _MODELS:
-        raise InputError(f"unknown model {name!r}{nearest(name, _MODELS)}; known are {', '.join(_MODELS)}")
+        raise InputError(f"unknown model {name!r}{nearest(name, _MODELS)}; known: {', '.join(_MODELS)}")
     image_fields, text_fields = _MODELS[name]
     dtype = jnp.dtype(dtype or jnp.float32)
     image_tower = tower("image", image_fields | dict(image or {}), dtype)
@@ -97,14 +97,14 @@ def create(
 def tower(role: str, fields: Mapping[str, Any], dtype: Any = None) -> Any:
     """One tower alone, without parameters: of role "image" or "text", by its fields as in `create`; errors as there."""
     fields = {"dtype": jnp.dtype(dtype or jnp.float32)} | dict(fields)
-    module = ViT if role == "image" else _text_class(fields.pop("kind", "transformer"))
+    module: Any = ViT if role == "image" else _text_class(fields.pop("kind", "transformer"))
     known = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
     for key in fields:
         if key not in known:
             raise InputError(f"{role} tower has no field {key!r}{nearest(key, known)}; it has {', '.join(known)}")
     activation = fields.get("activation", module.activation)
     if activation not in ACTIVATIONS:
-        raise InputError(f"{role} tower: unknown activation {activation!r}; known are {', '.join(ACTIVATIONS)}")
+        raise InputError(f"{role} tower: unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
     return module(**fields)
 
 
@@ -123,7 +123,7 @@ def _values(tower: Any) -> dict[str, Any]:
     return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
 
 
-def _text_class(kind: str) -> type:
+def _text_class(kind: str) -> Any:
     if kind not in TEXT_TOWERS:
-        raise InputError(f"text tower: unknown kind {kind!r}; known are {', '.join(TEXT_TOWERS)}")
+        raise InputError(f"text tower: unknown kind {kind!r}; known: {', '.join(TEXT_TOWERS)}")
     return TEXT_TOWERS[kind]

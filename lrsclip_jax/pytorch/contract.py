@@ -1,4 +1,4 @@
-"""What the readers of checkpoints return, and what a user may tell them."""
+"""`ReadCheckpoint`, which every reader of checkpoints returns, and `Hints`, which a user gives them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lrsclip_jax.data.images import Preprocessing
 
 @dataclass(frozen=True)
 class Hints:
-    """What a user says of a checkpoint whose files do not tell it.
+    """Facts that a user states about a checkpoint whose files do not hold them.
 
     Attributes:
-      model: a published model, see convert/families/published.py.
+      model: name of a published model, see `lrsclip_jax.pytorch.families.known_models`.
       activation: of both towers, "quick_gelu" or "gelu".
       image_heads, text_heads: numbers of attention heads.
     """
@@ -25,8 +25,8 @@ class Hints:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The weights of a source, in our layout.
+class ReadCheckpoint:
+    """The weights of a source, in the layout of lrsclip_jax.
 
     Attributes:
       family: whose layout the source has, such as "Long-CLIP".

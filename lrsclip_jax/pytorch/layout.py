@@ -1,4 +1,4 @@
-"""Two names for one array: tables that say where a parameter of ours stands in a PyTorch checkpoint, and how.
+"""Two names for one array: tables that say where a parameter stands in a PyTorch checkpoint, and in which form.
 
 A table is a list of `Leaf`; each is read in both directions, so that what is exported is by construction what would be
 imported. Between the two layouts lie only permutations of axes and reshapes, and these lose nothing.
@@ -64,11 +64,6 @@ class Leaf(NamedTuple):
 
 
 Table = Sequence[Leaf]
-
-
-def below(prefix: str, table: Table) -> list[Leaf]:
-    """Returns `table` with `prefix` before every path."""
-    return [leaf._replace(path=f"{prefix}/{leaf.path}") for leaf in table]
 
 
 def norm(path: str, key: str) -> list[Leaf]:

@@ -1,35 +1,26 @@
-"""Any checkpoint that is known here: what it is, by its keys, and who reads it."""
+"""Reads any checkpoint of a known family; its keys say which one it is."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.layers import ACTIVATIONS
-from lrsclip_jax.pytorch.contract import Found, Hints
-from lrsclip_jax.pytorch.families import bert, dinov2, dual_encoder, huggingface, known_models, mae, openai, strangers
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.families import FAMILIES, Family, known_models, strangers
 from lrsclip_jax.pytorch.files import hub
 from lrsclip_jax.pytorch.files.tensors import open_tensors, weights_file
 
-# Each with the file beside the weights that describes them; the first whose keys these are reads them.
-_FAMILIES = (
-    (openai, openai.CONFIG),
-    (huggingface, "config.json"),
-    (dual_encoder, "config.json"),
-    (bert, "config.json"),
-    (mae, "config.json"),
-    (dinov2, "config.json"),
-)
 
-
-def read(source: str, hints: Hints | None = None) -> Found:
+def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
     """Reads the weights of a source.
 
     Args:
       source: a weights file, a folder with one, or "hf:owner/name[@revision]".
-      hints: what the user says beside.
+      hints: what the user says of it.
 
     Raises:
       InputError: no such source; a hint that is unknown or contradicts the files; a file that is torn, of an unknown
@@ -43,22 +34,23 @@ def read(source: str, hints: Hints | None = None) -> Found:
     if path.is_dir():
         path = weights_file(path)
     tensors = open_tensors(path)
-    for family, config in _FAMILIES:
+    for name, config in FAMILIES.items():
+        family = cast(Family, importlib.import_module(f"lrsclip_jax.pytorch.families.{name}"))
         if family.recognises(tensors):
             return family.read(tensors, _json(path.parent / config), hints, path.parent)
     strangers.refuse(tensors)
     some = ", ".join(sorted(tensors)[:3])
     raise InputError(
-        f"{path} is no checkpoint known here, its keys are {some}, …: known are the CLIPs of OpenAI, open_clip, "
-        "Long-CLIP and Hugging Face, its dual encoders, BERT, MAE and DINOv2"
+        f"{path} is a checkpoint of no known family, its keys are {some}, …; known families: the CLIPs of OpenAI, "
+        "open_clip, Long-CLIP and Hugging Face, its dual encoders, BERT, MAE and DINOv2"
     )
 
 
 def _check(hints: Hints) -> None:
-    if hints.activation not in (None, *ACTIVATIONS):
+    if hints.activation is not None and hints.activation not in ACTIVATIONS:
         raise InputError(
-            f"--activation={hints.activation} is unknown{nearest(hints.activation, ACTIVATIONS)}; "
-            f"known are {', '.join(ACTIVATIONS)}"
+            f"unknown --activation={hints.activation}{nearest(hints.activation, ACTIVATIONS)}: "
+            f"choose {' or '.join(ACTIVATIONS)}"
         )
     if hints.model is not None:
         known_models.model(hints.model)

@@ -18,13 +18,20 @@ from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.statistics import counting as gathering
 from lrsclip_jax.corpus.statistics import statistics_files
-from lrsclip_jax.corpus.statistics.counting import Statistics, gather, writer
+from lrsclip_jax.corpus.statistics.content_words import (
+    EXCEPTIONS,
+    Tagger,
+    content_words,
+    function_words,
+    is_function_word,
+    load_tagger,
+    words,
+)
+from lrsclip_jax.corpus.statistics.counting import CorpusStatistics, gather, writer
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.statistics_files import as_json, as_lines, write_statistics
 from lrsclip_jax.corpus.statistics.statistics_page import statistics_page
 from lrsclip_jax.corpus.statistics.summary import bars, quantile
-from lrsclip_jax.corpus.statistics.taggers import Tagger, load_tagger
-from lrsclip_jax.corpus.statistics.words import EXCEPTIONS, content_words, function_words, is_function_word, words
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Thing
@@ -195,7 +202,7 @@ def test_a_model_of_spacy_tells_content_words_by_their_sentence(tmp_path):
 
 @pytest.mark.parametrize("spec", ["nltk", "spacy:", "perceptron:en"])
 def test_an_unknown_tagger_is_one_line(spec):
-    with pytest.raises(InputError, match=f"^tagger '{spec}' is unknown: spacy:MODEL is expected"):
+    with pytest.raises(InputError, match=f"^unknown tagger '{spec}': expected spacy:MODEL"):
         load_tagger(spec)
 
 
@@ -289,7 +296,7 @@ def test_without_the_papers_and_without_texts_the_page_says_less(statistics):
     bare = gather([CorpusRecord("1", "/1.jpg", "DIOR")])
     headings = [text for tag, text in Document(statistics_page(bare, "bare", published=False)).texts if tag == "h2"]
     assert headings == ["Parts of the corpus", "Licences and splits"]
-    assert Document(statistics_page(Statistics(), "none"))
+    assert Document(statistics_page(CorpusStatistics(), "none"))
 
 
 def test_files_agree_and_the_printed_table_is_aligned(records, statistics, tmp_path):

@@ -163,7 +163,7 @@ def test_ray_builds_the_same_corpus(folder, first, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"duplicates": "fuzzy"}, "config.duplicates is 'fuzzy': 'perceptual', 'exact' or None is expected"),
+        ({"duplicates": "fuzzy"}, "config.duplicates is 'fuzzy': expected 'perceptual', 'exact' or None"),
         ({"duplicate_distance": 65}, "a distance of 65 bits"),
         ({"leakage_distance": -1}, "a distance of -1 bits"),
         ({"leakage.Lake": "nowhere"}, "nowhere: no images in it"),
@@ -171,7 +171,7 @@ def test_ray_builds_the_same_corpus(folder, first, tmp_path):
         ({"texts.short": (3,)}, r"config.texts.short is \(3,\): \(least, most\) CLIP tokens are expected"),
         ({"texts.long": (9, 7)}, "long captions of 9 to 7 tokens"),
         ({"texts.uses": 0}, "a caption at most 0 times"),
-        ({"texts.uses": "all"}, "config.texts.uses is 'all': a number is expected"),
+        ({"texts.uses": "all"}, "config.texts.uses is 'all': expected a number"),
         ({"texts.uses": 1, "texts.similarity": 0.0}, "a similarity of 0"),
         ({"balance.limit": 2, "balance.by": "lenght"}, "'lenght': label or source or length is expected"),
         ({"balance.limit": 2, "balance.by": "length", "balance.edges": (8, 5)}, "8, 5: ascending"),

@@ -63,5 +63,5 @@ def test_an_image_that_can_not_be_read_is_set_aside(sides, tmp_path):
 
 
 def test_an_unknown_key_is_named(sides, tmp_path):
-    with pytest.raises(InputError, match="merge key 'stems' is unknown, did you mean 'stem'"):
+    with pytest.raises(InputError, match="unknown merge key 'stems', did you mean 'stem'"):
         list(merge(*sides, tmp_path / "index", "stems"))

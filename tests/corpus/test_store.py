@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from eval.whole import beginning
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, Step
 from lrsclip_jax.errors import InputError
@@ -50,8 +51,10 @@ def test_what_was_written_stays_when_a_stage_fails(tmp_path):
         writer.write(BARE)
         raise ZeroDivisionError
     assert list(store.read(tmp_path)) == [BARE]
-    (tmp_path / "part-000001.tmp").write_bytes(b"killed while it was written")
+    beginning(tmp_path / "part-000001.parquet").write_bytes(b"killed while it was written")
     assert list(store.read(tmp_path)) == [BARE]
+    store.Writer(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["part-000000.parquet"]
 
 
 def test_a_part_of_the_columns(tmp_path):

@@ -1,5 +1,6 @@
 import itertools
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_scenes_that_cannot_be_read_are_set_aside(tmp_path):
     assert [one.id for one in aside] == ["set/torn.png", "set/resized.png", "set/missing"]
     assert all(isinstance(one, SetAside) and one.stage == "tiles" and "\n" not in one.reason for one in aside)
     assert (tile.id, tile.width, tile.height) == ("set/good.png/r0_c0", 30, 40)
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob("*.incomplete"))
 
 
 def test_a_geotiff_is_read_by_windows(tmp_path, monkeypatch):
@@ -122,6 +123,25 @@ def test_a_geotiff_is_read_by_windows(tmp_path, monkeypatch):
         r0, c0 = (int(part[1:]) for part in tile.id.split("/")[1].split("_"))
         difference = np.asarray(Image.open(tile.image), int) - pixels[:, r0 : r0 + 64, c0 : c0 + 64].transpose(1, 2, 0)
         assert np.abs(difference).mean() < 12  # other windows differ by 85
+
+
+def test_a_full_disk_ends_the_stage_and_is_no_fault_of_the_scene(tmp_path, monkeypatch):
+    scenes = [scene(tmp_path, [], name=f"{n}.png", width=30, height=40) for n in range(2)]
+
+    def full(self, path, *args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(InputError, match=r"can't write .*/r0_c0_30x40\.jpg: No space left on device"):
+        list(tiles.cut(scenes, 100, tmp_path / "out"))
+
+
+def test_a_tile_that_a_power_cut_emptied_is_written_again(tmp_path):
+    (tile,) = tiles.cut([scene(tmp_path, [], width=30, height=40)], 100, tmp_path / "out")
+    before = Path(tile.image).read_bytes()
+    Path(tile.image).write_bytes(b"")
+    list(tiles.cut([scene(tmp_path, [], width=30, height=40)], 100, tmp_path / "out"))
+    assert before and Path(tile.image).read_bytes() == before
 
 
 @pytest.mark.parametrize(

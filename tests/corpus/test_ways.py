@@ -1,7 +1,6 @@
 import pytest
 
-from lrsclip_jax.corpus.generators.request import Outcome
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Outcome, Server
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.stages import ways
 from lrsclip_jax.sources.item import Thing

@@ -159,5 +159,5 @@ def test_the_tokenizer_of_a_text_tower():
     assert tokenizer_for("transformer") is clip_tokenizer() and tokenizer_for("bert") is bert_tokenizer()
     assert [tokenizer_for(kind).name for kind in ("transformer", "bert")] == ["clip", "bert"]
     assert bert_tokenizer().hash != clip_tokenizer().hash == "e79b3f2160c3"
-    with pytest.raises(InputError, match="no tokenizer for a text tower of kind 'brt'; known are transformer, bert"):
+    with pytest.raises(InputError, match="no tokenizer for a text tower of kind 'brt'; known: transformer, bert"):
         tokenizer_for("brt")

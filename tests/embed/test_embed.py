@@ -1,5 +1,6 @@
 """The command that writes embedding sets: its rows against the door's, and what stops it on the way."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,16 +12,17 @@ from PIL import Image
 
 import lrsclip_jax
 from eval.embeddings import open_set
+from lrsclip_jax import pretrained
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.__main__ import main as prepare
 from lrsclip_jax.data.prepared.opening import open_records
-from lrsclip_jax.embed import making, parts
+from lrsclip_jax.embed import parts, set_writer
 from lrsclip_jax.embed.__main__ import main
 from lrsclip_jax.embed.material import open_material
-from lrsclip_jax.embed.towers import load_towers
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.positions import resize_positions
+from lrsclip_jax.pytorch.contract import Hints
 
 ABOUT = {"model": "m", "dataset": "d", "split": None, "features": "projected"}
 CAPTIONS = {"a.png": ["A pier.", "Two boats at a long pier."], "b.png": ["A forest."], "c.png": ["Some fields."]}
@@ -57,13 +59,14 @@ def model(world):
 
 
 @pytest.fixture(scope="module")
-def towers(world):
-    return load_towers(str(world / "clip"), "projected")
+def pairs(world):
+    """The same model, which embeds two images or texts at a time."""
+    return pretrained.load(world / "clip", batch_size=2)
 
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(making, "PART", 2)
+    monkeypatch.setattr(set_writer, "PART", 2)
 
 
 def embed(world, out, data, *options):
@@ -95,10 +98,12 @@ def test_class_folders_become_labelled_images_and_class_texts(world, model, tmp_
     assert made.meta["preprocessing"]["size"] == 32 and made.meta["model"] == "clip" and made.meta["dim"] == 16
 
 
-def test_norms_give_the_rows_before_normalisation(world, model, towers, tmp_path):
+def test_norms_give_the_features_before_normalisation(world, model, tmp_path):
     made = embed(world, tmp_path / "s", world / "classes")
     pixels = np.stack([model.preprocess(file) for file in sorted((world / "classes").rglob("*.png"))])
-    raw = np.asarray(towers.images(towers.params, pixels))
+    values = (pixels / 255 - model.preprocessing.mean) / model.preprocessing.std
+    apply = jax.jit(lambda params, x: model.image.apply({"params": params}, x))
+    raw = np.asarray(apply(model.params["image"], values.astype(np.float32)))
     assert np.ptp(made.image_norms) > 0
     np.testing.assert_allclose(made.images * made.image_norms[:, None], raw, rtol=1e-4, atol=1e-5)
 
@@ -141,7 +146,8 @@ def test_a_tower_alone_gives_encoder_features(world, tmp_path, capsys):
     options = ["--features=encoder", "--image-heads=1", f"--data={world / 'classes'}"]
     main([f"--checkpoint={checkpoint}", *options, f"--out={tmp_path / 's'}"])
     assert "embeds no texts as encoder features: 2 are left out" in capsys.readouterr().out
-    made, tower = open_set(tmp_path / "s"), load_towers(str(checkpoint), "encoder", _hints(image_heads=1))
+    made = open_set(tmp_path / "s")
+    tower = pretrained.load(checkpoint, Hints(image_heads=1), features="encoder")
     module = zoo.tower(
         "image",
         {
@@ -170,22 +176,33 @@ def test_a_tower_alone_gives_encoder_features(world, tmp_path, capsys):
     assert made.meta["features"] == "encoder" and not made.text_rows
 
 
-def _hints(**given):
-    from lrsclip_jax.pytorch.contract import Hints
+def test_a_tower_alone_embeds_files_and_says_what_it_lacks(world, tmp_path):
+    tiny_clip.mae_file(tmp_path)
+    tower = pretrained.load(tmp_path / "mae.safetensors", Hints(image_heads=1), features="encoder", batch_size=4)
+    files = sorted((world / "classes").rglob("*.png"))
+    raw = tower.encode("image", map(tower.preprocess, files))
+    np.testing.assert_allclose(tower.images(files), raw / np.linalg.norm(raw, axis=1)[:, None], atol=1e-6)
+    assert tower.encode("image", []).shape == tower.images([]).shape == (0, 64)
+    assert tower.embeds("image") and not tower.embeds("text")
+    for ask in (lambda: tower.texts(["a pier"]), lambda: tower.tokenize(["a pier"]), lambda: tower.context_length):
+        with pytest.raises(InputError, match=r"mae.safetensors \(MAE\) embeds no texts as encoder features"):
+            ask()
+    with pytest.raises(InputError, match="has one tower alone"):
+        _ = tower.clip
+    with pytest.raises(InputError, match="unknown features 'raw': choose 'projected' or 'encoder'"):
+        pretrained.load(tmp_path / "mae.safetensors", features="raw")
 
-    return Hints(**given)
 
-
-def test_the_size_of_the_images_can_be_chosen(world, towers):
-    larger = load_towers(str(world / "clip"), "projected", size=64)
-    table, wide = (np.asarray(of.params["image"]["position_embedding"]) for of in (towers, larger))
+def test_the_size_of_the_images_can_be_chosen(world, model):
+    larger = pretrained.load(world / "clip", size=64)
+    table, wide = (np.asarray(of.params["image"]["position_embedding"]) for of in (model, larger))
     assert larger.preprocessing.size == 64 and wide.shape == (17, 64)
     np.testing.assert_array_equal(wide, resize_positions(table, 4, antialias=True))
-    assert larger.weights != towers.weights
-    own = load_towers(str(world / "clip"), "projected", size=32)
-    assert own.weights == towers.weights
+    assert larger.weights_hash != model.weights_hash
+    own = pretrained.load(world / "clip", size=32)
+    assert own.weights_hash == model.weights_hash
     with pytest.raises(InputError, match="--size=40 is no multiple of the image tower's patch, 16"):
-        load_towers(str(world / "clip"), "projected", size=40)
+        pretrained.load(world / "clip", size=40)
 
 
 def same(a, b):
@@ -195,10 +212,10 @@ def same(a, b):
     )
 
 
-def test_a_stopped_command_continues_to_the_same_bytes(world, towers, tmp_path, monkeypatch, small_parts):
+def test_a_stopped_command_continues_to_the_same_bytes(world, pairs, tmp_path, monkeypatch, small_parts):
     material = open_material(str(world / "classes"))
-    material = making.replace(material, texts=[{"text": f"text {n}", "kind": "query"} for n in range(5)])
-    making.make_set(tmp_path / "whole", material, towers, ABOUT, batch_size=2)
+    material = dataclasses.replace(material, texts=[{"text": f"text {n}", "kind": "query"} for n in range(5)])
+    set_writer.make_set(tmp_path / "whole", material, pairs, ABOUT)
 
     save, count = parts.save, 0
 
@@ -214,37 +231,37 @@ def test_a_stopped_command_continues_to_the_same_bytes(world, towers, tmp_path, 
     while not (tmp_path / "again" / "meta.json").exists():
         attempts += 1
         try:
-            making.make_set(tmp_path / "again", material, towers, ABOUT, batch_size=2)
+            set_writer.make_set(tmp_path / "again", material, pairs, ABOUT)
         except OSError:
             continue
     assert attempts > 3 and same(tmp_path / "whole", tmp_path / "again")
 
 
-def test_what_was_begun_is_only_continued_as_it_was_begun(world, towers, tmp_path, small_parts):
+def test_what_was_begun_is_only_continued_as_it_was_begun(world, pairs, tmp_path, small_parts):
     material = open_material(str(world / "classes"))
     out = tmp_path / "s"
     parts.claim(out, {**ABOUT, "model": "other"})
     with pytest.raises(InputError, match="begun with other batch size, images and texts, model"):
-        making.make_set(out, material, towers, ABOUT, batch_size=2)
+        set_writer.make_set(out, material, pairs, ABOUT)
     shutil.rmtree(out)
-    making.make_set(out, material, towers, ABOUT, batch_size=2)
+    set_writer.make_set(out, material, pairs, ABOUT)
     with pytest.raises(InputError, match="holds a finished embedding set"):
-        making.make_set(out, material, towers, ABOUT, batch_size=2)
+        set_writer.make_set(out, material, pairs, ABOUT)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="neither empty nor a set"):
-        making.make_set(tmp_path / "other", material, towers, ABOUT, batch_size=2)
+        set_writer.make_set(tmp_path / "other", material, pairs, ABOUT)
 
 
-def test_unusable_images_stop_it_or_are_left_out_with_their_texts(world, towers, tmp_path, small_parts):
+def test_unusable_images_stop_it_or_are_left_out_with_their_texts(world, pairs, tmp_path, small_parts):
     folder = tmp_path / "images"
     shutil.copytree(world / "images", folder)
     (folder / "b.png").write_bytes(b"no image")
     shutil.copy(world / "captions.json", tmp_path / "captions.json")
     material = open_material(str(tmp_path / "captions.json"), image_root=str(folder))
     with pytest.raises(InputError, match="b.png: not a JPEG.*--max-bad"):
-        making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2)
-    assert making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=1) == (1, 0)
+        set_writer.make_set(tmp_path / "s", material, pairs, ABOUT)
+    assert set_writer.make_set(tmp_path / "s", material, pairs, ABOUT, max_bad=1) == (1, 0)
     made = open_set(tmp_path / "s")
     assert [row["id"] for row in made.image_rows] == ["a.png", "c.png"]
     assert [row["image"] for row in made.text_rows] == ["a.png", "a.png", "c.png"]
@@ -252,7 +269,7 @@ def test_unusable_images_stop_it_or_are_left_out_with_their_texts(world, towers,
     assert not (tmp_path / "s" / parts.FOLDER).exists()
 
 
-def test_rows_that_make_no_image_count_with_the_images(world, towers, tmp_path, small_parts):
+def test_rows_that_make_no_image_count_with_the_images(world, pairs, tmp_path, small_parts):
     rows = [{"image": name, "short": texts} for name, texts in CAPTIONS.items()]
     path = tmp_path / "rows.jsonl"
     path.write_text(
@@ -263,11 +280,11 @@ def test_rows_that_make_no_image_count_with_the_images(world, towers, tmp_path, 
         shutil.copy(world / "images" / name, tmp_path)
     material = open_material(str(path))
     with pytest.raises(InputError, match="2 rows or images can't be used, the last: rows.jsonl, line 5: not JSON"):
-        making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=1)
+        set_writer.make_set(tmp_path / "s", material, pairs, ABOUT, max_bad=1)
     assert not (tmp_path / "s").exists()
     with pytest.raises(InputError, match="b.png: not a JPEG"):
-        making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=2)
-    assert making.make_set(tmp_path / "s", material, towers, ABOUT, batch_size=2, max_bad=3) == (3, 0)
+        set_writer.make_set(tmp_path / "s", material, pairs, ABOUT, max_bad=2)
+    assert set_writer.make_set(tmp_path / "s", material, pairs, ABOUT, max_bad=3) == (3, 0)
     skipped = [json.loads(line) for line in (tmp_path / "s" / "skipped.jsonl").read_text().splitlines()]
     assert [(skip["id"], skip.get("where")) for skip in skipped] == [
         ("d.png", "rows.jsonl, line 4"),
@@ -318,10 +335,10 @@ def test_procedural_scenes_are_those_of_training(tmp_path):
     np.testing.assert_array_equal(material.read(2), read_image(records[2].image))
 
 
-def test_rows_without_a_direction_are_refused(world, towers, tmp_path):
-    broken = making.replace(towers, params=jax.tree.map(lambda leaf: leaf * np.nan, towers.params))
+def test_rows_without_a_direction_are_refused(world, pairs, tmp_path):
+    broken = dataclasses.replace(pairs, params=jax.tree.map(lambda leaf: leaf * np.nan, pairs.params))
     with pytest.raises(InputError, match="gives 'BaseballField/0.png' a row that is zero or not finite"):
-        making.make_set(tmp_path / "s", open_material(str(world / "classes")), broken, ABOUT, batch_size=4)
+        set_writer.make_set(tmp_path / "s", open_material(str(world / "classes")), broken, ABOUT)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +350,7 @@ def test_rows_without_a_direction_are_refused(world, towers, tmp_path):
         (["--data="], "the name of the source is empty"),
         (["--data={world}/classes", "--templates=lrsclp"], "did you mean 'lrsclip'"),
         (["--data={world}/classes", "--templates=a photo"], "no templates are called 'a photo'"),
-        (["--data={world}/classes", "--classes={world}/captions.json"], "a JSON object {label: words} is expected"),
+        (["--data={world}/classes", "--classes={world}/captions.json"], "expected a JSON object {label: words}"),
         (["--data={world}/captions.json", "--text-lengths=2"], "2 is not between 3 and 77"),
         (["--data={world}/classes", "--text-lengths=9"], "no long or short texts to cut"),
         (["--data={world}/classes", "--batch-size=0"], "--batch-size=0: it must be at least 1"),

@@ -90,7 +90,7 @@ def cut(path, data=None):
         (lambda s: cut(s / "images.jsonl"), "images.jsonl, line 3: not JSON"),
         (lambda s: cut(s / "images.jsonl", b'{"label": "x"}\n' * 3), "line 1: 'id' is missing"),
         (lambda s: cut(s / "texts.jsonl", b'{"text": "x", "kind": "caption"}\n' * 4), "kind is 'caption'"),
-        (lambda s: cut(s / "texts.jsonl", b"[]\n" * 4), "line 1: a list where an object is expected"),
+        (lambda s: cut(s / "texts.jsonl", b"[]\n" * 4), "line 1: expected an object, found a list"),
     ],
 )
 def test_what_is_damaged_is_named(folder, damage, message):

@@ -8,7 +8,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_DOWN, ROUND_HALF_UP, Decimal
 import pytest
 
 from eval.papers.footnotes import _are_shares, checks
-from eval.papers.published_tables import Table, tables
+from eval.papers.published_tables import PublishedTable, tables
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +16,12 @@ def found():
     return checks()
 
 
-def table(paper: str, label: str) -> Table:
+def table(paper: str, label: str) -> PublishedTable:
     (one,) = (table for table in tables(paper) if table.label == label)
     return one
 
 
-def changed(of: Table, row: int, path: str, value) -> Table:
+def changed(of: PublishedTable, row: int, path: str, value) -> PublishedTable:
     """Returns the table with one printed value replaced."""
     rows = list(of.rows)
     assert path in rows[row].values

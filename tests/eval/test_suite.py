@@ -21,9 +21,8 @@ from eval.retrieval import retrieval_metrics
 from eval.selo import windows
 from eval.selo.of_set import selo_of_set
 from eval.suite.__main__ import main
-from eval.suite.result_files import safe_name
-from eval.suite.table import numbers_of
-from eval.suite.tasks import Task, evaluated_part, tasks_of
+from eval.suite.result_files import numbers_of, safe_name
+from eval.suite.tasks import EvalTask, evaluated_part, tasks_of
 from eval.text_length import length_curve
 from eval.zeroshot import zeroshot_of_set
 
@@ -314,8 +313,8 @@ def test_two_checkpoints_of_one_name_are_told_apart(world, tmp_path, capsys):
         ("--sets=NOWHERE", "NOWHERE: no embedding set there"),
         ("--out=FILE", "FILE: File exists"),
         ("--only=retreival", "--only=retreival: no task, did you mean 'retrieval'?"),
-        ("--seed=-1", "--seed=-1: a whole number from 0 is expected"),
-        ("--processes=0", "--processes=0: a whole number from 1 is expected"),
+        ("--seed=-1", "--seed=-1: expected a whole number from 0"),
+        ("--processes=0", "--processes=0: expected a whole number from 1"),
     ],
 )
 def test_bad_input_is_one_line(world, tmp_path, argument, message):
@@ -343,7 +342,7 @@ def test_texts_of_encoder_features_meet_no_images(tmp_path):
     images = [{"id": str(n), "label": "a"} for n in range(2)]
     meta = {"model": "m", "dataset": "d", "features": "encoder"}
     found = open_set(write_set(tmp_path / "x", meta, np.eye(2), np.eye(2), images, texts))
-    assert tasks_of(found) == [Task("linear_probe"), Task("knn"), Task("few_shot")]
+    assert tasks_of(found) == [EvalTask("linear_probe"), EvalTask("knn"), EvalTask("few_shot")]
 
 
 def test_names_of_files_are_safe_and_differ():

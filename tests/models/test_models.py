@@ -9,8 +9,8 @@ import pytest
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params, unit
-from lrsclip_jax.models.dropout import kept_patches
 from lrsclip_jax.models.layers import remat_policy
+from lrsclip_jax.models.vit import kept_patches
 
 
 def shapes(model):

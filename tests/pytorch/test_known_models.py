@@ -42,7 +42,7 @@ def test_only_models_of_the_same_architecture_are_named():
 
 
 def test_an_unknown_name_and_another_architecture():
-    with pytest.raises(InputError, match="did you mean 'RemoteCLIP-ViT-B-32'.*known are OpenAI-ViT-B-32, "):
+    with pytest.raises(InputError, match="did you mean 'RemoteCLIP-ViT-B-32'.*known: OpenAI-ViT-B-32, "):
         known_models.model("remoteclip-vit-b-32")
     with pytest.raises(
         InputError, match="a.pt is not --model=LRSCLIP-ViT-B-16: it has image width 768, patch 32, text"

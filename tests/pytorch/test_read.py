@@ -1,4 +1,7 @@
+import importlib
+import inspect
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,6 +11,7 @@ from safetensors.numpy import save_file
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
+from lrsclip_jax.pytorch import families
 from lrsclip_jax.pytorch.contract import Hints
 from lrsclip_jax.pytorch.families import bert, dinov2, dual_encoder, huggingface, mae, openai
 from lrsclip_jax.pytorch.layout import to_theirs
@@ -107,7 +111,10 @@ def test_two_weights_files_in_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (("a.weight", "b.weight", "c.weight", "d.weight"), "its keys are a.weight, b.weight, c.weight, …: known are"),
+        (
+            ("a.weight", "b.weight", "c.weight", "d.weight"),
+            "its keys are a.weight, b.weight, c.weight, …; known families: ",
+        ),
         (("layer1.0.conv1.weight", "fc.weight"), "ResNet"),
         (("base_model.model.text_model.q_proj.lora_A.weight",), "LoRA"),
         (("logit_bias", "vision_model.head.probe"), "SigLIP"),
@@ -137,3 +144,13 @@ def test_a_bad_config(tmp_path, content):
 )
 def test_unknown_hints(tmp_path, hints, message):
     assert message in refused(written(tmp_path, SOURCES["open_clip"][0]), hints)
+
+
+def test_every_registered_family_has_the_two_functions_that_read_asks_for():
+    folder = Path(families.__file__).parent
+    for name in families.FAMILIES:
+        assert (folder / f"{name}.py").is_file()
+        module = importlib.import_module(f"{families.__name__}.{name}")
+        for function in ("recognises", "read"):
+            expected = list(inspect.signature(getattr(families.Family, function)).parameters)
+            assert list(inspect.signature(getattr(module, function)).parameters) == expected

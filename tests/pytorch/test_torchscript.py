@@ -81,7 +81,7 @@ def test_a_pickle_that_wants_more_is_refused_and_nothing_runs(tmp_path, program,
         "whole": evil,
         "state": module("__torch__.Model", __setstate__=wanted(program)) + tuple_of(text(line)) + b"b",
     }[where]
-    with pytest.raises(InputError, match=rf"m\.pt is refused: it wants {program} beside tensors") as error:
+    with pytest.raises(InputError, match=rf"m\.pt is refused: it wants {program}, which is no tensor") as error:
         open_tensors(archive(tmp_path / "m.pt", content))
     assert "\n" not in str(error.value) and not ran.exists()
 

@@ -56,7 +56,7 @@ def _prompt(row: Result) -> str:
 
 
 def _alone(of_template: Mapping[str, float]) -> str:
-    worst, best = (pick(of_template, key=of_template.get) for pick in (min, max))
+    worst, best = (pick(of_template, key=of_template.__getitem__) for pick in (min, max))
     return (
         f"one template alone gives {of_template[worst]:.2f} (“{worst}”) to {of_template[best]:.2f} per cent (“{best}”)"
     )
@@ -69,7 +69,7 @@ def _probe_table(linear: Sequence[Result], knn: Sequence[Result]) -> elements.Ht
     for row in (*linear, *knn):
         by_model.setdefault(model_of(row), {})[row["task"]] = row
     cells = [_probe_row(model, found) for model, found in by_model.items()]
-    columns = [
+    columns: list[str | tuple[str, str]] = [
         "",
         *(("Linear probe", heading) for heading in ("Accuracy", "Per-class recall", "C")),
         *(("k-NN", heading) for heading in ("Majority", "Weighted", "k")),

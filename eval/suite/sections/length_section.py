@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eval.html import elements, plots
 from eval.html.retrieval_table import DIRECTIONS
@@ -55,7 +56,7 @@ def _cut(row: Result) -> str:
 
 
 def _distinct(rows: Sequence[Result]) -> dict[str, Mapping]:
-    """What the models of a data set say of each kind of text, once where their tokenizers agree."""
+    """The statistics of each kind of text; models whose tokenizers agree share one entry."""
     found = {}
     for kind in CAPTIONS:
         told = {model_of(row): row[kind] for row in rows if kind in row}
@@ -79,11 +80,13 @@ def _histogram(data: str, rows: Sequence[Result]) -> elements.Html:
 
 
 def _summary(of_data: Mapping[str, Sequence[Result]]) -> elements.Html:
-    rows, contexts = [], {}
+    rows: list[list[Any]] = []
+    contexts: dict[str, float] = {}
     for data, results in of_data.items():
         for name, told in _distinct(results).items():
             rows.append([f"{data}: {name}", told["texts"], told["mean"], told["median"], told["max"]])
             rows[-1] += told["above"].values()
             contexts |= told["above"]
-    columns = ["", "Texts", "Mean", "Median", "Longest", *(("Longer than, %", context) for context in contexts)]
+    columns: list[str | tuple[str, str]] = ["", "Texts", "Mean", "Median", "Longest"]
+    columns += [("Longer than, %", context) for context in contexts]
     return elements.table(rows, columns, "Tokens of a text, start and end token included.", digits=1)

@@ -14,7 +14,7 @@ from eval.suite.tasks import CAPTIONS, captions, evaluated_part
 
 
 def section(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> list[tuple[str, elements.Html]]:
-    """Returns tables of recalls beside chance and, where pictures are at hand, galleries.
+    """Returns tables of recalls with chance and, where images are at hand, galleries.
 
     Args:
       results: of the suite.

@@ -1,1 +1,1 @@
-"""What an export consists of besides the weights: configs, tokenizers, image processors, a model card."""
+"""Files of an export: weights, configs, tokenizers, image processors, a model card."""

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.pytorch.families.openai import CONFIG, open_clip_tensors
-from lrsclip_jax.pytorch.files.writing import counts, whole, write_json, write_safetensors
 
 WEIGHTS = "open_clip_model.safetensors"
 
 
 def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, out: Path) -> list[str]:
     """Writes the folder `out`, and returns what to tell of it; see `export.export`."""
-    with whole(out) as partial:
+    with new_output(out) as partial:
         partial.mkdir()
         write_json(partial / CONFIG, config(model, preprocessing))
         tensors = open_clip_tensors(params, model)

@@ -16,8 +16,8 @@ import ftfy.chardata
 import tokenizers
 from tokenizers import decoders, normalizers, processors
 
+from lrsclip_jax.convert.formats.output_files import write_json
 from lrsclip_jax.data.tokenizer import tokenizer_for
-from lrsclip_jax.pytorch.files.writing import write_json
 
 
 def write_tokenizer(kind: str, context_length: int, folder: Path) -> None:
@@ -50,7 +50,8 @@ def _write_clip(folder: Path, settings: dict[str, Any]) -> None:
 
 def _write_bert(folder: Path, settings: dict[str, Any]) -> None:
     engine = _engine("bert", "[CLS]", "[SEP]")
-    pieces = sorted(engine.get_vocab(), key=engine.token_to_id)
+    vocabulary = engine.get_vocab()
+    pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     names = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "unk": "[UNK]", "mask": "[MASK]"}
     _write(folder, engine, settings | {"do_lower_case": True}, "BertTokenizer", **names)
@@ -68,7 +69,7 @@ def _engine(kind: str, start: str, end: str) -> tokenizers.Tokenizer:
 def _write(
     folder: Path, engine: tokenizers.Tokenizer, settings: dict[str, Any], tokenizer_class: str, **tokens: str
 ) -> None:
-    engine.add_special_tokens(sorted(set(tokens.values()), key=engine.token_to_id))
+    engine.add_special_tokens(sorted(set(tokens.values()), key=engine.get_vocab().__getitem__))
     (folder / "tokenizer.json").write_text(engine.to_str(pretty=True), encoding="utf-8")
     named = {f"{name}_token": token for name, token in tokens.items()}
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": tokenizer_class} | settings | named)

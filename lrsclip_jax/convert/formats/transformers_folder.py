@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrsclip_jax.convert.formats.model_card import model_card
+from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.convert.formats.tokenizer_files import write_tokenizer
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import tokenizer_for
@@ -23,11 +24,10 @@ from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch.families import dinov2, dual_encoder, huggingface
-from lrsclip_jax.pytorch.files.writing import counts, whole, write_json, write_safetensors
 from lrsclip_jax.pytorch.layout import to_theirs
 
 
-class Tower(NamedTuple):
+class ExportedTower(NamedTuple):
     """One tower as a model of transformers: its kind in `dual_encoder.table`, its class, its config."""
 
     kind: str
@@ -51,7 +51,7 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
         "text_config": text.config,
         "dtype": "float32",
     }
-    with whole(out) as partial:
+    with new_output(out) as partial:
         partial.mkdir()
         write_json(partial / "config.json", config)
         write_json(partial / "preprocessor_config.json", _processor(preprocessing, name))
@@ -80,7 +80,7 @@ def _tensors(params: Mapping[str, Any], image: str, text: str) -> dict[str, np.n
     return {f"{next(filter(key.startswith, twice), '')}{key}": value for key, value in tensors.items()}
 
 
-def _image(tower: ViT) -> Tower:
+def _image(tower: ViT) -> ExportedTower:
     if tower.pool != "cls":
         raise _unsayable("the image tower takes the mean of the patches, transformers' ViTs the class token")
     if (tower.pre_norm and tower.patch_bias) or (not tower.pre_norm and not tower.patch_bias):
@@ -91,7 +91,7 @@ def _image(tower: ViT) -> Tower:
     config = _shared(tower) | {"image_size": tower.size, "patch_size": tower.patch, "num_channels": 3}
     if tower.pre_norm:
         config |= {"model_type": "clip_vision_model", "intermediate_size": _mlp_width(tower)}
-        return Tower("clip", "CLIPVisionModel", config | {"projection_dim": tower.embed_dim})
+        return ExportedTower("clip", "CLIPVisionModel", config | {"projection_dim": tower.embed_dim})
     ratio, rest = divmod(_mlp_width(tower), tower.width)
     if rest:
         raise _unsayable(
@@ -99,10 +99,10 @@ def _image(tower: ViT) -> Tower:
         )
     # The position table is of image_size already: nothing is resized at run time.
     config |= {"model_type": "dinov2", "mlp_ratio": ratio, "use_mask_token": False, "layerscale_value": 1.0}
-    return Tower("dinov2", "Dinov2Model", config)
+    return ExportedTower("dinov2", "Dinov2Model", config)
 
 
-def _text(tower: TextTransformer | Bert, kind: str) -> Tower:
+def _text(tower: TextTransformer | Bert, kind: str) -> ExportedTower:
     tokenizer = tokenizer_for(kind)
     if tower.vocab_size != tokenizer.vocab_size:
         raise _unsayable(
@@ -117,7 +117,7 @@ def _text(tower: TextTransformer | Bert, kind: str) -> Tower:
         if tower.pool != "pooler":
             raise _unsayable("the text tower takes BERT's [CLS] token as it is, BertModel puts it through a pooler")
         config |= {"model_type": "bert", "type_vocab_size": 2, "pad_token_id": tower.pad_token}
-        return Tower("bert", "BertModel", config)
+        return ExportedTower("bert", "BertModel", config)
     if tower.end_token != tokenizer.end:
         raise _unsayable(
             f"the text tower ends texts with token {tower.end_token}, CLIP's tokenizer with {tokenizer.end}"
@@ -129,11 +129,11 @@ def _text(tower: TextTransformer | Bert, kind: str) -> Tower:
         "eos_token_id": tokenizer.end,
         "pad_token_id": tokenizer.end,
     }
-    return Tower("clip", "CLIPTextModel", config)
+    return ExportedTower("clip", "CLIPTextModel", config)
 
 
 def _shared(tower: ViT | TextTransformer | Bert) -> dict[str, Any]:
-    """What the configs of all four models call by the same names."""
+    """Config entries that have the same names in all four models."""
     return {
         "hidden_size": tower.width,
         "num_hidden_layers": tower.layers,

@@ -1,7 +1,7 @@
 """Whether an answer is a caption: pure functions that return None, or in a few words why it isn't one.
 
 The kind of a reason is what stands before its colon: empty, refusal, preamble, prompt echo, repetition, not English,
-too short, too long. (`asking` adds "truncated".)
+too short, too long. (`request_queue` adds "truncated".)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from lrsclip_jax.corpus.generators.prompts import INSTRUCTIONS
-from lrsclip_jax.corpus.generators.request import Check, Request
+from lrsclip_jax.corpus.generators.protocol import Check, Request
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 
 # LRSCLIP asks for "20 words or less" and kept more: its summaries average 37 to 39 CLIP tokens (Table I), about 30

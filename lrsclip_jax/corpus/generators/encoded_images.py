@@ -50,5 +50,6 @@ def fitted(image: Image.Image, fit: Fit) -> Image.Image:
     if fit.crop:
         return Image.fromarray(resize_and_crop(image, fit.side))
     scale = min(1.0, fit.side / max(image.size))
-    size = tuple(max(1, round(scale * length)) for length in image.size)
+    width, height = (max(1, round(scale * length)) for length in image.size)
+    size = (width, height)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Every answer that was ever given, on disk: what is in it is never asked again."""
+"""The journal: every answer on disk, so that no question is asked twice."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lrsclip_jax.corpus.generators.request import Answer, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
 from lrsclip_jax.errors import InputError
 
 _SYNC_SECONDS = 1.0  # what a power failure may cost; a killed process loses nothing that was added

@@ -1,4 +1,4 @@
-"""What the models are asked: the papers' prompts to the letter where they are given, ours where they are described.
+"""Prompts: those of the papers to the letter where they are printed, our own where they are only described.
 
 LRSCLIP (arXiv 2503.19311), §III and Appendix A; RSCLIP, §II-A.
 """
@@ -29,7 +29,7 @@ _TASK = (
     "image and relative to one another. Write only what can be seen in it, begin with the description at once, and use "
     "neither headings nor lists."
 )
-# What no answer may repeat (`checks`).
+# No answer may repeat these (`checks`).
 INSTRUCTIONS = (SUMMARISE, RSCLIP_SHORT, RSCLIP_LONG, _SCENE, _CAPTIONS, _LABELS, _TASK)
 
 

@@ -1,4 +1,4 @@
-"""Balance: at most so many records of a class, a source or a length, drawn with a seed."""
+"""Balance: limits the records of each class, source or length; those that stay are drawn with a seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def by_length(edges: Sequence[int]) -> Group:
     """Groups by the CLIP tokens, start and end token counted, of a record's longest text: bins [edge, next edge)."""
     edges = tuple(edges)
     if list(edges) != sorted(set(edges)):
-        raise InputError(f"edges of the bins of lengths are {', '.join(map(str, edges))}: ascending ones are expected")
+        raise InputError(f"edges of the bins of lengths are {', '.join(map(str, edges))}: expected ascending ones")
 
     def group(record: CorpusRecord) -> int | None:
         ids = clip_tokenizer().encode((*record.short, *record.long))

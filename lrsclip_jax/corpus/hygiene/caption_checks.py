@@ -1,16 +1,19 @@
-"""Texts: near-duplicates within a corpus are capped, too short and too long ones taken out."""
+"""Text checks: captions that repeat within a corpus are capped, too short and too long ones removed."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
 import unicodedata
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from lrsclip_jax.corpus.hygiene.near_captions import NearCaptions
+import numpy as np
+
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
@@ -18,6 +21,7 @@ from lrsclip_jax.errors import InputError
 _WORD = re.compile(r"\w+")
 _ARTICLES = frozenset(("a", "an", "the"))
 _BLOCK = 512  # records whose texts are tokenised together
+_TOLERANCE = 1e-9  # of the bound on the bits, which is no whole number
 
 
 def caption_words(text: str) -> frozenset[str]:
@@ -52,7 +56,7 @@ def cap_captions(
     originals: dict[bytes, int] = {}
 
     def one(text: str) -> bytes | int:
-        """What stands for all captions that are one."""
+        """The key that all captions which count as one share."""
         key = caption_key(text)
         if similarity == 1:
             return key
@@ -100,3 +104,49 @@ def _with_texts(record: CorpusRecord, short: Sequence[str], long: Sequence[str],
         return record
     step = Step("captions", detail=f"{out} of {before} texts out: {why}")
     return replace(record, short=tuple(short), long=tuple(long), provenance=(*record.provenance, step))
+
+
+class NearCaptions:
+    """Sets of words as they come, each with the first earlier one that it is near to, if any.
+
+    What is near to a near-duplicate only is none: chains don't drag in what they lead to. Holds some 130 bytes, and 4 a
+    word, for every set that is near to no earlier one; its sketch is compared with all that are about as large.
+    """
+
+    def __init__(self, similarity: float):
+        """Sets are near whose Jaccard similarity, common words by all words of the two, is at least `similarity`.
+
+        InputError where that is no share above 0.
+        """
+        if not 0 < similarity <= 1:
+            raise InputError(f"captions of a similarity of {similarity:g}: choose a share above 0 and up to 1")
+        self._similarity = similarity
+        self._ids: dict[str, int] = {}  # of words
+        self._sets: list[array] = []  # of the originals
+        # The sketches and the numbers of originals, by how many words these have.
+        self._sketches: dict[int, array] = defaultdict(functools.partial(array, "Q"))
+        self._numbers: dict[int, array] = defaultdict(functools.partial(array, "Q"))
+
+    def original(self, words: frozenset[str]) -> int:
+        """Returns the number of the first earlier original that is near to a set of words, or its own, a new one."""
+        own = {self._ids.setdefault(word, len(self._ids)) for word in words}
+        sketch = functools.reduce(lambda bits, word: bits ^ (1 << word % 64), own, 0)
+        for number in sorted(self._candidates(len(own), sketch)):
+            common = len(own.intersection(self._sets[number]))
+            if common >= self._similarity * (len(own) + len(self._sets[number]) - common):
+                return number
+        number = len(self._sets)
+        self._sets.append(array("I", own))
+        self._sketches[len(own)].append(sketch)
+        self._numbers[len(own)].append(number)
+        return number
+
+    def _candidates(self, count: int, sketch: int) -> list[int]:
+        """The originals that `count` words of this sketch may be near to."""
+        found: list[int] = []
+        for size, sketches in self._sketches.items():
+            if min(size, count) >= self._similarity * max(size, count):
+                most = (size + count) * (1 - self._similarity) / (1 + self._similarity) + _TOLERANCE  # words apart
+                apart = np.bitwise_count(np.frombuffer(sketches, np.uint64) ^ np.uint64(sketch))
+                found += [self._numbers[size][row] for row in np.flatnonzero(apart <= most)]
+        return found

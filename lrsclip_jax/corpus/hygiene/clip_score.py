@@ -56,7 +56,7 @@ def by_clip_score(
     scores = clip_scores(embeddings)
     if least is None:
         scored = scores[~np.isnan(scores)]
-        last = len(scored) - max(1, round(top * len(scored)))
+        last = len(scored) - max(1, round((top or 1.0) * len(scored)))
         least = np.partition(scored, last)[last]
     return (_scored(record, embeddings, scores, least) for record in records)
 

@@ -32,8 +32,8 @@ def without_duplicates(
     """Sets aside every image whose p-hash is within `distance` bits of an earlier one that stays.
 
     Up to 4 bits is what RemoteCLIP's rule allows at most (fewer than two of the 16 hexadecimal digits differ), at any
-    place here. The first stays, whatever its texts: the order of the sources is the order of preference. Records that
-    are near a set-aside one only stay, so that no chain of slightly different deserts becomes one image.
+    place here. The first stays, with any texts: the order of the sources is the order of preference. Records that are
+    near a set-aside one only stay, so that no chain of slightly different deserts becomes one image.
 
     Holds the id and some 80 bytes of index for every record that stays, and 1,024 records. Unreadable images are set
     aside, too. InputError for a distance outside 0 to 64.
@@ -42,7 +42,7 @@ def without_duplicates(
 
 
 def without_copies(records: Iterable[CorpusRecord]) -> Iterator[CorpusRecord | Duplicate | SetAside]:
-    """Sets aside every image with exactly the pixels of an earlier one, in whatever format they are stored.
+    """Sets aside every image with exactly the pixels of an earlier one, in any file format.
 
     As `without_duplicates`, but by a 64-bit digest of the decoded pixels: metadata and lossless re-coding don't count.
     """

@@ -1,4 +1,4 @@
-"""Licences: what a corpus may be handed on under has to be known of all of it."""
+"""Licence check: every record needs a known licence before export."""
 
 from __future__ import annotations
 

@@ -117,14 +117,14 @@ def near_pairs(hashes: np.ndarray, distance: int) -> np.ndarray:
 class _Part(NamedTuple):
     rows: np.ndarray
     hashes: np.ndarray
-    index: Index
+    search: Index
 
 
 class Originals:
     """Hashes as they come, of which those are originals that are near to no earlier original.
 
     An image that is near a near-duplicate only is an original: chains don't drag in what they lead to. Holds what
-    `Index` holds, for the originals; they are sorted anew log N times as they grow in number.
+    `Index` holds, for the originals; they are sorted again log N times as their number grows.
     """
 
     def __init__(self, distance: int):
@@ -142,10 +142,11 @@ class Originals:
         own = np.arange(self._count, self._count + len(hashes))
         originals, apart = np.full(len(hashes), -1), np.full(len(hashes), _NONE, np.uint8)
         for part in self._parts:  # oldest first: of equally near ones the first stays
-            found, distances = part.index.nearest(hashes)
+            found, distances = part.search.nearest(hashes)
             closer = distances < apart
             originals[closer], apart[closer] = part.rows[found[closer]], distances[closer]
-        new, fresh = [], np.empty(len(hashes), np.uint64)  # places of the originals among these, and their hashes
+        new: list[int] = []
+        fresh = np.empty(len(hashes), np.uint64)  # places of the originals among these, and their hashes
         for place, one in enumerate(hashes):
             distances = np.bitwise_count(fresh[: len(new)] ^ one)
             nearest = int(np.argmin(distances)) if new else -1

@@ -46,7 +46,7 @@ def phash_windows(image: Image.Image) -> np.ndarray:
 
 
 def pixel_hash(image: Image.Image) -> int:
-    """Returns 64 bits of the BLAKE2b digest of size and RGB values: equal for equal pixels, in whatever file format."""
+    """Returns 64 bits of the BLAKE2b digest of size and RGB values: equal for equal pixels in any file format."""
     digest = hashlib.blake2b(np.asarray(image.size, "<u4").tobytes(), digest_size=8)
     digest.update(image.convert("RGB").tobytes())
     return int.from_bytes(digest.digest(), "big")

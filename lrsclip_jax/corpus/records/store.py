@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eval.whole import remove_leftovers, whole
 from lrsclip_jax.corpus.records.record import CorpusRecord, Step
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Thing
@@ -112,6 +113,7 @@ class Writer:
         self._rows: list[dict[str, Any]] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         self._next = 1 + max((int(file.stem.removeprefix("part-")) for file in parts(folder)), default=-1)
+        remove_leftovers(self._next_path())
 
     def write(self, record: CorpusRecord) -> None:
         """Appends a record."""
@@ -123,12 +125,13 @@ class Writer:
         """Writes what is held, as a file of its own."""
         if not self._rows:
             return
-        path = self._folder / f"part-{self._next:06d}.parquet"
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), temporary, compression="zstd")
-        temporary.replace(path)
+        with whole(self._next_path()) as partial:
+            pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), partial, compression="zstd")
         self._next += 1
         self._rows = []
+
+    def _next_path(self) -> Path:
+        return self._folder / f"part-{self._next:06d}.parquet"
 
     def __enter__(self) -> Writer:
         return self
@@ -139,14 +142,11 @@ class Writer:
 
 def write_lines(path: str | os.PathLike, records: Iterable[CorpusRecord]) -> int:
     """Writes records as JSON lines, whole or not at all, and returns how many."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp")
     written = 0
-    with open(temporary, "w", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         for record in records:
             file.write(json.dumps(to_row(record), ensure_ascii=False) + "\n")
             written += 1
-    temporary.replace(path)
     return written
 
 

@@ -42,7 +42,7 @@ def middle(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     """Returns bool [N], [N]: all of the box lies in the middle ninth; none of it does."""
     ninth = np.array([[*size, *size]]) * [[1, 1, 2, 2]] / 3
     inside = (boxes[:, :2] >= ninth[:, :2]).all(1) & (boxes[:, 2:] <= ninth[:, 2:]).all(1)
-    return inside, ~overlaps(boxes, ninth)[:, 0]
+    return np.asarray(inside), ~overlaps(boxes, ninth)[:, 0]
 
 
 def region(points: np.ndarray, size: tuple[int, int], share: float = 1.0) -> str | None:
@@ -69,7 +69,7 @@ def across(boxes: np.ndarray, size: tuple[int, int]) -> str | None:
     """Returns "horizontal" or "vertical" where one box reaches from edge to edge; None for neither and for both."""
     near = boxes[:, :2] <= 0.01 * np.asarray(size)
     far = boxes[:, 2:] >= 0.99 * np.asarray(size)
-    horizontal, vertical = (near & far).any(0)
+    horizontal, vertical = np.asarray((near & far).any(0)).tolist()
     return None if horizontal == vertical else "horizontal" if horizontal else "vertical"
 
 
@@ -186,7 +186,7 @@ def sizes(boxes: np.ndarray) -> np.ndarray:
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns bool [N, M]: the boxes share some area."""
     a, b = boxes[:, None], others[None]
-    return ((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:])).all(-1)
+    return np.asarray(((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:])).all(-1))
 
 
 def direction(box: np.ndarray, other: np.ndarray) -> str | None:

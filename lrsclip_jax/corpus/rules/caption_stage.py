@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.rules.long import long
@@ -74,7 +75,7 @@ def caption_by_rules(records: Iterable[CorpusRecord], seed: int = 0) -> Iterator
         except InputError as error:
             yield record if record.short or record.long else SetAside(record.id, STAGE, str(error))
             continue
-        filled = {
+        filled: dict[str, Any] = {
             "short": record.short or found.short,
             "long": record.long or ((found.long,) if found.long else ()),
         }

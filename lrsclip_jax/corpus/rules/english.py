@@ -148,7 +148,7 @@ def scene(label: str) -> str:
 @functools.cache
 def _compounds() -> dict[str, str]:
     """The words of names written as one, from the class names of the benchmarks: "tenniscourt" is "tennis court"."""
-    found = {}
+    found: dict[str, str] = {}
     for name in datasets():
         for text in dataset(name).classes.values():
             found.setdefault(key(text), text)
@@ -159,7 +159,8 @@ def _on_head(text: str, change: Callable[[str], str]) -> str:
     """Applies `change` to the nouns that a phrase is about: the last word, or the one before "of" or "with"."""
     if " or " in text:
         return " or ".join(_on_head(part, change) for part in text.split(" or "))
-    head, link, rest = re.fullmatch(r"(.*?)(?:( (?:of|with) )(.*))?", text).groups(default="")
+    match = re.fullmatch(r"(.*?)(?:( (?:of|with) )(.*))?", text)
+    head, link, rest = match.groups(default="") if match else (text, "", "")
     *before, last = head.split(" ")
     return " ".join([*before, change(last)]) + link + rest
 

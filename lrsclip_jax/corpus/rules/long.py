@@ -13,13 +13,13 @@ import numpy as np
 
 from lrsclip_jax.corpus.rules import arrangement, wording
 from lrsclip_jax.corpus.rules.english import NUMBERS, Phrase, listed, phrase, say, some
-from lrsclip_jax.corpus.rules.scene import LISTED, Group, Scene, counted
+from lrsclip_jax.corpus.rules.scene import LISTED, Group, SceneFacts, counted
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 
 Ranked = tuple[int, str]
 
 
-def long(scene: Scene, rng: np.random.Generator, max_tokens: int) -> str:
+def long(scene: SceneFacts, rng: np.random.Generator, max_tokens: int) -> str:
     """Returns a caption of at most `max_tokens` CLIP tokens, start and end included; "" without boxes."""
     if not scene.groups:
         return ""
@@ -40,7 +40,7 @@ def _within(sentences: list[Ranked], max_tokens: int) -> str:
     return " ".join(text for index, (_, text) in enumerate(sentences) if index in chosen)
 
 
-def _opening(scene: Scene, rng: np.random.Generator) -> Iterator[Ranked]:
+def _opening(scene: SceneFacts, rng: np.random.Generator) -> Iterator[Ranked]:
     first, rest = scene.groups[:LISTED], scene.groups[LISTED:]
     if scene.label:
         yield 0, say(rng, wording.OPENINGS_IN_SCENE, counted(first, rng), label=scene.label)
@@ -180,7 +180,7 @@ def _sizes(group: Group, size: tuple[int, int], rng: np.random.Generator) -> Ite
 def _of_stuff(group: Group, size: tuple[int, int], rng: np.random.Generator) -> Iterator[Ranked]:
     what = phrase([(group.noun.one, group.noun.plural)])
     known = group.share is not None
-    if known:
+    if group.share is not None:
         share = next(words for start, words in wording.SHARES if 100 * group.share >= start)
         yield 1, say(rng, wording.COVER, what, share=share)
     if where := arrangement.extent(group.boxes, size):
@@ -190,7 +190,7 @@ def _of_stuff(group: Group, size: tuple[int, int], rng: np.random.Generator) -> 
         yield 2 if known else 1, say(rng, templates, what, across=wording.ACROSS[across])
 
 
-def _relations(scene: Scene, rng: np.random.Generator) -> Iterator[Ranked]:
+def _relations(scene: SceneFacts, rng: np.random.Generator) -> Iterator[Ranked]:
     """How things stand to the only thing of another class."""
     things = [group for group in scene.groups if not group.noun.stuff][:LISTED]
     for group, other in itertools.combinations(things, 2):

@@ -42,7 +42,7 @@ MEANINGS = {
     "soccer ball field": "soccer field",
     "trainstation": "train station",
 }
-# What covers ground and is not counted, and the words that stand for it.
+# Names of ground covers, which are not counted, and their words.
 STUFF = {
     "agricultural land": "farmland",
     "agriculture": "farmland",

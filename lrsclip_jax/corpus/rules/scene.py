@@ -36,7 +36,7 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class SceneFacts:
     """An image as its annotation has it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Scene:
     label: str | None = None
 
 
-def sort(things: Sequence[Thing], width: int, height: int, label: str | None) -> Scene:
+def sort(things: Sequence[Thing], width: int, height: int, label: str | None) -> SceneFacts:
     """Returns the scene of `things`, boxes cut to the image. InputError names a box that is none or lies outside."""
     placed: dict[Noun, list[Thing]] = {}
     present: dict[Noun, None] = {}
@@ -67,7 +67,7 @@ def sort(things: Sequence[Thing], width: int, height: int, label: str | None) ->
     groups = [_group(what, found, width, height) for what, found in placed.items()]
     groups.sort(key=lambda group: (group.noun.stuff, -len(group.boxes)))
     names = tuple(what.one for what in present if what not in placed)
-    return Scene((width, height), tuple(groups), names, _scene(label, [*placed, *present]))
+    return SceneFacts((width, height), tuple(groups), names, _scene(label, [*placed, *present]))
 
 
 def counted(groups: Sequence[Group], rng: np.random.Generator) -> Phrase:
@@ -97,7 +97,8 @@ def _group(what: Noun, things: Sequence[Thing], width: int, height: int) -> Grou
     if empty.any():
         thing = things[int(empty.argmax())]
         raise InputError(
-            f"the box {tuple(thing.box)} of a {thing.name!r} has no area in the image of {width} x {height} pixels"
+            f"the box {thing.box and tuple(thing.box)} of a {thing.name!r} has no area in the image of "
+            f"{width} x {height} pixels"
         )
     whole = all(thing.polygon for thing in things) and np.array_equal(cut, boxes)
     share = sum(abs(_area(thing.polygon)) for thing in things) / (width * height) if whole else None

@@ -9,20 +9,20 @@ import numpy as np
 
 from lrsclip_jax.corpus.rules import arrangement, wording
 from lrsclip_jax.corpus.rules.english import listed, say
-from lrsclip_jax.corpus.rules.scene import Group, Scene, counted
+from lrsclip_jax.corpus.rules.scene import Group, SceneFacts, counted
 from lrsclip_jax.data.draws import pick, shuffled
 
 
-def short(scene: Scene, rng: np.random.Generator) -> tuple[str, ...]:
+def short(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:
     """Returns five different captions of a scene that has groups, classes that are present, or a label."""
     if scene.groups:
         return _of_groups(scene, rng)
     if scene.present:
         return tuple(say(rng, [template], names=listed(scene.present)) for template in shuffled(rng, wording.PRESENT))
-    return tuple(say(rng, [template], label=scene.label) for template in shuffled(rng, wording.SCENE))
+    return tuple(say(rng, [template], label=scene.label or "") for template in shuffled(rng, wording.SCENE))
 
 
-def _of_groups(scene: Scene, rng: np.random.Generator) -> tuple[str, ...]:
+def _of_groups(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:
     templates = shuffled(rng, wording.COUNTS)
     at_centre, elsewhere = _parts(scene)
     if at_centre:
@@ -45,8 +45,8 @@ def _of_groups(scene: Scene, rng: np.random.Generator) -> tuple[str, ...]:
     return first, second, third, fourth, fifth
 
 
-def _parts(scene: Scene) -> tuple[list[Group], list[Group]]:
-    """What stands in the centre, and what elsewhere: of ground covers, what lies there with all of its box."""
+def _parts(scene: SceneFacts) -> tuple[list[Group], list[Group]]:
+    """The groups in the centre, and those elsewhere; a ground cover counts where all of its box lies."""
     inside, outside = [], []
     for group in scene.groups:
         if group.noun.stuff:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -40,10 +40,10 @@ def _filters(config: ConfigDict) -> Iterator[Planned]:
     elif config.duplicates == "exact":
         yield Planned("duplicates", duplicates.without_copies, {}, one_by_one=False)
     elif config.duplicates is not None:
-        raise InputError(f"config.duplicates is {config.duplicates!r}: 'perceptual', 'exact' or None is expected")
+        raise InputError(f"config.duplicates is {config.duplicates!r}: expected 'perceptual', 'exact' or None")
     if config.leakage:
         yield _leakage(config.leakage.to_dict(), config.leakage_distance)
-    bounds = {kind: _bounds(kind, config.texts[kind]) for kind in ("short", "long")}
+    bounds: dict[str, Any] = {kind: _bounds(kind, config.texts[kind]) for kind in ("short", "long")}
     yield Planned("texts", functools.partial(caption_checks.bound_captions, **bounds), bounds)
     if config.texts.uses is not None:
         uses = {"limit": _number("texts.uses", config.texts.uses, int), "similarity": config.texts.similarity}
@@ -108,10 +108,13 @@ def _digest(embeddings: EmbeddingSet) -> str:
 
 
 def _balance(by: str, limit: int, edges: tuple[int, ...], seed: int) -> Planned:
-    groups = {"label": lambda: balance.by_label, "source": lambda: balance.by_source}
-    groups["length"] = functools.partial(balance.by_length, edges)
+    groups: dict[str, Callable[[], balance.Group]] = {
+        "label": lambda: balance.by_label,
+        "source": lambda: balance.by_source,
+        "length": lambda: balance.by_length(edges),
+    }
     if by not in groups:
-        raise InputError(f"config.balance.by is {by!r}: {' or '.join(groups)} is expected")
+        raise InputError(f"config.balance.by is {by!r}: expected {' or '.join(groups)}")
     for edge in edges:
         _number("balance.edges", edge, int)
     limit = _number("balance.limit", limit, int)
@@ -122,12 +125,12 @@ def _balance(by: str, limit: int, edges: tuple[int, ...], seed: int) -> Planned:
 
 def _bounds(kind: str, bounds: Sequence[int]) -> tuple[int, int]:
     if len(bounds) != 2:
-        raise InputError(f"config.texts.{kind} is {tuple(bounds)}: (least, most) CLIP tokens are expected")
+        raise InputError(f"config.texts.{kind} is {tuple(bounds)}: expected (least, most) CLIP tokens")
     least, most = (_number(f"texts.{kind}", bound, int) for bound in bounds)
     return least, most
 
 
 def _number(name: str, value: Any, kind: type | UnionType) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"config.{name} is {value!r}: a number is expected")
+        raise InputError(f"config.{name} is {value!r}: expected a number")
     return value

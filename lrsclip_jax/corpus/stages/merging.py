@@ -56,7 +56,7 @@ def merge(
       InputError: an unknown key.
     """
     if key not in KEYS:
-        raise InputError(f"merge key '{key}' is unknown{nearest(key, KEYS)}; known are {', '.join(KEYS)}")
+        raise InputError(f"unknown merge key '{key}'{nearest(key, KEYS)}: choose {' or '.join(KEYS)}")
     index.unlink(missing_ok=True)
     database = sqlite3.connect(index)
     try:
@@ -119,7 +119,7 @@ def _joined(key: str, record: CorpusRecord, other: CorpusRecord) -> CorpusRecord
 
 
 def _licence(one: str | None, other: str | None) -> str | None:
-    """What holds for the texts of both: unknown where either is."""
+    """The licence of the texts of both: unknown where either is."""
     if one is None or other is None:
         return None
     return one if one == other else f"{one} and {other}"

@@ -37,7 +37,7 @@ def run_stage_on_ray(
     """Does what `run_stage` does with the records of folders: the same files, the same order, the same counts.
 
     A folder that one engine has begun the other one can finish. A Parquet file is one task; a task whose machine is
-    lost is done again. The driver writes, and holds what a few tasks made and, of a stage that goes on, all ids in it.
+    lost is done again. The driver writes. It holds the results of a few tasks and, of a continued stage, all ids in it.
 
     Args:
       folder: of this stage.

@@ -1,17 +1,19 @@
-"""Runs one stage over records on disk: what it makes and what it sets aside, and where a stopped run goes on."""
+"""Runs one stage over records on disk: what it makes, what it sets aside, how it resumes, and what gives way to it."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from eval.whole import whole, write_text
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.errors import InputError
@@ -20,6 +22,8 @@ Made = Iterator[CorpusRecord | SetAside]
 Stage = Callable[[Iterator[CorpusRecord]], Made]
 DONE, SETTINGS, ASIDE = "done.json", "settings.json", "set_aside.jsonl"
 _DIGEST = "digest"
+EARLIER = "earlier"
+_STAGE = re.compile(r"(\d+)-.+")
 
 
 class Planned(NamedTuple):
@@ -49,15 +53,15 @@ def run_stage(
       records: gives the records from the first on; what it has set aside itself is passed on.
       stage: makes records of records.
       settings: all that the outcome depends on; a folder made under others is refused.
-      one_by_one: what becomes of a record depends on it alone. Then a stopped stage goes on with the records that it
-        has not made yet; otherwise it begins anew.
+      one_by_one: the outcome of a record depends on it alone. Then a stopped stage continues with the records that it
+        has not made yet; otherwise it starts again.
       total: how many records there are, for the progress bar.
 
     Returns:
       {"read", "kept", "set aside"}.
 
     Raises:
-      InputError: the folder was made under other settings, and whatever `records` and `stage` raise.
+      InputError: the folder was made under other settings, and errors of `records` and `stage`.
     """
     if differ := changed(folder, settings):
         raise InputError(
@@ -70,7 +74,7 @@ def run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / SETTINGS, settings)
     known = store.ids(folder) | _mended(folder)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     with (
         store.Writer(folder) as made,
         open(folder / ASIDE, "a", encoding="utf-8") as aside,
@@ -132,12 +136,11 @@ def set_aside(folder: Path) -> Iterator[dict[str, str]]:
 
 def _mended(folder: Path) -> set[str]:
     """Takes what a kill cut off from the end of a stage's set_aside.jsonl, and returns the ids in it."""
-    known, whole = set(), folder / f"{ASIDE}.tmp"
-    with open(whole, "w", encoding="utf-8") as file:
+    known = set()
+    with whole(folder / ASIDE) as partial, partial.open("w", encoding="utf-8") as file:
         for row in set_aside(folder):
             known.add(row["id"])
             file.write(_line(row))
-    whole.replace(folder / ASIDE)
     return known
 
 
@@ -150,6 +153,29 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def stages_of(folder: Path, first: int = 0) -> list[Path]:
+    """Returns the folders of stages, "NUMBER-NAME", from the number `first` on, in order."""
+    matches = ((_STAGE.fullmatch(path.name), path) for path in folder.glob("*-*"))
+    found = sorted((int(match[1]), path) for match, path in matches if match and path.is_dir())
+    return [path for at, path in found if at >= first]
+
+
+def set_apart(out: Path, paths: Sequence[Path]) -> Path | None:
+    """Moves what there is of `paths`, the last first, to a new folder `out/earlier/N`, and returns that one, if any.
+
+    They keep their places relative to `out`. What others were made from goes last: where a kill comes between, the
+    first one is still found to be of another recipe.
+    """
+    there = [path for path in paths if path.exists()]
+    if not there:
+        return None
+    numbers = [int(path.name) for path in (out / EARLIER).glob("*") if path.name.isdecimal()]
+    kept = out / EARLIER / str(1 + max(numbers, default=0))
+    for path in reversed(there):
+        place = kept / path.relative_to(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    return kept

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.rasters import AnyScene, open_scene
 from lrsclip_jax.errors import InputError
@@ -50,7 +51,7 @@ def cut(
     for wrong, message in (
         (size < 1, f"size {size}: a tile has at least a pixel"),
         (not 0 <= overlap < size, f"overlap {overlap}: from 0 to less than the size {size}"),
-        (not 0 < min_visible <= 1, f"min_visible {min_visible}: a share over 0, up to 1, is expected"),
+        (not 0 < min_visible <= 1, f"min_visible {min_visible}: expected a share over 0, up to 1"),
         (not 1 <= quality <= 95, f"quality {quality}: from 1 to 95"),
     ):
         if wrong:
@@ -73,21 +74,36 @@ def _cut(
     records: Iterable[CorpusRecord], size: int, out: Path, overlap: int, min_visible: float, quality: int
 ) -> Iterator[CorpusRecord | SetAside]:
     for record in records:
-        try:
-            width, height = size_of(Path(record.image))
-            if record.width and record.height and (record.width, record.height) != (width, height):
-                raise InputError(
-                    f"{record.image}: {width} × {height} pixels, its annotation is for {record.width} × {record.height}"
-                )
-            scene: AnyScene | None = None
-            for window in windows(height, width, size, overlap):
-                file = _file(out, record.id, window)
-                if not file.exists():
-                    scene = scene or open_scene(Path(record.image))
-                    _write(scene.read(np.array(window)), file, quality)
-                yield _tile(record, window, file, min_visible)
-        except InputError as error:
-            yield SetAside(record.id, STAGE, str(error))
+        for found in _windows_of(record, size, out, overlap):
+            if isinstance(found, SetAside):
+                yield found
+                continue
+            window, file, pixels = found
+            if pixels is not None:  # written here, where a full disk ends the stage: it is no fault of the scene
+                _write(pixels, file, quality)
+            yield _tile(record, window, file, min_visible)
+
+
+def _windows_of(
+    record: CorpusRecord, size: int, out: Path, overlap: int
+) -> Iterator[tuple[Window, Path, np.ndarray | None] | SetAside]:
+    """Yields each window, its file, and its pixels unless the file is there; at the end why a scene can't be read."""
+    try:
+        width, height = size_of(Path(record.image))
+        if record.width and record.height and (record.width, record.height) != (width, height):
+            raise InputError(
+                f"{record.image}: {width} × {height} pixels, its annotation is for {record.width} × {record.height}"
+            )
+        scene: AnyScene | None = None
+        for window in windows(height, width, size, overlap):
+            file = _file(out, record.id, window)
+            pixels = None
+            if not file.exists() or not file.stat().st_size:  # empty: a power cut
+                scene = scene or open_scene(Path(record.image))
+                pixels = scene.read(np.array(window))
+            yield window, file, pixels
+    except InputError as error:
+        yield SetAside(record.id, STAGE, str(error))
 
 
 def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -> CorpusRecord:
@@ -96,7 +112,7 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
     near = [thing for thing in scene.things if thing.box and visible(thing.box, box) > 0]
     things: list[Thing] = []
     for thing in near:
-        part = clip(thing, box) if visible(thing.box, box) >= min_visible else None
+        part = clip(thing, box) if thing.box and visible(thing.box, box) >= min_visible else None
         if part:
             things.append(part)
     left = len(near) - len(things)
@@ -123,6 +139,5 @@ def _file(out: Path, scene: str, window: Window) -> Path:
 
 def _write(pixels: np.ndarray, file: Path, quality: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, "JPEG", quality=quality)
-    temporary.replace(file)
+    with whole(file, durable=False) as partial:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(partial, "JPEG", quality=quality)

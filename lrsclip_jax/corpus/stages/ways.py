@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lrsclip_jax.corpus.generators import prompts
-from lrsclip_jax.corpus.generators.asking import ask
 from lrsclip_jax.corpus.generators.checks import check_long, check_short
-from lrsclip_jax.corpus.generators.request import Check, Outcome, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Check, Outcome, Request, Server
+from lrsclip_jax.corpus.generators.request_queue import ask
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.errors import InputError
 
@@ -26,7 +25,7 @@ Made = Iterator[CorpusRecord | SetAside]
 
 
 class Way(NamedTuple):
-    """What a stage asks for.
+    """One kind of text that a stage asks for.
 
     Attributes:
       stage: its name in provenance.
@@ -73,7 +72,7 @@ def write_texts(records: Records, way: Way, server: Server, journal: Path, total
       total: number of requests, for the progress bar.
 
     Raises:
-      InputError: nobody answers, see `generators.asking.ask`.
+      InputError: nobody answers, see `generators.request_queue.ask`.
     """
 
     def request_of(record: CorpusRecord) -> Request | SetAside | None:
@@ -94,7 +93,8 @@ def write_texts(records: Records, way: Way, server: Server, journal: Path, total
             yield SetAside(record.id, way.stage, f"no {way.kind} text: {'; '.join(outcome.reasons)}")
         else:
             provenance = (*record.provenance, Step(way.stage, server.model, way.kind))
-            yield replace(record, **{way.kind: (outcome.text,)}, provenance=provenance)
+            written: dict[str, Any] = {way.kind: (outcome.text,), "provenance": provenance}
+            yield replace(record, **written)
 
 
 def _answered(
@@ -116,7 +116,15 @@ def _answered(
                 yield request
 
     for outcome in ask(requests(), server, journal, check, total):
-        while not isinstance(waiting[0][1], Request):
-            yield waiting.popleft()
+        yield from _without_request(waiting)
         yield waiting.popleft()[0], outcome
-    yield from waiting
+    yield from _without_request(waiting)
+
+
+def _without_request(
+    waiting: deque[tuple[CorpusRecord, Request | SetAside | None]],
+) -> Iterator[tuple[CorpusRecord, SetAside | None]]:
+    """Takes the records from the front that asked nothing."""
+    while waiting and not isinstance(waiting[0][1], Request):
+        record, instead = waiting.popleft()
+        yield record, instead if isinstance(instead, SetAside) else None

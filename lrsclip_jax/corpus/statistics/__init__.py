@@ -1,1 +1,1 @@
-"""What a corpus consists of: its parts, how long their texts are, and of what they speak, as a page and as files."""
+"""Statistics of a corpus: its parts, the lengths of texts and their words, as a page and as files."""

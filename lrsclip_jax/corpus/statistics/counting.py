@@ -15,9 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
+from lrsclip_jax.corpus.statistics.content_words import Tagger, content_words, words
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
-from lrsclip_jax.corpus.statistics.taggers import Tagger
-from lrsclip_jax.corpus.statistics.words import content_words, words
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 
 KINDS = ("long", "short")
@@ -28,7 +27,7 @@ _PARTICULARS = re.compile(r"""'[^']*'|"[^"]*"|\S*/\S*[^\s:,;]|\d+(?:[.,]\d+)*"""
 
 
 @dataclass
-class Texts:
+class TextStatistics:
     """Texts of a kind: {tokens: texts}, {words: texts}, and {who wrote them: records}."""
 
     tokens: Counter[int] = field(default_factory=Counter)
@@ -40,14 +39,14 @@ class Texts:
         """How many texts."""
         return self.tokens.total()
 
-    def __iadd__(self, other: Texts) -> Texts:
+    def __iadd__(self, other: TextStatistics) -> TextStatistics:
         for name, counts in vars(self).items():
             counts.update(getattr(other, name))
         return self
 
 
 @dataclass
-class Part:
+class PartStatistics:
     """The records of a source, or of all: how many (`pairs`), their annotated objects, and {…: records} of the rest.
 
     `steps` counts (stage, by) of the provenance.
@@ -55,12 +54,12 @@ class Part:
 
     pairs: int = 0
     objects: int = 0
-    texts: Mapping[str, Texts] = field(default_factory=lambda: {kind: Texts() for kind in KINDS})
+    texts: Mapping[str, TextStatistics] = field(default_factory=lambda: {kind: TextStatistics() for kind in KINDS})
     licences: Counter[str] = field(default_factory=Counter)
     splits: Counter[str] = field(default_factory=Counter)
     steps: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def __iadd__(self, other: Part) -> Part:
+    def __iadd__(self, other: PartStatistics) -> PartStatistics:
         self.pairs += other.pairs
         self.objects += other.objects
         for name in ("licences", "splits", "steps"):
@@ -71,13 +70,13 @@ class Part:
 
 
 @dataclass
-class Statistics:
+class CorpusStatistics:
     """A corpus in numbers.
 
     Attributes:
       parts: by source, in the order of their first records.
       images: how many different ones, by path.
-      distinct: how many different texts of each kind, whatever their case and spacing.
+      distinct: how many different texts of each kind, ignoring case and spacing.
       content: the words of all texts that carry content.
       tagger: who told these; None for the list of `words.content_words`.
       labels: of whole scenes.
@@ -85,7 +84,7 @@ class Statistics:
       set_aside: (stage, reason), names and numbers in the reason as "…".
     """
 
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: dict[str, PartStatistics] = field(default_factory=dict)
     images: Distinct = field(default_factory=Distinct)
     distinct: Mapping[str, Distinct] = field(default_factory=lambda: {kind: Distinct() for kind in KINDS})
     content: Frequent = field(default_factory=Frequent)
@@ -95,9 +94,9 @@ class Statistics:
     set_aside: Frequent = field(default_factory=Frequent)
 
     @property
-    def whole(self) -> Part:
+    def whole(self) -> PartStatistics:
         """All parts in one."""
-        total = Part()
+        total = PartStatistics()
         for part in self.parts.values():
             total += part
         return total
@@ -105,12 +104,12 @@ class Statistics:
 
 def gather(
     records: Iterable[CorpusRecord], set_aside: Iterable[SetAside] = (), tagger: Tagger | None = None
-) -> Statistics:
+) -> CorpusStatistics:
     """Returns the statistics of records, and of those that stages set aside; texts of nothing but space don't count.
 
     With a tagger, words carry content by what they are in their sentence; otherwise by a list.
     """
-    statistics = Statistics(tagger=tagger and tagger.name)
+    statistics = CorpusStatistics(tagger=tagger and tagger.name)
     content = tagger.content_words if tagger else functools.partial(map, content_words)
     for chunk in _chunks(records):
         for record in chunk:
@@ -128,7 +127,7 @@ def gather(
 def writer(record: CorpusRecord, kind: str) -> str:
     """Returns who wrote a record's long or short texts: the last whose step has the kind in its detail, or the source.
 
-    What reads a source has written nothing, whatever its detail says.
+    A step that reads a source has written nothing.
     """
     steps = (step for step in reversed(record.provenance) if step.by and step.stage != READ)
     return next((step.by for step in steps if kind in words(step.detail)), record.source)
@@ -140,8 +139,8 @@ def _chunks(records: Iterable[CorpusRecord]) -> Iterator[list[CorpusRecord]]:
         yield chunk
 
 
-def _add_record(statistics: Statistics, record: CorpusRecord) -> None:
-    part = statistics.parts.setdefault(record.source, Part())
+def _add_record(statistics: CorpusStatistics, record: CorpusRecord) -> None:
+    part = statistics.parts.setdefault(record.source, PartStatistics())
     part.pairs += 1
     part.objects += len(record.things)
     part.licences[record.licence or UNKNOWN] += 1
@@ -155,7 +154,7 @@ def _add_record(statistics: Statistics, record: CorpusRecord) -> None:
             texts.writers[writer(record, kind)] += 1
 
 
-def _add_texts(statistics: Statistics, kind: str, texts: list[tuple[str, str]]) -> None:
+def _add_texts(statistics: CorpusStatistics, kind: str, texts: list[tuple[str, str]]) -> None:
     ids = clip_tokenizer().encode([text for _, text in texts])
     for (source, text), tokens in zip(texts, ids, strict=True):
         of_kind = statistics.parts[source].texts[kind]

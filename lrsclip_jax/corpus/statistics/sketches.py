@@ -1,11 +1,12 @@
-"""Counts of what may be without end, in bounded memory: the most frequent items, and how many different ones."""
+"""Counts in bounded memory: the most frequent items, and the number of different ones."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import Any
 
 
 class Frequent:
@@ -17,11 +18,11 @@ class Frequent:
     """
 
     def __init__(self, limit: int = 1 << 18):
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[Any] = Counter()
         self.missed = 0
         self._limit = limit
 
-    def update(self, items: Iterable[str]) -> None:
+    def update(self, items: Iterable[Hashable]) -> None:
         """Counts items."""
         self.counts.update(items)
         if len(self.counts) > self._limit:
@@ -29,7 +30,7 @@ class Frequent:
             self.counts = Counter({item: count for item, count in self.counts.items() if count > median})
             self.missed += median
 
-    def top(self, number: int) -> list[tuple[str, int]]:
+    def top(self, number: int) -> list[tuple[Any, int]]:
         """Returns the most frequent items with their counts, equally frequent ones in order of their names."""
         return heapq.nsmallest(number, self.counts.items(), key=lambda item: (-item[1], item[0]))
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from eval.results import write_text
+from eval.whole import write_text
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import SetAside
-from lrsclip_jax.corpus.statistics.counting import KINDS, Part, Statistics, gather
+from lrsclip_jax.corpus.statistics.content_words import Tagger
+from lrsclip_jax.corpus.statistics.counting import KINDS, CorpusStatistics, PartStatistics, gather
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.statistics_page import statistics_page
 from lrsclip_jax.corpus.statistics.summary import part_values
-from lrsclip_jax.corpus.statistics.taggers import Tagger
 
 FILES = ("statistics.json", "table.csv", "statistics.html")
 WORDS = 1000  # of the most frequent in the JSON file
@@ -57,7 +57,7 @@ def write_statistics(
     return as_lines(statistics)
 
 
-def as_json(statistics: Statistics) -> dict[str, Any]:
+def as_json(statistics: CorpusStatistics) -> dict[str, Any]:
     """Returns everything that was counted as JSON types; histograms are [[length, texts], …] in order of length."""
     return {
         "images": _distinct(statistics.images),
@@ -72,7 +72,7 @@ def as_json(statistics: Statistics) -> dict[str, Any]:
     }
 
 
-def as_csv(statistics: Statistics) -> str:
+def as_csv(statistics: CorpusStatistics) -> str:
     """Returns a row for each source, and one called "all", with what `part_values` says."""
     rows = [{"source": name, **part_values(part)} for name, part in _with_all(statistics)]
     text = io.StringIO()
@@ -82,7 +82,7 @@ def as_csv(statistics: Statistics) -> str:
     return text.getvalue()
 
 
-def as_lines(statistics: Statistics) -> list[str]:
+def as_lines(statistics: CorpusStatistics) -> list[str]:
     """Returns pairs, texts and mean tokens of each source, and of all, in aligned columns."""
     rows = [["", "pairs", *(f"{kind} {what}" for kind in KINDS for what in ("texts", "mean tokens"))]]
     for name, part in _with_all(statistics):
@@ -101,11 +101,11 @@ def _name(corpus: Path) -> str:
     return corpus.parent.name if corpus.name == "corpus" else corpus.stem  # what is built lies in NAME/corpus
 
 
-def _with_all(statistics: Statistics) -> list[tuple[str, Part]]:
+def _with_all(statistics: CorpusStatistics) -> list[tuple[str, PartStatistics]]:
     return [*statistics.parts.items(), ("all", statistics.whole)]
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: PartStatistics) -> dict[str, Any]:
     return {
         **part_values(part),
         "licences": dict(part.licences.most_common()),

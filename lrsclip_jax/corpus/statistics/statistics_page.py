@@ -1,24 +1,29 @@
-"""The statistics of a corpus as a page: Table I and Fig. 6 of LRSCLIP, Fig. 1 of RSCLIP, licences, and who made it."""
+"""The statistics of a corpus as a page: Table I and Fig. 6 of LRSCLIP, Fig. 1 of RSCLIP, licences, stages and leaks."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from eval.html import elements, plots
+import numpy as np
+from PIL import Image
+
+from eval.html import elements, galleries, plots
 from eval.html.elements import Html
 from eval.papers.tables import arrange, as_html, named_tables
-from lrsclip_jax.corpus.statistics.counting import KINDS, Statistics
-from lrsclip_jax.corpus.statistics.leaks import leakage_section
+from lrsclip_jax.corpus.statistics.counting import KINDS, CorpusStatistics
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.summary import CONTEXTS, DRAWN, bars, texts_values, writers
 from lrsclip_jax.corpus.statistics.wordcloud import MOST, word_cloud
+from lrsclip_jax.data.images import read_image
+from lrsclip_jax.errors import InputError
 
 PUBLISHED = ("LRSCLIP:I", "RSCLIP:Section II-B")
 TOP = 40  # words in the table
 LABELS = 30
-LINES = 10  # of a table of names, before it goes on in a second column
+LINES = 10  # of a table of names, before it continues in a second column
 TABLE_NOTE = (
     "A pair is an image with all its texts, as LRSCLIP counts. Tokens are CLIP's, start and end token included; the "
     "paper does not say how it counts. A text's source is the last generator that wrote it, or the data set itself."
@@ -29,7 +34,7 @@ LENGTH_NOTE = (
 )
 CLOUD_NOTE = (
     "A word's area grows with how often it occurs, above a least size. Left out are determiners, prepositions, "
-    "conjunctions, WH-pronouns, existentials and adverbs, as in Fig. 1 of RSCLIP, and besides them pronouns, auxiliary "
+    "conjunctions, WH-pronouns, existentials and adverbs, as in Fig. 1 of RSCLIP, and also pronouns, auxiliary "
     "verbs and numerals in digits."
 )
 LIST_NOTE = (
@@ -40,10 +45,17 @@ TAGGER_NOTE = (
     "The tagger {} decided this, for each word in its sentence; RSCLIP does not say which one it used. Words are the "
     "tagger's: parts of hyphenated ones count by themselves."
 )
+SHOWN = 6  # pairs of a set
+_SIDE, _GAP = 256, 8  # pixels
+NOTE = (
+    "Records were left out whose image is near one of an evaluation set by its perceptual hash. A record that is near "
+    "images of several sets counts for the nearest."
+)
+PAIR_NOTE = "Left the image of the record, right the one of the evaluation set; the nearest pairs first."
 
 
 def statistics_page(
-    statistics: Statistics, title: str, leakage: Mapping[str, Any] | None = None, published: bool = True
+    statistics: CorpusStatistics, title: str, leakage: Mapping[str, Any] | None = None, published: bool = True
 ) -> Html:
     """Returns a self-contained HTML page; with `published`, the papers' tables of their corpora stand in it, too.
 
@@ -56,20 +68,22 @@ def statistics_page(
         "Labels": _labels(statistics),
         "Licences and splits": _licences(statistics),
         "Who made it": _steps(statistics),
-        "Leakage": leakage and leakage_section(leakage),
+        "Leakage": leakage_section(leakage) if leakage else None,
         "Set aside": _set_aside(statistics),
     }
-    return elements.page(title, [each for each in sections.items() if each[1]], _summary(statistics))
+    return elements.page(
+        title, [(heading, content) for heading, content in sections.items() if content], _summary(statistics)
+    )
 
 
-def _summary(statistics: Statistics) -> str:
+def _summary(statistics: CorpusStatistics) -> str:
     whole, parts = statistics.whole, len(statistics.parts)
     texts = " and ".join(f"{whole.texts[kind].count:,} {kind}" for kind in KINDS)
     sources = "1 source" if parts == 1 else f"{parts:,} sources"
     return f"{whole.pairs:,} pairs from {sources}: {_about(statistics.images)} different images with {texts} texts."
 
 
-def _parts(statistics: Statistics, published: bool) -> Html:
+def _parts(statistics: CorpusStatistics, published: bool) -> Html:
     named = [*statistics.parts.items(), ("All", statistics.whole)]
     rows = []
     for name, part in named if len(named) > 2 else named[:1]:
@@ -86,7 +100,7 @@ def _parts(statistics: Statistics, published: bool) -> Html:
     return elements.join(*parts)
 
 
-def _lengths(statistics: Statistics) -> Html | None:
+def _lengths(statistics: CorpusStatistics) -> Html | None:
     texts = {kind: texts for kind, texts in statistics.whole.texts.items() if texts.count}
     if not texts:
         return None
@@ -97,7 +111,7 @@ def _lengths(statistics: Statistics) -> Html | None:
     rows = []
     for kind, each in texts.items():
         values = texts_values(each)
-        longer = (100 * values[f"above_{limit}_tokens"] / each.count for limit in CONTEXTS)
+        longer = (100 * (values[f"above_{limit}_tokens"] or 0) / each.count for limit in CONTEXTS)
         names = ("mean_tokens", "median_tokens", "max_tokens")
         different = _about(statistics.distinct[kind])
         rows.append([kind, each.count, different, *(values[name] for name in names), *longer, values["mean_words"]])
@@ -109,7 +123,7 @@ def _lengths(statistics: Statistics) -> Html | None:
     )
 
 
-def _words(statistics: Statistics) -> Html | None:
+def _words(statistics: CorpusStatistics) -> Html | None:
     counts = statistics.content.top(MOST)
     if not counts:
         return None
@@ -123,7 +137,7 @@ def _words(statistics: Statistics) -> Html | None:
     )
 
 
-def _labels(statistics: Statistics) -> Html | None:
+def _labels(statistics: CorpusStatistics) -> Html | None:
     labels, objects = statistics.labels, statistics.objects
     tables = [
         _ranked(counted.top(LABELS), what, count, _rest(counted))
@@ -133,14 +147,14 @@ def _labels(statistics: Statistics) -> Html | None:
     return plots.side_by_side(tables) if tables else None
 
 
-def _licences(statistics: Statistics) -> Html | None:
+def _licences(statistics: CorpusStatistics) -> Html | None:
     whole = statistics.whole
     named = {"Licence": whole.licences, "Split": whole.splits}
     tables = [_ranked(_ordered(counts), what, "Pairs") for what, counts in named.items()]
     return plots.side_by_side(tables) if whole.pairs else None
 
 
-def _steps(statistics: Statistics) -> Html | None:
+def _steps(statistics: CorpusStatistics) -> Html | None:
     rows = [
         [name, stage, by or "–", count]
         for name, part in statistics.parts.items()
@@ -150,14 +164,14 @@ def _steps(statistics: Statistics) -> Html | None:
     return elements.table(rows, ["Data set", "Stage", "By", "Pairs"], note) if rows else None
 
 
-def _set_aside(statistics: Statistics) -> Html | None:
+def _set_aside(statistics: CorpusStatistics) -> Html | None:
     rows = [[reason, stage, count] for (stage, reason), count in statistics.set_aside.top(LABELS)]
     note = f"Names and numbers in a reason are left out here. {_rest(statistics.set_aside)}"
     return elements.table(rows, ["Reason", "Stage", "Records"], note) if rows else None
 
 
 def _ranked(counts: Sequence[tuple[str, int]], what: str, count: str, note: str = "") -> Html:
-    """Returns a table of names with their counts; a long one goes on in a second column."""
+    """Returns a table of names with their counts; a long one continues in a second column."""
     if len(counts) <= LINES:
         return elements.table(counts, [what, count], note)
     half = -(-len(counts) // 2)
@@ -178,3 +192,35 @@ def _rest(counted: Frequent) -> str:
 
 def _about(distinct: Distinct) -> str:
     return f"{'' if distinct.exact else 'about '}{distinct.count:,}"
+
+
+def leakage_section(found: Mapping[str, Any]) -> Html:
+    """Returns the section for what `hygiene.leakage.report` says; pairs of which an image is gone are not shown."""
+    rows = [
+        [name, *(each[key] for key in ("images", "images_leaked", "records_removed"))] for name, each in found.items()
+    ]
+    counts = elements.table(rows, ["Evaluation set", "Its images", "Found in the corpus", "Records left out"], NOTE)
+    parts = [counts]
+    for name, each in found.items():
+        if pairs := _pairs(each["examples"]):
+            parts += [elements.subheading(name), galleries.pictures(pairs, 2 * _SIDE), elements.remark(PAIR_NOTE)]
+    return elements.join(*parts)
+
+
+def _pairs(examples: Sequence[Mapping[str, Any]]) -> list[galleries.Picture]:
+    pairs = []
+    for example in examples[:SHOWN]:
+        try:
+            sides = [_square(example[key]) for key in ("record_image", "image")]
+        except InputError:
+            continue
+        gap = np.full((_SIDE, _GAP, 3), 128, np.uint8)
+        bits = example["distance"]
+        caption = f"and {Path(example['image']).name}: hashes {bits} {'bit' if bits == 1 else 'bits'} apart"
+        pairs.append(galleries.Picture(np.hstack([sides[0], gap, sides[1]]), example["record"], caption))
+    return pairs
+
+
+def _square(path: str) -> np.ndarray:
+    """uint8 [256, 256, 3]; the hash doesn't see the shape of an image either."""
+    return np.asarray(read_image(path).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))

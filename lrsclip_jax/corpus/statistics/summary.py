@@ -1,4 +1,4 @@
-"""What counts of lengths amount to: mean, median, share above a limit, and the bars of a histogram."""
+"""Statistics of lengths: mean, median, share above a limit, and the bars of a histogram."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from lrsclip_jax.corpus.statistics.counting import Part, Texts
+from lrsclip_jax.corpus.statistics.counting import PartStatistics, TextStatistics
 
 CONTEXTS = (77, 248)  # of CLIP, and of Long-CLIP and LRSCLIP
 WIDTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # of a bar
@@ -42,7 +42,7 @@ def bars(series: Mapping[str, Counter[int]]) -> dict[str, tuple[list[int], list[
     Bars are equally wide in all series: bar i holds lengths from edge i up to, but not including, edge i + 1. Texts
     longer than 99.9 % of their series are not drawn, but count among the 100 %.
     """
-    ends = {name: quantile(lengths, DRAWN) + 1 for name, lengths in series.items()}
+    ends = {name: (quantile(lengths, DRAWN) or 0) + 1 for name, lengths in series.items()}
     width = next((width for width in WIDTHS if max(ends.values()) <= BARS * width), WIDTHS[-1])
     drawn = {}
     for name, lengths in series.items():
@@ -54,14 +54,14 @@ def bars(series: Mapping[str, Counter[int]]) -> dict[str, tuple[list[int], list[
     return drawn
 
 
-def writers(texts: Texts) -> str:
+def writers(texts: TextStatistics) -> str:
     """Returns who wrote the texts, the most frequent first; a dash where there are none."""
     ordered = [name for name, _ in texts.writers.most_common()]
     more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
     return ", ".join(ordered[:_NAMED]) + more or "–"
 
 
-def texts_values(texts: Texts) -> dict[str, int | float | None]:
+def texts_values(texts: TextStatistics) -> dict[str, int | float | None]:
     """Returns the figures of one kind of text by their names, as they stand in the files."""
     return {
         "texts": texts.count,
@@ -73,7 +73,7 @@ def texts_values(texts: Texts) -> dict[str, int | float | None]:
     }
 
 
-def part_values(part: Part) -> dict[str, int | float | str | None]:
+def part_values(part: PartStatistics) -> dict[str, int | float | str | None]:
     """Returns the figures of a part in one row: `pairs`, `objects`, and `long_…` and `short_…` of its texts."""
     row: dict[str, int | float | str | None] = {"pairs": part.pairs, "objects": part.objects}
     for kind, texts in part.texts.items():

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from eval.command import command_line, expanded, path
-from lrsclip_jax.data.mosaic.text import MAX_TOKENS
+from lrsclip_jax.data.mosaic.mosaic_text import MAX_TOKENS
 from lrsclip_jax.errors import InputError, cli
 
 EXAMPLES = """\
@@ -41,13 +41,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     """Writes the mosaics that the command line asks for."""
     flags = parser(prog).parse_args(arguments)
     # TFDS and a tokenizer, for which --help should not wait.
-    from lrsclip_jax.data.mosaic.making import write_mosaics
+    from lrsclip_jax.data.mosaic.mosaics import write_mosaics
     from lrsclip_jax.data.prepared.records import RecordReader
 
     records = RecordReader(flags.prepared, flags.split)
     count = flags.count if flags.count is not None else max(1, len(records) // max(1, flags.n) ** 2)
     if count < 1 or flags.seed < 0:
-        raise InputError(f"--count={count} --seed={flags.seed}: at least one mosaic and a seed from 0 are expected")
+        raise InputError(f"--count={count} --seed={flags.seed}: expected at least one mosaic and a seed from 0")
     try:
         write_mosaics(records, flags.out, flags.n, count, flags.size, flags.seed, flags.max_tokens)
     except OSError as error:

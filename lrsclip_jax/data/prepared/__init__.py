@@ -1,1 +1,1 @@
-"""A prepared set on disk: ArrayRecord shards of captioned images, and what lies beside them."""
+"""A prepared set on disk: ArrayRecord shards of captioned images, and the files next to them."""

@@ -26,7 +26,7 @@ class Pairs(Records):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
         """The pairs of a record are neighbours: its long texts, then its short ones."""
         row, text = self._place(index)
         record = self._records[row]

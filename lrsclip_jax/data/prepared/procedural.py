@@ -37,7 +37,7 @@ class SceneRecords(Records):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
         if not 0 <= index < self._count:
             raise IndexError(index)
         if index not in self._drawn:

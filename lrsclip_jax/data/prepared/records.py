@@ -5,8 +5,8 @@ records with `features.json` and `dataset_info.json`, so
 `tfds.builder_from_directory(folder).as_data_source("train")` reads it, and so does `tfds.data_source("lrs2m",
 data_dir=PARENT)` when the folder is PARENT/lrs2m/1.0.0. Neither needs TensorFlow. Writing and reading go
 through the protocol buffer itself: TFDS cannot write ragged features without TensorFlow, and parsing this way
-costs some twenty microseconds a record. Beside each shard lies how many texts its records have, and how long they are
-(`lrsclip_jax.data.prepared.text_lengths`), so that nobody has to read all images to learn it.
+costs some twenty microseconds a record. A file next to each shard holds the number of texts of each record and their
+lengths (`lrsclip_jax.data.prepared.text_lengths`), so that these are known without reading the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -27,6 +27,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 from tqdm import tqdm
 
+from eval.whole import beginning, discard, finish, remove_leftovers
 from lrsclip_jax.data.prepared.shard import Shard, allow_open_files
 from lrsclip_jax.data.prepared.text_lengths import TextLengths, read_lengths, write_lengths
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -60,7 +61,7 @@ class Record:
 
 
 class Tokenised(NamedTuple):
-    """What training takes of a record: encoded image bytes, and the untruncated ids of its texts by kind."""
+    """A record as training reads it: encoded image bytes, and the untruncated ids of its texts by kind."""
 
     image: bytes
     ids: Mapping[str, Sequence[Sequence[int]]]
@@ -119,7 +120,7 @@ def deserialize_tokenised(data: bytes, tokenizer: str) -> Tokenised | None:
     return Tokenised(features["image"].bytes_list.value[0], ids)
 
 
-def _rows(features: Mapping[str, Feature], name: str) -> list[list[int]]:
+def _rows(features: Mapping[str, Any], name: str) -> list[list[int]]:
     flat, rows, start = features[name + _FLAT].int64_list.value, [], 0
     for length in features[name + _LENGTHS].int64_list.value:
         rows.append(flat[start : start + length])
@@ -127,8 +128,8 @@ def _rows(features: Mapping[str, Feature], name: str) -> list[list[int]]:
     return rows
 
 
-def token_ids(record: Record, tokenizer: Tokenizer) -> dict[str, list[list[int]]]:
-    """Returns the untruncated ids of a record's texts: the stored ones, or made anew for another tokenizer."""
+def token_ids(record: Record, tokenizer: Tokenizer) -> Mapping[str, list[list[int]]]:
+    """Returns the untruncated ids of a record's texts: the stored ones, or new ones for another tokenizer."""
     stored = record.tokens.get(tokenizer.hash)
     return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
 
@@ -167,7 +168,7 @@ class RecordReader(Records):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
         return self._read(index, deserialize)
 
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
@@ -177,14 +178,14 @@ class RecordReader(Records):
     def text_counts(self) -> np.ndarray:
         """Returns int64 [records]: how many texts each record has, long and short ones together.
 
-        The records are read where the files beside the shards are missing or unsound.
+        The records are read where the files next to the shards are missing or unsound.
         """
         return self._gathered(None).counts.sum(axis=1)
 
     def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
-        """Returns how many tokens each text has, as is kept beside the shards.
+        """Returns how many tokens each text has, from the files next to the shards.
 
-        The records are read where the files beside the shards are missing, unsound or of another tokenizer.
+        The records are read where the files next to the shards are missing, unsound or of another tokenizer.
         """
         return self._gathered(tokenizer)
 
@@ -231,11 +232,12 @@ class RecordWriter:
 
     def __init__(self, folder: str | os.PathLike, split: str = "train", shard: int = 0, shards: int = 1):
         self.path = shard_path(Path(folder), split, shard, shards)
-        self._incomplete = self.path.with_name(self.path.name + ".incomplete")
+        remove_leftovers(self.path)
+        self._partial = beginning(self.path)
         self._counts: list[tuple[int, int]] = []
         self._tokens: dict[str, list[int]] = {}
         # One record a group, as Grain wants it for reading at random.
-        self._writer = self._attempt(ArrayRecordWriter, str(self._incomplete), "group_size:1")
+        self._writer = self._attempt(ArrayRecordWriter, str(self._partial), "group_size:1")
 
     def write(self, record: Record | bytes) -> None:
         """Appends a record, or one that `serialize` has made."""
@@ -257,13 +259,11 @@ class RecordWriter:
         """Makes the shard durable under its final name."""
         self._attempt(self._writer.close)
         write_lengths(_lengths_path(self.path), self._counts, self._tokens)
-        with open(self._incomplete, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._incomplete, self.path)
+        finish(self._partial, self.path)
 
     def discard(self) -> None:
         """Removes the unfinished shard."""
-        self._incomplete.unlink(missing_ok=True)
+        discard(self._partial)
 
     def _attempt(self, action, *arguments):
         try:
@@ -306,9 +306,9 @@ def _shard_lengths(folder: Path) -> dict[str, list[int]]:
         raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
 
 
-def _text(values: Iterable[str]) -> Feature:
+def _text(values: Iterable[str]) -> Any:
     return Feature(bytes_list=BytesList(value=[value.encode() for value in values]))
 
 
-def _integers(values: Iterable[int]) -> Feature:
+def _integers(values: Iterable[int]) -> Any:
     return Feature(int64_list=Int64List(value=values))

@@ -49,7 +49,7 @@ class Shard:
 
 
 def allow_open_files(count: int) -> None:
-    """Lets this process hold `count` files open besides others; InputError where the system doesn't allow it.
+    """Lets this process hold `count` more files open; InputError where the system doesn't allow it.
 
     Shards stay open. A set of ten million records has more of them than the 1,024 files that Linux allows at first.
     """

@@ -1,19 +1,21 @@
-"""How long the texts of a set are: what can be known of its records without reading their images.
+"""Text lengths of a set, read without reading its images.
 
-Beside each shard of a prepared set lies a small file, `texts-train-00000-of-00002.npz`: "counts", int32 [records, 2],
+Next to each shard of a prepared set lies a small file, `texts-train-00000-of-00002.npz`: "counts", int32 [records, 2],
 how many long and short texts each record has, and for each tokenizer "tokens/HASH", uint16 [texts], how many tokens
 each text has, record by record, the long ones first.
 """
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from eval.whole import whole
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class TextLengths(Sequence):
 
     counts: np.ndarray
     tokens: np.ndarray
+    _starts: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         starts = np.concatenate([[0], np.cumsum(self.counts.sum(axis=1), dtype=np.int64)])
@@ -35,7 +38,7 @@ class TextLengths(Sequence):
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> dict[str, list[int]]:  # type: ignore[override]  # no slices
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         texts = self.tokens[self._starts[index] : self._starts[index + 1]].tolist()
@@ -58,15 +61,13 @@ class TextLengths(Sequence):
 
 def write_lengths(path: Path, counts: Sequence[Sequence[int]], tokens: Mapping[str, Sequence[int]]) -> None:
     """Writes the file of one shard, whole or not at all; `tokens` by tokenizer hash, those of all its records."""
-    temporary = path.with_name(path.name + ".incomplete")
-    arrays = {f"tokens/{name}": np.asarray(flat, np.uint16) for name, flat in tokens.items()}
-    with open(temporary, "wb") as file:
+    arrays: dict[str, Any] = {f"tokens/{name}": np.asarray(flat, np.uint16) for name, flat in tokens.items()}
+    with whole(path) as partial, partial.open("wb") as file:
         np.savez(file, counts=np.asarray(counts, np.int32).reshape(-1, 2), **arrays)
-    os.replace(temporary, path)
 
 
 def read_lengths(path: Path, records: int) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
-    """Returns (counts, {tokenizer hash: tokens}) of a shard of so many records; None where the file is no good."""
+    """Returns (counts, {tokenizer hash: tokens}) of a shard of `records` records; None where the file is unusable."""
     try:
         with np.load(path) as file:
             found = {name: file[name] for name in file.files}

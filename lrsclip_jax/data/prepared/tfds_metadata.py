@@ -1,4 +1,4 @@
-"""What TFDS must know of a prepared set to read it: `features.json` and `dataset_info.json`."""
+"""Metadata by which TFDS reads a prepared set: `features.json` and `dataset_info.json`."""
 
 from __future__ import annotations
 

@@ -13,17 +13,17 @@ import numpy as np
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.data.scenes.drawing import bounds, draw
 from lrsclip_jax.data.scenes.kinds import KINDS
-from lrsclip_jax.data.scenes.plan import Box, Plan, plan
+from lrsclip_jax.data.scenes.plan import Box, ScenePlan, plan
 from lrsclip_jax.data.scenes.scene_captions import captions
 from lrsclip_jax.errors import InputError
 
-__all__ = ["LABELS", "Scene", "scene"]
+__all__ = ["LABELS", "DrawnScene", "scene"]
 
 LABELS = tuple(KINDS)
 
 
 @dataclass(frozen=True)
-class Scene:
+class DrawnScene:
     """A captioned aerial image.
 
     image: uint8 [size, size, 3]; short: four captions of at most 20 words; long: several sentences, 80 to 220
@@ -38,7 +38,7 @@ class Scene:
     boxes: tuple[tuple[str, float, float, float, float], ...]
 
 
-def scene(seed: int, index: int, size: int = 64) -> Scene:
+def scene(seed: int, index: int, size: int = 64) -> DrawnScene:
     """Returns scene `index` of the endless series `seed`, drawn at `size` × `size` pixels.
 
     It depends on nothing but its arguments; texts and label on (seed, index) alone.
@@ -49,10 +49,10 @@ def scene(seed: int, index: int, size: int = 64) -> Scene:
     layout = plan(seed, index)
     short, long = captions(layout, stream(seed, index, purpose=1))
     image = draw(layout, size, stream(seed, index, purpose=2))
-    return Scene(image, short, long, layout.label, _boxes(layout, size))
+    return DrawnScene(image, short, long, layout.label, _boxes(layout, size))
 
 
-def _boxes(layout: Plan, size: int) -> tuple[tuple[str, float, float, float, float], ...]:
+def _boxes(layout: ScenePlan, size: int) -> tuple[tuple[str, float, float, float, float], ...]:
     named: list[tuple[str, Box]] = [("bridge", layout.bridge)] if layout.bridge else []
     for area in layout.areas:
         named += [(area.content, area.box), *((thing.kind, thing.box) for thing in area.things)]

@@ -18,7 +18,7 @@ from lrsclip_jax.data.draws import between
 from lrsclip_jax.data.scenes.ground import GROUND, TEXTURES
 from lrsclip_jax.data.scenes.kinds import SEAM_WIDTH
 from lrsclip_jax.data.scenes.pen import COLOURS, RGB, WATER, Pen, Point, dashes, turned
-from lrsclip_jax.data.scenes.plan import Area, Box, Plan, Seam
+from lrsclip_jax.data.scenes.plan import Area, Box, ScenePlan, Seam
 from lrsclip_jax.data.scenes.things import THINGS
 
 SUPERSAMPLING = 3
@@ -28,7 +28,7 @@ ASPHALT, MARKING, SOIL, BALLAST = (88, 88, 92), (226, 226, 220), (164, 126, 86),
 BANK = (182, 172, 138)
 
 
-def draw(plan: Plan, size: int, rng: np.random.Generator) -> np.ndarray:
+def draw(plan: ScenePlan, size: int, rng: np.random.Generator) -> np.ndarray:
     """Returns the picture of a plan, uint8 [size, size, 3]."""
     image = Image.new("RGB", (size * SUPERSAMPLING,) * 2)
     pen = Pen(image, plan.tilt, rng)
@@ -60,8 +60,9 @@ def _photograph(image: Image.Image, rng: np.random.Generator) -> np.ndarray:
 
 
 def _area(pen: Pen, area: Area) -> None:
-    box = tuple(v - BLEED if v <= 0 else v + BLEED if v >= 1 else v for v in area.box)
-    ground = tuple(int(channel + between(pen.rng, -7, 7)) for channel in GROUND[area.content])
+    x0, y0, x1, y1 = (v - BLEED if v <= 0 else v + BLEED if v >= 1 else v for v in area.box)
+    red, green, blue = (int(channel + between(pen.rng, -7, 7)) for channel in GROUND[area.content])
+    box, ground = (x0, y0, x1, y1), (red, green, blue)
     pen.rect(box, ground)
     if area.content in TEXTURES:
         TEXTURES[area.content](pen, box, ground)

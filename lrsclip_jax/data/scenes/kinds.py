@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Content(NamedTuple):
-    """What may stand on an area: a number of things of one kind and colour, and a strip along one side."""
+    """The contents of an area: a number of things of one kind and colour, and a strip along one side."""
 
     kind: str = ""
     counts: tuple[int, ...] = ()
@@ -17,7 +17,7 @@ class Content(NamedTuple):
     on_strip: bool = False  # the things stand on the strip, which then lies on the side of the land
 
 
-class Kind(NamedTuple):
+class SceneKind(NamedTuple):
     """A kind of scene: its main content, what may lie around it, and how the picture may be divided."""
 
     main: str
@@ -68,17 +68,17 @@ _RURAL = (*_CROPS, "lavender field", "orchard", "sand", "red earth", "wood")
 _URBAN = ("car park", "solar farm", "paved yard", "tank farm", "neighbourhood", "red earth", "wood", "meadow")
 
 KINDS = {
-    "airport": Kind("apron", (*_CROPS, "sand", "red earth", "wood", "reservoir", "car park", "solar farm")),
-    "harbour": Kind("harbour basin", (*_URBAN, "sand"), ("quarter", "half")),
-    "residential": Kind("neighbourhood", (*_RURAL, "reservoir", "car park", "lawn")),
-    "industrial": Kind("paved yard", (*_CROPS, "red earth", "wood", "reservoir", "car park", "tank farm")),
-    "storage tanks": Kind("tank farm", (*_CROPS, "sand", "wood", "reservoir", "solar farm", "paved yard")),
-    "sports ground": Kind("sports field", ("meadow", "orchard", "red earth", "wood", "car park", "lawn")),
-    "farmland": Kind("farmyard", (*_RURAL, "reservoir", "solar farm", "greenhouses")),
-    "forest": Kind("forest", (*_RURAL[:-1], "reservoir", "neighbourhood")),
-    "park": Kind("park", ("meadow", "lavender field", "sand", "wood", "car park", "lawn", "greenhouses")),
-    "beach": Kind("sea", (*_CROPS, "wood", "car park", "neighbourhood", "lawn", "greenhouses"), ("half",)),
-    "bridge": Kind("", (*_RURAL, "car park", "paved yard", "neighbourhood", "tank farm"), ("river",)),
+    "airport": SceneKind("apron", (*_CROPS, "sand", "red earth", "wood", "reservoir", "car park", "solar farm")),
+    "harbour": SceneKind("harbour basin", (*_URBAN, "sand"), ("quarter", "half")),
+    "residential": SceneKind("neighbourhood", (*_RURAL, "reservoir", "car park", "lawn")),
+    "industrial": SceneKind("paved yard", (*_CROPS, "red earth", "wood", "reservoir", "car park", "tank farm")),
+    "storage tanks": SceneKind("tank farm", (*_CROPS, "sand", "wood", "reservoir", "solar farm", "paved yard")),
+    "sports ground": SceneKind("sports field", ("meadow", "orchard", "red earth", "wood", "car park", "lawn")),
+    "farmland": SceneKind("farmyard", (*_RURAL, "reservoir", "solar farm", "greenhouses")),
+    "forest": SceneKind("forest", (*_RURAL[:-1], "reservoir", "neighbourhood")),
+    "park": SceneKind("park", ("meadow", "lavender field", "sand", "wood", "car park", "lawn", "greenhouses")),
+    "beach": SceneKind("sea", (*_CROPS, "wood", "car park", "neighbourhood", "lawn", "greenhouses"), ("half",)),
+    "bridge": SceneKind("", (*_RURAL, "car park", "paved yard", "neighbourhood", "tank farm"), ("river",)),
 }
 
 # Width of what runs between areas, in units of the picture's side and in drawing order.

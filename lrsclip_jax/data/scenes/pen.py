@@ -28,7 +28,8 @@ WATER: dict[str, RGB] = {"blue": (46, 104, 162), "green": (62, 122, 108), "brown
 
 def shade(colour: RGB, factor: float) -> RGB:
     """Returns a colour, lighter for a factor above 1, darker below."""
-    return tuple(min(255, int(value * factor)) for value in colour)
+    red, green, blue = (min(255, int(value * factor)) for value in colour)
+    return red, green, blue
 
 
 def turned(x: float, y: float, tilt: float) -> Point:
@@ -50,7 +51,7 @@ def dashes(start: Point, end: Point, pitch: float, share: float) -> Iterator[tup
 class Pen:
     """Draws shapes given in a plan's unit coordinates, turned by the plan's tilt, on an image of any size.
 
-    `rng` is the one stream of strokes: whatever is left to chance is drawn from it in a fixed order.
+    `rng` is the one stream of strokes: all random values are drawn from it in a fixed order.
     """
 
     def __init__(self, image: Image.Image, tilt: float, rng: np.random.Generator):

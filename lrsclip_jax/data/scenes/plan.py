@@ -1,4 +1,4 @@
-"""What one procedural scene holds, before a word is written or a pixel drawn.
+"""The plan of a procedural scene, from which its captions are written and its pixels drawn.
 
 A plan lives on the unit square (x to the right, y downwards) and is turned by a small angle when it is drawn.
 Areas tile the square: the main one, which gives the scene its label, and its surroundings. Seams (roads,
@@ -17,7 +17,7 @@ from lrsclip_jax.data.scenes.kinds import CONTENTS, KINDS, SEAM_WIDTH, THING_SIZ
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
-class Thing(NamedTuple):
+class PlacedThing(NamedTuple):
     """One object: a plane, a tank, a house. `heading`: quarter turns of its front, clockwise from up."""
 
     kind: str
@@ -32,12 +32,12 @@ class Area(NamedTuple):
     place: str
     content: str
     box: Box
-    things: tuple[Thing, ...]
+    things: tuple[PlacedThing, ...]
     side: str = ""
 
 
 class Seam(NamedTuple):
-    """What runs between areas: vertical at x = `at`, horizontal at y = `at`, or a ring at distance `at`."""
+    """A road or river between areas: vertical at x = `at`, horizontal at y = `at`, or a ring at distance `at`."""
 
     kind: str
     axis: str
@@ -47,7 +47,7 @@ class Seam(NamedTuple):
     colour: str = ""
 
 
-class Plan(NamedTuple):
+class ScenePlan(NamedTuple):
     """A whole scene: areas with the main one first, seams in drawing order, tilt in radians, clockwise."""
 
     label: str
@@ -69,7 +69,7 @@ MAX_TILT = 0.09
 EDGE = 0.055  # the outermost margin, which the tilt may turn out of the picture
 
 
-def plan(seed: int, index: int) -> Plan:
+def plan(seed: int, index: int) -> ScenePlan:
     """Returns the plan of scene `index` of the series `seed`."""
     rng = stream(seed, index, purpose=0)
     label = pick(rng, tuple(KINDS))
@@ -86,7 +86,7 @@ def plan(seed: int, index: int) -> Plan:
     order = list(SEAM_WIDTH)
     seams = tuple(sorted(layout.seams, key=lambda seam: order.index(seam.kind)))
     bridge = _crossing(*seams) if division == "river" else None
-    return Plan(label, between(rng, -MAX_TILT, MAX_TILT), areas, seams, bridge)
+    return ScenePlan(label, between(rng, -MAX_TILT, MAX_TILT), areas, seams, bridge)
 
 
 # Layouts
@@ -129,7 +129,7 @@ def _by_a_river(rng: np.random.Generator) -> Layout:
 
 
 def _halved(rng: np.random.Generator) -> Layout:
-    """One half for the main area, two quarters beside it; a seam between the halves and one between those."""
+    """One half for the main area, two quarters next to it; a seam between the halves and one between those."""
     x, y = _cut(rng), _cut(rng)
     long, short = _two_seams(rng)
     word, half = pick(
@@ -182,11 +182,11 @@ def _furnish(rng: np.random.Generator, place: str, name: str, box: Box, margin: 
         side = pick(rng, _outer_sides(box))
         side = OPPOSITE[side] if content.on_strip else side
         strip, rest = _cut_off(free, side, content.strip_width)
-        things.append(Thing(content.strip, pick(rng, content.strip_colours), strip, 0))
+        things.append(PlacedThing(content.strip, pick(rng, content.strip_colours), strip, 0))
         free = strip if content.on_strip else rest
     colour, count = pick(rng, content.colours), pick(rng, content.counts)
     boxes = _grid(rng, free, count, THING_SIZE[content.kind])
-    things += [Thing(content.kind, colour, box, heading) for box, heading in boxes]
+    things += [PlacedThing(content.kind, colour, box, heading) for box, heading in boxes]
     return Area(place, name, box, tuple(things), side)
 
 

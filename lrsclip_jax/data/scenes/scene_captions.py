@@ -12,7 +12,7 @@ import numpy as np
 
 from lrsclip_jax.data.draws import pick, shuffled
 from lrsclip_jax.data.scenes.kinds import CONTENTS
-from lrsclip_jax.data.scenes.plan import Area, Plan, Seam
+from lrsclip_jax.data.scenes.plan import Area, ScenePlan, Seam
 
 LABELS = {
     "airport": "an airport",
@@ -92,12 +92,12 @@ BESIDE = {"left": "to the left of", "right": "to the right of", "top": "above", 
 SIDES = {"left": "left side", "right": "right side", "top": "upper side", "bottom": "lower side"}
 
 
-def captions(plan: Plan, rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
+def captions(plan: ScenePlan, rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
     """Returns the short captions and the long one."""
     return _short(plan, rng), _long(plan, rng)
 
 
-def _long(plan: Plan, rng: np.random.Generator) -> str:
+def _long(plan: ScenePlan, rng: np.random.Generator) -> str:
     opening = pick(rng, OPENINGS).format(label=LABELS[plan.label])
     seams = [_seam(seam, plan.areas) for seam in plan.seams]
     if plan.bridge:
@@ -110,7 +110,7 @@ def _long(plan: Plan, rng: np.random.Generator) -> str:
     return " ".join([opening, main, *shuffled(rng, around), _relation(plan, rng)])
 
 
-def _short(plan: Plan, rng: np.random.Generator) -> tuple[str, ...]:
+def _short(plan: ScenePlan, rng: np.random.Generator) -> tuple[str, ...]:
     label = LABELS[plan.label]
     around = shuffled(rng, plan.areas if plan.bridge else plan.areas[1:])
     near, other, somewhere = (_kind(around[i]) for i in (0, 1, -1))
@@ -189,7 +189,7 @@ def _seam(seam: Seam, areas: tuple[Area, ...]) -> str:
     return f"{name} runs {ends}, {before if seam.at < 0.5 else after} the middle."
 
 
-def _relation(plan: Plan, rng: np.random.Generator) -> str:
+def _relation(plan: ScenePlan, rng: np.random.Generator) -> str:
     """How two neighbouring areas lie to each other."""
     relations = []
     for one, other in itertools.permutations(plan.areas, 2):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lrsclip_jax.data.scenes.ground import GROUND
 from lrsclip_jax.data.scenes.pen import COLOURS, RGB, WATER, Pen, inset, is_wide, median_line, shade
-from lrsclip_jax.data.scenes.plan import Box, Thing
+from lrsclip_jax.data.scenes.plan import Box, PlacedThing
 
 LINES = (240, 240, 240)
 SHADOW = 0.55
@@ -22,7 +22,7 @@ def _cast_shadow(pen: Pen, box: Box, ground: RGB, length: float) -> None:
     pen.rect((x0 + length, y0 + length, x1 + length, y1 + length), shade(ground, SHADOW))
 
 
-def _gabled_roof(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _gabled_roof(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     """A roof with a ridge along its longer side, one slope in the sun."""
     x0, y0, x1, y1 = thing.box
     colour = COLOURS[thing.colour]
@@ -32,7 +32,7 @@ def _gabled_roof(pen: Pen, thing: Thing, ground: RGB) -> None:
     pen.rect(slope, shade(colour, 0.8))
 
 
-def _flat_roof(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _flat_roof(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     """A flat roof with a rim and three seams."""
     x0, y0, x1, y1 = thing.box
     colour = COLOURS[thing.colour]
@@ -45,7 +45,7 @@ def _flat_roof(pen: Pen, thing: Thing, ground: RGB) -> None:
         pen.line(seam, shade(colour, 0.88), 0.01)
 
 
-def _tank(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _tank(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     x0, y0, x1, y1 = thing.box
     x, y, r = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2
     colour = COLOURS[thing.colour]
@@ -55,7 +55,7 @@ def _tank(pen: Pen, thing: Thing, ground: RGB) -> None:
     pen.disc(x, y, 0.14 * r, shade(colour, 0.75))
 
 
-def _plane(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _plane(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     """Fuselage, swept wings and tail; the nose looks towards the heading."""
     x0, y0, x1, y1 = thing.box
     x, y, r = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2
@@ -66,7 +66,7 @@ def _plane(pen: Pen, thing: Thing, ground: RGB) -> None:
     pen.polygon(outline, COLOURS[thing.colour])
 
 
-def _ship(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _ship(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     """A hull pointed at the bow, with a deck and a white bridge near the stern."""
     (ax, ay), (bx, by) = median_line(thing.box)
     cx, cy, ux, uy = (ax + bx) / 2, (ay + by) / 2, (bx - ax) / 2, (by - ay) / 2
@@ -83,7 +83,7 @@ def _ship(pen: Pen, thing: Thing, ground: RGB) -> None:
     pen.polygon(on_board((-0.75, -0.7), (-0.45, -0.7), (-0.45, 0.7), (-0.75, 0.7)), (236, 236, 232))
 
 
-def _tennis_court(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _tennis_court(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     x0, y0, x1, y1 = thing.box
     colour = COLOURS[thing.colour]
     margin = 0.16 * min(x1 - x0, y1 - y0)
@@ -94,7 +94,7 @@ def _tennis_court(pen: Pen, thing: Thing, ground: RGB) -> None:
     pen.line(median_line(court, across=True), LINES, 0.006)
 
 
-def _running_track(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _running_track(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     """A stadium-shaped track around a pitch with its lines."""
     x0, y0, x1, y1 = thing.box
     band = 0.17 * min(x1 - x0, y1 - y0)
@@ -108,32 +108,32 @@ def _running_track(pen: Pen, thing: Thing, ground: RGB) -> None:
     pen.line(median_line(pitch, across=True), LINES, 0.006)
 
 
-def _cabin(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _cabin(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     """A cabin in a clearing."""
     x0, y0, x1, y1 = thing.box
     pen.disc((x0 + x1) / 2, (y0 + y1) / 2, 0.8 * max(x1 - x0, y1 - y0), GROUND["meadow"])
     _gabled_roof(pen, thing, GROUND["meadow"])
 
 
-def _pond(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _pond(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     pen.stadium(thing.box, (206, 196, 160))
     pen.stadium(inset(thing.box, 0.012), WATER["blue"])
 
 
-def _umbrella(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _umbrella(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     x0, y0, x1, y1 = thing.box
     x, y, r = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2
     pen.disc(x + 0.008, y + 0.008, r, shade(COLOURS["pale"], 0.7))
     pen.disc(x, y, r, COLOURS[thing.colour])
 
 
-def _pier(pen: Pen, thing: Thing, ground: RGB) -> None:
+def _pier(pen: Pen, thing: PlacedThing, ground: RGB) -> None:
     """Concrete with a crane rail."""
     pen.rect(thing.box, (150, 152, 156))
     pen.line(median_line(thing.box), (90, 90, 94), 0.006)
 
 
-THINGS: dict[str, Callable[[Pen, Thing, RGB], None]] = {
+THINGS: dict[str, Callable[[Pen, PlacedThing, RGB], None]] = {
     "house": _gabled_roof,
     "barn": _gabled_roof,
     "warehouse": _flat_roof,

@@ -11,9 +11,9 @@ from lrsclip_jax.data.tokenizer import bert_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
-from lrsclip_jax.pytorch.families import settings
-from lrsclip_jax.pytorch.families.sizes import text_sizes
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.families import tower_fields
+from lrsclip_jax.pytorch.families.tower_fields import text_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import Leaf
 
@@ -40,7 +40,7 @@ def recognises(tensors: Tensors) -> bool:
     return any(pattern.match(key) for pattern in (_WORDS, *_RELATIVES.values()) for key in tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns BERT's text tower, without a projection, with all positions of its table.
 
     A text's features come from the pooler where the file has one, else from the [CLS] token.
@@ -63,7 +63,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     shapes = layout.shapes(zoo.create("tiny", text=text))
     unused = tuple(sorted(key for key in tensors if _UNUSED.fullmatch(key)))
     layout.check(leaves, shapes, tensors, "a BERT checkpoint", unused)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=layout.to_ours(leaves, shapes, tensors),
         text=text,
@@ -124,11 +124,11 @@ def text_fields(
     sizes = text_sizes(table(pool, prefix), tensors)
     _check_size(tensors, sizes["vocab_size"])
     # In a config that is there, an absent key has transformers' default.
-    source = settings.CONFIG if config else "BERT's"
+    source = tower_fields.CONFIG if config else "BERT's"
     said = config.get("num_attention_heads", 12 if config else None)
     known = "BERT-base has 12, BERT-large 16, MiniLM 12"
-    heads, heads_reason = settings.heads(tensors, "text", sizes["width"], said, source, hints.text_heads, known)
-    activation, _ = settings.activation(tensors, config.get("hidden_act", "gelu"), source, hints.activation)
+    heads, heads_reason = tower_fields.heads(tensors, "text", sizes["width"], said, source, hints.text_heads, known)
+    activation, _ = tower_fields.activation(tensors, config.get("hidden_act", "gelu"), source, hints.activation)
     fields = {"heads": heads, "activation": activation, "norm_eps": config.get("layer_norm_eps", 1e-12), "pool": pool}
     reasons = {
         "text.heads": heads_reason,

@@ -13,10 +13,10 @@ from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
-from lrsclip_jax.pytorch.families import mae, settings
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.families import mae, tower_fields
 from lrsclip_jax.pytorch.families.preprocessor import normalisation
-from lrsclip_jax.pytorch.families.sizes import image_sizes
+from lrsclip_jax.pytorch.families.tower_fields import image_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, IN_BATCH, TOKEN, Leaf
 
@@ -25,7 +25,7 @@ FAMILY = "DINOv2"
 # Width to heads, of ViT-S/14, B/14 and L/14 in DINOv2's model code.
 _PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16}
 
-# What stands for masked patches in pre-training.
+# Tokens that replace masked patches in pre-training.
 _MASK_TOKENS = ("embeddings.mask_token", "mask_token")
 
 _VARIANTS = {
@@ -42,7 +42,7 @@ def recognises(tensors: Tensors) -> bool:
     )
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns DINOv2's image tower, without a projection.
 
     LayerScale has no module here: it multiplies the columns of the two products that write into the residual stream,
@@ -70,7 +70,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     unused = tuple(key for key in _MASK_TOKENS if key in tensors)
     layout.check(leaves, shapes, tensors, "a DINOv2 checkpoint", unused)
     preprocessing, reason = normalisation(folder, image["size"], IMAGENET_PREPROCESSING)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=folded(layout.to_ours(leaves, shapes, tensors)),
         image=image,
@@ -159,13 +159,14 @@ def image_fields(
     sizes = image_sizes(leaves, tensors)
     width = sizes["width"]
     if (config or {}).get("model_type") == "dinov2":
-        source, said = settings.CONFIG, {"num_attention_heads": 12} | config  # an absent key has transformers' default
+        source = tower_fields.CONFIG
+        said: dict[str, Any] = {"num_attention_heads": 12} | (config or {})  # an absent key has transformers' default
     else:
         source, said = "DINOv2's", {"num_attention_heads": _PUBLISHED_HEADS.get(width)}
-    heads, heads_reason = settings.heads(
+    heads, heads_reason = tower_fields.heads(
         tensors, "image", width, said["num_attention_heads"], source, hints.image_heads, "ViT-S/14 6, B/14 12, L/14 16"
     )
-    activation, _ = settings.activation(tensors, said.get("hidden_act", "gelu"), source, hints.activation)
+    activation, _ = tower_fields.activation(tensors, said.get("hidden_act", "gelu"), source, hints.activation)
     fields = {"heads": heads, "activation": activation, "norm_eps": said.get("layer_norm_eps", 1e-6)}
     reasons = {"image.heads": heads_reason, "image.activation": source, "image.norm_eps": source}
     return sizes | fields | {"patch_bias": True, "pre_norm": False, "pool": "cls"}, reasons

@@ -9,10 +9,10 @@ from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import bert, dinov2, huggingface
 from lrsclip_jax.pytorch.families.preprocessor import preprocessing
-from lrsclip_jax.pytorch.families.sizes import shared_width
+from lrsclip_jax.pytorch.families.tower_fields import shared_width
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import Leaf
 
@@ -34,7 +34,7 @@ def recognises(tensors: Tensors) -> bool:
     return projections and not huggingface.recognises(tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns what a folder of a `VisionTextDualEncoderModel` holds.
 
     The image tower is a Dinov2Model or CLIPVisionModel, the text tower a BertModel (pooled by its pooler) or
@@ -51,7 +51,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         raise.
     """
     model_type = (config or {}).get("model_type")
-    if model_type != "vision-text-dual-encoder":
+    if config is None or model_type != "vision-text-dual-encoder":
         found = "there is none" if config is None else f"its model_type is {model_type!r}"
         raise InputError(f"{tensors.name}: only a dual encoder with its config.json can be converted, {found}")
     tensors = dinov2.with_saved_names(bert.with_current_names(huggingface.with_current_names(tensors)))
@@ -68,7 +68,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     params = layout.to_ours(leaves, shapes, tensors)
     family = {"dinov2": IMAGENET_PREPROCESSING, "clip": CLIP_PREPROCESSING}[kinds[0]]
     pixels, reason = preprocessing(folder, image["size"], family)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=dinov2.folded(params) if kinds[0] == "dinov2" else params,
         image=image,

@@ -11,10 +11,10 @@ from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
-from lrsclip_jax.pytorch.families import settings
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.families import tower_fields
 from lrsclip_jax.pytorch.families.preprocessor import preprocessing
-from lrsclip_jax.pytorch.families.sizes import image_sizes, shared_width, text_sizes
+from lrsclip_jax.pytorch.families.tower_fields import image_sizes, shared_width, text_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, LINEAR, Leaf
 
@@ -35,7 +35,7 @@ def with_current_names(tensors: Tensors) -> Tensors:
     return tensors.renamed(lambda key: re.sub(r"^(vision_model|text_model)\.\1\.", r"\1.", key))
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns what a `CLIPModel` folder holds.
 
     Heads, activations, eps and the end token are taken from config.json, where a key that is absent has transformers'
@@ -65,7 +65,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     unused = tuple(key for key in POSITION_IDS if key in tensors)
     layout.check(leaves, shapes, tensors, "a CLIPModel", unused)
     pixels, reason = preprocessing(folder, image["size"], CLIP_PREPROCESSING)
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=layout.to_ours(leaves, shapes, tensors),
         image=image,
@@ -167,15 +167,15 @@ def text_fields(tensors: Tensors, config: dict[str, Any], hints: Hints) -> tuple
     end_token = tokenizer.end if end == 2 else end
     told, reasons = _told(tensors, "text", sizes["width"], {"num_attention_heads": 8} | config, hints)
     fields = {"kind": "transformer"} | sizes | told | {"end_token": end_token}
-    return fields, reasons | {"text.end_token": settings.CONFIG}
+    return fields, reasons | {"text.end_token": tower_fields.CONFIG}
 
 
 def _told(
     tensors: Tensors, tower: str, width: int, config: dict[str, Any], hints: Hints
 ) -> tuple[dict[str, Any], dict[str, str]]:
     hint = {"image": hints.image_heads, "text": hints.text_heads}[tower]
-    heads, _ = settings.heads(tensors, tower, width, config["num_attention_heads"], settings.CONFIG, hint)
+    heads, _ = tower_fields.heads(tensors, tower, width, config["num_attention_heads"], tower_fields.CONFIG, hint)
     said = config.get("hidden_act", "quick_gelu")
-    activation, _ = settings.activation(tensors, said, settings.CONFIG, hints.activation)
+    activation, _ = tower_fields.activation(tensors, said, tower_fields.CONFIG, hints.activation)
     fields = {"heads": heads, "activation": activation, "norm_eps": config.get("layer_norm_eps", 1e-5)}
-    return fields, {f"{tower}.{field}": settings.CONFIG for field in fields}
+    return fields, {f"{tower}.{field}": tower_fields.CONFIG for field in fields}

@@ -8,7 +8,7 @@ from lrsclip_jax.errors import InputError, nearest
 
 
 class Architecture(NamedTuple):
-    """What the tensors of one of CLIP's architectures show of it."""
+    """The widths and patch size by which tensors show one of CLIP's architectures."""
 
     image_width: int
     patch: int
@@ -81,7 +81,7 @@ def model(name: str) -> Published:
     """Returns the published model of a name; InputError for one that is not in the table."""
     if name not in PUBLISHED:
         raise InputError(
-            f"--model={name} is no published model{nearest(name, PUBLISHED)}; known are {', '.join(PUBLISHED)}"
+            f"--model={name} is no published model{nearest(name, PUBLISHED)}; known: {', '.join(PUBLISHED)}"
         )
     return PUBLISHED[name]
 

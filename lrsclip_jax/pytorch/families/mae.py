@@ -11,9 +11,9 @@ from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
-from lrsclip_jax.pytorch.families import settings
-from lrsclip_jax.pytorch.families.sizes import image_sizes
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.families import tower_fields
+from lrsclip_jax.pytorch.families.tower_fields import image_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, IN_BATCH, TOKEN, Leaf
 
@@ -41,7 +41,7 @@ def recognises(tensors: Tensors) -> bool:
     return named and not any(key.endswith(".ls1.gamma") for key in tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Returns the image tower, without a projection, of a MAE checkpoint or of what was tuned from one.
 
     Exact GELU and eps 1e-6 are the family's; mean and standard deviation are ImageNet's, unless timm's config says
@@ -69,15 +69,15 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     width = sizes["width"]
     published = _PUBLISHED_HEADS.get((width, sizes["layers"]))
     known = "MAE's ViT-B has 12, L and H 16"
-    heads, reason = settings.heads(tensors, "image", width, published, "MAE's", hints.image_heads, known)
-    activation, _ = settings.activation(tensors, "gelu", "MAE's", hints.activation)
+    heads, reason = tower_fields.heads(tensors, "image", width, published, "MAE's", hints.image_heads, known)
+    activation, _ = tower_fields.activation(tensors, "gelu", "MAE's", hints.activation)
     image = sizes | {"heads": heads, "activation": activation, "norm_eps": 1e-6, "patch_bias": True, "pre_norm": False}
     image |= {"pool": "mean" if final_norm == "fc_norm" else "cls"}
     shapes = layout.shapes(zoo.create("tiny", image=image))
     unused = tuple(sorted(key for key in tensors if _UNUSED.fullmatch(key)))
     layout.check(whole, shapes, tensors, "a MAE or plain timm ViT checkpoint", unused)
     preprocessing, pixels_reason = _preprocessing(config, sizes["size"])
-    return Found(
+    return ReadCheckpoint(
         family=FAMILY,
         params=layout.to_ours(whole, shapes, tensors),
         image=image,
@@ -114,5 +114,6 @@ def table(final_norm: str = "norm") -> list[Leaf]:
 def _preprocessing(config: dict[str, Any] | None, size: int) -> tuple[Preprocessing, str]:
     timm = (config or {}).get("pretrained_cfg") or {}
     if {"mean", "std"} <= timm.keys():
-        return Preprocessing(size, tuple(map(float, timm["mean"])), tuple(map(float, timm["std"]))), settings.CONFIG
+        mean, std = (tuple(map(float, timm[name])) for name in ("mean", "std"))
+        return Preprocessing(size, mean, std), tower_fields.CONFIG  # type: ignore[arg-type]  # three, or normalise fails
     return replace(IMAGENET_PREPROCESSING, size=size), "MAE's"

@@ -17,9 +17,9 @@ from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch import layout
-from lrsclip_jax.pytorch.contract import Found, Hints
-from lrsclip_jax.pytorch.families import known_models, open_clip_config, settings, strangers
-from lrsclip_jax.pytorch.families.sizes import image_sizes, text_sizes
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.families import known_models, open_clip_config, strangers, tower_fields
+from lrsclip_jax.pytorch.families.tower_fields import image_sizes, text_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, OUT, QKV, QKV_BIAS, Leaf
 
@@ -33,13 +33,13 @@ _FIRST_TABLE, _SECOND_TABLE, _FIRST_ROWS = "positional_embedding", "positional_e
 _NUMBERS = ("input_resolution", "context_length", "vocab_size")
 _BUFFERS = (*_NUMBERS, "attn_mask", "position_ids")
 
-# What no tensor shows and only open_clip's config can change: torch's default of LayerNorm, OpenAI's architecture.
+# Not visible in tensors; only open_clip's config can change them: torch's default of LayerNorm, OpenAI's architecture.
 _IMAGE = {"patch_bias": False, "pre_norm": True, "norm_eps": 1e-5, "pool": "cls"}
 _TEXT = {"norm_eps": 1e-5}
 
 
 class Prefixes(NamedTuple):
-    """What stands before the keys of the image tower, and of the text tower."""
+    """Prefixes of the keys of the image tower and of the text tower."""
 
     image: str
     text: str
@@ -72,7 +72,7 @@ def table(model: CLIP, prefixes: Prefixes = OPENAI, positions: str = _FIRST_TABL
         *(layout.norm("image/pre_norm", f"{image}ln_pre") if model.image.pre_norm else []),
         *_blocks("image/blocks", f"{image}transformer.resblocks.{{}}"),
         *layout.norm("image/post_norm", f"{image}ln_post"),
-        Leaf("image/projection/kernel", (f"{image}proj",)),  # x @ proj, like a kernel of ours
+        Leaf("image/projection/kernel", (f"{image}proj",)),  # x @ proj, as in a Flax kernel
         Leaf("text/token_embedding", (f"{text}token_embedding.weight",)),
         Leaf("text/position_embedding", (f"{text}{positions}",)),
         *_blocks("text/blocks", f"{text}transformer.resblocks.{{}}"),
@@ -107,7 +107,7 @@ def longclip_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.nda
 
 
 def openai_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarray]:
-    """Returns parameters, float32, with the three numbers that OpenAI's archives hold beside them."""
+    """Returns parameters, float32, with the three numbers that OpenAI's archives also hold."""
     numbers = (model.image.size, model.text.context_length, model.text.vocab_size)
     return layout.to_theirs(table(model), params) | {
         name: np.asarray(number) for name, number in zip(_NUMBERS, numbers, strict=True)
@@ -115,11 +115,11 @@ def openai_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarr
 
 
 def recognises(tensors: Tensors) -> bool:
-    """Tells whether the keys are OpenAI's, under whatever prefixes."""
+    """Returns whether the keys are OpenAI's, with any prefixes."""
     return any(_KEYS.match(key) for key in tensors)
 
 
-def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> Found:
+def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
     """Reads both towers and the logit scale.
 
     Sizes are those of the tensors. The activation and the numbers of heads, which tensors do not show, are what
@@ -129,7 +129,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
 
     Args:
       tensors: a file that `recognises` accepts.
-      config: open_clip_config.json beside it, or None.
+      config: open_clip_config.json next to it, or None.
       hints: what the user says.
       folder: of the file.
 
@@ -168,7 +168,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         reasons["text.position_embedding"] = (
             f"rows below {_FIRST_ROWS} of {first}, the others of {prefixes.text}{_SECOND_TABLE}: what Long-CLIP adds up"
         )
-    return Found(
+    return ReadCheckpoint(
         family=family,
         params=params,
         image=fields["image"],
@@ -232,7 +232,7 @@ def _activation(
             raise InputError(f"{tensors.name}: {source} says {said}, --model={hints.model} {known.activation}")
         said, source = known.activation, f"--model={hints.model}, {known.why}"
     if said is not None:
-        return settings.activation(tensors, said, source, hints.activation)
+        return tower_fields.activation(tensors, said, source, hints.activation)
     if hints.activation is None:
         raise InputError(
             f"{tensors.name}: tensors don't show the activation: say --activation=quick_gelu or --activation=gelu, or "
@@ -250,7 +250,7 @@ def _heads(
         said, source = known_models.heads(tower, width), f"open_clip's table of {tower} towers {width} wide"
     elif said is None:
         said, source = width // 64, f"{family}'s model code (width // 64)"
-    return settings.heads(tensors, tower, width, said, source, hint)
+    return tower_fields.heads(tensors, tower, width, said, source, hint)
 
 
 def _first_table(tensors: Tensors, prefixes: Prefixes) -> np.ndarray:

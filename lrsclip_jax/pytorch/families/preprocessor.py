@@ -1,4 +1,4 @@
-"""The preprocessing that lies beside weights, in Hugging Face's preprocessor_config.json."""
+"""Reads the preprocessing of a checkpoint from Hugging Face's preprocessor_config.json, next to the weights."""
 
 from __future__ import annotations
 
@@ -84,10 +84,12 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _normalised(path: Path, values: Mapping[str, Any], size: int) -> Preprocessing:
-    found = []
+    found: list[tuple[float, float, float]] = []
     for key in ("image_mean", "image_std"):
         value = values.get(key)
         if not isinstance(value, list) or len(value) != 3 or not all(isinstance(x, int | float) for x in value):
             raise InputError(f"{path}: {key} is {'missing' if value is None else value}, it should be three numbers")
-        found.append(tuple(map(float, value)))
-    return Preprocessing(size, *found)
+        red, green, blue = map(float, value)
+        found.append((red, green, blue))
+    mean, std = found
+    return Preprocessing(size, mean, std)

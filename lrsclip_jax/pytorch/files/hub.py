@@ -8,7 +8,7 @@ from pathlib import Path
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.files.tensors import weights_name
 
-# What lies beside the weights and says what they are.
+# Files next to the weights that describe them.
 _DESCRIPTIONS = (
     "config.json",
     "open_clip_config.json",
@@ -51,7 +51,7 @@ def _fetched(repo: str, file: str | None, revision: str | None) -> Path:
     from huggingface_hub.errors import HFValidationError, RevisionNotFoundError
 
     try:
-        names = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings]
+        names = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()]
     except HFValidationError:
         raise InputError(f"{repo} can't be the name of a repository on the Hugging Face Hub") from None
     except RevisionNotFoundError:
@@ -70,7 +70,7 @@ def _fetched(repo: str, file: str | None, revision: str | None) -> Path:
 
 
 def _cached(repo: str, file: str | None, revision: str | None, reason: Exception) -> Path:
-    """What the cache has, where the Hub could not be asked for `reason`."""
+    """The cached file, where the Hub could not be asked for `reason`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 

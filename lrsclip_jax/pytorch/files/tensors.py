@@ -19,7 +19,7 @@ from lrsclip_jax.pytorch.files.torchscript import is_torchscript, scripted_tenso
 
 Kind = Literal["safetensors", "pt", "torchscript"]
 
-# What a folder's weights are called, the better first; then a file of any name that is the only one.
+# Usual names of a folder's weights, the preferred first; otherwise a file of any name that is the only one.
 _USUAL_NAMES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -33,9 +33,9 @@ _SAFETENSORS_DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of one checkpoint, read-only and lazy: `tensors[key]` reads that one, at every access anew.
+    """The tensors of one checkpoint, read-only and lazy: `tensors[key]` reads that one, again at every access.
 
-    An array has the dtype it is stored in; bfloat16, which numpy has not, comes as float32.
+    An array has the dtype it is stored in; bfloat16, which numpy lacks, becomes float32.
 
     Attributes:
       name: path of the file, for messages.
@@ -84,7 +84,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
     """Opens a checkpoint file; nothing in it is executed.
 
     Args:
-      path: .safetensors, .safetensors.index.json (its shards beside it), or a file of torch.save or torch.jit.save
+      path: .safetensors, .safetensors.index.json (its shards next to it), or a file of torch.save or torch.jit.save
         (.pt, .pth, .bin, .ckpt), of which the state dict is taken out of its usual wrappers. The prefix "module." of
         data-parallel training is left out.
 
@@ -92,6 +92,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
       InputError: no such file, a torn or foreign one, one without tensors, a pickle that wants more than tensors, a
         shard that is missing, a .pt file where torch is not installed.
     """
+    kind: Kind
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file")
@@ -155,7 +156,7 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 
 
 def _read(path: Path, key: str) -> np.ndarray:
-    # Opened anew for each: the pages of a mapped file count as memory of this process until it is unmapped.
+    # Opened again for each: the pages of a mapped file count as memory of this process until it is unmapped.
     try:
         with safe_open(path, "numpy") as file:
             return file.get_tensor(key)
@@ -171,7 +172,7 @@ def _sharded(index: Path) -> dict[str, Stored]:
         raise InputError(f"{index} is not an index of shards: it has no weight_map of tensors to files") from None
     for name in names:
         if Path(name).name != name:
-            raise InputError(f"{index} names the shard {name}, which would not lie beside it")
+            raise InputError(f"{index} names the shard {name}, which would not lie next to it")
         if not (index.parent / name).is_file():
             raise InputError(f"{index.parent / name}, a shard that {index.name} names, is missing")
     shards = {name: _safetensors(index.parent / name) for name in names}

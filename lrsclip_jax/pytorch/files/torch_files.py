@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zipfile
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ from lrsclip_jax.pytorch.files.stored import Stored
 if TYPE_CHECKING:
     import torch
 
-# Under which training programs keep the model beside the optimizer, the epoch, the arguments.
+# Keys under which training programs keep the model, next to the optimizer, the epoch and the arguments.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 def saved_tensors(path: Path) -> dict[str, Stored]:
-    """Returns the tensors of the state dict in a .pt file by name, whatever else is in it left out.
+    """Returns the tensors of the state dict in a .pt file by name. Everything else in it is left out.
 
     Zip files (all since PyTorch 1.6) are mapped and read tensor by tensor, older ones are read whole. Needs torch.
 
@@ -33,22 +34,22 @@ def saved_tensors(path: Path) -> dict[str, Stored]:
     with path.open("rb") as file:
         # The list of a zip file's contents is its end.
         if file.read(4) == b"PK\x03\x04" and not zipped:
-            raise InputError(f"{path} is cut short: get it anew")
+            raise InputError(f"{path} is cut short: download it again")
     try:
         import torch
     except ImportError:
         raise InputError(f"{path} is read with PyTorch: pip install 'lrsclip_jax[torch]'") from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # whatever the bytes of a foreign file make an unpickler raise
+    except Exception as error:  # foreign bytes make an unpickler raise anything
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
-                f"{path} is refused: it wants {wanted[1]} beside tensors, and unpickling that could run code; "
+                f"{path} is refused: it wants {wanted[1]}, which is no tensor, and unpickling that could run code; "
                 "save its state_dict alone where you trust it"
             ) from None
         raise InputError(f"{path} can't be read as a file of torch.save: it is cut short or something else") from None
     return {
-        key: Stored(tuple(value.shape), lambda key=key, value=value: _array(value, f"{path}: {key}"))
+        key: Stored(tuple(value.shape), functools.partial(_array, value, f"{path}: {key}"))
         for key, value in _state_dict(content, path).items()
     }
 
@@ -79,5 +80,5 @@ def _array(tensor: torch.Tensor, where: str) -> np.ndarray:
     except (TypeError, RuntimeError):
         kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
         raise InputError(
-            f"{where} is stored as {kind} on {tensor.device}, which numpy has not: save it as float32"
+            f"{where} is stored as {kind} on {tensor.device}, which numpy lacks: save it as float32"
         ) from None

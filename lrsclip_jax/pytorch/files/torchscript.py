@@ -7,6 +7,7 @@ strides; `data/N` are the bytes of storage N. OpenAI published CLIP so.
 from __future__ import annotations
 
 import collections
+import functools
 import io
 import pickle
 import zipfile
@@ -53,16 +54,16 @@ def scripted_tensors(path: Path) -> dict[str, Stored]:
     """
     archive = zipfile.ZipFile(path)
     root = _root(archive)
+    assert root is not None, "`is_torchscript` was asked first"
     try:
         unpickler = _Unpickler(archive, root, path)
         tensors = dict(_flat(unpickler.load(), unpickler.module))
     except InputError:
         raise
-    except Exception as error:  # whatever foreign bytes make an unpickler raise
+    except Exception as error:  # foreign bytes make an unpickler raise anything
         raise InputError(f"{path} can't be read as a TorchScript archive ({type(error).__name__}: {error})") from None
     return {
-        name: Stored(tensor.shape, lambda tensor=tensor: _array(archive, tensor, path))
-        for name, tensor in tensors.items()
+        name: Stored(tensor.shape, functools.partial(_array, archive, tensor, path)) for name, tensor in tensors.items()
     }
 
 
@@ -73,7 +74,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """What the pickle says of a tensor; offset and strides count elements."""
+    """A tensor as the pickle describes it; offset and strides count elements."""
 
     storage: _Storage
     offset: int
@@ -104,7 +105,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         raise InputError(
-            f"{self.path} is refused: it wants {module}.{name} beside tensors and modules, and that could run code"
+            f"{self.path} is refused: it wants {module}.{name}, which is no tensor or module and could run code"
         )
 
     def persistent_load(self, saved_id: Any) -> _Storage:

@@ -5,8 +5,7 @@ import pytest
 
 from lrsclip_jax.corpus.generators.encoded_images import RSCLIP_FIT
 from lrsclip_jax.corpus.generators.journal import Journal, fingerprint, read
-from lrsclip_jax.corpus.generators.request import Answer, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
 from lrsclip_jax.errors import InputError
 
 SERVER = Server("http://localhost:1/v1", "model")

@@ -8,11 +8,10 @@ from PIL import Image
 
 from eval.embeddings import open_set, write_set
 from lrsclip_jax.corpus.hygiene.balance import balance, by_label, by_length, by_source
-from lrsclip_jax.corpus.hygiene.caption_checks import bound_captions, cap_captions, caption_key
+from lrsclip_jax.corpus.hygiene.caption_checks import NearCaptions, bound_captions, cap_captions, caption_key
 from lrsclip_jax.corpus.hygiene.clip_score import by_clip_score, clip_scores
 from lrsclip_jax.corpus.hygiene.image_checks import check_images, uniform_share
 from lrsclip_jax.corpus.hygiene.licences import check_licences
-from lrsclip_jax.corpus.hygiene.near_captions import NearCaptions
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError

@@ -11,6 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from eval.whole import beginning
 from lrsclip_jax.data.prepared.records import (
     Record,
     RecordReader,
@@ -201,3 +202,15 @@ def test_unwritable_folder_is_one_clear_line(tmp_path):
         with RecordWriter(tmp_path / "gone") as writer:
             writer.write(record(0))
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_writer_left_of_a_shard_is_removed_by_the_next(tmp_path):
+    first = RecordWriter(tmp_path)
+    first.write(record(0))  # and killed
+    other = beginning(tmp_path / "regions-train.jsonl")
+    other.write_text("of another writer")
+    with RecordWriter(tmp_path) as writer:
+        writer.write(record(0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [writer.path.name, "texts-train-00000-of-00001.npz", other.name]
+    )

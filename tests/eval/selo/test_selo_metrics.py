@@ -10,8 +10,7 @@ import pytest
 
 from eval.errors import InputError
 from eval.selo import selo_metrics
-from eval.selo.metrics import attention_discreteness, attention_shift
-from eval.selo.regions import Region, region, region_mask
+from eval.selo.selo_metrics import RegionCircle, attention_discreteness, attention_shift, region, region_mask
 
 
 def square(x0, x1, y0, y1):
@@ -94,18 +93,18 @@ def test_a_repeated_vertex_counts_twice():
 
 
 def test_discreteness_jumps_from_one_centre_to_two():
-    one = Region(100, 100, 50)
+    one = RegionCircle(100, 100, 50)
     assert attention_discreteness([], [one]) == 0
     assert attention_discreteness([(300, 300)], [one]) == 0
     assert attention_discreteness([(100, 100), (300, 300)], [one]) == 1
-    assert attention_discreteness([(100, 150), (90, 70)], [one, Region(300, 300, 20)]) == pytest.approx(
+    assert attention_discreteness([(100, 150), (90, 70)], [one, RegionCircle(300, 300, 20)]) == pytest.approx(
         (0.5 * (1 - math.hypot(5, 40) / 50) + math.exp(-2)) / 2
     )
     assert attention_discreteness([(100, 100)] * 2, [one]) == pytest.approx(0.5 + math.exp(-2))
 
 
 def test_shift_is_the_mean_over_regions_of_centres_within_reach():
-    near, far = Region(100, 100, 50), Region(1000, 1000, 20)
+    near, far = RegionCircle(100, 100, 50), RegionCircle(1000, 1000, 20)
     assert attention_shift([], [near, far]) == 1
     assert attention_shift([(100, 100)], [near]) == 0
     g = ((10 + 50) / 2 / 50 + 1) / 2  # two of three centres lie within the first region, none within the second

@@ -1,8 +1,9 @@
-"""An OpenAI-compatible server, and how it is asked."""
+"""The protocol with an OpenAI-compatible server: its settings, requests, answers, and outcomes."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,15 +48,15 @@ class Server:
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
-            raise InputError(f"base_url {self.base_url!r}: an address such as http://localhost:8000/v1 is expected")
+            raise InputError(f"base_url {self.base_url!r}: expected an address such as http://localhost:8000/v1")
         least = {"concurrency": 1, "retries": 0, "back_off_seconds": 0, "max_tokens": 1, "temperature": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise InputError(f"{self.base_url}: {name} is {getattr(self, name)}, at least {low} is expected")
+                raise InputError(f"{self.base_url}: {name} is {getattr(self, name)}, expected at least {low}")
         for name in ("timeout_seconds", "per_minute"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise InputError(f"{self.base_url}: {name} is {value}, more than 0 is expected")
+                raise InputError(f"{self.base_url}: {name} is {value}, expected more than 0")
 
     def settings(self, attempt: int = 0) -> dict[str, Any]:
         """Returns what shapes an answer: the arguments of the request, but for its messages."""
@@ -71,11 +72,70 @@ class Server:
         if self.key_variable is None:
             return "none"  # the client insists on one
         if not os.environ.get(self.key_variable):
-            raise InputError(f"{self.base_url}: its key is expected in {self.key_variable}, which is not set")
+            raise InputError(f"{self.base_url}: {self.key_variable} is not set: put its key there")
         return os.environ[self.key_variable]
 
     def cost(self, tokens_in: int, tokens_out: int) -> float | None:
-        """Returns what so many tokens cost, or None where no price is known."""
+        """Returns the cost of these tokens, or None where no price is known."""
         if self.price_in is None and self.price_out is None:
             return None
         return (tokens_in * (self.price_in or 0) + tokens_out * (self.price_out or 0)) / 1e6
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question to a model.
+
+    Attributes:
+      key: what it is asked for, such as a record's id and the text that is wanted; once in a run.
+      prompt: the text of the question.
+      image: path of the image that goes with it.
+      system: a system message; none by default.
+    """
+
+    key: str
+    prompt: str
+    image: str | None = None
+    system: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of a model.
+
+    Attributes:
+      text: to the letter.
+      tokens_in, tokens_out: as the server counted them, or 0 where it doesn't tell.
+      seconds: from sending the question to the whole answer.
+      truncated: the server cut it off at its limit of tokens.
+    """
+
+    text: str
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of a request.
+
+    Attributes:
+      request: the question.
+      text: the accepted answer on one line, or None.
+      reasons: why answers before it, or all, were rejected, or why there is none. The kind of a reason is what stands
+        before its colon, if it has one.
+      answers: all answers to it, rejected ones too.
+      asked: how many of them came from the server just now; the others were in the journal.
+    """
+
+    request: Request
+    text: str | None
+    reasons: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    asked: int = 0
+
+
+# Judges an answer on one line: None, or in a few words why it is rejected.
+Check = Callable[[Request, str], str | None]

@@ -6,10 +6,8 @@ from email.utils import formatdate
 import pytest
 from chat_server import ChatServer, Reply
 
-from lrsclip_jax.corpus.generators.calling import Caller, Failed
-from lrsclip_jax.corpus.generators.pace import Pace, back_off, retry_after
-from lrsclip_jax.corpus.generators.request import Answer, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.client import Caller, Failed, Pace, back_off, retry_after
+from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
 from lrsclip_jax.errors import InputError
 
 REQUEST = Request("k", "Describe the port")
@@ -132,7 +130,7 @@ def test_the_key_is_sent_and_stays_out_of_what_the_server_says(monkeypatch):
         with pytest.raises(Failed, match=r"\(Bearer …\)"):
             call(quick(server.url, key_variable="PORT_KEY"))
     monkeypatch.delenv("PORT_KEY")
-    with pytest.raises(InputError, match="expected in PORT_KEY, which is not set"):
+    with pytest.raises(InputError, match="PORT_KEY is not set: put its key there"):
         call(quick(server.url, key_variable="PORT_KEY"))
 
 
@@ -180,10 +178,10 @@ def test_turns_are_evenly_spaced_and_wait_for_a_hold():
     "change, line",
     [
         ({"base_url": "localhost:8000"}, "base_url 'localhost:8000': an address such as"),
-        ({"concurrency": 0}, "concurrency is 0, at least 1"),
-        ({"retries": -1}, "retries is -1, at least 0"),
-        ({"per_minute": 0}, "per_minute is 0, more than 0"),
-        ({"timeout_seconds": 0}, "timeout_seconds is 0, more than 0"),
+        ({"concurrency": 0}, "concurrency is 0, expected at least 1"),
+        ({"retries": -1}, "retries is -1, expected at least 0"),
+        ({"per_minute": 0}, "per_minute is 0, expected more than 0"),
+        ({"timeout_seconds": 0}, "timeout_seconds is 0, expected more than 0"),
     ],
 )
 def test_bad_settings(change, line):

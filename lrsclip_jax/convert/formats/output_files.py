@@ -1,10 +1,8 @@
-"""Results that are whole or not there: written beside their place, and moved to it at the end."""
+"""Files that an export writes: safetensors, .pt and JSON. Nothing that exists is overwritten."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,36 +12,32 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from eval.whole import whole
 from lrsclip_jax.errors import InputError
 
 
 @contextmanager
-def whole(out: Path) -> Iterator[Path]:
-    """Yields a path beside `out` for a file or folder, which takes its place when the block has ended.
-
-    If the block raises, nothing is left. A process that is killed leaves OUT.partial-<its number> behind, which nothing
-    reads.
+def new_output(out: Path) -> Iterator[Path]:
+    """Yields a path for the file or folder `out`, which appears when the block ends, whole; see `eval.whole.whole`.
 
     Raises:
-      InputError: there is something at `out` already (an empty folder is nothing), or the disk refuses.
+      InputError: something is at `out` already (an empty folder does not count), or it can't be written.
     """
-    place = out.absolute()
-    partial = place.with_name(f"{place.name}.partial-{os.getpid()}")
     try:
         _refuse_existing(out)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)  # of a process that had our number
-        yield partial
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't write {out}: {error.strerror or error}") from error
+    with whole(out) as partial:
+        try:
+            yield partial
+        except SafetensorError as error:
+            raise InputError(f"can't write {out}: {error}") from error
         _refuse_existing(out)
-        partial.replace(place)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{out} can't be written: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        _remove(partial)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors as safetensors, marked as PyTorch's, without which transformers refuses them."""
+    """Writes tensors as safetensors, marked as PyTorch's: transformers refuses others."""
     save_file(dict(tensors), path, metadata={"format": "pt"})
 
 
@@ -59,7 +53,7 @@ def write_pt(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         try:
             torch.save({key: torch.from_numpy(value) for key, value in tensors.items()}, file)
         except RuntimeError as error:
-            # A full disk, too, comes as a count of bytes that is off; the reason is what Python said to torch.
+            # torch reports a full disk as a wrong count of bytes; the reason is the exception behind it.
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
@@ -69,7 +63,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def counts(tensors: Mapping[str, np.ndarray]) -> str:
-    """Returns how many tensors there are and how large they are, for a person."""
+    """Returns the number and size of tensors in words, such as "302 tensors, 598.5 MB"."""
     size = sum(value.nbytes for value in tensors.values())
     return f"{len(tensors)} tensors, {size / 1e6:.1f} MB"
 
@@ -79,10 +73,3 @@ def _refuse_existing(out: Path) -> None:
         raise InputError(f"{out} is a folder with something in it: give another --out, nothing is overwritten")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} exists: give another --out, nothing is overwritten")
-
-
-def _remove(partial: Path) -> None:
-    if partial.is_dir():
-        shutil.rmtree(partial)
-    else:
-        partial.unlink(missing_ok=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from eval.whole import whole
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
-from lrsclip_jax.data.mosaic.text import MAX_TOKENS, CountTokens, choose_clauses, clause, describe, summaries
+from lrsclip_jax.data.mosaic.mosaic_text import MAX_TOKENS, CountTokens, choose_clauses, clause, describe, summaries
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
@@ -55,7 +55,7 @@ class Mosaic:
 def plan_mosaics(tiles: int, n: int, count: int, seed: int) -> list[list[int]]:
     """Returns, for each of `count` mosaics, the numbers of its n² tiles out of `tiles`, in reading order.
 
-    Tiles are dealt like cards: shuffled by (seed, deal), n² to a mosaic, and shuffled anew when fewer are left.
+    Tiles are dealt like cards: shuffled by (seed, deal), n² to a mosaic, and shuffled again when fewer are left.
     So no tile is twice in a mosaic, all are used about equally often, and mosaic i is the same for any `count`.
     Raises InputError for n below 2 and for too few tiles.
     """
@@ -113,7 +113,7 @@ def write_mosaics(
 
     Beside the shards lies regions-SPLIT.jsonl: a line for every tile of every mosaic, with the mosaic's `id`,
     `tile` number, `caption`, `label`, the tile's own `record`, and its `polygon` in pixels. `out` is new, or holds
-    mosaics of other splits. Raises InputError otherwise, and for whatever `plan_mosaics` and `compose` refuse.
+    mosaics of other splits. Raises InputError otherwise, and where `plan_mosaics` or `compose` do.
     """
     plan = plan_mosaics(len(records), n, count, seed)
     if size < n:
@@ -126,20 +126,19 @@ def write_mosaics(
         return len(tokenizer.encode([text])[0])
 
     shards = -(-count // SHARD_SIZE)
-    unfinished = regions_path.with_suffix(".incomplete")
-    with open(unfinished, "w") as regions, tqdm(total=count, unit=" mosaics", mininterval=1) as bar:
-        for shard in range(shards):
-            with RecordWriter(out, records.split, shard, shards) as writer:
-                for index in range(shard * SHARD_SIZE, min(count, (shard + 1) * SHARD_SIZE)):
-                    name = f"mosaic-{n}x{n}-{seed}-{records.split}-{index}"
-                    tiles = [records[number] for number in plan[index]]
-                    rng = stream(seed, index, purpose=1)
-                    mosaic = compose(tiles, size // n, rng, count_tokens, max_tokens)
-                    writer.write(_record(name, mosaic, tiles))
-                    regions.writelines(_region_line(name, region) for region in mosaic.regions)
-                    bar.update()
-    write_metadata(out, [tokenizer.hash], f"{n}×{n} mosaics of {records.folder.name}, seed {seed}")
-    os.replace(unfinished, regions_path)
+    with whole(regions_path) as partial:
+        with partial.open("w") as regions, tqdm(total=count, unit=" mosaics", mininterval=1) as bar:
+            for shard in range(shards):
+                with RecordWriter(out, records.split, shard, shards) as writer:
+                    for index in range(shard * SHARD_SIZE, min(count, (shard + 1) * SHARD_SIZE)):
+                        name = f"mosaic-{n}x{n}-{seed}-{records.split}-{index}"
+                        tiles = [records[number] for number in plan[index]]
+                        rng = stream(seed, index, purpose=1)
+                        mosaic = compose(tiles, size // n, rng, count_tokens, max_tokens)
+                        writer.write(_record(name, mosaic, tiles))
+                        regions.writelines(_region_line(name, region) for region in mosaic.regions)
+                        bar.update()
+        write_metadata(out, [tokenizer.hash], f"{n}×{n} mosaics of {records.folder.name}, seed {seed}")
 
 
 def _check_folder(out: Path, regions: Path) -> None:

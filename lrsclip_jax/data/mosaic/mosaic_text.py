@@ -88,8 +88,9 @@ def summaries(clauses: Sequence[str], labels: Sequence[str | None], rng: np.rand
     opening = f"A mosaic of {_number(n * n)} aerial scenes"
     tile = pick(rng, range(len(clauses)))
     texts = [f"{opening}; {place(tile, n)}, {clauses[tile]}."]
-    if all(labels):
-        *kinds, last = dict.fromkeys(_words(label) for label in labels)
+    known = [label for label in labels if label]
+    if len(known) == len(labels):
+        *kinds, last = dict.fromkeys(map(_words, known))
         texts.insert(0, f"{opening}: {', '.join(kinds)} and {last}." if kinds else f"{opening}: {last}.")
     return texts
 

@@ -1,4 +1,4 @@
-"""A checkpoint of any family made a run folder of ours: read, stretched where asked, described, written."""
+"""Turns a checkpoint of any family into a run folder: reads, stretches where asked, describes, writes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import weights
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
-from lrsclip_jax.pytorch.contract import Found, Hints
+from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint, workdir
 
 _TOWERS = ("image", "text")
-_EMBED_DIM = 512  # where neither tower has a projection: RSCLIP's and CLIP's B models meet in so many dimensions
+_EMBED_DIM = 512  # where neither tower has a projection: the dimensions of RSCLIP's and CLIP's B models
 
 
 class Changes(NamedTuple):
-    """What the model is to be besides what its sources hold; None: as they have it.
+    """Changes to the model that the sources hold; None: no change.
 
     Attributes:
       context_length: positions of the text tower; CLIP's table is stretched (KPS) or cut, BERT's cut.
       size: side of the images in pixels; the table of positions is resized as its family does.
-      embed_dim: dimensions of the space in which the towers meet; a projection into another one is drawn anew.
+      embed_dim: dimensions of the space in which the towers meet; a projection into another one is initialised again.
       seed: of what is drawn.
     """
 
@@ -48,7 +48,7 @@ class Changes(NamedTuple):
 class Imported(NamedTuple):
     """A model of one or two sources: what each tower was found as, and what became of it; `drawn` is random."""
 
-    found: dict[str, Found]
+    found: dict[str, ReadCheckpoint]
     model: CLIP
     params: dict[str, Any]
     preprocessing: Preprocessing
@@ -92,7 +92,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
         "embed_dim": embed_dim,
         "context_length": changes.context_length or fields["text"]["context_length"],
     }
-    model = zoo.create("custom", **fields)
+    model = zoo.create("custom", image=fields["image"], text=fields["text"])
 
     def draw() -> dict[str, Any]:
         return init_params(model, jax.random.key(changes.seed))
@@ -112,11 +112,11 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     scale = found["image"].params.get("logit_scale") if len(read) == 1 else None
     params["logit_scale"] = jnp.float32(model.logit_scale if scale is None else scale)
     drawn = tuple(f"{tower}/projection" for tower in towers) + (("logit_scale",) if scale is None else ())
-    preprocessing = dataclasses.replace(found["image"].preprocessing, size=model.image.size)
-    return Imported(found, model, params, preprocessing, drawn)
+    preprocessing = found["image"].preprocessing or CLIP_PREPROCESSING
+    return Imported(found, model, params, dataclasses.replace(preprocessing, size=model.image.size), drawn)
 
 
-def _fields(tower: str, found: Found, source: str) -> dict[str, Any]:
+def _fields(tower: str, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     fields = getattr(found, tower)
     if fields is None:
         other = "text" if tower == "image" else "image"
@@ -136,7 +136,7 @@ def _common(widths: Mapping[str, int | None], sources: Mapping[str, str]) -> int
     if len(known) > 1:
         raise InputError(
             f"{sources['image']} projects to {widths['image']} dimensions, {sources['text']} to {widths['text']}: "
-            "choose with --embed-dim; a projection into another space is drawn anew, to be trained"
+            "choose with --embed-dim; a projection into another space is initialised again, to be trained"
         )
     return known.pop() if known else _EMBED_DIM
 
@@ -195,7 +195,7 @@ def _description(sources: Mapping[str, str], imported: Imported, tokenizer: Toke
     return lines
 
 
-def _reasons(tower: str, found: Found, fields: Mapping[str, Any]) -> dict[str, str]:
+def _reasons(tower: str, found: ReadCheckpoint, fields: Mapping[str, Any]) -> dict[str, str]:
     """Where a value comes from that the tensors don't show, or that was changed."""
     prefix = f"{tower}."
     reasons = {key.removeprefix(prefix): why for key, why in found.reasons.items() if key.startswith(prefix)}

@@ -1,23 +1,26 @@
-"""One question to a server over HTTP, again where that can help, and an end to everything where nothing can."""
+"""Sends one chat completion. Retries transient failures at a steady rate; aborts the run on permanent ones."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import openai
 
 from lrsclip_jax.corpus.generators.encoded_images import data_url
-from lrsclip_jax.corpus.generators.pace import Pace, back_off, retry_after
-from lrsclip_jax.corpus.generators.request import Answer, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
 from lrsclip_jax.errors import InputError
 
 _PASSING = (408, 409, 429)  # and all from 500
 _CONNECT_SECONDS = 10.0
 _PATIENCE_SECONDS = 3600.0  # longer waits are no business of a running program
 _FAILURES = 20  # in a row, and not fewer than two for each request in flight
+LONGEST = 60.0  # seconds between two tries that the server doesn't ask for
 
 
 class Failed(Exception):
@@ -96,7 +99,7 @@ class Caller:
 
     async def _once(self, body: dict[str, Any]) -> Answer:
         start = time.monotonic()
-        async with asyncio.timeout(self._server.timeout_seconds):  # the client's own starts anew with every byte
+        async with asyncio.timeout(self._server.timeout_seconds):  # the client's own starts again with every byte
             completion = await self._client.chat.completions.create(**body)
         self._reached = True
         try:
@@ -154,3 +157,41 @@ def _messages(request: Request, server: Server) -> list[dict[str, Any]]:
         content = [image, {"type": "text", "text": request.prompt}]
     system = [{"role": "system", "content": request.system}] if request.system else []
     return [*system, {"role": "user", "content": content}]
+
+
+class Pace:
+    """Turns to send a request, first come, first served: never two closer than the rate allows."""
+
+    def __init__(self, per_minute: float | None):
+        self._gap = 60 / per_minute if per_minute else 0.0
+        self._next = 0.0
+        self._queue = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Waits for the caller's turn."""
+        async with self._queue:
+            while (wait := self._next - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            self._next = time.monotonic() + self._gap
+
+    def hold(self, seconds: float) -> None:
+        """Lets nobody send for so long."""
+        self._next = max(self._next, time.monotonic() + seconds)
+
+
+def back_off(failures: int, first: float) -> float:
+    """Returns the seconds to wait after `failures` in a row, from 1: doubled each time, less up to half at random."""
+    return random.uniform(0.5, 1.0) * min(LONGEST, first * 2.0 ** min(failures - 1, 60))
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Returns the seconds that a server asks to wait (Retry-After in seconds or as a date), 0 where it doesn't."""
+    value = headers.get("retry-after", "").strip()
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return 0.0

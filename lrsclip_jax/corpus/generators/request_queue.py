@@ -1,25 +1,25 @@
-"""Many questions to a server at once, their outcomes in order, and no question that the journal answers."""
+"""Many requests to a server at once, their outcomes in order, and none that the journal answers already."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from lrsclip_jax.corpus.generators.checks import tidied
 from lrsclip_jax.corpus.generators.journal import Journal, fingerprint
-from lrsclip_jax.corpus.generators.progress import Progress
-from lrsclip_jax.corpus.generators.request import Answer, Check, Outcome, Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Answer, Check, Outcome, Request, Server
 
 if TYPE_CHECKING:
-    from lrsclip_jax.corpus.generators.calling import Caller
+    from lrsclip_jax.corpus.generators.client import Caller
 
 ATTEMPTS = 2  # a rejected answer is asked for once more
 _AHEAD = 4  # requests drawn and not yet handed out, for each one in flight
@@ -48,10 +48,10 @@ def ask(
       InputError: none would have an answer (no server, wrong key, unknown model, too many failures in a row), or the
         journal is damaged or in use. What was answered is kept.
     """
-    from lrsclip_jax.corpus.generators.calling import Caller, Failed  # the client takes a second to import
+    from lrsclip_jax.corpus.generators.client import Caller, Failed  # the client takes a second to import
 
     caller = Caller(server)
-    with Journal(journal) as book, Progress(server, total) as progress, _loop(caller) as loop:
+    with Journal(journal) as book, RequestBar(server, total) as progress, _loop(caller) as loop:
         slots = asyncio.Semaphore(server.concurrency)
         end: Future[None] = Future()  # has the first exception, which ends all
         window: deque[Outcome | Future[Outcome]] = deque()
@@ -108,7 +108,8 @@ def _ready(outcome: Outcome | Future[Outcome]) -> bool:
 def _result(outcome: Outcome | Future[Outcome], end: Future[None]) -> Outcome:
     if isinstance(outcome, Outcome):
         return outcome
-    wait((outcome, end), return_when=FIRST_COMPLETED)
+    both: list[Future[Any]] = [outcome, end]
+    wait(both, return_when=FIRST_COMPLETED)
     if end.done():
         end.result()
     return outcome.result()
@@ -141,3 +142,33 @@ def _loop(caller: Caller) -> Iterator[asyncio.AbstractEventLoop]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+class RequestBar:
+    """The bar and what it has counted, as a context manager. Tokens and cost are those of this run."""
+
+    def __init__(self, server: Server, total: int | None):
+        self._server = server
+        self._counts: Counter[str] = Counter()
+        self._bar = tqdm(total=total, desc=server.model, unit=" requests", leave=False, disable=None)
+
+    def shown(self, outcome: Outcome) -> Outcome:
+        """Counts an outcome, and returns it."""
+        new = outcome.answers[len(outcome.answers) - outcome.asked :]
+        self._counts["tokens in"] += sum(answer.tokens_in for answer in new)
+        self._counts["tokens out"] += sum(answer.tokens_out for answer in new)
+        self._counts["without text"] += outcome.text is None
+        self._bar.set_postfix_str(", ".join(self._postfix()), refresh=False)
+        self._bar.update()
+        return outcome
+
+    def _postfix(self) -> list[str]:
+        counted = [f"{tqdm.format_sizeof(count)} {name}" for name, count in self._counts.items() if count]
+        cost = self._server.cost(self._counts["tokens in"], self._counts["tokens out"])
+        return counted if cost is None else [*counted, f"cost {cost:.2f}"]
+
+    def __enter__(self) -> RequestBar:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self._bar.close()

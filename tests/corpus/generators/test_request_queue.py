@@ -18,11 +18,10 @@ from chat_server import ChatServer, Reply
 from PIL import Image
 
 from lrsclip_jax.corpus.generators import prompts
-from lrsclip_jax.corpus.generators.asking import ask
 from lrsclip_jax.corpus.generators.checks import check_short
 from lrsclip_jax.corpus.generators.journal import read
-from lrsclip_jax.corpus.generators.request import Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Request, Server
+from lrsclip_jax.corpus.generators.request_queue import ask
 from lrsclip_jax.errors import InputError
 
 GOOD = "a river between green fields"
@@ -241,10 +240,10 @@ def test_a_server_that_never_answers_is_given_up(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from lrsclip_jax.corpus.generators.asking import ask
+from lrsclip_jax.corpus.generators.request_queue import ask
 from lrsclip_jax.corpus.generators.checks import check_short
-from lrsclip_jax.corpus.generators.request import Request
-from lrsclip_jax.corpus.generators.server import Server
+from lrsclip_jax.corpus.generators.protocol import Request
+from lrsclip_jax.corpus.generators.protocol import Server
 
 server = Server(sys.argv[1], "tiny", concurrency=4, timeout_seconds=5.0)
 requests = (Request(f"{n}/short", f"text {n}") for n in range(10_000))

@@ -1,4 +1,4 @@
-"""Makes an embedding set; stopped at any moment, the same call continues."""
+"""Writes an embedding set. A call that was stopped is continued by the same call."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from eval.embeddings import write_lines, write_meta
-from lrsclip_jax.data.images import preprocess
 from lrsclip_jax.data.parallel import in_threads
-from lrsclip_jax.data.tokenizer import fit
+from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
 from lrsclip_jax.embed import parts
 from lrsclip_jax.embed.material import Material, Row
-from lrsclip_jax.embed.towers import Encode, Towers
-from lrsclip_jax.encoders import embed, static_length
+from lrsclip_jax.encoders import static_length
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.pretrained import Pretrained
 
 PART = 512  # rows, about: what a kill may cost
 PICTURES, LONGEST_SIDE = "pictures", 512  # pixels
@@ -33,10 +32,9 @@ PICTURES, LONGEST_SIDE = "pictures", 512  # pixels
 def make_set(
     out: Path,
     material: Material,
-    towers: Towers,
+    model: Pretrained,
     about: Mapping[str, Any],
     *,
-    batch_size: int,
     pictures: bool = False,
     max_bad: int = 0,
 ) -> tuple[int, int]:
@@ -44,10 +42,9 @@ def make_set(
 
     Args:
       out: a new or empty folder, or one where the same call was stopped.
-      material: images and texts; a side that `towers` lacks must be empty.
-      towers: what embeds them.
+      material: images and texts; a side that the model does not embed must be empty.
+      model: embeds them, `model.batch_size` at a time.
       about: for meta.json; dimension and scenes are added.
-      batch_size: rows that pass a tower at once.
       pictures: keep a small copy of every image in the set.
       max_bad: unusable rows and images to bear; they and their texts are left out, and listed in skipped.jsonl.
 
@@ -59,38 +56,51 @@ def make_set(
     """
     _check_count([f"{fault.where}: {fault.reason}" for fault in material.faults], max_bad)
     max_bad -= len(material.faults)
-    batch_size = math.ceil(batch_size / towers.shards) * towers.shards
-    size = math.ceil(PART / batch_size) * batch_size
+    size = math.ceil(PART / model.batch_size) * model.batch_size
     if pictures:
         named = [{**row, "file": f"{PICTURES}/{number:07d}.jpg"} for number, row in enumerate(material.images)]
         material = replace(material, images=named)
-    parts.claim(out, {**about, "batch size": batch_size, "images and texts": _digest(material)})
+    parts.claim(out, {**about, "batch size": model.batch_size, "images and texts": _digest(material)})
 
     images = parts.plan_parts(out, "images", len(material.images), size)
-    _embed_images(images, out, material, towers, batch_size, max_bad, pictures)
+    _embed_images(images, out, material, model, max_bad, pictures)
     unusable = {material.images[row]["id"]: reason for row, reason in _unusable(images)}
     kept = [text for text in material.texts if text.get("image") not in unusable]
     texts = parts.plan_parts(out, "texts", len(kept), size)
-    _embed_texts(texts, kept, towers, batch_size)
+    _embed_texts(texts, kept, model)
 
     sides = {"images": (images, material.images), "texts": (texts, kept)}
     dims = [parts.join(out, side, list(files), rows) for side, (files, rows) in sides.items() if files]
-    cut = sum(int((parts.load(path)["length"] > towers.context_length).sum()) for path in texts)
+    shortened = sum(int((parts.load(path)["length"] > model.context_length).sum()) for path in texts)
     skipped = [{"id": fault.id, "reason": fault.reason, "where": fault.where} for fault in material.faults]
     skipped += [{"id": name, "reason": reason} for name, reason in unusable.items()]
     if skipped:
         write_lines(out / "skipped.jsonl", skipped)
     write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
     shutil.rmtree(out / parts.FOLDER)
-    return len(skipped), cut
+    return len(skipped), shortened
+
+
+def sweep(texts: Sequence[Row], lengths: Sequence[int], context_length: int) -> list[Row]:
+    """Returns the long texts (the short ones where there are none) once for each of `lengths`, to be cut to it.
+
+    Raises InputError for a length that leaves no room for a word, or that the tower can't read.
+    """
+    for length in lengths:
+        if not 3 <= length <= context_length:
+            raise InputError(f"--text-lengths: {length} is not between 3 and {context_length}, the context length")
+    kinds = [text["kind"] for text in texts]
+    kind = "long" if "long" in kinds else "short"
+    if kind not in kinds:
+        raise InputError("--text-lengths: there are no long or short texts to cut")
+    return [{**text, "tokens": length} for length in sorted(set(lengths)) for text in texts if text["kind"] == kind]
 
 
 def _embed_images(
     files: Mapping[Path, range],
     out: Path,
     material: Material,
-    towers: Towers,
-    batch_size: int,
+    model: Pretrained,
     max_bad: int,
     pictures: bool,
 ) -> None:
@@ -105,7 +115,7 @@ def _embed_images(
             return str(error)
         if pictures:
             _keep(image, out / material.images[row]["file"])
-        return preprocess(image, towers.preprocessing)
+        return model.preprocess(image)
 
     missing = {path: span for path, span in files.items() if not path.exists()}
     bad = _unusable(path for path in files if path.exists())
@@ -125,45 +135,38 @@ def _embed_images(
                         kept.append(row)
                         yield pixels
 
-            rows = _embedded(towers.images, towers.params, usable(), batch_size)
-            _check_directions(rows, [material.images[row]["id"] for row in kept], towers.source)
+            rows = model.encode("image", usable())
+            _check_directions(rows, [material.images[row]["id"] for row in kept], model.source)
             unusable, reasons = [row for row, _ in bad[known:]], [reason for _, reason in bad[known:]]
             parts.save(path, rows=rows, kept=kept, unusable=unusable, reasons=np.array(reasons, np.str_))
 
 
-def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], towers: Towers, batch_size: int) -> None:
+def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], model: Pretrained) -> None:
     """Writes the parts that are missing: `rows`, `kept`, and `length`, each text's own number of tokens."""
     missing = {path: span for path, span in files.items() if not path.exists()}
     with _progress("texts", files, missing) as bar:
         for path, span in missing.items():
-            ids = towers.tokenizer.encode([texts[row]["text"] for row in span])
-            limits = [texts[row].get("tokens", towers.context_length) for row in span]
+            ids = model.tokenizer.encode([texts[row]["text"] for row in span])
+            limits = [texts[row].get("tokens", model.context_length) for row in span]
             # One length for many texts: padding changes no row, and every length is a program of its own.
             padded = np.array(
-                [static_length(min(len(row), n), towers.context_length) for row, n in zip(ids, limits, strict=True)]
+                [static_length(min(len(row), n), model.context_length) for row, n in zip(ids, limits, strict=True)]
             )
             found: dict[int, np.ndarray] = {}
             for length in np.unique(padded):
                 chosen = np.flatnonzero(padded == length).tolist()
-                fitted = (_fitted(ids[n], limits[n], int(length), towers) for n in chosen)
-                rows = _embedded(towers.texts, towers.params, fitted, batch_size)
+                fitted = (_fitted(ids[n], limits[n], int(length), model.tokenizer) for n in chosen)
+                rows = model.encode("text", fitted)
                 found |= dict(zip(chosen, rows, strict=True))
                 bar.update(len(chosen))
             rows = np.stack([found[n] for n in range(len(span))])
-            _check_directions(rows, [texts[row]["text"] for row in span], towers.source)
+            _check_directions(rows, [texts[row]["text"] for row in span], model.source)
             parts.save(path, rows=rows, kept=np.array(span), length=[len(row) for row in ids])
 
 
-def _fitted(ids: Sequence[int], limit: int, length: int, towers: Towers) -> np.ndarray:
-    cut = fit(ids, min(limit, len(ids)), towers.tokenizer.end)
-    return fit(cut, length, towers.tokenizer.end, towers.tokenizer.pad)
-
-
-def _embedded(encode: Encode, params: Any, rows: Iterator[np.ndarray], batch_size: int) -> np.ndarray:
-    first = next(rows, None)
-    if first is None:
-        return np.zeros((0, 0), np.float32)
-    return embed(encode, params, itertools.chain([first], rows), batch_size)
+def _fitted(ids: Sequence[int], limit: int, length: int, tokenizer: Tokenizer) -> np.ndarray:
+    shorter = cut(ids, min(limit, len(ids)), tokenizer.end)
+    return fit(shorter, length, tokenizer.end, tokenizer.pad)
 
 
 def _check_count(reasons: Sequence[str], max_bad: int) -> None:

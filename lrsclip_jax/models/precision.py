@@ -1,7 +1,11 @@
-"""Products of dense layers in 8-bit integers, after SwitchBack (Wortsman et al., arXiv 2304.13013)."""
+"""Precision of the towers' arithmetic: the dtype, full float32 products, and dense layers in 8-bit integers.
+
+The integers are SwitchBack's (Wortsman et al., arXiv 2304.13013).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +14,26 @@ import jax
 import jax.numpy as jnp
 
 from lrsclip_jax.errors import InputError, nearest
+
+
+def compute_dtype(name: Any = "auto", platform: str | None = None) -> jnp.dtype:
+    """Returns the dtype that towers compute in.
+
+    Args:
+      name: a dtype or its name; "auto" is float32 on a CPU and bfloat16 on accelerators.
+      platform: "cpu", "gpu" or "tpu"; None: that of this process.
+    """
+    if isinstance(name, str) and name == "auto":
+        name = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
+def exactly(dtype: Any) -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which products of float32 are computed in float32, if `dtype` is float32.
+
+    Accelerators otherwise round the factors, to bfloat16 or TF32.
+    """
+    return jax.default_matmul_precision("highest" if jnp.dtype(dtype) == jnp.float32 else "default")
 
 
 def dot_general(name: str) -> Callable | None:

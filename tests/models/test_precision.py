@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.products import dot_general
+from lrsclip_jax.models.precision import dot_general
 
 AXES = (((2, 3), (0, 1)), ((), ()))  # as `out` contracts heads and head width
 
