@@ -2,7 +2,7 @@
 
 A file is read twice. First a 64-bit hash of every image and the places of its rows go to a temporary file, and are
 sorted there part by part. Then the rows come in the order of the file; where an image comes again further on, those
-rows are read ahead at their places. Held in memory are 16 bytes for every image that comes again. Two images whose
+rows are read ahead at their places. Held in memory are 12 bytes for every image that comes again. Two images whose
 hashes collide are told apart as their rows are read.
 """
 
@@ -25,7 +25,7 @@ from lrsclip_jax.sources.rows import Place, Row, RowFile
 KeyOfRow = Callable[[dict[str, Any]], str | None]  # what rows of one image have in common; None: a row of its own
 
 _BITS = 0xFFFF_FFFF_FFFF_FFFF
-_PART = 1 << 14  # runs that are written, and about twice as many that are sorted, together
+_PART = 1 << 12  # runs that are written, and about twice as many that are sorted, together
 _MOST_PARTS = 64
 _PLACE = struct.Struct("<3q")  # offset, number, rows
 _COLUMNS = 4  # columns of the temporary file: hash, offset, number, rows
@@ -58,11 +58,8 @@ class Repeats:
         if at == len(self.hashes) or self.hashes[at] != hashed:
             return []
         start, end = self.starts[at], self.starts[at + 1]
-        data = os.pread(self.file.fileno(), 24 * (end - start), 24 * start)
-        return [
-            _Run(Place(offset, number), rows)
-            for offset, number, rows in np.frombuffer(data, "<i8").reshape(-1, 3).tolist()
-        ]
+        data = os.pread(self.file.fileno(), _PLACE.size * (end - start), _PLACE.size * start)
+        return [_Run(Place(offset, number), rows) for offset, number, rows in _PLACE.iter_unpack(data)]
 
 
 def hash_of(key: str) -> int:
@@ -111,7 +108,7 @@ def _gathered(file: RowFile, key_of: KeyOfRow, repeats: Repeats, opened: BinaryI
             later = [run for run in later if run.place > group[0].place]
         for run in later:
             again = list(itertools.islice(file.rows(run.place, opened), run.rows))
-            if _key(again[0], key_of) == key:
+            if again and _key(again[0], key_of) == key:
                 group += again
             else:
                 collided.setdefault(hashed, set())
@@ -144,7 +141,7 @@ def _write_runs(runs: Iterator[tuple[int, int, int, int]], file: BinaryIO) -> in
 def _sorted_repeats(runs: BinaryIO, count: int) -> Repeats:
     """Sorts the runs by hash, those that begin with the same bits at a time."""
     bits = min(count // _PART, _MOST_PARTS - 1).bit_length()
-    hashes, starts = array("Q"), array("q", [0])
+    hashes, starts = array("Q"), array("I", [0])
     later = tempfile.TemporaryFile(prefix="lrsclip_repeats_")
     for part in range(1 << bits):
         found = _part_of_runs(runs, part, bits)
@@ -156,7 +153,7 @@ def _sorted_repeats(runs: BinaryIO, count: int) -> Repeats:
         later.write(found[same, 1:].tobytes())
         values, sizes = np.unique(hashed[same], return_counts=True)
         hashes.frombytes(values.tobytes())
-        starts.frombytes((starts[-1] + np.cumsum(sizes, dtype=np.int64)).tobytes())
+        starts.frombytes((starts[-1] + np.cumsum(sizes)).astype(np.uint32).tobytes())
     later.flush()
     return Repeats(hashes, starts, later)
 

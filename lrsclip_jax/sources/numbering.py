@@ -13,18 +13,18 @@ _BITS = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class SeenTexts:
-    """A set of texts by 64 bits of their hashes, in 12 to 24 bytes each (36 while it grows)."""
+    """A set of texts by 64 bits of their hashes, in 11 to 21 bytes each (32 while it grows)."""
 
     def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 << 10))
+        self._slots = array("Q", [0]) * 1024
         self._count = 0
 
     def add(self, text: str) -> bool:
         """Adds a text and returns whether it is new."""
         new = _put(self._slots, hash(text) & _BITS or 1)
         self._count += new
-        if 3 * self._count > 2 * len(self._slots):
-            larger = array("Q", bytes(16 * len(self._slots)))
+        if 4 * self._count > 3 * len(self._slots):
+            larger = array("Q", [0]) * (2 * len(self._slots))
             for hashed in self._slots:
                 if hashed:
                     _put(larger, hashed)
