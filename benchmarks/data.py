@@ -34,8 +34,8 @@ from lrsclip_jax.errors import InputError, cli
 _DESCRIPTION = """\
 Times, in turns in one run: the decoder alone (decode, crop, resize; the bytes in memory) in bare threads, the same with
 reading the records, and the pipeline that training uses: in threads, with the records in the page cache and without,
-and in processes (data.workers). "of the decoder" and "of both" are medians over the rounds of the rate as a share
-of that of the decoder alone, and with reading, in the same round. CPU is the processor time of all threads and
+and in processes (data.workers). "of the decoder" and "of both" are medians over the rounds of each one's rate as a
+share of that of the decoder alone, and with reading, in the same round. CPU is the processor time of all threads and
 processes for an image, which hardly depends on what else the machine is doing.
 """
 LONG, SHORT = 111, 32  # tokens of the mean text of LRS2M (LRSCLIP's Table I)

@@ -35,8 +35,8 @@ def training_pixels(
 
     It is written to `out`, where that is given.
     Both decoders choose the same crop, which "fast" rounds to whole pixels, so they differ in the resize alone: an
-    image prepared at the wanted size is the same to both. What libjpeg-turbo doesn't read without a complaint (other
-    formats, CMYK, 12 bits, torn files) is read as by "exact". Raises InputError where `read_image` does.
+    image prepared at the size of the tower is the same to both. Files of which libjpeg-turbo complains (other formats,
+    CMYK, 12 bits, torn ones) are read as by "exact". Raises InputError where `read_image` does.
     """
     side, box = preprocessing.size, None
     out = np.empty((side, side, 3), np.uint8) if out is None else out

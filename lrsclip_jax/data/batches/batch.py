@@ -1,4 +1,4 @@
-"""A batch: what it looks like, and how it is put together of its pairs."""
+"""The shape of a batch, and its texts as arrays: padded, or packed into rows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Texts = Mapping[str, Sequence[Sequence[int] | None]]
 
 @dataclass(frozen=True)
 class BatchShape:
-    """What a batch looks like.
+    """The shape of a batch.
 
     Attributes:
       batch_size: pairs of the global batch.
-      long_length, short_length: at how many tokens texts are cut; without packing also how many slots each takes.
+      long_length, short_length: most tokens of a text, which is cut there; without packing also its slots.
       kinds: the texts that the loss uses; others are neither packed nor padded.
       row_length: None, or the slots of the rows that all texts of a group share.
       groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
@@ -59,13 +59,13 @@ def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
 
 
 def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the texts of a batch in rows that they share, as many in every group.
+    """Returns the texts of a batch in rows that they share, the same number in every group.
 
     Args:
       texts: of some of the pairs of a global batch, whole groups of them.
       shape: of the batch.
       rows: int [pairs], which pairs of the global batch they are.
-      lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone say how many rows there are.
+      lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone decide the number of rows.
     """
     size = shape.batch_size // shape.groups
     placed, granted = place(lengths, shape.groups, shape.row_length)

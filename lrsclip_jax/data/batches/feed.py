@@ -85,8 +85,8 @@ def feed(
 ) -> Iterator[tuple[np.ndarray, list[R]]]:
     """Yields for each step, without end, the images of a host's batch and what else `read` returned, run by run.
 
-    All threads and processes share the runs of one batch after the other, so besides the reader's only two batches are
-    held, however many they are. An exception of `read` is raised to the reader in place of its batch. Threads and
+    All threads and processes work on one batch after the other, so only two batches are held besides the reader's,
+    for any number of them. An exception of `read` is raised to the reader in place of its batch. Threads and
     processes end when the iterator is closed or has raised.
 
     Args:
@@ -114,6 +114,7 @@ def feed(
         run = functools.partial(_in_place, read, runs, making)
         elements = iter(numbers.map(run).to_iter_dataset(grain.ReadOptions(min(threads, ahead), ahead)))
 
+    # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int) -> tuple[np.ndarray, list[R]]:
         found = []
         for part in runs.parts:

@@ -130,17 +130,17 @@ def _keys(seed: int) -> list[int]:
         return value ^ value >> 27
 
     for k in range(count):
-        at, beside, beyond = k % count, (k + near) % count, (k + far) % count
-        first = 1664525 * folded(words[at] ^ words[beside] ^ words[k - 1]) & full
+        at, next_to, beyond = k % count, (k + near) % count, (k + far) % count
+        first = 1664525 * folded(words[at] ^ words[next_to] ^ words[k - 1]) & full
         second = first + (1 if k == 0 else k % count + seed if k == 1 else k % count) & full
-        words[beside] = words[beside] + first & full
+        words[next_to] = words[next_to] + first & full
         words[beyond] = words[beyond] + second & full
         words[at] = second
     for k in range(count):
-        at, beside, beyond = k % count, (k + near) % count, (k + far) % count
-        first = 1566083941 * folded(words[at] + words[beside] + words[k - 1] & full) & full
+        at, next_to, beyond = k % count, (k + near) % count, (k + far) % count
+        first = 1566083941 * folded(words[at] + words[next_to] + words[k - 1] & full) & full
         second = first - k & full
-        words[beside] ^= first
+        words[next_to] ^= first
         words[beyond] ^= second
         words[at] = second
     return words

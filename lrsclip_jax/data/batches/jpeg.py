@@ -18,7 +18,7 @@ _scratch, _MOST = threading.local(), 1 << 24
 
 
 def jpeg_sides(data: bytes) -> tuple[int, int] | None:
-    """Returns the width and height of a JPEG that `read_jpeg` may try; None for what Pillow has to read or refuse."""
+    """Returns the width and height of a JPEG that `read_jpeg` may try, None for one that is left to Pillow."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -28,7 +28,7 @@ def jpeg_sides(data: bytes) -> tuple[int, int] | None:
 
 
 def read_jpeg(data: bytes, sides: tuple[int, int], box: tuple[float, float, float, float], out: np.ndarray) -> bool:
-    """Reads a part of a JPEG into `out`, uint8 RGB [S, S, 3]; False where libjpeg-turbo has anything to complain of.
+    """Reads a part of a JPEG into `out`, uint8 RGB [S, S, 3]; False where libjpeg-turbo complains.
 
     `box` is (left, top, right, bottom) in pixels of the image, whose width and height are `sides`. An image much larger
     than needed is reduced by libjpeg-turbo (in its discrete cosine transform, to n/8), and the box is rounded to pixels

@@ -49,9 +49,10 @@ def batches(
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
     "has_short": bool [b]}; or with `shape.row_length` N, in place of "long" and "short", "ids", "segments",
     "positions": int32 [R, N] and "long_span", "short_span": int32 [b, 2], as `batches.packing.pack` has them
-    for each group of consecutive pairs. All groups have as many rows; how many follows from the global batch's lengths.
+    for each group of consecutive pairs. All groups have the same number of rows, which follows from the lengths of all
+    texts of the global batch.
 
-    `rows`, int [b], are the positions in the global batch that this host wants, in the order it wants them (None: all),
+    `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
     a record by (seed, epoch, record); a record of `Pairs` has its one text alone. A record whose image can't be read
     keeps its place without texts, so it drops out of both loss terms; after `report.max_torn` of those InputError is
@@ -94,6 +95,7 @@ def _assembled(
     texts_of: Callable[[int, Rows], dict[str, np.ndarray]],
     start_step: int,
 ) -> Iterator[dict[str, np.ndarray]]:
+    # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
         return {"image": images} | texts_of(step, joined(found))
 

@@ -107,7 +107,7 @@ def draw(texts: Mapping[str, Sequence[T]], rng: np.random.Generator | None) -> d
 
 
 def _one_of(texts: Sequence[T], rng: np.random.Generator | None) -> T | None:
-    # One number is drawn whatever the count, so that further draws don't depend on how many texts there are.
+    # One number is drawn for any count, so that further draws don't depend on how many texts there are.
     fraction = rng.random() if rng else 0.0
     return texts[int(fraction * len(texts))] if texts else None
 

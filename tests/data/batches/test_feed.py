@@ -194,6 +194,7 @@ def test_the_end_of_a_process_is_an_error_that_says_what_to_do():
 
 
 ENDLESS = """
+import signal
 import time
 import numpy as np
 from lrsclip_jax.data.batches.feed import feed
@@ -203,6 +204,7 @@ def read(positions, images):
     return positions
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background inherits that it is ignored
     try:
         for images, _ in feed(read, np.arange(8), 8, (1,), threads=2, workers=2):
             print("batch", flush=True)
