@@ -218,7 +218,7 @@ def test_a_heat_map(loaded, model, pixels, tmp_path, capsys):
         (["--checkpoint=nowhere", "--steps=32"], "nowhere"),
         (["--out=scene.png/sub", "--steps=32"], "scene.png/sub: can't be made a folder"),
         (["--heatmap=patches", "--method=v1"], "leave --method and --crops out"),
-        (["--heatmap-size=32"], "add --heatmap=patches"),
+        (["--heatmap-size=32"], "only applies with --heatmap=patches"),
         (["--method=v2", "--steps=32"], "leave --steps out"),
         (["--method=v2", "--seed=-1"], "--seed=-1"),
         (["--heatmap=patches", "--heatmap-size=40"], "multiple of the tower's patch, 16"),

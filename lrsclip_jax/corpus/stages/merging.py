@@ -56,7 +56,7 @@ def merge(
       InputError: an unknown key.
     """
     if key not in KEYS:
-        raise InputError(f"unknown merge key '{key}'{nearest(key, KEYS)}: choose {' or '.join(KEYS)}")
+        raise InputError(f"unknown merge key '{key}'{nearest(key, KEYS)}; known: {', '.join(KEYS)}")
     index.unlink(missing_ok=True)
     database = sqlite3.connect(index)
     try:
