@@ -10,8 +10,8 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.corpus import recipe_config
 from lrsclip_jax.corpus.__main__ import main
 from lrsclip_jax.corpus.records import store
-from lrsclip_jax.sources import open_source
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources import open_source
 
 RECIPE = "lrsclip_jax/corpus/recipes/boxes.py"
 

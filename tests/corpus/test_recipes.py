@@ -12,8 +12,8 @@ from lrsclip_jax.corpus.records import store
 from lrsclip_jax.data.mosaic.making import write_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
-from lrsclip_jax.sources import open_source
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources import open_source
 
 RECIPES = "lrsclip_jax/corpus/recipes"
 

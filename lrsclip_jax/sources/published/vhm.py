@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_files import JsonLists
@@ -17,7 +17,7 @@ from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.lists import list_stream
 from lrsclip_jax.sources.rows import Place, Row
 from lrsclip_jax.sources.source import Reading
-from lrsclip_jax.sources.text_encoding import open_text
+from lrsclip_jax.sources.text_encoding import TextFile, open_text
 
 _KEYS = Keys(image="source_dataset/image", long="answers", source="source_dataset")
 
@@ -27,20 +27,27 @@ def read(path: Path, root: Path, source: str, only: str | None = None) -> Iterat
 
     `only` names the one source_dataset that is wanted.
     """
-    rows = _Answers(path, JsonLists(path, open_text(path)), only)
-    return list_stream(rows, source, root, Reading(_KEYS))()
+    answers = _Answers(JsonLists(path, open_text(path)), only)
+    return list_stream(answers, source, root, Reading(_KEYS))()
 
 
 @dataclass(frozen=True)
 class _Answers:
     """The rows of the list with the answers of their conversations as `answers`."""
 
-    path: Path
     list: JsonLists
     only: str | None
 
-    def rows(self, start: Place | None = None) -> Iterator[Row]:
-        for place, row in self.list.rows(start):
+    @property
+    def path(self) -> Path:
+        return self.list.path
+
+    @property
+    def text(self) -> TextFile:
+        return self.list.text
+
+    def rows(self, start: Place | None = None, file: BinaryIO | None = None) -> Iterator[Row]:
+        for place, row in self.list.rows(start, file):
             if isinstance(row, str):
                 yield Row(place, row)
             elif self.only in (None, row.get("source_dataset")):
