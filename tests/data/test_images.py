@@ -208,8 +208,8 @@ def test_damaged_bytes_never_raise_anything_else():
 def test_missing_file_other_format_and_bomb(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"none.jpg: image can't be read \(No such file or directory\)"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(InputError, match="record 3: not a JPEG, PNG, WebP or TIFF"):
-        read_image(encoded(Image.new("RGB", (8, 8)), "BMP"), name="record 3")
+    with pytest.raises(InputError, match="record 3: not a JPEG, PNG, WebP, TIFF, BMP or JPEG 2000"):
+        read_image(encoded(Image.new("RGB", (8, 8)), "GIF"), name="record 3")
     bomb = encoded(Image.new("RGB", (64, 64)), "PNG")
     write_tiff(tmp_path / "bomb.tif", np.zeros((5, 64, 64), np.uint16))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
