@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, COLORMAP, COMPRESSION, EXTRASAMPLES, SAMPLEFORMAT
+from PIL.TiffImagePlugin import BITSPERSAMPLE, COLORMAP, EXTRASAMPLES, SAMPLEFORMAT
 
 from lrsclip_jax.data.stretch import limits, stretched
 from lrsclip_jax.errors import InputError
@@ -32,7 +32,7 @@ _MAGIC = {
     b"\xff\x4f\xff\x51": "JP2OpenJPEG",  # a codestream without a box around it
 }
 _PHOTOMETRIC, _ORIENTATION = 262, 274
-_YCBCR, _JPEG, _PREMULTIPLIED = 6, 7, 1
+_PREMULTIPLIED = 1
 # Of the pixels that are read at once: three bands of 32 bits at the most pixels that an image may have.
 _BYTES_A_PIXEL = 12
 # A TIFF of many bands is no error here, rasterio reads it: Pillow would print a line for each.
@@ -226,12 +226,12 @@ def tiff_header(source: Any) -> Image.Image | None:
 def gdal_agrees(header: Image.Image) -> bool:
     """Whether GDAL gives the values that Pillow gives, for a TIFF of at most 8 bits.
 
-    Not so where white is 0, in CMYK, with colours multiplied by their opacity, in fewer bits than eight, or for an
-    image that its orientation tag turns.
+    Not so where white is 0, in YCbCr (the colours of which they draw out in two ways) and CMYK, with colours multiplied
+    by their opacity, in fewer bits than eight, or for an image that its orientation tag turns.
     """
     tags = header.tag_v2
     bits, kind = set(tags.get(BITSPERSAMPLE, (1,))), tags.get(_PHOTOMETRIC, 0)
-    usual = kind == 3 or (kind in (1, 2) and bits == {8}) or (kind == _YCBCR and tags.get(COMPRESSION) == _JPEG)
+    usual = kind == 3 or (kind in (1, 2) and bits == {8})
     return usual and _PREMULTIPLIED not in tags.get(EXTRASAMPLES, ()) and not turned(header)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,14 +134,19 @@ class RasterScene:
     def empty(self, windows: np.ndarray) -> np.ndarray:
         """Returns which windows, int64 [N, 4], hold no data at all: bool [N]."""
         empty = np.zeros(len(windows), bool)
-        by = max(1, -(-max(self.height, self.width) // _GLANCED))
-        gaps = self.missing(-(-self.height // by), -(-self.width // by))
+        by, gaps = self._glance
         if gaps is None:
             return empty
         for number, (r0, r1, c0, c1) in enumerate(np.asarray(windows).tolist()):
             seen = gaps[r0 // by : -(-r1 // by), c0 // by : -(-c1 // by)]
             empty[number] = seen.all() and self._gaps(((r0, r1), (c0, c1)), (r1 - r0, c1 - c0)).all()
         return empty
+
+    @cached_property
+    def _glance(self) -> tuple[int, np.ndarray | None]:
+        """A factor, and where the scene that is smaller by it holds no data."""
+        by = -(-max(self.height, self.width) // _GLANCED)
+        return by, self.missing(-(-self.height // by), -(-self.width // by))
 
     def _without_gaps(self) -> bool:
         from rasterio.enums import MaskFlags

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from PIL import Image
 from eval import selo
 from lrsclip_jax.data.crops import crop_window
 from lrsclip_jax.data.images import SUFFIXES, read_image
+from lrsclip_jax.data.rasters import size_of
 from lrsclip_jax.embed.material import Material, Row
 from lrsclip_jax.errors import InputError
 
@@ -48,7 +48,7 @@ def open_scenes(folder: str, steps: Sequence[int] = (256, 512, 768), reference: 
             continue
         if name not in files:
             raise InputError(f"{found[0]}: the scene {name} is not below {folder}")
-        width, height = _size(files[name])
+        width, height = size_of(files[name])
         scenes[name] = {"height": height, "width": width, "file": str(files[name])}
         try:
             boxes = selo.windows(height, width, tuple(steps)).tolist()
@@ -73,16 +73,6 @@ def open_scenes(folder: str, steps: Sequence[int] = (256, 512, 768), reference: 
         return Image.fromarray(crop_window(scene(image["scene"]), image["window"], reference))
 
     return Material(root.name, None, images, texts, read, scenes)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # scenes are large
-            with Image.open(path) as image:
-                return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: image can't be read ({error})") from None
 
 
 def _list(path: Path) -> list:

@@ -30,9 +30,10 @@ and four random orders of its words. Heat maps (--heatmap=patches) ask the patch
 block's values, as texts see them, less the mean of neutral texts; windows are as wide as the shorter side of the
 scene, and at most 1,024 pixels.
 
-Of a TIFF, no more than a window is read at a time. 16-bit bands are stretched from percentiles 2 and 98 of the scene
-to 0 … 255. Up to 268 megapixels a map has the scene's pixels (heat maps: 67, all texts together); larger scenes get one
-reduced by a whole number, with coordinates to match, and an overlay has at most 4,096 pixels a side.
+A TIFF or JPEG 2000 is read window by window. Bands of more than 8 bits are stretched from their percentiles 2 and 98
+to 0 … 255. Where a scene has no data, windows are left out, and so is the map. Up to 268 megapixels a map has the
+scene's pixels (heat maps: 67, all texts together); larger scenes get one reduced by a whole number, with coordinates to
+match, and an overlay has at most 4,096 pixels a side.
 
 exit status: 0 done, 2 bad input (one line says what and where)
 """
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         at_first = " at first" if flags.method == "v2" else ""
         print(f"{scene.path}: {scene.height}×{scene.width} pixels, {len(windows):,} windows{at_first}")
         for text, paths, found in zip(flags.text, files, finds(scene, windows, flags), strict=True):
-            write_files(paths, scene, found.map, found.factor)
+            write_files(paths, scene, found.map, found.missing, found.factor)
             print(f"\n{text}")
             for box, score in found.best:
                 print(f"  {score:.4f}  {words(scene, box)}")
@@ -128,7 +129,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parse.add_argument
     add("--checkpoint", metavar="SRC", required=True, help="a source of weights, see python -m lrsclip_jax.convert")
-    add("--image", metavar="FILE", required=True, type=Path, help="the scene: JPEG, PNG, WebP or (Geo)TIFF")
+    add(
+        "--image",
+        metavar="FILE",
+        required=True,
+        type=Path,
+        help="the scene: (Geo)TIFF, JPEG, PNG, WebP, BMP or JPEG 2000",
+    )
     add("--text", metavar="TEXT", required=True, action="append", help="what to look for; may be given several times")
     add("--out", metavar="DIR", type=Path, default=Path("localised"), help="folder of the files (%(default)s)")
     add("--steps", metavar="N,N", type=_integers, help="sides of the windows in pixels (256,512,768)")

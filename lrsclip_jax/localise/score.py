@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from lrsclip_jax.data.crops import as_reference
 from lrsclip_jax.data.rasters import AnyScene
+from lrsclip_jax.errors import InputError
 from lrsclip_jax.pretrained import Pretrained
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -18,25 +19,40 @@ _BATCHES = 8  # embedded before their rows become scores
 def scorer(model: Pretrained, scene: AnyScene, queries: np.ndarray, reference: bool = False) -> Score:
     """Returns the function that scores windows, int64 [N, 4], with all queries: float32 [N, Q].
 
-    It shows how far it is, and holds the rows of a few batches at a time, however many windows there are.
+    It shows how far it is, and holds the rows of a few batches at a time, however many windows there are. Windows that
+    hold no data are not embedded and score as low as the worst of the others.
 
     Args:
       model: embeds the windows.
       scene: is read window by window.
       queries: rows in the model's space, float32 [Q, E].
       reference: crop as the reference code does, see `crops.crop_window`.
+
+    Raises:
+      InputError: when scoring, no window holds data.
     """
     size = _BATCHES * model.batch_size
 
     def score(windows: np.ndarray) -> np.ndarray:
         scores = np.empty((len(windows), len(queries)), np.float32)
-        with progress(len(windows)) as bar:
-            for start in range(0, len(windows), size):
-                some = crops(scene, windows[start : start + size], bar, reference)
-                scores[start : start + size] = model.images(some) @ queries.T
+        holding = with_data(scene, windows)
+        with progress(len(holding)) as bar:
+            for start in range(0, len(holding), size):
+                rows = holding[start : start + size]
+                scores[rows] = model.images(crops(scene, windows[rows], bar, reference)) @ queries.T
+        if len(holding) < len(windows):
+            scores[np.setdiff1d(np.arange(len(windows)), holding)] = scores[holding].min(axis=0)
         return scores
 
     return score
+
+
+def with_data(scene: AnyScene, windows: np.ndarray) -> np.ndarray:
+    """Returns the rows of `windows`, int64 [N, 4], that hold data; InputError where none does."""
+    holding = np.flatnonzero(~scene.empty(windows))
+    if not len(holding):
+        raise InputError(f"{scene.path}: no data in any window")
+    return holding
 
 
 def remembering(score: Score) -> tuple[Score, dict[tuple[int, ...], np.ndarray]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 from PIL.ExifTags import Base
 
-from lrsclip_jax.data.images import read_image, resize_shorter
+from lrsclip_jax.data.images import read_file, read_image, resize_shorter
 from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
 from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
 from lrsclip_jax.data.sources import Drawing, Item
@@ -74,7 +75,8 @@ def _read(item: Item, options: Options) -> Record:
         raise _Skip(NO_TEXT, "")
     name = str(item.image)
     try:
-        image = encode_jpeg(item.image.read_bytes(), options, name)
+        encoded = read_file(item.image) if isinstance(item.image, Path) else item.image.read_bytes()
+        image = encode_jpeg(encoded, options, name)
     except (FileNotFoundError, NotADirectoryError):
         raise _Skip(MISSING, name) from None
     except OSError as error:
