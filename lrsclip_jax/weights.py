@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing, check_side
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
@@ -140,6 +140,7 @@ def fitted_tower(model: CLIP, tower: str, found: Found, source: str, params: Any
     _check_fields(model, tower, found, source)
     values = {path_of(path): np.asarray(value, np.float32) for path, value in jax.tree.leaves_with_path(values)}
     if tower == "image":
+        check_side(model.image.size, source)
         side = model.image.size // model.image.patch
         values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
     else:

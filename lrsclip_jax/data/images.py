@@ -36,9 +36,15 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".jp2")
 # JPEG 2000, of which Pillow keeps 8 bits.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 KNOWN = "a JPEG, PNG, WebP, TIFF, BMP or JPEG 2000 image"
-_MOST_BYTES = 1 << 31  # of an encoded image; a TIFF is read where it lies
+_MOST_BYTES = 1 << 30  # of an encoded image; a TIFF is read where it lies
 _LARGEST_SIDE = 1 << 14  # that a tower sees
 _MOST_RESIZED = 1 << 26  # pixels; of a long thin image only what is kept is resized
+
+
+def check_side(size: int, name: str) -> None:
+    """Raises InputError for a side of images that no tower sees: less than a pixel, or more than 16,384."""
+    if not 1 <= size <= _LARGEST_SIDE:
+        raise InputError(f"{name}: size {size}: from 1 to {_LARGEST_SIDE:,} pixels are expected")
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,7 @@ class Preprocessing:
     interpolation: Literal["bicubic"] = "bicubic"  # Pillow's: antialiased, a = -0.5
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= _LARGEST_SIDE:
-            raise InputError(f"preprocessing: size {self.size}: from 1 to {_LARGEST_SIDE:,} pixels are expected")
+        check_side(self.size, "preprocessing")
         known = {"resize": ("shorter",), "crop": ("center", "center_floor"), "interpolation": ("bicubic",)}
         for field, values in known.items():
             value = getattr(self, field)
@@ -105,28 +110,22 @@ def read_image(
 
 
 def read_file(path: Path) -> bytes:
-    """Returns the bytes of an encoded image; OSError for a file that is missing, not regular, or above 2 GiB."""
-    size = regular_size(path)
-    if size > _MOST_BYTES:
-        raise OSError(errno.EFBIG, f"over {_MOST_BYTES:,} bytes")
+    """Returns the bytes of an encoded image; OSError for a file that is missing, not regular, or above 1 GiB."""
+    _regular(path, _MOST_BYTES)
     return path.read_bytes()
 
 
-def regular_size(path: Path) -> int:
-    """Returns the bytes of a regular file; OSError for others: a named pipe or a device may have no end."""
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    return found.st_size
+def raster_driver(path: Path) -> str | None:
+    """Returns GDAL's driver for a TIFF or JPEG 2000, None for another file; OSError as of `read_file`.
 
-
-def first_bytes(path: Path) -> bytes:
-    """Returns the bytes that tell a format; OSError as of `read_file`."""
-    regular_size(path)
+    rasterio reads its files where they lie, however large.
+    """
+    _regular(path)
     with open(path, "rb") as file:
-        return file.read(12)
+        driver = driver_of(file.read(12))
+    if driver is None:
+        _regular(path, _MOST_BYTES)
+    return driver
 
 
 def as_rgb(
@@ -195,9 +194,23 @@ def central_start(side: int, size: int, crop: str) -> int:
     return int((round if crop == "center" else math.floor)((side - size) / 2.0))
 
 
+def _regular(path: Path, most: int | None = None) -> None:
+    """Raises OSError for all but regular files, as a named pipe or a device may have no end, and for large ones."""
+    try:
+        found = path.stat()
+    except ValueError:  # a null character, half of a surrogate pair
+        raise OSError(errno.EINVAL, "no file can have that name") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if most and found.st_size > most:
+        raise OSError(errno.EFBIG, f"over {most:,} bytes")
+
+
 def _bytes_or_tiff(path: Path) -> bytes | Path:
     """The bytes of an encoded image, or the path of what rasterio reads without taking all of it into memory."""
-    return path if driver_of(first_bytes(path)) else read_file(path)
+    return path if raster_driver(path) else path.read_bytes()
 
 
 def _decode(source: bytes | Path, bands: tuple[int, ...] | None, name: str) -> Image.Image | np.ndarray | None:

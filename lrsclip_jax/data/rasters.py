@@ -16,7 +16,6 @@ from lrsclip_jax.data.geotiff import (
     Bands,
     band_numbers,
     bands_of,
-    driver_of,
     errors_named,
     fits_memory,
     gdal_agrees,
@@ -29,7 +28,7 @@ from lrsclip_jax.data.geotiff import (
     too_large,
     turned,
 )
-from lrsclip_jax.data.images import FORMATS, KNOWN, first_bytes, read_image
+from lrsclip_jax.data.images import FORMATS, KNOWN, raster_driver, read_image
 from lrsclip_jax.data.stretch import STRETCH, holds_data
 from lrsclip_jax.errors import InputError
 
@@ -184,7 +183,7 @@ def open_scene(path: Path, bands: tuple[int, ...] | None = None) -> AnyScene:
         band.
     """
     try:
-        driver = driver_of(first_bytes(path))
+        driver = raster_driver(path)
     except OSError as error:
         raise InputError(f"{path}: image can't be read ({error.strerror})") from None
     if not driver:
@@ -211,7 +210,7 @@ def size_of(path: Path) -> tuple[int, int]:
     blocks stay under the limit. Raises InputError for an image that is missing, of another format, or too large.
     """
     try:
-        driver = driver_of(first_bytes(path))
+        driver = raster_driver(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrsclip_jax import config, weights
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.images import Preprocessing, check_side
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.encoders import fed, normalise
 from lrsclip_jax.errors import InputError
@@ -117,6 +117,7 @@ def load_towers(
 
 
 def _of_size(found: Found, size: int) -> Found:
+    check_side(size, "--size")
     patch = found.image["patch"]
     if size % patch:
         raise InputError(f"--size={size} is no multiple of the image tower's patch, {patch}")
