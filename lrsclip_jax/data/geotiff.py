@@ -8,6 +8,7 @@ before memory is asked for.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +19,21 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE, COLORMAP, EXTRASAMPLES, SAMPLEFORMAT
+from PIL.ExifTags import Base
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COLORMAP,
+    EXTRASAMPLES,
+    PHOTOMETRIC_INTERPRETATION,
+    PLANAR_CONFIGURATION,
+    ROWSPERSTRIP,
+    SAMPLEFORMAT,
+    SAMPLESPERPIXEL,
+    STRIPOFFSETS,
+    TILELENGTH,
+    TILEOFFSETS,
+    TILEWIDTH,
+)
 
 from lrsclip_jax.data.stretch import limits, stretched
 from lrsclip_jax.errors import InputError
@@ -31,8 +46,7 @@ _MAGIC = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
     b"\xff\x4f\xff\x51": "JP2OpenJPEG",  # a codestream without a box around it
 }
-_PHOTOMETRIC, _ORIENTATION = 262, 274
-_PREMULTIPLIED = 1
+_PREMULTIPLIED = 1  # of ExtraSamples
 # Of the pixels that are read at once: three bands of 32 bits at the most pixels that an image may have.
 _BYTES_A_PIXEL = 12
 # A TIFF of many bands is no error here, rasterio reads it: Pillow would print a line for each.
@@ -215,8 +229,8 @@ def tiff_header(source: Any) -> Image.Image | None:
     try:
         header = Image.open(source, formats=("TIFF",))
         tags = header.tag_v2
-        unsigned = set(tags.get(SAMPLEFORMAT, (1,))) <= {1, 4}
-        return header if unsigned and max(tags.get(BITSPERSAMPLE, (1,))) <= 8 and header.mode != "LAB" else None
+        unsigned = set(tags.get(SAMPLEFORMAT, (1,))) <= {1, 4} and max(tags.get(BITSPERSAMPLE, (1,))) <= 8
+        return header if unsigned and header.mode != "LAB" and _stored_whole(header) else None
     except Image.DecompressionBombError:
         raise
     except Exception:  # damaged headers raise anything, from SyntaxError to struct.error
@@ -230,14 +244,27 @@ def gdal_agrees(header: Image.Image) -> bool:
     by their opacity, in fewer bits than eight, or for an image that its orientation tag turns.
     """
     tags = header.tag_v2
-    bits, kind = set(tags.get(BITSPERSAMPLE, (1,))), tags.get(_PHOTOMETRIC, 0)
+    bits, kind = set(tags.get(BITSPERSAMPLE, (1,))), tags.get(PHOTOMETRIC_INTERPRETATION, 0)
     usual = kind == 3 or (kind in (1, 2) and bits == {8})
     return usual and _PREMULTIPLIED not in tags.get(EXTRASAMPLES, ()) and not turned(header)
 
 
 def turned(header: Image.Image) -> bool:
     """Whether Pillow turns or mirrors a TIFF."""
-    return header.tag_v2.get(_ORIENTATION, 1) in range(2, 9)
+    return header.tag_v2.get(Base.Orientation, 1) in range(2, 9)
+
+
+def _stored_whole(header: Image.Image) -> bool:
+    """Whether every block of a TIFF is there. GDAL leaves out those without data; Pillow would take other bytes."""
+    tags, (width, height) = header.tag_v2, header.size
+    if TILEOFFSETS in tags:
+        offsets, columns, rows = tags[TILEOFFSETS], tags[TILEWIDTH], tags[TILELENGTH]
+    else:
+        offsets, columns, rows = tags[STRIPOFFSETS], width, min(tags.get(ROWSPERSTRIP, height), height)
+    planes = tags.get(SAMPLESPERPIXEL, 1) if tags.get(PLANAR_CONFIGURATION, 1) == 2 else 1
+    if turned(header):
+        return min(offsets) > 0
+    return min(offsets) > 0 and len(offsets) >= math.ceil(width / columns) * math.ceil(height / rows) * planes
 
 
 def _palette(raster: Any, header: Image.Image | None) -> np.ndarray | None:
