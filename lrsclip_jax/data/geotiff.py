@@ -183,9 +183,10 @@ def checked(raster: Any, name: str) -> Any:
     """Returns an open raster; InputError where it leads to other files, or is stored in blocks too large to read."""
     if "OVERVIEW_FILE" in raster.tags(ns="OVERVIEWS"):
         raise InputError(f"{name}: a TIFF that names another file for its overviews is not read")
-    together = raster.count if raster.profile.get("interleave") == "pixel" else 1
+    # GDAL searches some damaged JPEG 2000 files for minutes to tell how their bands are interleaved.
+    apart = raster.driver == "GTiff" and raster.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND"
     block = max((rows * columns for rows, columns in raster.block_shapes), default=0)
-    size = block * together * max(np.dtype(kind).itemsize for kind in raster.dtypes)
+    size = block * (1 if apart else raster.count) * max(np.dtype(kind).itemsize for kind in raster.dtypes)
     if block > pixel_limit() or size > _BYTES_A_PIXEL * pixel_limit():
         raise InputError(
             f"{name}: {raster.width:,} × {raster.height:,} pixels in blocks of {block:,}, over Pillow's limit of "
