@@ -49,6 +49,7 @@ _MAGIC = {
 _PREMULTIPLIED = 1  # of ExtraSamples
 # Of the pixels that are read at once: three bands of 32 bits at the most pixels that an image may have.
 _BYTES_A_PIXEL = 12
+_TILE_HEAD = 14  # bytes that JPEG 2000 needs for a tile, at least: its markers SOT and SOD
 # A TIFF of many bands is no error here, rasterio reads it: Pillow would print a line for each.
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 
@@ -151,7 +152,7 @@ def opened(source: Path | bytes, name: str) -> Iterator[Any]:
     with errors_named(name):
         if isinstance(source, bytes):
             with rasterio.MemoryFile(source) as file, file.open(driver=driver_of(source[:12])) as raster:
-                yield checked(raster, name)
+                yield checked(raster, len(source), name)
         else:
             with open_raster(source, name) as raster:
                 yield raster
@@ -161,7 +162,7 @@ def open_raster(path: Path, name: str) -> Any:
     """Opens a regular file by rasterio; no file next to it is looked for. InputError where it can't be read."""
     rasterio = imported(name)
     with errors_named(name), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-        return checked(open_with_neighbours(path, name), name)
+        return checked(open_with_neighbours(path, name), path.stat().st_size, name)
 
 
 def open_with_neighbours(path: Path, name: str) -> Any:
@@ -179,20 +180,26 @@ def open_with_neighbours(path: Path, name: str) -> Any:
     return rasterio.open(place, driver=driver)
 
 
-def checked(raster: Any, name: str) -> Any:
-    """Returns an open raster; InputError where it leads to other files, or is stored in blocks too large to read."""
+def checked(raster: Any, size: int, name: str) -> Any:
+    """Returns an open raster; InputError where it leads to other files, or can't be what its header says.
+
+    That is with blocks too large to read, or with more tiles than its bytes, `size`, can hold.
+    """
     if "OVERVIEW_FILE" in raster.tags(ns="OVERVIEWS"):
         raise InputError(f"{name}: a TIFF that names another file for its overviews is not read")
     # GDAL searches some damaged JPEG 2000 files for minutes to tell how their bands are interleaved.
     apart = raster.driver == "GTiff" and raster.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND"
     block = max((rows * columns for rows, columns in raster.block_shapes), default=0)
-    size = block * (1 if apart else raster.count) * max(np.dtype(kind).itemsize for kind in raster.dtypes)
-    if block > pixel_limit() or size > _BYTES_A_PIXEL * pixel_limit():
+    memory = block * (1 if apart else raster.count) * max(np.dtype(kind).itemsize for kind in raster.dtypes)
+    if block > pixel_limit() or memory > _BYTES_A_PIXEL * pixel_limit():
         raise InputError(
             f"{name}: {raster.width:,} × {raster.height:,} pixels in blocks of {block:,}, over Pillow's limit of "
             f"{pixel_limit():,} or over {_BYTES_A_PIXEL * pixel_limit():,} bytes: store it in small blocks, or cut it "
             "into tiles"
         )
+    tiles = raster.width * raster.height // max(block, 1)
+    if raster.driver == "JP2OpenJPEG" and tiles * _TILE_HEAD > size:
+        raise InputError(f"{name}: torn or damaged JPEG 2000 image ({tiles:,} tiles in {size:,} bytes)")
     return raster
 
 
@@ -205,7 +212,8 @@ def imported(name: str) -> Any:
             f"{name}: JPEG 2000, and a TIFF of 16 bits, of several bands or of a rare compression, needs rasterio: "
             "pip install 'lrsclip_jax[geo]'"
         ) from None
-    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
+    for kind in (rasterio.errors.NotGeoreferencedWarning, rasterio.errors.NodataShadowWarning):
+        warnings.filterwarnings("ignore", category=kind)
     logging.getLogger("rasterio._env").setLevel(logging.CRITICAL)  # its errors are raised, too
     return rasterio
 

@@ -233,9 +233,10 @@ def _scene_of(path: Path, raster: Any, bands: tuple[int, ...] | None) -> AnyScen
     numbers = band_numbers(bands, raster.count, name)
     header = tiff_header(path) if raster.width * raster.height <= pixel_limit() else None
     if bands is None and header is not None and not gdal_agrees(header):
-        place = None if turned(header) else _place_of(path)
-        if turned(header):
+        place = _place_of(path)
+        if place and turned(header):
             warnings.warn(f"{path} is turned by its orientation tag: its map has no coordinates", stacklevel=3)
+            place = None
         return Scene(path, np.asarray(read_image(path)), place)
     size = (raster.height, raster.width)
     if not fits_memory(raster, len(numbers)):

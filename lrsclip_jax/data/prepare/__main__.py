@@ -32,7 +32,7 @@ sources, with examples (prepare stands for %(prog)s):
   procedural scenes
     prepare scenes:5000:1 --size=64 --out=prepared/scenes
 
-Images may be JPEG, PNG, WebP or TIFF; 16-bit and multi-band TIFF (GeoTIFF) need the extra [geo]. Larger ones
+Images may be JPEG, PNG, WebP, BMP or TIFF; JPEG 2000, 16-bit and multi-band TIFF need the extra [geo]. Larger ones
 are reduced to --size with Pillow's antialiased bicubic, smaller ones are never enlarged.
 
 Stopped at any moment, the same command continues. Images that can't be used are skipped and listed in
