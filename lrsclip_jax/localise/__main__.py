@@ -47,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"note: {message}")
         scene = open_scene(flags.image, flags.bands)
+        if scene.georeference and scene.georeference.points:
+            print(
+                f"note: {scene.path} is placed by {len(scene.georeference.points)} control points, and so is its map; "
+                "coordinates said here are those of the nearest affine transform"
+            )
         try:
             windows = windows_of(scene, flags)
         except InputError as error:
