@@ -162,11 +162,19 @@ def resize_and_crop(image: Image.Image, size: int, crop: str = "center") -> np.n
     gigabytes.
     """
     if math.prod(shorter_to(size, *image.size)) > max(_MOST_RESIZED, size * size):
-        box = central_box(*image.size, size, crop)
-        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+        return _central_square(image, size, crop)
     image = resize_shorter(image, size)
     left, top = (central_start(side, size, crop) for side in image.size)
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def _central_square(image: Image.Image, size: int, crop: str) -> np.ndarray:
+    left, top, right, bottom = central_box(*image.size, size, crop)
+    reach = math.ceil(3 * max(1, min(image.size) / size))  # the filter sees two pixels, of the image or the result
+    x, y = max(0, int(left) - reach), max(0, int(top) - reach)
+    part = image.crop((x, y, min(image.width, int(right) + reach + 1), min(image.height, int(bottom) + reach + 1)))
+    box = (left - x, top - y, min(right - x, part.width), min(bottom - y, part.height))
+    return np.asarray(part.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
 def central_box(width: int, height: int, size: int, crop: str) -> tuple[float, float, float, float]:

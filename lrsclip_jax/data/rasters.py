@@ -79,6 +79,7 @@ class Scene:
 
     def missing(self, height: int, width: int) -> np.ndarray | None:
         """Returns None: an image held whole has data everywhere."""
+        return None
 
     def empty(self, windows: np.ndarray) -> np.ndarray:
         """Returns which windows, int64 [N, 4], hold no data, bool [N]: none."""
