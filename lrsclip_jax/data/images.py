@@ -36,6 +36,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".jp2")
 # JPEG 2000, of which Pillow keeps 8 bits.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 KNOWN = "a JPEG, PNG, WebP, TIFF, BMP or JPEG 2000 image"
+# How a PNG of 16 bits is stored, in Pillow's words, and what to call it so that its low bytes come out.
+_LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 _MOST_BYTES = 1 << 30  # of an encoded image; a TIFF is read where it lies
 _LARGEST_SIDE = 1 << 14  # that a tower sees
 _MOST_RESIZED = 1 << 26  # pixels; of a long thin image only what is kept is resized
@@ -228,12 +230,9 @@ def _decode(source: bytes | Path, bands: tuple[int, ...] | None, name: str) -> I
         return _decode_tiff(source, bands, name)
     try:
         image = Image.open(io.BytesIO(source), formats=FORMATS)
-        deep = image.format == "PNG" and any(str(tile[3]).endswith(";16B") for tile in image.tile)
+        stored = image.tile[0][3] if image.format == "PNG" and image.tile else None
         image.load()
-        # Pillow keeps the high byte of the values, but for grey.
-        return _deep_png(source, name) if deep and image.mode in ("RGB", "RGBA", "LA") else image
-    except InputError:
-        raise
+        return _deep_png(image, source, stored) if stored in _LOW_BYTES else image
     except Image.UnidentifiedImageError:
         raise InputError(f"{name}: not {KNOWN}, or its header is torn") from None
     except Image.DecompressionBombError:
@@ -260,16 +259,21 @@ def _stream(source: bytes | Path) -> Any:
     return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
 
 
-def _deep_png(data: bytes, name: str) -> np.ma.MaskedArray:
-    """The colours of a 16-bit PNG, uint16 [C, H, W]; pixels of no opacity are masked."""
-    import cv2  # not at the top: few images need it
+def _deep_png(image: Image.Image, data: bytes, stored: str) -> np.ma.MaskedArray:
+    """The colours of a 16-bit PNG, uint16 [C, H, W]; pixels of no opacity are masked.
 
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16:
-        raise InputError(f"{name}: torn or damaged image")
-    channels = values[..., None] if values.ndim == 2 else values
-    colours = channels[..., 2::-1] if channels.shape[-1] >= 3 else channels[..., :1]
-    empty = channels[..., 3:] == 0 if channels.shape[-1] == 4 else np.zeros_like(colours[..., :1], bool)
+    `image` has the high bytes, which are all that Pillow keeps. Decoded as if the other byte came first, it gives the
+    low ones; grey and opacity, of two bytes each, come as the four channels of another image.
+    """
+    again = Image.open(io.BytesIO(data), formats=("PNG",))
+    again.tile = [(*tile[:3], _LOW_BYTES[stored]) for tile in again.tile]
+    low = np.asarray(again).astype(np.uint16)
+    if stored == "LA;16B":
+        channels = low[..., ::2] << 8 | low[..., 1::2]
+    else:
+        channels = np.asarray(image).astype(np.uint16) << 8 | low
+    colours = channels[..., :3] if channels.shape[-1] > 2 else channels[..., :1]
+    empty = np.zeros_like(colours[..., :1], bool) if channels.shape[-1] == 3 else channels[..., -1:] == 0
     return np.ma.masked_array(colours, np.broadcast_to(empty, colours.shape)).transpose(2, 0, 1)
 
 

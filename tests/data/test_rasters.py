@@ -227,6 +227,35 @@ def test_16_bit_png_is_stretched_as_the_same_pixels_in_a_tiff(tmp_path, colour, 
         np.testing.assert_array_equal(agreed(path, (3, 2, 1)), pixels[..., ::-1])
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bit_png_is_read_to_the_last_bit_as_opencv_does(channels):
+    import cv2
+
+    for seed in range(20):
+        values = np.random.default_rng(seed).integers(0, 65536, (9 + seed, 31 - seed, channels)).astype(np.uint16)
+        values[..., 3:] |= 1
+        values = values[..., 0] if channels == 1 else values
+        data = cv2.imencode(".png", values)[1].tobytes()
+        found = np.asarray(read_image(data, stretch=(0, 100)))
+        colours = values if channels > 1 else np.repeat(values[..., None], 3, 2)
+        low, high = colours[..., :3].min(axis=(0, 1)), colours[..., :3].max(axis=(0, 1))
+        expected = np.rint((colours[..., :3] - low.astype(float)) / (high.astype(float) - low) * 255)
+        np.testing.assert_array_equal(found, expected[..., ::-1])
+
+
+def test_a_16_bit_png_that_promises_gigabytes_takes_none(tmp_path):
+    data = png(np.zeros((48, 64, 3), np.uint16), 2)
+    place = data.index(b"IDAT")
+    data = data[: place - 4] + struct.pack(">I", 0x7D003C15) + data[place:]
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        assert read_image(data).size == (64, 48)
+    except InputError as error:
+        assert "torn or damaged image" in str(error)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
 def test_a_bmp_is_read_as_pillow_does(tmp_path, mode):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
