@@ -113,7 +113,7 @@ def read_image(
 
 def read_file(path: Path) -> bytes:
     """Returns the bytes of an encoded image; OSError for a file that is missing, not regular, or above 1 GiB."""
-    _regular(path, _MOST_BYTES)
+    _check_size(_regular_size(path))
     return path.read_bytes()
 
 
@@ -122,11 +122,11 @@ def raster_driver(path: Path) -> str | None:
 
     rasterio reads its files where they lie, however large.
     """
-    _regular(path)
-    with open(path, "rb") as file:
+    size = _regular_size(path)
+    with open(path, "rb", buffering=0) as file:
         driver = driver_of(file.read(12))
     if driver is None:
-        _regular(path, _MOST_BYTES)
+        _check_size(size)
     return driver
 
 
@@ -204,8 +204,8 @@ def central_start(side: int, size: int, crop: str) -> int:
     return int((round if crop == "center" else math.floor)((side - size) / 2.0))
 
 
-def _regular(path: Path, most: int | None = None) -> None:
-    """Raises OSError for all but regular files, as a named pipe or a device may have no end, and for large ones."""
+def _regular_size(path: Path) -> int:
+    """The bytes of a file; OSError for all but regular ones, as a named pipe or a device may have no end."""
     try:
         found = path.stat()
     except ValueError:  # a null character, half of a surrogate pair
@@ -214,13 +214,23 @@ def _regular(path: Path, most: int | None = None) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    if most and found.st_size > most:
-        raise OSError(errno.EFBIG, f"over {most:,} bytes")
+    return found.st_size
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        raise OSError(errno.EFBIG, f"over {_MOST_BYTES:,} bytes")
 
 
 def _bytes_or_tiff(path: Path) -> bytes | Path:
     """The bytes of an encoded image, or the path of what rasterio reads without taking all of it into memory."""
-    return path if raster_driver(path) else path.read_bytes()
+    size = _regular_size(path)
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(12)
+        if driver_of(head):
+            return path
+        _check_size(size)
+        return head + file.read()
 
 
 def _decode(source: bytes | Path, bands: tuple[int, ...] | None, name: str) -> Image.Image | np.ndarray | None:
