@@ -11,6 +11,7 @@ import io
 import math
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -128,6 +129,31 @@ def raster_driver(path: Path) -> str | None:
     if driver is None:
         _check_size(size)
     return driver
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Returns width and height of an image in pixels, as its header has them; nothing is decoded.
+
+    A TIFF may be larger than Pillow's limit against decompression bombs if it can be read in parts, that is if its
+    blocks stay under the limit. Raises InputError for an image that is missing, of another format, or too large.
+    """
+    try:
+        driver = raster_driver(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                return image.size
+    except (Image.DecompressionBombError, Image.UnidentifiedImageError) as error:
+        if driver:
+            with opened(path, str(path)) as raster:
+                return raster.width, raster.height
+        if isinstance(error, Image.DecompressionBombError):
+            raise too_large(str(path)) from None
+        raise InputError(f"{path}: not {KNOWN}, or its header is torn") from None
+    except OSError as error:
+        raise InputError(f"{path}: image can't be read ({error.strerror or error})") from None
+    except Exception as error:  # decoders of damaged headers raise anything, from SyntaxError to struct.error
+        raise InputError(f"{path}: damaged header ({' '.join(str(error).split())})") from None
 
 
 def as_rgb(

@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from lrsclip_jax.data.geotiff import (
     Bands,
@@ -22,13 +21,11 @@ from lrsclip_jax.data.geotiff import (
     imported,
     open_raster,
     open_with_neighbours,
-    opened,
     pixel_limit,
     tiff_header,
-    too_large,
     turned,
 )
-from lrsclip_jax.data.images import FORMATS, KNOWN, raster_driver, read_image
+from lrsclip_jax.data.images import raster_driver, read_image
 from lrsclip_jax.data.stretch import STRETCH, holds_data
 from lrsclip_jax.errors import InputError
 
@@ -202,31 +199,6 @@ def open_scene(path: Path, bands: tuple[int, ...] | None = None) -> AnyScene:
     except InputError:
         return Scene(path, np.asarray(read_image(path, bands)))  # Pillow reads some that GDAL doesn't
     return _scene_of(path, raster, bands)
-
-
-def size_of(path: Path) -> tuple[int, int]:
-    """Returns width and height of an image in pixels, as its header has them; nothing is decoded.
-
-    A TIFF may be larger than Pillow's limit against decompression bombs if it can be read in parts, that is if its
-    blocks stay under the limit. Raises InputError for an image that is missing, of another format, or too large.
-    """
-    try:
-        driver = raster_driver(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                return image.size
-    except (Image.DecompressionBombError, Image.UnidentifiedImageError) as error:
-        if driver:
-            with opened(path, str(path)) as raster:
-                return raster.width, raster.height
-        if isinstance(error, Image.DecompressionBombError):
-            raise too_large(str(path)) from None
-        raise InputError(f"{path}: not {KNOWN}, or its header is torn") from None
-    except OSError as error:
-        raise InputError(f"{path}: image can't be read ({error.strerror or error})") from None
-    except Exception as error:  # decoders of damaged headers raise anything, from SyntaxError to struct.error
-        raise InputError(f"{path}: damaged header ({' '.join(str(error).split())})") from None
 
 
 def _scene_of(path: Path, raster: Any, bands: tuple[int, ...] | None) -> AnyScene:

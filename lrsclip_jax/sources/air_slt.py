@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lrsclip_jax.data.rasters import size_of
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_files import JsonLists, json_layout

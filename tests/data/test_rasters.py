@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax.data.images import read_image
-from lrsclip_jax.data.rasters import RasterScene, Scene, open_scene, size_of
+from lrsclip_jax.data.images import read_image, size_of
+from lrsclip_jax.data.rasters import RasterScene, Scene, open_scene
 from lrsclip_jax.errors import InputError
 
 rasterio = pytest.importorskip("rasterio")

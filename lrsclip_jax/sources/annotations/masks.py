@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.data.rasters import size_of
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
 from lrsclip_jax.sources.annotations.image_files import of_stem
