@@ -14,6 +14,7 @@ from lrsclip_jax.sources.item import Fault, Item, Member
 from lrsclip_jax.sources.json_scan import decode, reason
 from lrsclip_jax.sources.keys import AskedKeys, RowReader, clean, row_reader
 from lrsclip_jax.sources.listing import split_of_folder, tar_files
+from lrsclip_jax.sources.numbering import numbered
 from lrsclip_jax.sources.source import Reading, Source, check_first
 
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())
@@ -43,7 +44,7 @@ def read_tars(path: Path, reading: Reading) -> Source:
         asked.check(path.stem)
 
     check_first(stream())
-    return Source(path.stem, stream)
+    return Source(path.stem, lambda: numbered(stream()))
 
 
 def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | str]]:
