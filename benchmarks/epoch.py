@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.lengths import table_i
-from benchmarks.programs import RECIPE
+from benchmarks.program_count import RECIPE
 from lrsclip_jax import chips, flops
 from lrsclip_jax import config as configs
 from lrsclip_jax import main as training

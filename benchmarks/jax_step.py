@@ -1,4 +1,4 @@
-"""Our train step as `benchmarks.step` runs it: the real one of a recipe, on one device."""
+"""Our train step as `benchmarks.step_speed` runs it: the real one of a recipe, on one device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from benchmarks.programs import OURS, Job, Prepared, batch_of
+from benchmarks.program_count import OURS, Job, Prepared, batch_of
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.optimizer import create, frozen_by
 from lrsclip_jax.run import throughput

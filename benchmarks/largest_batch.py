@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import jax
 
 from benchmarks.jax_step import build, peak
-from benchmarks.programs import Job, batch_of
+from benchmarks.program_count import Job, batch_of
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.run.words import machine
 from lrsclip_jax.sharding import to_devices

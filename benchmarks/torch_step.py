@@ -1,4 +1,4 @@
-"""The train step that `benchmarks.step` compares with: LRSCLIP's, as one writes it with PyTorch and transformers.
+"""The train step that `benchmarks.step_speed` compares with: LRSCLIP's, as one writes it with PyTorch and transformers.
 
 `CLIPModel` with 248 positions and SDPA, both texts as padded rows, the dual InfoNCE loss, torch's SGD. On a GPU
 bfloat16 by autocast and `torch.compile`; on a CPU float32 and eager.
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from transformers import CLIPConfig, CLIPModel
 from transformers.utils.logging import disable_progress_bar
 
-from benchmarks.programs import TORCH, Job, Prepared, batch_of
+from benchmarks.program_count import TORCH, Job, Prepared, batch_of
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.weights import build_model

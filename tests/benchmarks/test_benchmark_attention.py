@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    return importlib.import_module("benchmarks.attention")
+    return importlib.import_module("benchmarks.attention_speed")
 
 
 def test_a_row_of_the_table(bench):

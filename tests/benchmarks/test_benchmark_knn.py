@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture
 def benchmark(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    return importlib.import_module("benchmarks.knn")
+    return importlib.import_module("benchmarks.knn_speed")
 
 
 def test_the_ways_predict_the_same(benchmark, tmp_path):

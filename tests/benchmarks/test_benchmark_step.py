@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import lognorm
 
-from benchmarks import epoch, step
+from benchmarks import epoch
+from benchmarks import step_speed as step
 from benchmarks.lengths import texts
-from benchmarks.programs import Job, Prepared, batch_of
+from benchmarks.program_count import Job, Prepared, batch_of
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.plan.lrs2m_lengths import drawn_lengths, subsets

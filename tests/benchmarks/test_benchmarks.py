@@ -50,7 +50,7 @@ def test_a_row_of_times(loss_memory):
 def test_a_gallery_ranks_its_own_images_alone(monkeypatch):
     """Of 30 images a caption's own is the twentieth best; in galleries of 10 it is always among the best ten."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    galleries = importlib.import_module("benchmarks.galleries")
+    galleries = importlib.import_module("benchmarks.gallery_sizes")
     images = np.eye(30, dtype=np.float32)
     texts = np.stack([np.roll(np.arange(30.0), own - 10) for own in range(30)])  # `own` is behind 19 others
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
@@ -61,7 +61,7 @@ def test_a_gallery_ranks_its_own_images_alone(monkeypatch):
 
 def test_ways_of_retrieval_agree_on_the_rows_that_are_written(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    retrieval = importlib.import_module("benchmarks.retrieval")
+    retrieval = importlib.import_module("benchmarks.retrieval_speed")
     retrieval.write_rows(tmp_path / "rows", images=40, texts=150, dim=32)
     _, _, ours = retrieval.measure(retrieval.ranked, tmp_path / "rows")
     assert 0 < ours["text_to_image"]["R@1"] < ours["image_to_text"]["R@5"] < 100

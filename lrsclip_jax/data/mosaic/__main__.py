@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lrsclip_jax.data.mosaic.mosaics import MAX_TOKENS, write_mosaics
+from lrsclip_jax.data.mosaic.mosaic_writer import MAX_TOKENS, write_mosaics
 from lrsclip_jax.data.prepared.records import RecordReader
 from lrsclip_jax.errors import InputError, cli
 

@@ -1,4 +1,7 @@
-"""How surely test images are found in a training set: `python -m benchmarks.leakage --images=DIR --splits=FILE`."""
+"""How well test images are found in a training set:
+
+python -m benchmarks.leakage_speed --images=DIR --splits=FILE
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ the default distance are listed below, for a person to tell true duplicates from
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table and the list."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.leakage",
+        prog="python -m benchmarks.leakage_speed",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

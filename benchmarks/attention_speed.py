@@ -1,4 +1,4 @@
-"""Ways to compute attention side by side: `python -m benchmarks.attention`."""
+"""Ways to compute attention side by side: `python -m benchmarks.attention_speed`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _FASTER = 1.05
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, or JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attention",
+        prog="python -m benchmarks.attention_speed",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -1,4 +1,4 @@
-"""Our train step beside PyTorch's: `python -m benchmarks.step --model=vitb16 --batch=8 --lengths=lrs2m`."""
+"""Our train step beside PyTorch's: `python -m benchmarks.step_speed --model=vitb16 --batch=8 --lengths=lrs2m`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.programs import KEPT, OURS, TORCH, Job, Prepared
+from benchmarks.program_count import KEPT, OURS, TORCH, Job, Prepared
 from lrsclip_jax import chips
 from lrsclip_jax.chips import Chip
 from lrsclip_jax.errors import InputError, cli
@@ -44,7 +44,7 @@ recomputation; MFU is their rate against the chip's peak, memory the peak of a p
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, a row for each program, or JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.step",
+        prog="python -m benchmarks.step_speed",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

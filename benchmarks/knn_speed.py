@@ -1,4 +1,4 @@
-"""What k-NN classification costs, ours beside others': `python -m benchmarks.knn`."""
+"""What k-NN classification costs, ours beside others': `python -m benchmarks.knn_speed`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Each way runs in a process of its own, with all cores. Linux only: the peak is r
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table, a row for each way."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.knn",
+        prog="python -m benchmarks.knn_speed",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""Retrieval among many images and texts, beside whole score matrices: `python -m benchmarks.retrieval`.
+"""Retrieval among many images and texts, beside whole score matrices: `python -m benchmarks.retrieval_speed`.
 
 Prints a Markdown table: `eval.retrieval` beside two usual ways that hold all scores at once, on the same smaller set,
 and alone on the full set. "argsort" sorts every row of the matrix in NumPy; "topk" is the way of CLIP_benchmark, which
@@ -30,7 +30,7 @@ _TIED = 0.05  # per cent: what the rounding of float32 scores may move beside ex
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval_speed", description=__doc__.split("\n\n")[1])
     parser.add_argument("--images", type=int, default=20_000, help="of the full set (%(default)s)")
     parser.add_argument("--texts", type=int, default=100_000, help="of the full set (%(default)s)")
     parser.add_argument("--dim", type=int, default=512, help="of the rows (%(default)s)")

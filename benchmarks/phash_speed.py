@@ -1,4 +1,4 @@
-"""Near pairs among many hashes, ours beside brute force: `python -m benchmarks.phash`."""
+"""Near pairs among many hashes, ours beside brute force: `python -m benchmarks.phash_speed`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BLOCK = 1024
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table, a row for each distance."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.phash",
+        prog="python -m benchmarks.phash_speed",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

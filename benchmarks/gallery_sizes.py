@@ -1,4 +1,4 @@
-"""Text to image R@10 of several models in the same small galleries: `python -m benchmarks.galleries RUN … --data=SET`.
+"""R@10 of several models in the same small galleries: `python -m benchmarks.gallery_sizes RUN … --data=SET`.
 
 R@10 depends on how many images there are to choose from. This draws galleries of 600 images out of a held-out set, by
 seed, and asks of each model how often a caption's own image is among the best ten: mean and range over the galleries.
@@ -20,7 +20,7 @@ from lrsclip_jax.errors import InputError, cli
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a Markdown table, one row for each model."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.galleries", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery_sizes", description=__doc__.split("\n\n")[1])
     parser.add_argument("sources", nargs="+", metavar="RUN", help="sources of weights")
     parser.add_argument("--data", required=True, metavar="DIR:SPLIT", help="a prepared set with short texts")
     parser.add_argument("--images", type=int, default=600, help="images in a gallery; 600")

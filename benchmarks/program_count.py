@@ -1,4 +1,4 @@
-"""The train steps that `benchmarks.step` compares, and the job that all of them do."""
+"""The train steps that `benchmarks.step_speed` compares, and the job that all of them do."""
 
 from __future__ import annotations
 
