@@ -19,12 +19,12 @@ FLOORS = (
     ("lrsclip_jax.data.draws",),
     ("lrsclip_jax.data", "lrsclip_jax.data.scenes"),
     ("lrsclip_jax.data.prepared",),
-    ("lrsclip_jax.sources", "lrsclip_jax.data.sources"),
+    ("lrsclip_jax.sources",),
     ("lrsclip_jax.data.batches", "lrsclip_jax.data.mosaic", "lrsclip_jax.data.prepare"),
     # Corpora: made of sources, without a model.
     ("lrsclip_jax.corpus.records",),
     ("lrsclip_jax.corpus.generators", "lrsclip_jax.corpus.hygiene", "lrsclip_jax.corpus.rules"),
-    ("lrsclip_jax.corpus.reading", "lrsclip_jax.corpus.sources", "lrsclip_jax.corpus.statistics"),
+    ("lrsclip_jax.corpus.reading", "lrsclip_jax.corpus.statistics"),
     ("lrsclip_jax.corpus.recipe_config", "lrsclip_jax.corpus.stages"),
     ("lrsclip_jax.corpus",),
     # The model, its loss and its update.

@@ -140,7 +140,7 @@ def _time(metrics: Sequence[Mapping]) -> elements.Html:
 
 
 def _figures(metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> list[elements.Html]:
-    losses = {name: _curve(metrics, key) for key, name in _LOSSES.items()}
+    losses: dict[str, tuple] = {name: _curve(metrics, key) for key, name in _LOSSES.items()}
     drawn = [("Loss", losses)]
     for held in held_out:
         of_set = f" on {held.name}" if len(held_out) > 1 else ""
@@ -158,7 +158,7 @@ def _figures(metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> l
 def _recall_curves(metrics: Sequence[Mapping], held: HeldOutReport) -> dict[str, tuple]:
     named = re.compile(f"eval/{re.escape(held.name)}/(.+)/mean_recall")
     names = {key: match[1] for row in metrics for key in row if (match := named.fullmatch(key))}
-    curves = {name: _curve(metrics, key) for key, name in names.items()}
+    curves: dict[str, tuple] = {name: _curve(metrics, key) for key, name in names.items()}
     steps = [step for x, _ in curves.values() for step in x]
     levels = {name: result["mean_recall"] for name, result in held.results.items() if name not in curves}
     if steps:

@@ -40,8 +40,8 @@ class Shard(NamedTuple):
     """One of the `count` shards of a split."""
 
     split: str
-    index: int
-    count: int
+    index: int  # type: ignore[assignment]  # not the method of a tuple
+    count: int  # type: ignore[assignment]  # not the method of a tuple
 
 
 class Task(NamedTuple):
