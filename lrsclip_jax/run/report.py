@@ -11,10 +11,10 @@ from etils import epath
 
 from eval.html import elements, galleries, plots
 from eval.html.retrieval_table import recall_table
+from eval.whole import write_text
 from lrsclip_jax import heldout
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.data.batches.mixture import weighted
-from lrsclip_jax.errors import InputError
 from lrsclip_jax.heldout import HeldOutReport
 from lrsclip_jax.run.metrics import read_metrics
 from lrsclip_jax.run.progress import duration
@@ -76,12 +76,7 @@ def write_report(
       InputError: the file can't be written.
     """
     path = epath.Path(workdir) / "report.html"
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_bytes(compose(facts, metrics, held_out).encode())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
+    write_text(path, compose(facts, metrics, held_out))
     return path
 
 
