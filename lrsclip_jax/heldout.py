@@ -119,10 +119,11 @@ def of_records(name: str, records: Sequence[Record], tokenizer: Tokenizer, templ
     if not texts:
         raise InputError(f"{name} has no text at all")
     classes = None
-    if None not in labels and len(set(labels)) > 1:
-        prompts = class_texts(labels, templates)
+    given = [label for label in labels if label is not None]
+    if len(given) == len(labels) and len(set(given)) > 1:
+        prompts = class_texts(given, templates)
         ids = tokenizer.encode([prompt["text"] for prompt in prompts])
-        classes = Classes(ids, [prompt["label"] for prompt in prompts], labels)
+        classes = Classes(ids, [prompt["label"] for prompt in prompts], given)
     return HeldOut(name, records, texts, classes)
 
 
@@ -168,7 +169,7 @@ def score(
     rows = [row(kind, texts, lengths[kind]) for kind, texts in heldout.texts.items()]
     if "long" in heldout.texts:
         rows += [row(f"long, first {n} tokens", heldout.texts["long"], n) for n in truncations]
-    return Table(heldout, images, rows, heldout.classes and classify(heldout.classes))
+    return Table(heldout, images, rows, classify(heldout.classes) if heldout.classes else None)
 
 
 def scorer(
@@ -260,7 +261,9 @@ def remarks(table: Table) -> list[str]:
     """Returns a sentence on classification, and one that compares the long text with each of its truncations."""
     long = next((row for row in table.rows if row.name == "long"), None)
     cut = [row for row in table.rows if row.name.startswith("long, ")]
-    found = [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
+    found = []
+    if long:
+        found = [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
     if table.zeroshot:
         accuracy, classes = table.zeroshot["accuracy"], len(table.zeroshot["classes"])
         found.insert(0, f"Zero-shot: {accuracy:.2f} % of the images are put into the right one of {classes} classes.")

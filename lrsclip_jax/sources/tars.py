@@ -61,7 +61,7 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
     try:
         with tarfile.open(path, "r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # which would hold every name
+                tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it; it would hold every name
                 if not member.isfile():
                     continue
                 member_key, extension = _split(member.name)
@@ -71,7 +71,9 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                 key = member_key
                 members[extension] = Member(path, member.name, member.offset_data, member.size)
                 if (extension in _TEXTS or extension in text_keys) and member.size <= _LONGEST:
-                    members[extension] = tar.extractfile(member).read()
+                    content = tar.extractfile(member)
+                    assert content is not None  # as it is a file
+                    members[extension] = content.read()
     except (tarfile.TarError, OSError, ValueError) as error:
         last = f" after sample {clean(key)}" if members else ""
         raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({error})") from None

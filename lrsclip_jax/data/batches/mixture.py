@@ -36,9 +36,10 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
         raise InputError(
             f"loss.long_weight is {long_weight}: data.sampling='pairs' has all texts in the long slot, set it to 1.0"
         )
-    sources = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
+    opened = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
+    sources: list[tuple[Records, float]] = [*opened]
     if sampling == "pairs":
-        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
+        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in opened]
     for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):
         if not len(records):
             raise InputError(f"data.sources: {name} holds no {'pairs' if sampling == 'pairs' else 'records'}")
