@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
 def _build(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.build import build
 
-    config = configs.load(options.recipe, configs.overrides_of(options.overrides))
+    config = configs.load(options.recipe, configs.overrides_of(options.overrides), training=False)
     print("\n".join(build(config, options.out, options.engine)))
     print(f"\n{options.out}/corpus, {options.out}/statistics.html")
 

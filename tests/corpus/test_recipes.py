@@ -33,7 +33,7 @@ def test_mosaics_and_their_tiles_are_one_corpus(tmp_path):
     write_mosaics(RecordReader(folder), tmp_path / "mosaics", n=2, count=2, size=64, seed=0)
 
     out = tmp_path / "corpus"
-    table = build(configs.load(f"{RECIPES}/mosaics.py:{tmp_path}"), out)
+    table = build(configs.load(f"{RECIPES}/mosaics.py:{tmp_path}", training=False), out)
     made = list(store.read(out / "corpus"))
     tiles, mosaics = ([one for one in made if one.source == source] for source in ("rsicd", "mosaic"))
     assert (len(tiles), len(mosaics), len(made)) == (5, 2, 7) and len(table) == 4
@@ -43,8 +43,8 @@ def test_mosaics_and_their_tiles_are_one_corpus(tmp_path):
 
 
 def test_boxes_rename_classes_behind_their_path():
-    (row,) = configs.load(f"{RECIPES}/boxes.py:scenes/xml,Alive=living tree,Dead=dead tree").subsets
+    (row,) = configs.load(f"{RECIPES}/boxes.py:scenes/xml,Alive=living tree,Dead=dead tree", training=False).subsets
     assert row["name"] == "xml" and row["sources"][0]["path"] == "scenes/xml"
     assert row["sources"][0]["rename"] == {"Alive": "living tree", "Dead": "dead tree"}
     with pytest.raises(InputError, match="'Dead' is neither NAME=VALUE"):
-        configs.load(f"{RECIPES}/boxes.py:scenes/xml,Dead")
+        configs.load(f"{RECIPES}/boxes.py:scenes/xml,Dead", training=False)
