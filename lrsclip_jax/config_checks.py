@@ -46,7 +46,7 @@ def check(config: ConfigDict, where: str = "") -> None:
 
     Args:
       config: of training, `lrsclip_jax.config.defaults()` or one that starts from it.
-      where: what to put before a message, such as the file that it comes from and a colon.
+      where: what to put before a message about a value, such as the file that it comes from and a colon.
     """
     found = dict(leaves(config))
     for key, value in found.items():
@@ -60,7 +60,7 @@ def check(config: ConfigDict, where: str = "") -> None:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
     for combination in (_towers, _texts, _batch, _warmup, _sources):
         for fault in combination(config):
-            raise InputError(f"{where}{fault}")
+            raise InputError(fault)
 
 
 def check_group(config: ConfigDict, group: str) -> None:
@@ -104,9 +104,7 @@ def warmup_steps(config: ConfigDict, total_steps: int, steps_per_epoch: float) -
     Raises InputError where both its steps and its epochs are set, or where the run of `total_steps` is shorter.
     """
     if config.warmup_steps and config.warmup_epochs:
-        raise InputError(
-            f"optimizer.warmup_steps={config.warmup_steps} and warmup_epochs={config.warmup_epochs}: set one of them to 0"
-        )
+        raise InputError(_both(config))
     steps = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
     if steps > total_steps:
         key = "warmup_steps" if config.warmup_steps else "warmup_epochs"
@@ -194,9 +192,14 @@ def _warmup(config: ConfigDict) -> Iterator[str]:
     """What keeps the warm-up from the run, as far as that is known without its data."""
     epochs = config.optimizer.warmup_epochs
     if config.optimizer.warmup_steps and epochs:
-        yield f"optimizer.warmup_steps={config.optimizer.warmup_steps} and warmup_epochs={epochs}: set one of them to 0"
+        yield _both(config.optimizer)
     if epochs > config.epochs:
         yield f"optimizer.warmup_epochs={epochs} is longer than the run of epochs={config.epochs}"
+
+
+def _both(config: ConfigDict) -> str:
+    steps, epochs = config.warmup_steps, config.warmup_epochs
+    return f"optimizer.warmup_steps={steps} and optimizer.warmup_epochs={epochs}: set one of them to 0"
 
 
 def _sources(config: ConfigDict) -> Iterator[str]:

@@ -110,7 +110,8 @@ def batch_shapes(config: ConfigDict, mesh: Mesh, rows: int | None = None) -> dic
         shapes |= {name: ((pairs, 2), jnp.int32) for name in ("long_span", "short_span")}
     else:
         lengths = {"long": config.data.long_length, "short": config.data.short_length}
-        shapes |= {kind: ((pairs, length), jnp.int32) for kind, length in lengths.items()}
+        kinds = losses.kinds_used(config.loss.long_weight)
+        shapes |= {kind: ((pairs, lengths[kind]), jnp.int32) for kind in kinds}
     sharding = batch_sharded(mesh)
     return {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
 

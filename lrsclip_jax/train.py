@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import sys
 import time
 from typing import Any
@@ -13,7 +12,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrsclip_jax import heldout
+from lrsclip_jax import config_checks, heldout, text_kinds
 from lrsclip_jax.data.batches import pipeline, prefetch
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
@@ -66,6 +65,11 @@ def train_and_evaluate(
     chief = jax.process_index() == 0  # the process that writes all but the checkpoints
 
     # Devices and folder
+    config_checks.check(config)
+    sources = pipeline.open_sources(config)
+    config, notes = text_kinds.for_sources(config, sources)
+    if chief and notes:
+        print("\n".join(notes), file=sys.stderr)
     mesh = make_mesh(config.mesh)
     check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
     check_divides("eval.batch_size", config.eval.batch_size, mesh)
@@ -78,23 +82,14 @@ def train_and_evaluate(
     # Model
     model = build_model(config)
     lengths = {"long": config.data.long_length, "short": config.data.short_length}
-    for kind, length in lengths.items():
-        if length > model.text.context_length:
-            raise InputError(
-                f"data.{kind}_length is {length}, the text tower has {model.text.context_length} positions"
-            )
 
     # Data
     shape = batch_shape(config, mesh)
     tokenizer = tokenizer_for(zoo.text_kind(model))
-    sources = pipeline.open_sources(config)
     held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
     heldout.check_best(config.checkpoint.best, held_out, config.eval.truncations)
     samples = sum(len(source) for source, _ in sources)
-    total_steps = math.floor(config.epochs * samples / config.batch_size)
-    if not total_steps:
-        raise InputError(f"{samples} samples and epochs={config.epochs} make no batch of {config.batch_size}")
-    profile.check(config.log.profile, total_steps)
+    total_steps = config_checks.total_steps(config, samples)
     laps.end("data")
 
     # Parameters and optimizer

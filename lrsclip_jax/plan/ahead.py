@@ -12,7 +12,10 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config_checks import check, total_steps
+from lrsclip_jax.data.batches.pipeline import open_sources
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.errors import InputError
 from lrsclip_jax.flops import Texts, frozen_towers
 from lrsclip_jax.losses import kinds_used
 from lrsclip_jax.models.clip import CLIP, init_params
@@ -22,6 +25,7 @@ from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
 from lrsclip_jax.plan.roofline import Job, Rows
 from lrsclip_jax.sharding import check_divides, make_mesh
 from lrsclip_jax.step import TrainState, batch_shapes, make_train_step, state_shapes
+from lrsclip_jax.text_kinds import for_sources
 from lrsclip_jax.weights import build_model
 
 # Steps in a nominal epoch: schedules need a number, and programs for different numbers do not differ in size.
@@ -87,6 +91,8 @@ def set_up(config: ConfigDict, devices: Sequence[jax.Device], platform: str) -> 
     Raises:
       InputError: for all that training would refuse, too.
     """
+    check(config)
+    config = _on_sources(config)
     mesh = make_mesh(config.mesh, devices)
     check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
     model = build_model(config, platform)
@@ -101,6 +107,18 @@ def set_up(config: ConfigDict, devices: Sequence[jax.Device], platform: str) -> 
     packed = expected_shapes(config, model, mesh) if config.data.packed else None
     batch = batch_shapes(config, mesh, packed and max(packed.shares))
     return Setup(config, model, mesh, state, batch, optimizer.trainable, step, packed)
+
+
+def _on_sources(config: ConfigDict) -> ConfigDict:
+    """The config of the run on `data.sources`, where these are here: planning needs no data."""
+    try:
+        sources = open_sources(config)
+    except InputError:
+        return config
+    if not sources:
+        return config
+    total_steps(config, sum(len(records) for records, _ in sources))
+    return for_sources(config, sources)[0]
 
 
 def compile_step(setup: Setup) -> Program | TooLarge:
