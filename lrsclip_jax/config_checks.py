@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from ml_collections import ConfigDict
 
 from lrsclip_jax.config_keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
-from lrsclip_jax.config_values import shown
-from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.config_values import hint, shown
+from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.zoo_table import MODELS
 
+_KNOWN = tower_keys() | KEYS
 GROUPS = {name.rpartition(".")[0] for name in KEYS} - {""}
 
 _MOST_STEPS = 2**31 - 1  # the state counts steps in int32
@@ -22,9 +23,9 @@ _LARGEST_RATIO = 1e5  # of weights: the order of the records counts in int64
 
 
 def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yields (key, value) of everything in a config that is no group."""
+    """Yields (key, value) of everything in a config that is no group; a dict in the place of a value is none."""
     for name, value in config.items():
-        if isinstance(value, ConfigDict) and prefix + name not in KEYS:
+        if isinstance(value, ConfigDict) and prefix + name not in _KNOWN:
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
@@ -32,13 +33,12 @@ def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]
 
 def find(key: str) -> Key:
     """Returns the row of a key's table; InputError names the nearest one for an unknown key, or what a group holds."""
-    known = tower_keys() | KEYS
-    if key in known:
-        return known[key]
+    if key in _KNOWN:
+        return _KNOWN[key]
     name = key if key.isprintable() else ascii(key)[1:-1]
-    if inner := [other for other in known if other.startswith(f"{key}.")]:
+    if inner := [other for other in _KNOWN if other.startswith(f"{key}.")]:
         raise InputError(f"{name} is a group of keys: set one of them, such as {inner[0]}")
-    raise InputError(f"{name}: unknown key{nearest(key, known)}")
+    raise InputError(f"{name}: unknown key{hint(key, _KNOWN)}")
 
 
 def check(config: ConfigDict, where: str = "") -> None:
@@ -68,7 +68,7 @@ def check_group(config: ConfigDict, group: str) -> None:
     known = {key.name.removeprefix(f"{group}."): key for key in KEYS.values() if key.name.startswith(f"{group}.")}
     for name, value in config.items():
         if name not in known:
-            raise InputError(f"{group}.{name}: unknown key{nearest(name, known)}")
+            raise InputError(f"{group}.{name}: unknown key{hint(name, known)}")
         if fault := known[name].values.fault(value):
             raise InputError(f"{group}.{name}={shown(value)}: {fault}")
 
@@ -167,9 +167,9 @@ def _texts(config: ConfigDict) -> Iterator[str]:
     for key, length in [*lengths.items(), *(("eval.truncations", length) for length in config.eval.truncations)]:
         if length > context:
             yield f"{key}={length} is more than model.text.context_length={context}"
-    unused = {0: "data.long_length", 1: "data.short_length"}.get(config.loss.long_weight)
+    unused = {"data.long_length": 0, "data.short_length": 1}
     for key, length in lengths.items():
-        if data.packed and key != unused and length > data.row_length:
+        if data.packed and config.loss.long_weight != unused[key] and length > data.row_length:
             yield f"{key}={length} is more than data.row_length={data.row_length}, the tokens of a row"
     if data.sampling == "pairs" and config.loss.long_weight != 1:
         yield (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,11 @@ def shown(value: object) -> str:
         text = f"<{type(value).__name__}>"
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def hint(value: object, names: Iterable[str]) -> str:
+    """Returns ", did you mean 'x'?" for the name nearest to a value, or "" for none and for what is no name at all."""
+    return nearest(value, names) if isinstance(value, str) and len(value) <= _LONGEST else ""
 
 
 def plain(number: float) -> str:
@@ -104,8 +110,7 @@ class Choice:
     def fault(self, value: object) -> str:
         if isinstance(value, str) and value in self.names:
             return ""
-        hint = nearest(value, self.names) if isinstance(value, str) else ""
-        return f"expected {self.words}{hint}"
+        return f"expected {self.words}{hint(value, self.names)}"
 
 
 def choice(*names: str) -> Choice:
@@ -192,7 +197,7 @@ class Either:
         if not all(faults):
             return ""
         names = [name for kind in self.kinds if isinstance(kind, Choice) for name in kind.names]
-        return f"expected {self.words}{nearest(value, names) if isinstance(value, str) else ''}"
+        return f"expected {self.words}{hint(value, names)}"
 
 
 def either(*kinds: Values) -> Either:
