@@ -36,7 +36,7 @@ _WIDTH = 2**16
 _DEPTH = 1024
 _SIDE = 2**14
 _MINUTES = 366 * 24 * 60.0
-_RATE = 1e6
+_RATE = 1e38  # float32 ends at 3.4e38
 _DTYPES = ("float32", "bfloat16", "float16")
 
 _TOKEN_COUNT = Whole(2, _TOKENS)  # a text has a start and an end token at least
@@ -180,12 +180,12 @@ _TABLE = (
     Key("optimizer.b1", 0.9, Number(0.0, 1.0, below=True), "of adamw: decay of the first moment"),
     Key("optimizer.b2", 0.98, Number(0.0, 1.0, below=True), "of adamw: decay of the second moment"),
     Key("optimizer.eps", 1e-6, Number(1e-30, 1.0), "of adamw: added to the root of the second moment"),
-    Key("optimizer.weight_decay", 0.0, Number(0.0, 1000.0), "factor of the parameters that each update takes off"),
+    Key("optimizer.weight_decay", 0.0, Number(0.0, _RATE), "factor of the parameters that each update takes off"),
     Key("optimizer.schedule", "constant", choice("constant", "cosine"), "cosine: down to final_learning_rate"),
     Key("optimizer.final_learning_rate", 0.0, Number(0.0, _RATE), "where a cosine ends"),
     Key("optimizer.warmup_steps", 0, Whole(), "steps of a linear warm-up"),
     Key("optimizer.warmup_epochs", 0.0, Number(0.0, 1e6), "epochs of a linear warm-up, in place of steps"),
-    Key("optimizer.clip_norm", None, OrNone(Number(0.0, 1e9, above=True)), "greatest norm of all gradients; None: any"),
+    Key("optimizer.clip_norm", None, OrNone(Number(0.0, _RATE, above=True)), "greatest norm of all gradients; None: any"),
     Key("optimizer.lr_rules", (), _RULES, "factors of the learning rate by parameter path; the first match holds"),
     Key("optimizer.decay_rules", (), _RULES, "factors of the weight decay by parameter path; the first match holds"),
     Key("optimizer.freeze", (), _PATTERNS, "parameters that are not trained"),
