@@ -126,7 +126,7 @@ def _defaults(fields: Mapping[str, Key]) -> dict[str, object]:
 
 
 def _towers(config: ConfigDict) -> Iterator[str]:
-    """What keeps the towers from being built, with the model's name where a value is its own."""
+    """Yields why the towers cannot be built; a value that the config does not set names its model."""
     towers = dict(zip(("image", "text"), tower_fields(config), strict=True))
     image, text = towers.values()
 
@@ -161,7 +161,7 @@ def _towers(config: ConfigDict) -> Iterator[str]:
 
 
 def _texts(config: ConfigDict) -> Iterator[str]:
-    """What keeps the texts from the text tower or from their rows."""
+    """Yields why texts fit neither the text tower nor their rows."""
     data, context = config.data, tower_fields(config)[1]["context_length"]
     lengths = {f"data.{kind}_length": data[f"{kind}_length"] for kind in ("long", "short")}
     for key, length in [*lengths.items(), *(("eval.truncations", length) for length in config.eval.truncations)]:
@@ -179,7 +179,7 @@ def _texts(config: ConfigDict) -> Iterator[str]:
 
 
 def _batch(config: ConfigDict) -> Iterator[str]:
-    """What keeps a batch from its parts."""
+    """Yields why a batch cannot be split."""
     size, parts = config.batch_size, config.train.microbatches
     if size % parts:
         yield f"train.microbatches={parts} does not divide batch_size={size}"
@@ -189,7 +189,7 @@ def _batch(config: ConfigDict) -> Iterator[str]:
 
 
 def _warmup(config: ConfigDict) -> Iterator[str]:
-    """What keeps the warm-up from the run, as far as that is known without its data."""
+    """Yields why the warm-up does not fit the run, as far as that is known without its data."""
     epochs = config.optimizer.warmup_epochs
     if config.optimizer.warmup_steps and epochs:
         yield _both(config.optimizer)
@@ -203,6 +203,7 @@ def _both(config: ConfigDict) -> str:
 
 
 def _sources(config: ConfigDict) -> Iterator[str]:
+    """Yields why the sources cannot be mixed."""
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"

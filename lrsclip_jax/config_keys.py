@@ -185,7 +185,9 @@ _TABLE = (
     Key("optimizer.final_learning_rate", 0.0, Number(0.0, _RATE), "where a cosine ends"),
     Key("optimizer.warmup_steps", 0, Whole(), "steps of a linear warm-up"),
     Key("optimizer.warmup_epochs", 0.0, Number(0.0, 1e6), "epochs of a linear warm-up, in place of steps"),
-    Key("optimizer.clip_norm", None, OrNone(Number(0.0, _RATE, above=True)), "greatest norm of all gradients; None: any"),
+    Key(
+        "optimizer.clip_norm", None, OrNone(Number(0.0, _RATE, above=True)), "limit of the gradients' norm; None: none"
+    ),
     Key("optimizer.lr_rules", (), _RULES, "factors of the learning rate by parameter path; the first match holds"),
     Key("optimizer.decay_rules", (), _RULES, "factors of the weight decay by parameter path; the first match holds"),
     Key("optimizer.freeze", (), _PATTERNS, "parameters that are not trained"),
@@ -200,13 +202,13 @@ _TABLE = (
         "train.watchdog_minutes",
         60.0,
         OrNone(Number(0.0, _MINUTES)),
-        "a run that ends no step for so long prints its stacks and exits; 0 or None: never",
+        "time without a finished step after which a run prints its stacks and exits; 0, None: no limit",
     ),
     Key(
         "train.heartbeat_seconds",
         100,
         Whole(1, 86400),
-        "a process of several that is silent for so long counts as dead",
+        "silence after which one of several processes counts as dead",
     ),
     Key(
         "train.compilation_cache",
@@ -236,7 +238,7 @@ _TABLE = (
         "eval.truncations",
         (),
         Many(_TOKEN_COUNT, "numbers of tokens", "(20,)"),
-        "long texts are scored once more, cut to so many tokens",
+        "lengths in tokens to which long texts are cut, to be scored once more",
     ),
     Key("checkpoint.every_steps", 1000, _STEPS, "steps between checkpoints"),
     Key("checkpoint.every_minutes", 20.0, Number(0.0, _MINUTES), "most minutes between checkpoints"),
@@ -245,7 +247,7 @@ _TABLE = (
         "checkpoint.keep_every_minutes",
         None,
         OrNone(Number(0.0, _MINUTES, above=True)),
-        "one checkpoint of every so many minutes stays, too; None: none",
+        "one checkpoint of each period of this length stays, too; None: none",
     ),
     Key(
         "checkpoint.best",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from lrsclip_jax import config as configs
+from lrsclip_jax.config_keys import describe_keys
 from lrsclip_jax.errors import InputError, cli
 
 _EPILOG = """\
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="NEWDIR",
         help="go on in NEWDIR from the newest checkpoint of --workdir, with a changed config",
     )
+    parser.add_argument("--keys", action="version", version="\n".join(describe_keys()), help="list every key, and exit")
     options, rest = parser.parse_known_args(arguments)
     config = configs.load(options.config, configs.overrides_of(rest))
     _require_init_and_sources(config, options.config)

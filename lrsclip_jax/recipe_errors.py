@@ -1,4 +1,4 @@
-"""What is wrong with a recipe's own code, in one line with its file and line: a recipe is Python that a user wrote."""
+"""Faults of a recipe's own code, each in one line with its file and line: a recipe is Python that a user wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST = 300  # characters of an exception's message
 
 @contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
-    """A context in which the recipe at `path` runs: whatever it raises, or its exit, becomes an InputError.
+    """A context in which the recipe at `path` runs: an exception of any kind, or its exit, becomes an InputError.
 
     An InputError of the recipe's own is left as it is.
     """

@@ -31,6 +31,7 @@ from lrsclip_jax.config_values import (
 )
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.main import main
 from lrsclip_jax.models import attention, layers, products, zoo
 from lrsclip_jax.models.vit import ViT
 
@@ -70,7 +71,7 @@ def test_choices_are_those_of_the_code_that_takes_them():
         assert not image["remat"].values.fault(policy)
 
 
-def test_every_default_is_allowed_and_every_key_is_described_in_its_lines():
+def test_every_default_is_allowed_and_every_key_is_described_in_its_lines(capsys):
     lines = describe_keys()
     assert len(lines) == 3 * len(ALL)
     for name, key in ALL.items():
@@ -79,6 +80,9 @@ def test_every_default_is_allowed_and_every_key_is_described_in_its_lines():
         assert lines[first + 1].strip() == key.meaning and lines[first + 2].strip() == key.values.words
         assert "\n" not in key.meaning and key.values.words.isprintable()
     config_checks.check(configs.defaults())
+    with pytest.raises(SystemExit) as ended:
+        main(["--keys"])
+    assert ended.value.code == 0 and capsys.readouterr().out.splitlines() == lines
 
 
 # The generator: values of all kinds, those near the bounds of a key among them, and a plain twin of the schema that

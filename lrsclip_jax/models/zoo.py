@@ -48,7 +48,7 @@ def create(
       InputError: unknown model, field or activation; towers that end in different widths.
     """
     if name not in MODELS:
-        raise InputError(f"unknown model {name!r}{nearest(name, MODELS)}; known are {', '.join(MODELS)}")
+        raise InputError(f"unknown model {name!r}{nearest(name, MODELS)}; the models are {', '.join(MODELS)}")
     image_fields, text_fields = MODELS[name]
     dtype = jnp.dtype(dtype or jnp.float32)
     image_tower = tower("image", image_fields | dict(image or {}), dtype)
@@ -71,7 +71,7 @@ def tower(role: str, fields: Mapping[str, Any], dtype: Any = None) -> Any:
             raise InputError(f"{role} tower has no field {key!r}{nearest(key, known)}; it has {', '.join(known)}")
     activation = fields.get("activation", module.activation)
     if activation not in ACTIVATIONS:
-        raise InputError(f"{role} tower: unknown activation {activation!r}; known are {', '.join(ACTIVATIONS)}")
+        raise InputError(f"{role} tower: unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
     return module(**fields)
 
 
@@ -92,5 +92,5 @@ def _values(tower: Any) -> dict[str, Any]:
 
 def _text_class(kind: str) -> type:
     if kind not in TEXT_TOWERS:
-        raise InputError(f"text tower: unknown kind {kind!r}; known are {', '.join(TEXT_TOWERS)}")
+        raise InputError(f"text tower: unknown kind {kind!r}; there are {', '.join(TEXT_TOWERS)}")
     return TEXT_TOWERS[kind]

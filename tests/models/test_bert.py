@@ -146,5 +146,5 @@ def test_the_zoo_makes_a_model_again_from_its_fields():
         assert zoo.fields(again) == (image, text)
         shapes = [jax.eval_shape(lambda m=m: init_params(m, jax.random.key(0))) for m in (model, again)]
         assert shapes[0] == shapes[1]
-    with pytest.raises(InputError, match="unknown kind 'lstm'; known are transformer, bert"):
+    with pytest.raises(InputError, match="unknown kind 'lstm'; there are transformer, bert"):
         zoo.create("tiny", text={"kind": "lstm"})
