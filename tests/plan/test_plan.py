@@ -105,9 +105,9 @@ def test_the_command_on_a_tpu_slice():
         (["--topology=cpu", "--chip=h100"], "unknown chip 'h100'"),
         (["--topology=cpu", "--batch_size=1"], "set with --config.KEY=VALUE"),
         (["--topology=cpu", "--config.mesh.fsdp=3"], "does not cover the 1 devices"),
-        (["--topology=cpu", "--config.train.microbatches=5"], "train.microbatches is 5"),
-        (["--topology=cpu", "--config.model.image.remat=half"], "remat='half'"),
-        (["--topology=cpu", "--config.data.packed=False", "--config.data.long_length=300"], "300 tokens long"),
+        (["--topology=cpu", "--config.train.microbatches=5"], "train.microbatches=5 does not divide batch_size="),
+        (["--topology=cpu", "--config.model.image.remat=half"], "model.image.remat=half: expected 'none', "),
+        (["--topology=cpu", "--config.data.long_length=300"], "more than model.text.context_length=248"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message, monkeypatch):
