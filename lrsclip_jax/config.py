@@ -1,4 +1,4 @@
-"""Configs: every key with its default, recipes, command-line overrides, and which keys shape the curve.
+"""Configs: their defaults, loading a recipe, command-line overrides, and which keys shape the curve.
 
 A recipe is a Python file with `get_config(arg=None)`. It starts from `defaults()`, or from another recipe with
 `recipe(NAME)`, and sets the differences.
@@ -9,12 +9,17 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from lrsclip_jax import recipe_files
+from lrsclip_jax.config_checks import check, find, leaves
+from lrsclip_jax.config_keys import KEYS
+from lrsclip_jax.config_values import Many, shown
 from lrsclip_jax.errors import InputError, nearest
 
 # A run may be continued with other values of these keys. Every other key determines the curve: another value of
@@ -42,112 +47,17 @@ OPERATIONAL = (
 )
 
 
-# Groups that take any field of the tower's class (lrsclip_jax/models: vit.py, text.py, bert.py); the zoo checks them.
-TOWERS = ("model.image", "model.text")
-
-
 def defaults() -> ConfigDict:
-    """Returns the config with every key that exists, at its default; only the towers take further keys."""
-    config = ConfigDict()
-    config.seed = 0
-    config.batch_size = 256  # pairs a step over all devices: the loss is a function of this global batch
-    config.epochs = 1.0  # an epoch is as many samples as the sources hold together, see data.sampling
+    """Returns the config with every key that exists, at its default; only the towers take further keys.
 
-    config.model = ConfigDict()
-    config.model.name = "vitb16"  # an entry of lrsclip_jax/models/zoo.py
-    config.model.init = None  # source of weights, or "random"; must be written out,
-    config.model.image_init = None  # unless there is one for the image tower alone
-    config.model.text_init = None  # and one for the text tower
-    config.model.dtype = "auto"  # of the towers' arithmetic: bfloat16 on accelerators, float32 on CPU
-    # "remat" says what the blocks keep for the backward pass, see lrsclip_jax/models/layers.py.
-    config.model.image = ConfigDict({"size": 224, "remat": "dense"})
-    config.model.text = ConfigDict({"context_length": 248, "frozen_positions": 0, "remat": "dense"})
-
-    config.data = ConfigDict()
-    # Prepared sets ("DIR", "DIR:split" or "scenes:COUNT:SEED"), each alone or as (source, weight).
-    config.data.sources = ()
-    # A sample is: "draw", a record with one long and one short text, drawn again each epoch; or "pairs" (RSCLIP), a
-    # record with one of its texts, all of them each epoch; these are long texts to the loss, whose long_weight is 1.
-    config.data.sampling = "draw"
-    config.data.long_length = 248  # static lengths of the two texts in a batch, in tokens
-    config.data.short_length = 77
-    # All texts of a batch end to end in rows of `row_length` slots, without padding; else each kind at its own length.
-    config.data.packed = False
-    config.data.row_length = 256
-    config.data.short_text = "short"  # or "first_sentence" of the long text (Long-CLIP; LRSCLIP's ablation)
-    config.data.crop_scale = None  # (0.8, 1.0): random resized crop of that share of the area
-    config.data.decoder = "exact"  # as evaluation reads images; "fast": JPEG in half the time or less, nearly the same
-    config.data.threads = 0  # decoding threads; 0: one a core
-    config.data.workers = 0  # processes that share these threads, where one process's Python is the limit; 0: none
-    config.data.max_torn = 100  # unreadable records that are left out before the run stops
-
-    config.loss = ConfigDict()
-    config.loss.long_weight = 0.8  # omega of Eq. 5: a number, or breakpoints ((step, value), …)
-    config.loss.label_smoothing = 0.0
-    config.loss.same_text = "negative"  # or "ignore": equal captions of a batch are no negatives
-    config.loss.temperature = 0.07  # at the start, where the weights bring none
-    config.loss.learn_temperature = True
-    config.loss.max_scale = None  # clamp of 1/temperature (open_clip: 100)
-    config.loss.pcm_components = 0  # Long-CLIP: the short term sees images reduced to their 32 principal components
-    config.loss.pcm_scope = "global"  # or "group:N": components of every N consecutive pairs (Long-CLIP: of each GPU)
-    config.loss.gradient = "full"  # or "reference": LRSCLIP's, which gathers without gradient
-    config.loss.form = "gather"  # or "ring", "full": three ways to compute the same loss, see lrsclip_jax/losses
-    config.loss.chunk = 1024  # rows of logits at a time on a device; 0: all
-
-    config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"  # or "adamw"
-    config.optimizer.learning_rate = 3e-4
-    config.optimizer.momentum = 0.9
-    config.optimizer.dampening = 0.1
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.98
-    config.optimizer.eps = 1e-6
-    config.optimizer.weight_decay = 0.0
-    config.optimizer.schedule = "constant"  # or "cosine", down to final_learning_rate
-    config.optimizer.final_learning_rate = 0.0
-    config.optimizer.warmup_steps = 0
-    config.optimizer.warmup_epochs = 0.0
-    config.optimizer.clip_norm = None
-    # Rules over parameter paths (lrsclip_jax/parameter_rules.py); the first that matches a parameter holds.
-    config.optimizer.lr_rules = ()
-    config.optimizer.decay_rules = ()
-    config.optimizer.freeze = ()
-
-    config.train = ConfigDict()
-    config.train.microbatches = 1  # parts of a batch that pass the towers one after the other; the gradient is the same
-    config.train.max_skipped = 0  # updates that may be skipped for a loss or gradient that is not finite
-    config.train.watchdog_minutes = 60.0  # a run that ends no step for so long prints its stacks and exits
-    config.train.heartbeat_seconds = 100  # of several processes, one that was silent for so long counts as dead
-    config.train.compilation_cache = "~/.cache/lrsclip_jax"  # of compiled programs; None: none
-
-    # Axes of the device mesh: a batch is split over data x fsdp, parameters over fsdp and tensor.
-    config.mesh = ConfigDict()
-    config.mesh.data = 0  # 0: as many as the devices give
-    config.mesh.fsdp = 1
-    config.mesh.tensor = 1
-    config.mesh.rules = ()  # (pattern, axis of each dimension), before the rules in lrsclip_jax/sharding.py
-
-    config.eval = ConfigDict()
-    config.eval.sources = ()  # held-out sets, as data.sources without weights
-    config.eval.every_steps = 0  # 0: at the end only
-    config.eval.batch_size = 256
-    config.eval.templates = ()  # classify labelled sets zero-shot: ("lrsclip",), or templates with {} for the class
-    config.eval.truncations = ()  # also score long texts cut to these numbers of tokens, e.g. (20,)
-
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every_steps = 1000
-    config.checkpoint.every_minutes = 20.0
-    config.checkpoint.keep = 2  # this many of the newest stay,
-    config.checkpoint.keep_every_minutes = None  # one in each period of this many minutes,
-    config.checkpoint.best = None  # and the best by this metric, as metrics.jsonl names it: "eval/SET/long/mean_recall"
-    config.checkpoint.keep_best = 1
-
-    config.log = ConfigDict()
-    config.log.every_steps = 10
-    config.log.tensorboard = True
-    config.log.profile = None  # (first, last): the steps that JAX's profiler traces, into the run's folder
-
-    config.lock()
+    `lrsclip_jax.config_keys` says what each key means and which values it takes. `config_checks.check` holds a config
+    against that, so it takes any value at first.
+    """
+    nested: dict[str, object] = {}
+    for key in KEYS.values():
+        *groups, name = key.name.split(".")
+        reduce(lambda inner, group: inner.setdefault(group, {}), groups, nested)[name] = key.default
+    config = ConfigDict(nested, type_safe=False).lock()
     config.model.image.unlock()
     config.model.text.unlock()
     return config
@@ -164,6 +74,9 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
 def load(spec: str, overrides: Sequence[str] = (), folder: Path | None = None, option: str = "--config=") -> ConfigDict:
     """Returns the config of a recipe with `key=value` overrides applied, locked.
 
+    A recipe of training, found where those are by default, is held against `lrsclip_jax.config_keys`. To a recipe from
+    another folder, overrides are values of the same type.
+
     Args:
       spec: NAME, NAME:ARG, FILE.py or FILE.py:ARG, see `recipe`.
       overrides: made by `overrides_of`.
@@ -171,7 +84,8 @@ def load(spec: str, overrides: Sequence[str] = (), folder: Path | None = None, o
       option: what stands before `spec` on the command line; messages begin with both.
 
     Raises:
-      InputError: as `recipe`, and for an unknown key or a value of another type.
+      InputError: as `recipe`, and for an unknown key, a value that is not allowed, or values that cannot work
+        together.
     """
     try:
         config = recipe(spec, folder)
@@ -181,7 +95,9 @@ def load(spec: str, overrides: Sequence[str] = (), folder: Path | None = None, o
         key, separator, text = override.partition("=")
         if not separator:
             raise InputError(f"--config.{key}: write --config.{key}=VALUE")
-        _set(config, key, text)
+        _set(config, key, text) if folder is None else _set_alike(config, key, text)
+    if folder is None:
+        check(config, f"{option}{spec}: ")
     return config.lock()
 
 
@@ -199,30 +115,46 @@ def recipe(spec: str, folder: Path | None = None) -> ConfigDict:
     Raises:
       InputError: there is no such recipe, it takes no argument or needs one, or its code fails; the line says where.
     """
-    config = recipe_files.call(spec, (folder,) if folder else recipe_files.shipped())
-    if not isinstance(config, ConfigDict):
-        raise InputError(f"{spec}: get_config() returns {type(config).__name__}, a ConfigDict is expected")
-    return config
+    return recipe_files.call(spec, (folder,) if folder else recipe_files.shipped())
 
 
 def _set(config: ConfigDict, key: str, text: str) -> None:
-    known = dict(_leaves(config))
-    group, _, name = key.rpartition(".")
-    if key not in known and group not in TOWERS:
+    """Sets a key of training to the value that a text stands for."""
+    try:
+        values = find(key).values
+    except InputError as error:
+        raise InputError(f"--config.{error}") from None
+    value = _parse(text)
+    if isinstance(values, Many) and not isinstance(value, tuple):
+        value = (value,)
+    if fault := values.fault(value):
+        given = text if text.isprintable() and len(text) <= 100 else shown(text)
+        raise InputError(f"--config.{key}={given}: {fault}")
+    if isinstance(value, int) and key in KEYS and isinstance(KEYS[key].default, float):
+        value = float(value)
+    _assign(config, key, value)
+
+
+def _set_alike(config: ConfigDict, key: str, text: str) -> None:
+    """Sets a key of another recipe to a value of the same type."""
+    known = dict(leaves(config))
+    if key not in known:
         if inner := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
             raise InputError(f"--config.{key} is a group of keys; set one of them, such as --config.{inner[0]}")
         raise InputError(f"--config.{key}: unknown key{nearest(key, known)}")
-    value, old = _parse(text), known.get(key)
+    value, old = _parse(text), known[key]
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(old, tuple) and not isinstance(value, tuple):
         value = (value,)
-    free = old is None or value is None or key == "loss.long_weight"
-    if not free and type(value) is not type(old):
+    if not (old is None or value is None) and type(value) is not type(old):
         raise InputError(f"--config.{key}={text}: expected {type(old).__name__}, such as {old!r}")
-    target = config
-    for step in filter(None, group.split(".")):
-        target = target[step]
+    _assign(config, key, value)
+
+
+def _assign(config: ConfigDict, key: str, value: object) -> None:
+    *groups, name = key.split(".")
+    target = reduce(lambda inner, group: inner[group], groups, config)
     with target.unlocked(), target.ignore_type():
         target[name] = value
 
@@ -231,18 +163,12 @@ def _parse(text: str) -> object:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():  # Python warns of a backslash in a pattern
+            warnings.simplefilter("ignore")
+            value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
     return tuple(value) if isinstance(value, list) else value
-
-
-def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def to_json(config: ConfigDict) -> str:
@@ -271,6 +197,6 @@ def curve_hash(config: ConfigDict) -> str:
 def _curve(config: ConfigDict) -> dict[str, str]:
     return {
         key: json.dumps(value)
-        for key, value in _leaves(config)
+        for key, value in leaves(config)
         if not any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL)
     }

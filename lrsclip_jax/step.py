@@ -136,7 +136,7 @@ def batch_specs(
         "has_short": ((pairs,), jnp.bool_),
     }
     if layout.row_length is None:
-        shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in KINDS}
+        shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
     else:
         shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in ("ids", "segments", "positions")}
         shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in KINDS}
