@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from eval.command import command_line, expanded
 from lrsclip_jax import config as configs
-from lrsclip_jax.config_keys import describe_keys
+from lrsclip_jax.config.keys import describe_keys
 from lrsclip_jax.errors import InputError, cli
 
 _EPILOG = """\

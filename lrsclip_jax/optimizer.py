@@ -28,7 +28,7 @@ import optax
 from ml_collections import ConfigDict
 
 from lrsclip_jax import parameter_rules
-from lrsclip_jax.config_checks import check_group, warmup_steps
+from lrsclip_jax.config.checks import check_group, warmup_steps
 from lrsclip_jax.errors import InputError
 
 PyTree = Any

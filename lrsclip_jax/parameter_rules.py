@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrsclip_jax.config_values import SLICED
+from lrsclip_jax.config.values import SLICED
 from lrsclip_jax.errors import InputError, nearest
 
 PyTree = Any

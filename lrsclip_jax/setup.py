@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from lrsclip_jax import config_checks
+from lrsclip_jax.config import checks
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
@@ -95,7 +95,7 @@ def set_up(
     """Returns the set-up that a config describes. It is built from shapes: nothing is computed, read or compiled.
 
     Args:
-      config: of the run, which passed `config_checks.check`.
+      config: of the run, which passed `lrsclip_jax.config.checks.check`.
       length: of the run.
       devices: all of the run, by default those of this machine and its processes. They need not exist.
       platform: whose default dtype the towers take, "cpu" or an accelerator; by default that of this process.
@@ -129,5 +129,5 @@ def set_up(
 
 
 def run_length(config: ConfigDict, samples: int) -> RunLength:
-    """Returns the length of a run whose sources hold `samples`; InputError where `config_checks.total_steps` has it."""
-    return RunLength(config_checks.total_steps(config, samples), samples / config.batch_size)
+    """Returns the length of a run whose sources hold `samples`; InputError as `checks.total_steps` has it."""
+    return RunLength(checks.total_steps(config, samples), samples / config.batch_size)

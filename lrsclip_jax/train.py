@@ -12,7 +12,8 @@ from etils import epath
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
-from lrsclip_jax import config_checks, heldout
+from lrsclip_jax import heldout
+from lrsclip_jax.config import checks
 from lrsclip_jax.data.batches import mixture, pipeline, text_kinds
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
@@ -59,7 +60,7 @@ def train_and_evaluate(
     """
     begun = time.perf_counter()
     laps = laps or startup.Laps(begun)
-    config_checks.check(config)
+    checks.check(config)
     startup.cache_compiled_programs(config.train.compilation_cache)
 
     # Set-up: everything that follows from the config and the length of the data

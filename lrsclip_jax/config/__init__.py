@@ -6,21 +6,31 @@ A recipe is a Python file with `get_config(arg=None)`. It starts from `defaults(
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax import recipe_files
-from lrsclip_jax.config_checks import check, find, leaves
-from lrsclip_jax.config_keys import KEYS
-from lrsclip_jax.config_values import Many, shown
-from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.config import recipes
+from lrsclip_jax.config.checks import check, leaves
+from lrsclip_jax.config.keys import KEYS
+from lrsclip_jax.config.overrides import overrides_of, set_alike, set_value
+from lrsclip_jax.errors import InputError
+
+__all__ = [
+    "OPERATIONAL",
+    "ConfigDict",
+    "curve_differences",
+    "curve_hash",
+    "defaults",
+    "load",
+    "overrides_of",
+    "recipe",
+    "to_json",
+]
 
 # A run may be continued with other values of these keys. Every other key determines the curve: another value of
 # one of those is another run (`--branch=NEWDIR` starts it from this run's newest checkpoint).
@@ -50,8 +60,8 @@ OPERATIONAL = (
 def defaults() -> ConfigDict:
     """Returns the config with every key that exists, at its default; only the towers take further keys.
 
-    `lrsclip_jax.config_keys` says what each key means and which values it takes. `config_checks.check` holds a config
-    against that, so it takes any value at first.
+    `lrsclip_jax.config.keys` says what each key means and which values it takes. A config takes any value at
+    first; `checks.check` holds it against that table.
     """
     nested: dict[str, object] = {}
     for key in KEYS.values():
@@ -63,18 +73,10 @@ def defaults() -> ConfigDict:
     return config
 
 
-def overrides_of(arguments: Sequence[str]) -> list[str]:
-    """Returns "KEY=VALUE" for each command-line argument "--config.KEY=VALUE"; InputError for any other argument."""
-    for argument in arguments:
-        if not argument.startswith("--config."):
-            raise InputError(f"unknown argument {argument}: keys of the config are set with --config.KEY=VALUE")
-    return [argument.removeprefix("--config.") for argument in arguments]
-
-
 def load(spec: str, overrides: Sequence[str] = (), folder: Path | None = None, option: str = "--config=") -> ConfigDict:
     """Returns the config of a recipe with `key=value` overrides applied, locked.
 
-    A recipe of training, found where those are by default, is held against `lrsclip_jax.config_keys`. To a recipe from
+    A recipe of training, found where those are by default, is held against `lrsclip_jax.config.keys`. To a recipe from
     another folder, overrides are values of the same type.
 
     Args:
@@ -95,7 +97,7 @@ def load(spec: str, overrides: Sequence[str] = (), folder: Path | None = None, o
         key, separator, text = override.partition("=")
         if not separator:
             raise InputError(f"--config.{key}: write --config.{key}=VALUE")
-        _set(config, key, text) if folder is None else _set_alike(config, key, text)
+        set_value(config, key, text) if folder is None else set_alike(config, key, text)
     if folder is None:
         check(config, f"{option}{spec}: ")
     return config.lock()
@@ -108,67 +110,14 @@ def recipe(spec: str, folder: Path | None = None) -> ConfigDict:
         config.model.name = "vitb32"
 
     Args:
-      spec: the recipe's name or file, and behind a colon its argument if it takes one, see `recipe_files.call`.
+      spec: the recipe's name or file, and behind a colon its argument if it takes one, see `recipes.call`.
       folder: where recipes are found by name. By default these are configs/ in the working directory, and the recipes
         that come with the package.
 
     Raises:
       InputError: there is no such recipe, it takes no argument or needs one, or its code fails; the line says where.
     """
-    return recipe_files.call(spec, (folder,) if folder else recipe_files.shipped())
-
-
-def _set(config: ConfigDict, key: str, text: str) -> None:
-    """Sets a key of training to the value that a text stands for."""
-    try:
-        values = find(key).values
-    except InputError as error:
-        raise InputError(f"--config.{error}") from None
-    value = _parse(text)
-    if isinstance(values, Many) and not isinstance(value, tuple):
-        value = (value,)
-    if fault := values.fault(value):
-        given = text if text.isprintable() and len(text) <= 100 else shown(text)
-        raise InputError(f"--config.{key}={given}: {fault}")
-    if isinstance(value, int) and key in KEYS and isinstance(KEYS[key].default, float):
-        value = float(value)
-    _assign(config, key, value)
-
-
-def _set_alike(config: ConfigDict, key: str, text: str) -> None:
-    """Sets a key of another recipe to a value of the same type."""
-    known = dict(leaves(config))
-    if key not in known:
-        if inner := [leaf for leaf in known if leaf.startswith(f"{key}.")]:
-            raise InputError(f"--config.{key} is a group of keys; set one of them, such as --config.{inner[0]}")
-        raise InputError(f"--config.{key}: unknown key{nearest(key, known)}")
-    value, old = _parse(text), known[key]
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(old, tuple) and not isinstance(value, tuple):
-        value = (value,)
-    if not (old is None or value is None) and type(value) is not type(old):
-        raise InputError(f"--config.{key}={text}: expected {type(old).__name__}, such as {old!r}")
-    _assign(config, key, value)
-
-
-def _assign(config: ConfigDict, key: str, value: object) -> None:
-    *groups, name = key.split(".")
-    target = reduce(lambda inner, group: inner[group], groups, config)
-    with target.unlocked(), target.ignore_type():
-        target[name] = value
-
-
-def _parse(text: str) -> object:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        with warnings.catch_warnings():  # Python warns of a backslash in a pattern
-            warnings.simplefilter("ignore")
-            value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
-    return tuple(value) if isinstance(value, list) else value
+    return recipes.call(spec, (folder,) if folder else recipes.shipped())
 
 
 def to_json(config: ConfigDict) -> str:

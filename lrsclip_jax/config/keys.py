@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lrsclip_jax.config_values import (
+from lrsclip_jax.config.values import (
     Breakpoints,
     Flag,
     Many,

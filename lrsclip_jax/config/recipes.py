@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config_values import shown
+from lrsclip_jax.config.values import shown
 from lrsclip_jax.errors import InputError, nearest
 
 _LONGEST = 300  # characters of an exception's message
@@ -54,7 +54,7 @@ def shipped() -> tuple[Path, ...]:
 
     The package has them in lrsclip_jax/recipes where it was installed from a wheel, and in configs/ in a checkout.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / "recipes"
     return Path("configs"), installed if installed.is_dir() else package.parent / "configs"
 

@@ -13,9 +13,10 @@ import pytest
 
 from eval.facts import classes
 from lrsclip_jax import config as configs
-from lrsclip_jax import config_checks, sharding
-from lrsclip_jax.config_keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, describe_keys, tower_keys
-from lrsclip_jax.config_values import (
+from lrsclip_jax import sharding
+from lrsclip_jax.config import checks, overrides
+from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, describe_keys, tower_keys
+from lrsclip_jax.config.values import (
     Breakpoints,
     Choice,
     Either,
@@ -80,7 +81,7 @@ def test_every_default_is_allowed_and_every_key_is_described_in_its_lines(capsys
         first = next(number for number, line in enumerate(lines) if line.split(" ")[0] == name)
         assert lines[first + 1].strip() == key.meaning and lines[first + 2].strip() == key.values.words
         assert "\n" not in key.meaning and key.values.words.isprintable()
-    config_checks.check(configs.defaults())
+    checks.check(configs.defaults())
     with pytest.raises(SystemExit) as ended:
         main(["--keys"])
     assert ended.value.code == 0 and capsys.readouterr().out.splitlines() == lines
@@ -228,12 +229,12 @@ def test_a_recipe_may_give_a_key_what_the_schema_allows_and_nothing_else(name):
         if allows(ALL[name].values, value):
             assert ALL[name].values.fault(value) == ""
             try:
-                config_checks.check(config)
+                checks.check(config)
             except InputError as error:  # together with other values
                 assert name in str(error) and "expected" not in str(error), error
         else:
             with pytest.raises(InputError) as error:
-                config_checks.check(config, "recipe.py: ")
+                checks.check(config, "recipe.py: ")
             assert_names(error, name)
             assert str(error.value).startswith("recipe.py: ")
 
@@ -246,7 +247,7 @@ def test_the_command_line_may_give_a_key_what_the_schema_allows_and_nothing_else
             text = value if isinstance(value, str) else repr(value)
         except ValueError:  # 5,000 digits
             text = "1" * 5000
-        meant = configs._parse(text)
+        meant = overrides.parsed(text)
         if isinstance(ALL[name].values, Many) and not isinstance(meant, tuple):
             meant = (meant,)
         TRIED["command line"] += 1
@@ -256,7 +257,7 @@ def test_the_command_line_may_give_a_key_what_the_schema_allows_and_nothing_else
             except InputError as error:
                 assert name in str(error) and "expected" not in str(error), error
             else:
-                found = dict(config_checks.leaves(config))[name]
+                found = dict(checks.leaves(config))[name]
                 assert found == (float(meant) if isinstance(found, float) else meant)
         else:
             with pytest.raises(InputError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lrsclip_jax import config as configs
-from lrsclip_jax import recipe_files
+from lrsclip_jax.config import recipes
 from lrsclip_jax.corpus.recipe_config import RECIPES as CORPUS_RECIPES
 from lrsclip_jax.errors import InputError
 
@@ -49,17 +49,17 @@ def test_recipes_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
     assert configs.load("rsclip:256").batch_size == 256
     assert configs.load("aid_minilm:heads:D:X").data.sources == ("D:X/aid:train",)
     Path("configs").mkdir()
-    shutil.copy(recipe_files.shipped()[1] / "quickstart.py", "configs/vitl14.py")
+    shutil.copy(recipes.shipped()[1] / "quickstart.py", "configs/vitl14.py")
     assert configs.load("vitl14").model.name == "tiny"  # of a checkout that one stands in
-    shutil.copy(recipe_files.shipped()[1] / "vitb32.py", "vitl14.py")
+    shutil.copy(recipes.shipped()[1] / "vitb32.py", "vitl14.py")
     assert configs.load("vitl14").model.name == configs.load("./vitl14").model.name == "vitb32"
 
 
 def test_a_wheel_has_its_recipes_inside_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe_files, "__file__", str(tmp_path / "lrsclip_jax/recipe_files.py"))
-    assert recipe_files.shipped()[1] == tmp_path / "configs"  # a checkout
+    monkeypatch.setattr(recipes, "__file__", str(tmp_path / "lrsclip_jax/config/recipes.py"))
+    assert recipes.shipped()[1] == tmp_path / "configs"  # a checkout
     (tmp_path / "lrsclip_jax/recipes").mkdir(parents=True)
-    assert recipe_files.shipped()[1] == tmp_path / "lrsclip_jax/recipes"
+    assert recipes.shipped()[1] == tmp_path / "lrsclip_jax/recipes"
 
 
 def test_a_recipe_that_others_start_from_may_be_changed_and_is_made_each_time():

@@ -83,3 +83,11 @@ def test_a_recipe_may_set_what_the_command_line_may(tmp_path):
     config = configs.load(str(path))
     assert config.epochs == 3.0 and isinstance(config.epochs, float)
     assert config.loss.long_weight == ((0, 0.2), (10, 0.8))
+
+
+@pytest.mark.parametrize("name", ["group", "bare"])
+def test_an_override_of_a_group_that_a_recipe_has_not_is_one_line(name, tmp_path):
+    path = tmp_path / f"{name}.py"
+    path.write_text(RECIPES[name][0])
+    with pytest.raises(InputError, match="^--config.loss.chunk: the recipe has no group loss: start from"):
+        configs.load(str(path), ["loss.chunk=3"])

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config_keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
-from lrsclip_jax.config_values import hint, shown
+from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
+from lrsclip_jax.config.values import hint, shown
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.zoo_table import MODELS
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from lrsclip_jax import config as configs
-from lrsclip_jax import config_checks, parameter_rules
-from lrsclip_jax.config_keys import KEYS
+from lrsclip_jax import parameter_rules
+from lrsclip_jax.config import checks
+from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.main import main
 from lrsclip_jax.plan.__main__ import main as plan
@@ -69,7 +70,7 @@ def test_values_that_work_together_are_taken():
 
 def test_the_length_of_a_run_names_all_that_makes_it():
     def steps(samples, *overrides):
-        return config_checks.total_steps(configs.load(QUICKSTART, ["batch_size=8", *overrides]), samples)
+        return checks.total_steps(configs.load(QUICKSTART, ["batch_size=8", *overrides]), samples)
 
     assert steps(100, "epochs=6") == 75
     for samples, overrides, message in (
