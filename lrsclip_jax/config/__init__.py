@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -63,10 +63,13 @@ def defaults() -> ConfigDict:
     `lrsclip_jax.config.keys` says what each key means and which values it takes. A config takes any value at
     first; `checks.check` holds it against that table.
     """
-    nested: dict[str, object] = {}
+    nested: dict[str, Any] = {}
     for key in KEYS.values():
         *groups, name = key.name.split(".")
-        reduce(lambda inner, group: inner.setdefault(group, {}), groups, nested)[name] = key.default
+        inner = nested
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[name] = key.default
     config = ConfigDict(nested, type_safe=False).lock()
     config.model.image.unlock()
     config.model.text.unlock()

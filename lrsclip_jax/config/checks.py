@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -123,14 +124,14 @@ def kinds_used(long_weight: LongWeight) -> tuple[str, ...]:
     return ("long",) if long_weight == 1 else ("long", "short")
 
 
-def tower_fields(config: ConfigDict) -> tuple[dict[str, object], dict[str, object]]:
+def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns all fields of image and text tower, that of "kind" too: the config's, the model's, the classes'."""
     image, text = MODELS[config.model.name]
     image, text = image | config.model.image.to_dict(), {"kind": KIND.default} | text | config.model.text.to_dict()
     return _defaults(IMAGE_FIELDS) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
 
 
-def _defaults(fields: Mapping[str, Key]) -> dict[str, object]:
+def _defaults(fields: Mapping[str, Key]) -> dict[str, Any]:
     return {name: key.default for name, key in fields.items()}
 
 

@@ -255,9 +255,9 @@ class Span:
         return f"{self.name}, such as {self.example}: each {self.values.words}, the first not above the second"
 
     def fault(self, value: object) -> str:
-        pair = isinstance(value, tuple | list) and len(value) == 2
-        sound = pair and not any(map(self.values.fault, value)) and value[0] <= value[1]
-        return "" if sound else f"expected {self.words}"
+        if isinstance(value, tuple | list) and len(value) == 2 and not any(map(self.values.fault, value)):
+            return "" if value[0] <= value[1] else f"expected {self.words}"
+        return f"expected {self.words}"
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,7 @@ class Breakpoints:
 
     def fault(self, value: object) -> str:
         pair = Row((Whole(), self.values), "")
-        sound = isinstance(value, tuple | list) and value and not any(map(pair.fault, value))
-        rising = sound and all(first[0] < second[0] for first, second in itertools.pairwise(value))
-        return "" if rising else f"expected {self.words}"
+        if isinstance(value, tuple | list) and value and not any(map(pair.fault, value)):
+            rising = all(first[0] < second[0] for first, second in itertools.pairwise(value))
+            return "" if rising else f"expected {self.words}"
+        return f"expected {self.words}"

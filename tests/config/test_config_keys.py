@@ -34,7 +34,7 @@ from lrsclip_jax.config.values import (
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.main import main
-from lrsclip_jax.models import attention, layers, products, zoo
+from lrsclip_jax.models import attention, layers, precision, zoo
 from lrsclip_jax.models.vit import ViT
 
 QUICKSTART = "configs/quickstart.py"
@@ -57,7 +57,7 @@ def test_choices_are_those_of_the_code_that_takes_them():
     assert set(image["activation"].values.names) == set(layers.ACTIVATIONS) == set(bert["activation"].values.names)
     assert image["attention"].values.names == ("auto", *attention.IMPLEMENTATIONS)
     for name in image["products"].values.names:
-        products.dot_general(name)
+        precision.dot_general(name)
     assert KEYS["model.name"].values.names == tuple(zoo.names())
     assert KIND.values.names == tuple(zoo.TEXT_TOWERS) and KIND.default == next(iter(zoo.TEXT_TOWERS))
     (_, axes) = KEYS["mesh.rules"].values.values.kinds

@@ -190,7 +190,7 @@ class RecordReader(Records):
             with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
                 for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
                     if kept := read_lengths(_lengths_path(shard.path), end - start):
-                        yield tuple(kept[0].any(axis=0))
+                        yield bool(kept[0][:, 0].any()), bool(kept[0][:, 1].any())
                         bar.update(end - start)
                         continue
                     for index in range(start, end):
