@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config import checks
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
@@ -96,7 +96,7 @@ def set_up(
     """Returns the set-up that a config describes. It is built from shapes: nothing is computed, read or compiled.
 
     Args:
-      config: of the run.
+      config: of the run, which passed `lrsclip_jax.config.checks.check`.
       length: of the run.
       devices: all of the run, by default those of this machine and its processes. They need not exist.
       platform: whose default dtype the towers take, "cpu" or an accelerator; by default that of this process.
@@ -109,11 +109,6 @@ def set_up(
     check_divides("eval.batch_size", config.eval.batch_size, mesh)
     options = step_options(config)
     model = build_model(config, platform)
-    for kind in KINDS:
-        if (longest := config.data[f"{kind}_length"]) > model.text.context_length:
-            raise InputError(
-                f"data.{kind}_length is {longest}, the text tower has {model.text.context_length} positions"
-            )
     params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     optimizer = create(
         config.optimizer,
@@ -135,10 +130,5 @@ def set_up(
 
 
 def run_length(config: ConfigDict, samples: int) -> RunLength:
-    """Returns the length of a run whose sources hold `samples`; InputError if they make no batch."""
-    if config.batch_size < 1:
-        raise InputError(f"batch_size is {config.batch_size}: it must be positive")
-    total_steps = math.floor(config.epochs * samples / config.batch_size)
-    if not total_steps:
-        raise InputError(f"{samples} samples and epochs={config.epochs} make no batch of {config.batch_size}")
-    return RunLength(total_steps, samples / config.batch_size)
+    """Returns the length of a run whose sources hold `samples`; InputError as `checks.total_steps` has it."""
+    return RunLength(checks.total_steps(config, samples), samples / config.batch_size)

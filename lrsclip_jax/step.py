@@ -138,7 +138,7 @@ def batch_specs(
         "has_short": ((pairs,), jnp.bool_),
     }
     if layout.row_length is None:
-        shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in KINDS}
+        shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
     elif rows is None:
         raise ValueError("a packed batch has a number of rows")
     else:

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("eval",),  # pure functions over saved arrays, and what every program needs: errors, command lines
     ("lrsclip_jax.errors",),
-    ("lrsclip_jax.chips", "lrsclip_jax.parameter_rules", "lrsclip_jax.recipe_files"),
+    ("lrsclip_jax.chips", "lrsclip_jax.models.zoo_table"),
     ("lrsclip_jax.config",),
     # Data: pixels and tokens, sets on disk, captioned images of users, and the two jobs done with them.
-    ("lrsclip_jax.data.draws",),
+    ("lrsclip_jax.data.draws", "lrsclip_jax.parameter_rules"),
     ("lrsclip_jax.data", "lrsclip_jax.data.scenes"),
     ("lrsclip_jax.data.prepared",),
     ("lrsclip_jax.sources",),

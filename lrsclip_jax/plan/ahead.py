@@ -11,6 +11,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config.checks import check, total_steps
+from lrsclip_jax.data.batches import mixture, text_kinds
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.flops import Texts, frozen_towers
@@ -82,6 +84,8 @@ def plan_step(config: ConfigDict, devices: Sequence[jax.Device], platform: str) 
     Raises:
       InputError: for everything that training would refuse, too.
     """
+    check(config)
+    config = _on_sources(config)
     setup = set_up(config, _nominal_length(config), devices=devices, platform=platform)
     packed = expected_shapes(setup) if config.data.packed else None
     return PlannedStep(setup, setup.batch_specs(max(packed.shares) if packed else None), packed)
@@ -147,6 +151,18 @@ def device_bytes(shapes: Any) -> int:
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
     )
+
+
+def _on_sources(config: ConfigDict) -> ConfigDict:
+    """Returns the config of the run on `data.sources`, where these are here: planning needs no data."""
+    try:
+        sources = mixture.open_sources(config)
+    except InputError:
+        return config
+    if not sources:
+        return config
+    total_steps(config, sum(len(records) for records, _ in sources))
+    return text_kinds.for_sources(config, sources)[0]
 
 
 def _nominal_length(config: ConfigDict) -> RunLength:
