@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from eval.command import command_line, expanded
 from lrsclip_jax import config as configs
+from lrsclip_jax.config.keys import describe_keys
 from lrsclip_jax.errors import InputError, cli
 
 _EPILOG = """\
@@ -19,7 +20,7 @@ examples:
       a recipe of your own, in a file
   lrsclip train --config=vitb16 --workdir=runs/b16 \\
       --config.model.init=WEIGHTS --config.data.sources=LRS2M --config.batch_size=512
-      any key of the config can be set; lrsclip_jax/config.py lists them all
+      any key of the config can be set; --keys lists them all
 
 Starting the same command again continues the run exactly where it stopped.
 """
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         type=expanded,
         help="start in NEWDIR from the newest checkpoint of --workdir, with a changed config",
     )
+    parser.add_argument("--keys", action="version", version="\n".join(describe_keys()), help="list every key, and exit")
     options, rest = parser.parse_known_args(arguments)
     config = configs.load(options.config, configs.overrides_of(rest))
     _require_init_and_sources(config, options.config)

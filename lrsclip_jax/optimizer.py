@@ -28,12 +28,12 @@ import optax
 from ml_collections import ConfigDict
 
 from lrsclip_jax import parameter_rules
-from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.config.checks import check_group, warmup_steps
+from lrsclip_jax.errors import InputError
 
 PyTree = Any
 
 _OPTIMIZERS = {"sgd": ("momentum", "dampening"), "adamw": ("b1", "b2", "eps")}
-_SCHEDULES = ("constant", "cosine")
 _SCHEDULE_KEYS = ("learning_rate", "schedule", "final_learning_rate", "warmup_steps", "warmup_epochs")
 _COMMON_KEYS = (*_SCHEDULE_KEYS, "weight_decay", "clip_norm", "lr_rules", "decay_rules", "freeze")
 
@@ -118,18 +118,13 @@ def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch
 
     Returns:
         A function from int, or an integer array, to float32.
+
+    Raises:
+        InputError: a warm-up that is longer than the run.
     """
-    name = config.schedule
-    if name not in _SCHEDULES:
-        hint = nearest(name, _SCHEDULES)
-        raise InputError(f"optimizer.schedule={name!r} is not one of {', '.join(_SCHEDULES)}{hint}")
-    if config.warmup_steps and config.warmup_epochs:
-        raise InputError("optimizer.warmup_steps and warmup_epochs are both set; set one of them to 0")
-    warmup = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
-    if warmup > total_steps:
-        raise InputError(f"optimizer: the warm-up of {warmup} steps is longer than the run of {total_steps}")
+    warmup = warmup_steps(config, total_steps, steps_per_epoch)
     peak = config.learning_rate
-    final = config.final_learning_rate if name == "cosine" else peak
+    final = config.final_learning_rate if config.schedule == "cosine" else peak
 
     def learning_rate(step):
         remaining = jnp.clip((total_steps - step) / max(total_steps - warmup, 1), 0, 1)
@@ -200,17 +195,8 @@ def _fill(where: PyTree, value: float) -> optax.GradientTransformation:
 
 
 def _check(config: ConfigDict) -> None:
-    """Raises an InputError for an unknown name, a missing key, or a number that makes no sense."""
-    name = config.get("name", "")
-    if name not in _OPTIMIZERS:
-        hint = nearest(name, _OPTIMIZERS)
-        raise InputError(f"optimizer.name={name!r} is not one of {', '.join(_OPTIMIZERS)}{hint}")
-    keys = (*_COMMON_KEYS, *_OPTIMIZERS[name])
-    missing = [key for key in keys if key not in config]
+    """Raises an InputError for a value that is not allowed, or a key that is missing."""
+    check_group(config, "optimizer")
+    missing = [key for key in (*_COMMON_KEYS, *_OPTIMIZERS[config.name]) if key not in config]
     if missing:
-        raise InputError(f"config.optimizer lacks {', '.join(missing)}, which optimizer.name={name!r} needs")
-    for key in keys:
-        if isinstance(config[key], int | float) and not config[key] >= 0:
-            raise InputError(f"optimizer.{key}={config[key]} must not be negative")
-    if config.clip_norm == 0:
-        raise InputError("optimizer.clip_norm=0 would stop all training; leave it out (None) for no clipping")
+        raise InputError(f"config.optimizer lacks {', '.join(missing)}, which optimizer.name={config.name!r} needs")

@@ -15,12 +15,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from lrsclip_jax.config.values import SLICED
 from lrsclip_jax.errors import InputError, nearest
 
 PyTree = Any
 Shapes = Mapping[str, tuple[int, ...]]
-
-_SLICED = re.compile(r"(?P<expression>.*)\[(?P<start>-?\d*):(?P<stop>-?\d*)\]")
 
 
 def path_of(key_path: tuple) -> str:
@@ -41,7 +40,7 @@ def match(rules: Sequence[tuple[str, Any]], params: PyTree, *, where: str, defau
         A tree like `params`, with a value at each leaf.
     """
     for pattern, _ in rules:
-        if _SLICED.fullmatch(pattern):
+        if SLICED.fullmatch(pattern):
             raise InputError(f"{where}: {pattern!r} selects rows, but these rules are about whole parameters")
     deciding = _first_match([pattern for pattern, _ in rules], params, where)
 
@@ -130,7 +129,7 @@ def _first_match(patterns: Sequence[str], params: PyTree, where: str) -> dict[st
 
 def _matches(pattern: str, shapes: Shapes, where: str) -> dict[str, np.ndarray]:
     """The parameters that a pattern matches, and which rows of them: bool [rows], or [] for a scalar."""
-    sliced = _SLICED.fullmatch(pattern)
+    sliced = SLICED.fullmatch(pattern)
     try:
         expression = re.compile(sliced["expression"] if sliced else pattern)
     except re.error as error:
@@ -165,7 +164,7 @@ def _parse_scale(rule: Sequence, where: str) -> tuple[str, float, float]:
         case [str(pattern), int() | float() as scale, str(option)]:
             if layer_decay := re.fullmatch(r"layer_decay=(\d*\.?\d+)", option):
                 # As a slice, if of all rows, the pattern has to keep to one stack of layers.
-                stacked = pattern if _SLICED.fullmatch(pattern) else f"{pattern}[:]"
+                stacked = pattern if SLICED.fullmatch(pattern) else f"{pattern}[:]"
                 return stacked, scale, float(layer_decay[1])
     form = '("image/.*", 0.1) or ("image/blocks/.*", 1.0, "layer_decay=0.75")'
     raise InputError(f"{where}: {rule!r} is not a rule, write a tuple of rules like {form}")

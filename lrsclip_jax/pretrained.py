@@ -24,7 +24,7 @@ from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
 from lrsclip_jax.encoders import embed, fed, normalise, static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.precision import compute_dtype, exactly
 from lrsclip_jax.models.text import TextTransformer

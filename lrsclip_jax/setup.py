@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config import checks
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
@@ -19,8 +19,6 @@ from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import Optimizer, create, frozen_by
 from lrsclip_jax.sharding import check_divides, make_mesh
 from lrsclip_jax.step import (
-    Batch,
-    Metrics,
     StepOptions,
     TrainState,
     batch_layout,
@@ -68,8 +66,11 @@ class Setup:
         """How many tokens a text of each kind, "long" and "short", may have."""
         return {kind: self.layout.length(kind) for kind in KINDS}
 
-    def step(self, preprocessing: Preprocessing) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-        """Returns the jitted train step; only mean and standard deviation of the pixels come with the weights."""
+    def step(self, preprocessing: Preprocessing) -> jax.stages.Wrapped:
+        """Returns the jitted train step, (state, batch) -> (state, metrics).
+
+        Only mean and standard deviation of the pixels come with the weights.
+        """
         return make_train_step(self.model, self.optimizer, preprocessing, self.options, self.shapes)
 
     def steps_left(self, done: int) -> range:
@@ -95,7 +96,7 @@ def set_up(
     """Returns the set-up that a config describes. It is built from shapes: nothing is computed, read or compiled.
 
     Args:
-      config: of the run.
+      config: of the run, which passed `lrsclip_jax.config.checks.check`.
       length: of the run.
       devices: all of the run, by default those of this machine and its processes. They need not exist.
       platform: whose default dtype the towers take, "cpu" or an accelerator; by default that of this process.
@@ -108,11 +109,6 @@ def set_up(
     check_divides("eval.batch_size", config.eval.batch_size, mesh)
     options = step_options(config)
     model = build_model(config, platform)
-    for kind in KINDS:
-        if (longest := config.data[f"{kind}_length"]) > model.text.context_length:
-            raise InputError(
-                f"data.{kind}_length is {longest}, the text tower has {model.text.context_length} positions"
-            )
     params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     optimizer = create(
         config.optimizer,
@@ -134,10 +130,5 @@ def set_up(
 
 
 def run_length(config: ConfigDict, samples: int) -> RunLength:
-    """Returns the length of a run whose sources hold `samples`; InputError if they make no batch."""
-    if config.batch_size < 1:
-        raise InputError(f"batch_size is {config.batch_size}: it must be positive")
-    total_steps = math.floor(config.epochs * samples / config.batch_size)
-    if not total_steps:
-        raise InputError(f"{samples} samples and epochs={config.epochs} make no batch of {config.batch_size}")
-    return RunLength(total_steps, samples / config.batch_size)
+    """Returns the length of a run whose sources hold `samples`; InputError as `checks.total_steps` has it."""
+    return RunLength(checks.total_steps(config, samples), samples / config.batch_size)

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from lrsclip_jax import heldout
-from lrsclip_jax.data.batches import mixture, pipeline
+from lrsclip_jax.config import checks
+from lrsclip_jax.data.batches import mixture, pipeline, text_kinds
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import Terminated
@@ -59,12 +60,16 @@ def train_and_evaluate(
     """
     begun = time.perf_counter()
     laps = laps or startup.Laps(begun)
+    checks.check(config)
     startup.cache_compiled_programs(config.train.compilation_cache)
 
     # Set-up: everything that follows from the config and the length of the data
     sources = mixture.open_sources(config)
+    config, notes = text_kinds.for_sources(config, sources)
+    if jax.process_index() == 0:
+        for note in notes:
+            print(note, file=sys.stderr)
     setup = set_up(config, run_length(config, sum(len(source) for source, _ in sources)))
-    profile.check(config.log.profile, setup.length.total_steps)
     laps.end("setup")
 
     # Folder

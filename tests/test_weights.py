@@ -61,7 +61,7 @@ def folder(tmp_path):
 
 
 def load(*overrides: str):
-    config = configs.load("configs/quickstart.py", [f"model.image.patch={PATCH}", *overrides])
+    config = configs.load("configs/quickstart.py", [f"model.image.patch={PATCH}", "data.long_length=32", *overrides])
     return initial_parameters(build_model(config), config)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from tqdm import tqdm
 
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources import Drawing, Entry, Fault, Item, Keys, Source, open_source
+from lrsclip_jax.sources import Drawing, Fault, Item, Keys, Source, open_source
+from lrsclip_jax.sources.prepared import drawing
 from lrsclip_jax.sources.texts import read_texts
 from lrsclip_jax.sources.values import clean
 
@@ -58,7 +58,7 @@ def material_of(source: Source) -> Material:
     """Returns what a source holds. Of scenes with queries the whole scenes are the images, see `embed.windows`."""
     items: list[Item] = []
     faults: list[Fault] = []
-    drawn = _with_texts()
+    drawn = drawing()
     for item in tqdm(source, f"reading {source.name}", unit=" items", leave=False, disable=None, delay=1):
         if isinstance(item, Fault):
             faults.append(item)
@@ -76,24 +76,6 @@ def material_of(source: Source) -> Material:
 def queries(path: str) -> list[Row]:
     """Returns a row of texts.jsonl for every line of a text file that holds something."""
     return [{"text": query.text, "kind": "query"} for query in read_texts(Path(path)).queries]
-
-
-def _with_texts() -> Callable[[Item], Item]:
-    """Returns a function that gives a procedural scene, which is still to be drawn, its image and texts."""
-    of_seed: dict[int, Sequence] = {}
-
-    def drawn(item: Item) -> Item:
-        if not isinstance(item.image, Drawing):
-            return item
-        from lrsclip_jax.data.prepared.procedural import SceneRecords
-
-        seed, index = item.image
-        records = of_seed.setdefault(seed, SceneRecords(sys.maxsize, seed))
-        record = records[index]
-        image = Entry(records, index, item.id)
-        return Item(item.id, item.source, image, record.long, record.short, record.label, record.licence)
-
-    return drawn
 
 
 def _row(item: Item) -> Row:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config.checks import kinds_used
 from lrsclip_jax.errors import InputError, nearest
 
 _CHOICES = {
@@ -65,9 +66,7 @@ class LossOptions:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The texts that the loss looks at: a kind that weighs the number 0 at every step is not even encoded."""
-        if self.long_weight == 0:
-            return ("short",)
-        return ("long",) if self.long_weight == 1 else ("long", "short")
+        return kinds_used(self.long_weight)
 
 
 def loss_options(config: ConfigDict) -> LossOptions:

@@ -10,47 +10,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.layers import ACTIVATIONS
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
+from lrsclip_jax.models.zoo_table import MODELS
 
 TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
-
-_B = {"width": 768, "layers": 12, "heads": 12, "embed_dim": 512}
-_L = {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 768, "patch": 14}
-_B_TEXT = {"width": 512, "layers": 12, "heads": 8, "embed_dim": 512}
-_L_TEXT = {"width": 768, "layers": 12, "heads": 12, "embed_dim": 768}
-
-# A plain ViT: MAE's and DINOv2's (whose LayerScale is folded into the weights when they are loaded).
-_PLAIN = {"activation": "gelu", "norm_eps": 1e-6, "patch_bias": True, "pre_norm": False}
-_S = _PLAIN | {"patch": 14, "width": 384, "layers": 12, "heads": 6, "embed_dim": 384}
-
-# name: (fields of the image tower, fields of the text tower), over the defaults of their classes
-_MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "vitb32": (_B | {"patch": 32}, _B_TEXT),
-    "vitb16": (_B | {"patch": 16}, _B_TEXT),
-    "vitl14": (_L, _L_TEXT),
-    "vitl14_336": (_L | {"size": 336}, _L_TEXT),
-    "vith14": (
-        {"patch": 14, "width": 1280, "layers": 32, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
-        {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
-    ),
-    # DINOv2's image tower with a small text tower, and with MiniLM
-    "vits14": (_S, {"width": 384, "layers": 6, "heads": 6, "embed_dim": 384}),
-    "vits14_minilm": (_S, {"kind": "bert", "width": 384, "layers": 6, "heads": 12, "embed_dim": 384}),
-    "rsclip_vitb16_448_bert": (_PLAIN | _B | {"patch": 16, "size": 448}, {"kind": "bert", "embed_dim": 512}),
-    "tiny": (
-        {"size": 64, "patch": 8, "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
-        {"width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
-    ),
-    "tiny_bert": (
-        _PLAIN | {"size": 64, "patch": 8, "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
-        {"kind": "bert", "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
-    ),
-    "custom": ({}, {}),  # every field is given
-}
 
 # Fields that say how a tower is computed or trained, and not which function it is.
 _HOW = ("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout")
@@ -58,7 +25,7 @@ _HOW = ("parent", "name", "dtype", "remat", "attention", "unroll", "products", "
 
 def names() -> list[str]:
     """The names that `create` knows."""
-    return list(_MODELS)
+    return list(MODELS)
 
 
 def create(
@@ -80,9 +47,9 @@ def create(
     Raises:
       InputError: unknown model, field or activation; towers that end in different widths.
     """
-    if name not in _MODELS:
-        raise InputError(f"unknown model {name!r}{nearest(name, _MODELS)}; known: {', '.join(_MODELS)}")
-    image_fields, text_fields = _MODELS[name]
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}{nearest(name, MODELS)}; known: {', '.join(MODELS)}")
+    image_fields, text_fields = MODELS[name]
     dtype = jnp.dtype(dtype or jnp.float32)
     image_tower = tower("image", image_fields | dict(image or {}), dtype)
     text_tower = tower("text", text_fields | dict(text or {}), dtype)

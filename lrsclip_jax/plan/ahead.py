@@ -11,7 +11,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config.checks import check, total_steps
+from lrsclip_jax.data.batches import mixture, text_kinds
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.errors import InputError
 from lrsclip_jax.flops import Texts, frozen_towers
 from lrsclip_jax.plan.hlo import Collectives, collectives
 from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
@@ -81,9 +84,11 @@ def plan_step(config: ConfigDict, devices: Sequence[jax.Device], platform: str) 
     Raises:
       InputError: for everything that training would refuse, too.
     """
+    check(config)
+    config = _on_sources(config)
     setup = set_up(config, _nominal_length(config), devices=devices, platform=platform)
     packed = expected_shapes(setup) if config.data.packed else None
-    return PlannedStep(setup, setup.batch_specs(packed and max(packed.shares)), packed)
+    return PlannedStep(setup, setup.batch_specs(max(packed.shares) if packed else None), packed)
 
 
 def compile_step(planned: PlannedStep) -> Program | TooLarge:
@@ -96,6 +101,8 @@ def compile_step(planned: PlannedStep) -> Program | TooLarge:
             return too_large
         raise
     analysis = compiled.memory_analysis()
+    if analysis is None:
+        raise InputError("the compiler for these devices doesn't say how much memory a program takes")
     memory = Memory(
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
@@ -104,10 +111,10 @@ def compile_step(planned: PlannedStep) -> Program | TooLarge:
         program=analysis.generated_code_size_in_bytes,
     )
     try:
-        sent = collectives(compiled.as_text())
+        text = compiled.as_text()
     except jax.errors.JaxRuntimeError:  # a libtpu newer than this jaxlib, which does not know its instructions
-        sent = None
-    return Program(memory, sent)
+        text = None
+    return Program(memory, None if text is None else collectives(text))
 
 
 def donated(planned: PlannedStep, program: Program) -> Program:
@@ -128,7 +135,7 @@ def job(planned: PlannedStep) -> Job:
     return Job(
         model=setup.model,
         rows=rows,
-        texts=packed and Texts(len(kinds), packed.tokens, packed.squares),
+        texts=Texts(len(kinds), packed.tokens, packed.squares) if packed else None,
         batch_size=layout.batch_size,
         microbatches=setup.options.microbatches,
         form=setup.options.loss.form,
@@ -144,6 +151,18 @@ def device_bytes(shapes: Any) -> int:
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
     )
+
+
+def _on_sources(config: ConfigDict) -> ConfigDict:
+    """Returns the config of the run on `data.sources`, where these are here: planning needs no data."""
+    try:
+        sources = mixture.open_sources(config)
+    except InputError:
+        return config
+    if not sources:
+        return config
+    total_steps(config, sum(len(records) for records, _ in sources))
+    return text_kinds.for_sources(config, sources)[0]
 
 
 def _nominal_length(config: ConfigDict) -> RunLength:

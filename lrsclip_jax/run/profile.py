@@ -12,8 +12,6 @@ from typing import Any
 import jax
 from etils import epath
 
-from lrsclip_jax.errors import InputError
-
 
 class Profile:
     """Traces some steps of a run into its folder.
@@ -71,16 +69,6 @@ class Profile:
             f"profile of steps {self._first} to {self._last}: {self._folder}; to look at it: pip install xprof, "
             f"xprof --logdir={self._folder}, or drop its …trace.json.gz on ui.perfetto.dev",
             file=sys.stderr,
-        )
-
-
-def check(span: Any, total_steps: int) -> None:
-    """Raises InputError unless `span`, config.log.profile, is None or a pair of a run's steps, the first being 1."""
-    pair = isinstance(span, tuple | list) and len(span) == 2 and all(type(step) is int for step in span)
-    if span is not None and not (pair and 1 <= span[0] <= span[1] <= total_steps):
-        raise InputError(
-            f"log.profile is {span!r}: it must be None, or the first and the last step to trace, such as (20, 24), "
-            f"of the run's {total_steps:,}"
         )
 
 

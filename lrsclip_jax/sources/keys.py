@@ -105,7 +105,6 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
     def item(row: Mapping[str, Any], where: str) -> Item:
         names = names_of(row)
         image = _image(row, names.image)
-        path = isinstance(image, str)
         words = {field: word_under(row, keys) for field, keys in names.words}
         label = label_under(row, names.label) if names.label else None
         long, short = texts_under(row, names.long), texts_under(row, names.short)
@@ -118,9 +117,9 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
         if template and label and not long and not short:
             short = (caption_of_label(label, template),)
         return Item(
-            words.get("id") or clean(image if path else str(image)),
+            words.get("id") or clean(str(image)),
             words.get("source") or source,
-            root / image if path else image,
+            root / image if isinstance(image, str) else image,
             long,
             short,
             label,

@@ -178,7 +178,10 @@ def test_ray_builds_the_same_corpus(folder, first, tmp_path):
         ({"balance.limit": True}, "config.balance.limit is True: expected a number"),
         ({"clip_score.embeddings": "nowhere", "clip_score.top": 0.5}, "nowhere: no finished embedding set"),
         ({"clip_score.embeddings": "nowhere"}, "choose one of a share of the best CLIP scores"),
-        ({"clip_score.embeddings": "nowhere", "clip_score.least": "0.x"}, "config.clip_score.least is '0.x': expected a number"),
+        (
+            {"clip_score.embeddings": "nowhere", "clip_score.least": "0.x"},
+            "least is '0.x': expected a number",
+        ),
     ],
 )
 def test_a_bad_value_is_one_line_before_any_work(folder, values, message):

@@ -106,14 +106,11 @@ def test_the_command_on_a_tpu_slice():
         (["--topology=cpu", "--chip=h100"], "unknown chip 'h100'"),
         (["--topology=cpu", "--batch_size=1"], "set with --config.KEY=VALUE"),
         (["--topology=cpu", "--config.mesh.fsdp=3"], "does not cover the 1 devices"),
-        (["--topology=cpu", "--config.train.microbatches=5"], "train.microbatches is 5"),
-        (["--topology=cpu", "--config.model.image.remat=half"], "remat='half'"),
-        (
-            ["--topology=cpu", "--config.data.long_length=300"],
-            "data.long_length is 300, the text tower has 248 positions",
-        ),
-        (["--topology=cpu", "--config.eval.batch_size=0"], "eval.batch_size is 0"),
-        (["--topology=cpu", "--config.loss.form=rings"], "loss.form='rings' .* did you mean 'ring'"),
+        (["--topology=cpu", "--config.train.microbatches=5"], "train.microbatches=5 does not divide batch_size="),
+        (["--topology=cpu", "--config.model.image.remat=half"], "model.image.remat=half: expected 'none', "),
+        (["--topology=cpu", "--config.data.long_length=300"], "more than model.text.context_length=248"),
+        (["--topology=cpu", "--config.eval.batch_size=0"], "eval.batch_size=0: expected a whole number"),
+        (["--topology=cpu", "--config.loss.form=rings"], "loss.form=rings: .* did you mean 'ring'"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message, monkeypatch):

@@ -118,7 +118,7 @@ def digest(folder: Path) -> str:
     return _read(folder / DONE).get(_DIGEST) or store.digest(folder)
 
 
-def set_aside(folder: Path) -> Iterator[dict[str, str]]:
+def set_aside(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a stage's set_aside.jsonl; a last line that a kill cut off is left out."""
     path = folder / ASIDE
     if not path.exists():

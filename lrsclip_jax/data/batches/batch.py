@@ -48,9 +48,10 @@ class BatchShape:
 
 
 def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
-    """Returns the texts of a batch in a row each, filled up with `pad`."""
-    batch = _has(texts)
-    for kind, lengths in zip(KINDS, text_lengths(texts).T, strict=True):
+    """Returns the texts of a batch, of the kinds that the loss uses, in a row each, filled up with `pad`."""
+    batch, lengths_of = _has(texts), dict(zip(KINDS, text_lengths(texts).T, strict=True))
+    for kind in shape.kinds:
+        lengths = lengths_of[kind]
         present = (ids for ids in texts[kind] if ids is not None)
         batch[kind] = np.full((len(lengths), shape.length(kind)), pad, np.int32)
         filled = np.arange(shape.length(kind)) < lengths[:, None]
@@ -67,6 +68,8 @@ def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarra
       rows: int [pairs], which pairs of the global batch they are.
       lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone decide the number of rows.
     """
+    if shape.row_length is None:
+        raise ValueError("a batch without a row length is padded, not packed")
     size = shape.batch_size // shape.groups
     placed, granted = place(lengths, shape.groups, shape.row_length)
     groups = []

@@ -16,7 +16,7 @@ import signal
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -82,7 +82,7 @@ def feed(
     start: int = 0,
     threads: int = 0,
     workers: int = 0,
-) -> Iterator[tuple[np.ndarray, list[R]]]:
+) -> Generator[tuple[np.ndarray, list[R]]]:
     """Yields for each step, without end, the images of a host's batch and what else `read` returned, run by run.
 
     All threads and processes work on one batch after the other, so only two batches are held besides the reader's,
@@ -193,7 +193,7 @@ def recycled(shape: tuple[int, ...]) -> Callable[[], np.ndarray]:
     def take() -> np.ndarray:
         memory = free.pop() if free else np.empty(math.prod(shape), np.uint8)
         # Over a memoryview, so that views refer to this array and not, past it, to the memory.
-        array = np.frombuffer(memoryview(memory), np.uint8)
+        array = np.frombuffer(memory.data, np.uint8)
         weakref.finalize(array, free.append, memory).atexit = False
         return array.reshape(shape)
 

@@ -26,22 +26,17 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
     """Opens `data.sources` with their weights; their lengths together are the samples of an epoch.
 
     A sample is a record, or with `data.sampling="pairs"` a record with one of its texts (`data.prepared.pairs`).
-    Any other sampling is an InputError, and so is "pairs" where `loss.long_weight` is not 1: the texts of pairs are
-    all in the long slot, so that the loss is one InfoNCE over the pairs of a batch.
+    The texts of pairs are all in the place of long ones, so that the loss is one InfoNCE over the pairs of a batch.
+    Raises InputError for a source that is not there or holds no samples.
     """
-    sampling, long_weight = config.data.sampling, config.loss.long_weight
-    if sampling not in ("draw", "pairs"):
-        raise InputError(f"data.sampling is '{sampling}': 'draw' and 'pairs' are known")
-    if sampling == "pairs" and long_weight != 1:
-        raise InputError(
-            f"loss.long_weight is {long_weight}: data.sampling='pairs' has all texts in the long slot, set it to 1.0"
-        )
-    sources = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
-    if sampling == "pairs":
-        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
+    opened = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
+    sources: list[tuple[Records, float]] = [*opened]
+    if config.data.sampling == "pairs":
+        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in opened]
+    samples = "pairs" if config.data.sampling == "pairs" else "records"
     for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):
         if not len(records):
-            raise InputError(f"data.sources: {name} holds no {'pairs' if sampling == 'pairs' else 'records'}")
+            raise InputError(f"data.sources: {name} holds no {samples}")
     return sources
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import grain
 import numpy as np
@@ -43,7 +43,7 @@ def batches(
     threads: int = 0,
     workers: int = 0,
     rows: np.ndarray | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     """Yields `rows` of the global batches from `start_step` on, without end.
 
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
@@ -91,10 +91,10 @@ def batches(
 
 
 def _assembled(
-    runs: Iterator[tuple[np.ndarray, list[Rows]]],
+    runs: Generator[tuple[np.ndarray, list[Rows]]],
     texts_of: Callable[[int, Rows], dict[str, np.ndarray]],
     start_step: int,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
         return {"image": images} | texts_of(step, joined(found))

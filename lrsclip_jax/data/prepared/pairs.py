@@ -47,6 +47,10 @@ class Pairs(Records):
         row = int(np.searchsorted(self._starts, index, side="right")) - 1
         return row, index - int(self._starts[row])
 
+    def text_kinds(self) -> tuple[str, ...]:
+        """Returns ("long",), the place of every pair's text, whichever it is; () where there are no pairs."""
+        return ("long",) if len(self) else ()
+
     def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
         """Returns how many tokens the one text of each pair has."""
         counts = np.tile(np.asarray([[1, 0]], np.int32), (len(self), 1))

@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -142,6 +142,13 @@ class Records(Sequence[Record]):
         record = self[index]
         return Tokenised(record.image, token_ids(record, tokenizer))
 
+    def text_kinds(self) -> tuple[str, ...]:
+        """Returns the kinds of text, of "long" and "short", that at least one record has.
+
+        Records are read until both are found.
+        """
+        return _kinds((bool(record.long), bool(record.short)) for record in self)
+
     @abstractmethod
     def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
         """Returns how many tokens each text has."""
@@ -174,6 +181,24 @@ class RecordReader(Records):
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
         stored = self._read(index, lambda data: deserialize_tokenised(data, tokenizer.hash))
         return stored or super().tokenised(index, tokenizer)
+
+    def text_kinds(self) -> tuple[str, ...]:
+        """As of all records; they are read only where the files next to the shards are missing or unsound."""
+        described = f"looking for long and short texts in {self.folder.name}"
+
+        def found() -> Iterator[tuple[bool, bool]]:
+            with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
+                for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
+                    if kept := read_lengths(_lengths_path(shard.path), end - start):
+                        yield bool(kept[0][:, 0].any()), bool(kept[0][:, 1].any())
+                        bar.update(end - start)
+                        continue
+                    for index in range(start, end):
+                        record = self[index]
+                        yield bool(record.long), bool(record.short)
+                        bar.update()
+
+        return _kinds(found())
 
     def text_counts(self) -> np.ndarray:
         """Returns int64 [records]: how many texts each record has, long and short ones together.
@@ -276,6 +301,16 @@ class RecordWriter:
 
     def __exit__(self, kind, error, traceback) -> None:
         self.close() if kind is None else self.discard()
+
+
+def _kinds(found: Iterable[tuple[bool, bool]]) -> tuple[str, ...]:
+    """The kinds of text that are there, by whether some records have long and short ones; stops at both."""
+    long, short = False, False
+    for has_long, has_short in found:
+        long, short = long or has_long, short or has_short
+        if long and short:
+            break
+    return tuple(kind for kind, there in zip(KINDS, (long, short), strict=True) if there)
 
 
 def shard_path(folder: Path, split: str, shard: int, shards: int) -> Path:

@@ -207,7 +207,7 @@ def test_lrs2m_goes_out_and_comes_back(tmp_path, file):
     assert not reasons
     for one, other in zip(records, back, strict=True):
         assert [getattr(one, field) for field in fields] == [getattr(other, field) for field in fields]
-    assert '"file": "a/1.jpg"' in (tmp_path / file).read_text() and not list(tmp_path.glob("*.tmp"))
+    assert '"file": "a/1.jpg"' in (tmp_path / file).read_text() and not list(tmp_path.glob("*.incomplete"))
     assert export_lrs2m([], tmp_path / file) == 0 and list(read_source("lrs2m", str(tmp_path / file))) == []
 
 

@@ -1,0 +1,218 @@
+"""Checks of a config before JAX is imported: every value by its key, and values that cannot work together.
+
+`check` needs the config alone; `total_steps` is for those who know how many samples the sources hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
+from lrsclip_jax.config.values import hint, shown
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.zoo_table import MODELS
+
+_KNOWN = tower_keys() | KEYS
+GROUPS = {name.rpartition(".")[0] for name in KEYS} - {""}
+
+LongWeight = float | Sequence[Sequence[float]]  # a number, or breakpoints (step, weight)
+
+_MOST_STEPS = 2**31 - 1  # the state counts steps in int32
+_LARGEST_RATIO = 1e5  # of weights: the order of the records counts in int64
+
+
+def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yields (key, value) of everything in a config that is no group; a dict in the place of a value is none."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict) and prefix + name not in _KNOWN:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def find(key: str) -> Key:
+    """Returns the row of a key's table; InputError names the nearest one for an unknown key, or what a group holds."""
+    if key in _KNOWN:
+        return _KNOWN[key]
+    name = key if key.isprintable() else ascii(key)[1:-1]
+    if inner := [other for other in _KNOWN if other.startswith(f"{key}.")]:
+        raise InputError(f"{name} is a group of keys: set one of them, such as {inner[0]}")
+    raise InputError(f"{name}: unknown key{hint(key, _KNOWN)}")
+
+
+def check(config: ConfigDict, where: str = "") -> None:
+    """Raises InputError unless a config has every key, each with a value that is allowed, and these work together.
+
+    Args:
+      config: of training, `lrsclip_jax.config.defaults()` or one that starts from it.
+      where: what to put before a message about a value, such as the file that it comes from and a colon.
+    """
+    found = dict(leaves(config))
+    for key, value in found.items():
+        try:
+            row = find(key)
+        except InputError as error:
+            raise InputError(f"{where}{error}") from None
+        if fault := row.values.fault(value):
+            raise InputError(f"{where}{key}={shown(value)}: {fault}")
+    if missing := [key for key in KEYS if key not in found]:
+        raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
+    for combination in (_towers, _texts, _batch, _warmup, _sources):
+        for fault in combination(config):
+            raise InputError(fault)
+
+
+def check_group(config: ConfigDict, group: str) -> None:
+    """Raises InputError unless the values of one group's keys are allowed; the group may lack some keys."""
+    known = {key.name.removeprefix(f"{group}."): key for key in KEYS.values() if key.name.startswith(f"{group}.")}
+    for name, value in config.items():
+        if name not in known:
+            raise InputError(f"{group}.{name}: unknown key{hint(name, known)}")
+        if fault := known[name].values.fault(value):
+            raise InputError(f"{group}.{name}={shown(value)}: {fault}")
+
+
+def total_steps(config: ConfigDict, samples: int) -> int:
+    """Returns the steps of a run over sources that hold `samples` samples together.
+
+    Raises InputError where there is none, or more than can be counted; where the warm-up or the steps to profile go
+    beyond the last; where the texts' tokens are more than the text tower has.
+    """
+    _, text = tower_fields(config)
+    ids = TEXT_FIELDS[text["kind"]]["vocab_size"].default
+    if text["vocab_size"] < ids:
+        raise InputError(f"model.text.vocab_size={text['vocab_size']} is less than the {ids} ids of the tokenizer")
+    steps = math.floor(config.epochs * samples / config.batch_size)
+    run = f"epochs={config.epochs} over {samples:,} samples of data.sources with batch_size={config.batch_size}"
+    if not steps:
+        raise InputError(f"{run} make no batch: lower batch_size, or raise epochs")
+    if steps > _MOST_STEPS:
+        raise InputError(f"{run} make {steps} steps, more than {_MOST_STEPS}: lower epochs")
+    if config.log.profile and config.log.profile[1] > steps:
+        raise InputError(f"log.profile={shown(config.log.profile)} goes beyond the run: {run} make {steps:,} steps")
+    try:
+        warmup_steps(config.optimizer, steps, samples / config.batch_size)
+    except InputError as error:
+        raise InputError(f"{error}: {run}") from None
+    return steps
+
+
+def warmup_steps(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> int:
+    """Returns the steps of the warm-up of `config.optimizer`.
+
+    Raises InputError where both its steps and its epochs are set, or where the run of `total_steps` is shorter.
+    """
+    if config.warmup_steps and config.warmup_epochs:
+        raise InputError(_both(config))
+    steps = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
+    if steps > total_steps:
+        key = "warmup_steps" if config.warmup_steps else "warmup_epochs"
+        raise InputError(
+            f"optimizer.{key}={config[key]}: the warm-up of {steps} steps is longer than the run of {total_steps}"
+        )
+    return steps
+
+
+def kinds_used(long_weight: LongWeight) -> tuple[str, ...]:
+    """Returns the texts, "long" and "short", that a loss with this `loss.long_weight` looks at."""
+    if long_weight == 0:
+        return ("short",)
+    return ("long",) if long_weight == 1 else ("long", "short")
+
+
+def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns all fields of image and text tower, that of "kind" too: the config's, the model's, the classes'."""
+    image, text = MODELS[config.model.name]
+    image, text = image | config.model.image.to_dict(), {"kind": KIND.default} | text | config.model.text.to_dict()
+    return _defaults(IMAGE_FIELDS) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
+
+
+def _defaults(fields: Mapping[str, Key]) -> dict[str, Any]:
+    return {name: key.default for name, key in fields.items()}
+
+
+def _towers(config: ConfigDict) -> Iterator[str]:
+    """Yields why the towers cannot be built; a value that the config does not set names its model."""
+    towers = dict(zip(("image", "text"), tower_fields(config), strict=True))
+    image, text = towers.values()
+
+    def named(tower: str, field: str) -> str:
+        own = field in config.model[tower]
+        return f"model.{tower}.{field}={towers[tower][field]}" + (
+            "" if own else f" (of model.name={config.model.name})"
+        )
+
+    known = TEXT_FIELDS[text["kind"]]
+    for name in config.model.text:
+        if name not in known and name != "kind":
+            other = next(kind for kind, fields in TEXT_FIELDS.items() if name in fields)
+            yield f"model.text.{name}: a field of model.text.kind={other!r} alone, and the kind is {text['kind']!r}"
+    if image["size"] % image["patch"]:
+        yield f"{named('image', 'size')} is not a multiple of {named('image', 'patch')}"
+    for tower, fields in towers.items():
+        if fields["width"] % fields["heads"]:
+            yield f"{named(tower, 'width')} does not divide into {named(tower, 'heads')}"
+        if fields["unroll"] > fields["layers"]:
+            yield f"{named(tower, 'unroll')} is more than {named(tower, 'layers')}"
+    if image["embed_dim"] != text["embed_dim"]:
+        yield f"{named('image', 'embed_dim')} and {named('text', 'embed_dim')} must be equal"
+    if text["frozen_positions"] > text["context_length"]:
+        yield f"{named('text', 'frozen_positions')} is more than {named('text', 'context_length')}"
+    for token in ("end_token", "pad_token"):
+        if token in text and text[token] >= text["vocab_size"]:
+            yield f"{named('text', token)} is not below {named('text', 'vocab_size')}"
+    patches = (image["size"] // image["patch"]) ** 2
+    if round(image["patch_dropout"] * patches) >= patches:
+        yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
+
+
+def _texts(config: ConfigDict) -> Iterator[str]:
+    """Yields why texts fit neither the text tower nor their rows."""
+    data, context = config.data, tower_fields(config)[1]["context_length"]
+    lengths = {f"data.{kind}_length": data[f"{kind}_length"] for kind in ("long", "short")}
+    for key, length in [*lengths.items(), *(("eval.truncations", length) for length in config.eval.truncations)]:
+        if length > context:
+            yield f"{key}={length} is more than model.text.context_length={context}"
+    for kind in kinds_used(config.loss.long_weight) if data.packed else ():
+        if (length := data[f"{kind}_length"]) > data.row_length:
+            yield f"data.{kind}_length={length} is more than data.row_length={data.row_length}, the tokens of a row"
+    if data.sampling == "pairs" and config.loss.long_weight != 1:
+        yield (
+            f"loss.long_weight={shown(config.loss.long_weight)}: data.sampling='pairs' has all texts in the place of "
+            "long ones, set it to 1.0"
+        )
+
+
+def _batch(config: ConfigDict) -> Iterator[str]:
+    """Yields why a batch cannot be split."""
+    size, parts = config.batch_size, config.train.microbatches
+    if size % parts:
+        yield f"train.microbatches={parts} does not divide batch_size={size}"
+    scope, _, group = config.loss.pcm_scope.partition(":")
+    if config.loss.pcm_components and group and size % int(group):
+        yield f"loss.pcm_scope={scope}:{group}: groups of {group} do not divide batch_size={size}"
+
+
+def _warmup(config: ConfigDict) -> Iterator[str]:
+    """Yields why the warm-up does not fit the run, as far as that is known without its data."""
+    epochs = config.optimizer.warmup_epochs
+    if config.optimizer.warmup_steps and epochs:
+        yield _both(config.optimizer)
+    if epochs > config.epochs:
+        yield f"optimizer.warmup_epochs={epochs} is longer than the run of epochs={config.epochs}"
+
+
+def _both(config: ConfigDict) -> str:
+    steps, epochs = config.warmup_steps, config.warmup_epochs
+    return f"optimizer.warmup_steps={steps} and optimizer.warmup_epochs={epochs}: set one of them to 0"
+
+
+def _sources(config: ConfigDict) -> Iterator[str]:
+    """Yields why the sources cannot be mixed."""
+    weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
+    if weights and max(weights) > _LARGEST_RATIO * min(weights):
+        yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"
