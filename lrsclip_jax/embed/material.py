@@ -95,6 +95,6 @@ def _read(item: Item) -> Image.Image:
     assert not isinstance(image, Drawing)
     name = clean(str(image))
     try:
-        return read_image(image.read_bytes(), name=name)
+        return read_image(image if isinstance(image, Path) else image.read_bytes(), name=name)
     except OSError as error:
         raise InputError(f"{name}: image can't be read ({error.strerror})") from None

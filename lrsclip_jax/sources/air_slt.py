@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_files import JsonLists, json_layout
 from lrsclip_jax.sources.listing import images_below, passed_over

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import jax
@@ -267,6 +268,15 @@ def test_unusable_images_stop_it_or_are_left_out_with_their_texts(world, pairs, 
     assert [row["image"] for row in made.text_rows] == ["a.png", "a.png", "c.png"]
     assert "b.png" in (tmp_path / "s" / "skipped.jsonl").read_text()
     assert not (tmp_path / "s" / parts.FOLDER).exists()
+
+
+def test_a_named_pipe_is_left_out_and_not_waited_for(world, pairs, tmp_path, small_parts):
+    shutil.copytree(world / "images", tmp_path / "images")
+    (tmp_path / "images" / "b.png").unlink()
+    os.mkfifo(tmp_path / "images" / "b.png")
+    material = open_material(str(world / "captions.json"), image_root=str(tmp_path / "images"))
+    assert set_writer.make_set(tmp_path / "s", material, pairs, ABOUT, max_bad=1) == (1, 0)
+    assert "b.png: image can't be read (not a regular file)" in (tmp_path / "s" / "skipped.jsonl").read_text()
 
 
 def test_rows_that_make_no_image_count_with_the_images(world, pairs, tmp_path, small_parts):

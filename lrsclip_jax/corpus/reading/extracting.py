@@ -16,6 +16,9 @@ _FORMATS = {
     b"RIFF": (".webp",),
     b"II": (".tif", ".tiff"),
     b"MM": (".tif", ".tiff"),
+    b"BM": (".bmp",),
+    b"\0\0\0\x0cjP": (".jp2",),
+    b"\xff\x4f\xff\x51": (".jp2",),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.ExifTags import Base
 
-from lrsclip_jax.data.images import read_image, resize_shorter
+from lrsclip_jax.data.images import read_file, read_image, resize_shorter
 from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
 from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
 from lrsclip_jax.data.tokenizer import clip_tokenizer
@@ -76,7 +76,8 @@ def _read(item: Item, image: Path | Member | Cell | Entry, options: Options) -> 
         raise _Skip(NO_TEXT, "")
     name = clean(str(image))
     try:
-        jpeg = encode_jpeg(image.read_bytes(), options, name)
+        encoded = read_file(image) if isinstance(image, Path) else image.read_bytes()
+        jpeg = encode_jpeg(encoded, options, name)
     except (FileNotFoundError, NotADirectoryError):
         raise _Skip(MISSING, name) from None
     except OSError as error:

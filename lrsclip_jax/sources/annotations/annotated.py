@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.clipping import clip
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.values import clean
 
