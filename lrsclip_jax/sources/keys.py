@@ -200,9 +200,8 @@ def _image(row: Mapping[str, Any], names: tuple[str, ...]) -> str | Member | Cel
     elif image is ABSENT:
         wanted = names[0] if names else "image"
         also = "" if names else f", nor any of {', '.join(USUAL['image'][1:])}"
-        raise MissingKey(
-            f"no key '{wanted}' of the image (--image-key){also}; keys found: {_names_found(row)}{nearest(wanted, map(clean, row))}"
-        )
+        hint = nearest(wanted, map(clean, row))
+        raise MissingKey(f"no key '{wanted}' of the image (--image-key){also}; keys found: {_names_found(row)}{hint}")
     raise InputError(f"'{names[0]}' is {image!r:.60}, the path of an image is expected")
 
 
