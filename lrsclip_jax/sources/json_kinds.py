@@ -124,7 +124,7 @@ def _of_coco_image(file: JsonLists, rows: Sequence[Row], reader: RowReader) -> I
             else:
                 faults.append(Fault(where, f"'caption' is {caption!r:.60}, a text is expected"))
         elif image:
-            faults.append(Fault(where, f"the id {row.values['id']} comes again"))
+            faults.append(Fault(where, f"the id {row.values.get('id')!r:.60} comes again"))
         else:
             image, place = row.values, row.place
     if image:

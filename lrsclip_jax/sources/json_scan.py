@@ -31,7 +31,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadValue(f"the key '{twice}' stands twice in it")
+        raise BadValue(f"the key {twice!r:.60} stands twice in it")
     return values
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,7 +154,7 @@ class AskedKeys:
             name, key = next(iter(self._unseen.items()))
             raise InputError(
                 f"{source}: no record has the key '{key}' that --{name}-key names, keys found: "
-                f"{', '.join(self._found)}{nearest(key, self._found)}"
+                f"{_names_found(self._found)}{nearest(key, map(clean, self._found))}"
             )
 
 
@@ -177,6 +177,10 @@ def _names(row: Mapping[str, Any], chosen: Mapping[str, str]) -> _Names:
     return _Names(names["image"], names["long"], names["short"], names["label"], words)
 
 
+def _names_found(row: Iterable[str]) -> str:
+    return clean(f"{', '.join(map(str, row)):.400}")
+
+
 def _candidates(row: Mapping[str, Any], name: str, chosen: str | None) -> tuple[str, ...]:
     return (chosen,) if chosen else tuple(key for key in USUAL[name] if key in row)
 
@@ -195,9 +199,8 @@ def _image(row: Mapping[str, Any], names: tuple[str, ...]) -> str | Member | Cel
     elif image is ABSENT:
         wanted = names[0] if names else "image"
         also = "" if names else f", nor any of {', '.join(USUAL['image'][1:])}"
-        raise MissingKey(
-            f"no key '{wanted}' of the image (--image-key){also}; keys found: {', '.join(row)}{nearest(wanted, row)}"
-        )
+        hint = nearest(wanted, map(clean, row))
+        raise MissingKey(f"no key '{wanted}' of the image (--image-key){also}; keys found: {_names_found(row)}{hint}")
     raise InputError(f"'{names[0]}' is {image!r:.60}, the path of an image is expected")
 
 
@@ -215,8 +218,9 @@ def _likeliest_image(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 def _no_texts(row: Mapping[str, Any], chosen: Mapping[str, str]) -> MissingKey:
     wanted = [chosen[name] for name in ("long", "short") if name in chosen] or ["long", "short"]
     also = "" if {"long", "short"} & set(chosen) else f", nor any of {', '.join(USUAL['short'][1:])}"
-    hint = next(filter(None, (nearest(key, row) for key in wanted)), "")
+    hint = next(filter(None, (nearest(key, map(clean, row)) for key in wanted)), "")
     keys = " or ".join(f"'{key}'" for key in wanted)
     return MissingKey(
-        f"no key {keys} of the texts (--long-key, --short-key){also}, and no label; keys found: {', '.join(row)}{hint}"
+        f"no key {keys} of the texts (--long-key, --short-key){also}, and no label; "
+        f"keys found: {_names_found(row)}{hint}"
     )

@@ -18,6 +18,7 @@ from lrsclip_jax.sources.lists import list_stream
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.source import Reading, Source
 from lrsclip_jax.sources.text_encoding import TextFile, open_text, with_line_ends
+from lrsclip_jax.sources.values import clean
 
 _LONGEST_CELL = 1 << 26  # characters; Python's own limit is 131,072
 _MOST_LINES = 1000  # of a cell: a quotation mark that is still open then is a mistake
@@ -54,7 +55,7 @@ class Table:
                 yield Row(place, dict.fromkeys(columns) | dict(zip(columns, cells, strict=False)))
 
     def where(self, place: Place) -> str:
-        return f"{self.path.name}, line {place.number}"
+        return clean(f"{self.path.name}, line {place.number}")
 
     def _cells(self, start: Place, file: BinaryIO | None) -> Iterator[tuple[Place, list[str] | str]]:
         with self.text.at(start.offset, file) as opened:
