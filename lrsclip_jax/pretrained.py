@@ -267,12 +267,7 @@ def load(
         image = zoo.tower("image", found.image, precision) if found.image else None
         text = zoo.tower("text", found.text, precision) if found.text else None
     mesh = make_mesh(config.defaults().mesh, jax.local_devices())
-    encoders: dict[Side, Encoder] = {}
-    method = "__call__" if features == "projected" else "features"
-    if image and (preprocessing := found.preprocessing):
-        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, preprocessing), mesh)
-    if text and (features == "projected" or not image):  # two towers meet in the projected space alone
-        encoders["text"] = _encoder(text, method, lambda ids: ids, mesh)
+    encoders = _encoders(image, text, features, found.preprocessing, mesh)
     folder = checkpoint.find(source)
     shards = batch_shards(mesh)
     return Pretrained(
@@ -290,6 +285,18 @@ def load(
         mesh=mesh,
         _encoders=encoders,
     )
+
+
+def _encoders(
+    image: ViT | None, text: Any, features: str, preprocessing: Preprocessing | None, mesh: Mesh
+) -> dict[Side, Encoder]:
+    encoders: dict[Side, Encoder] = {}
+    method = "__call__" if features == "projected" else "features"
+    if image and preprocessing:
+        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, preprocessing), mesh)
+    if text and (features == "projected" or not image):  # two towers meet in the projected space alone
+        encoders["text"] = _encoder(text, method, lambda ids: ids, mesh)
+    return encoders
 
 
 def _encoder(tower: Any, method: str, prepare: Callable[[jax.Array], jax.Array], mesh: Mesh) -> Encoder:

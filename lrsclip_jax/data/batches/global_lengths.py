@@ -16,7 +16,7 @@ import numpy as np
 
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.order import random_numbers, shuffle_seeds
-from lrsclip_jax.data.batches.rows import draw
+from lrsclip_jax.data.batches.row_reader import draw
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.data.tokenizer import Tokenizer
 

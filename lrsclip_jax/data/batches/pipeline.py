@@ -17,11 +17,11 @@ import numpy as np
 
 from lrsclip_jax.data.batches.augmentation import check_decoder
 from lrsclip_jax.data.batches.batch import BatchShape, Texts, packed, padded, text_lengths
+from lrsclip_jax.data.batches.data_report import DataReport
 from lrsclip_jax.data.batches.feed import feed
 from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
-from lrsclip_jax.data.batches.report import DataReport
-from lrsclip_jax.data.batches.rows import RowReader, Rows, joined
+from lrsclip_jax.data.batches.row_reader import RowReader, Rows, joined
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut

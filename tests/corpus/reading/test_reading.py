@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lrsclip_jax.corpus.export import export_lrs2m
+from lrsclip_jax.corpus.lrs2m_export import export_lrs2m
 from lrsclip_jax.corpus.reading import numbered, read_source
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.stages.stage import run_stage
