@@ -105,7 +105,9 @@ def test_what_can_be_refused_without_weights_and_data_is_one_clear_line(override
 
 
 def test_the_length_of_a_run_follows_from_its_samples():
-    assert run_length(load("epochs=2.5"), 81) == RunLength(total_steps=25, steps_per_epoch=81 / 8)
+    assert run_length(load("epochs=2.5", "optimizer.warmup_steps=25"), 81) == RunLength(
+        total_steps=25, steps_per_epoch=81 / 8
+    )
     with pytest.raises(InputError, match="epochs=1.0 over 7 samples of data.sources with batch_size=8 make no batch"):
         run_length(load("epochs=1.0"), 7)
 

@@ -74,7 +74,7 @@ def test_a_corpus_out_of_boxes_that_prepare_reads(scenes, capsys):
 
 def test_every_recipe_can_be_loaded_and_names_its_generators():
     rows = {
-        name: configs.load(f"lrsclip_jax/corpus/recipes/{name}.py:DATA").subsets
+        name: configs.load(f"{name}:DATA", folder=recipe_config.RECIPES).subsets
         for name in ("lrs2m", "rsclip", "rsitmd_l", "boxes", "mosaics")
     }
     assert [row["name"] for row in rows["lrs2m"]] == [
@@ -83,12 +83,13 @@ def test_every_recipe_can_be_loaded_and_names_its_generators():
     ]
     assert len(rows["rsclip"]) == 9
     for name, subsets in rows.items():
-        config = configs.load(f"lrsclip_jax/corpus/recipes/{name}.py:DATA")
+        config = configs.load(f"{name}:DATA", folder=recipe_config.RECIPES)
         for row in subsets:
             for kind in ("long", "short"):
                 if row[kind]:
                     assert recipe_config.server_of(config, row[kind]).model
-    assert recipe_config.server_of(configs.load("lrsclip_jax/corpus/recipes/rsclip.py:DATA"), "captioner").fit.crop
+    rsclip = configs.load("rsclip:DATA", folder=recipe_config.RECIPES)
+    assert recipe_config.server_of(rsclip, "captioner").fit.crop
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ from PIL import Image
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.corpus.build import build
+from lrsclip_jax.corpus.recipe_config import RECIPES
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.data.mosaic.mosaic_writer import write_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import open_source
-
-RECIPES = "lrsclip_jax/corpus/recipes"
 
 
 def test_mosaics_and_their_tiles_are_one_corpus(tmp_path):
@@ -33,7 +32,7 @@ def test_mosaics_and_their_tiles_are_one_corpus(tmp_path):
     write_mosaics(RecordReader(folder), tmp_path / "mosaics", n=2, count=2, size=64, seed=0)
 
     out = tmp_path / "corpus"
-    table = build(configs.load(f"{RECIPES}/mosaics.py:{tmp_path}"), out)
+    table = build(configs.load(f"mosaics:{tmp_path}", folder=RECIPES), out)
     made = list(store.read(out / "corpus"))
     tiles, mosaics = ([one for one in made if one.source == source] for source in ("rsicd", "mosaic"))
     assert (len(tiles), len(mosaics), len(made)) == (5, 2, 7) and len(table) == 4
@@ -43,8 +42,8 @@ def test_mosaics_and_their_tiles_are_one_corpus(tmp_path):
 
 
 def test_boxes_rename_classes_behind_their_path():
-    (row,) = configs.load(f"{RECIPES}/boxes.py:scenes/xml,Alive=living tree,Dead=dead tree").subsets
+    (row,) = configs.load("boxes:scenes/xml,Alive=living tree,Dead=dead tree", folder=RECIPES).subsets
     assert row["name"] == "xml" and row["sources"][0]["path"] == "scenes/xml"
     assert row["sources"][0]["rename"] == {"Alive": "living tree", "Dead": "dead tree"}
     with pytest.raises(InputError, match="'Dead' is neither NAME=VALUE"):
-        configs.load(f"{RECIPES}/boxes.py:scenes/xml,Dead")
+        configs.load("boxes:scenes/xml,Dead", folder=RECIPES)

@@ -47,10 +47,10 @@ def batches(
     """Yields `rows` of the global batches from `start_step` on, without end.
 
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
-    "has_short": bool [b]}; or with `shape.row_length` N, in place of "long" and "short", "ids", "segments",
-    "positions": int32 [R, N] and "long_span", "short_span": int32 [b, 2], as `batches.packing.pack` has them
-    for each group of consecutive pairs. All groups have the same number of rows, which follows from the lengths of all
-    texts of the global batch.
+    "has_short": bool [b]}, without the texts of a kind that `shape.kinds` leaves out. With `shape.row_length` N it has,
+    in place of "long" and "short", "ids", "segments", "positions": int32 [R, N] and "long_span", "short_span": int32
+    [b, 2], as `batches.packing.pack` has them for each group of consecutive pairs. All groups have the same number of
+    rows, which follows from the lengths of all texts of the global batch.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
