@@ -87,7 +87,7 @@ class _Records(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
         return read_record(self._items[index])
 
 
