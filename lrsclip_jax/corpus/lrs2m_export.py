@@ -14,7 +14,7 @@ from typing import Any
 
 from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord
-from lrsclip_jax.sources.keys import Keys
+from lrsclip_jax.sources.row_keys import Keys
 
 
 def export_lrs2m(

@@ -14,8 +14,8 @@ from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Drawing, Fault, Item, Keys, Source, open_source
 from lrsclip_jax.sources.prepared import drawing
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.texts import read_texts
-from lrsclip_jax.sources.values import clean
 
 Row = dict[str, Any]
 _KINDS = ("long", "short")

@@ -14,9 +14,9 @@ from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_kinds import read_json
 from lrsclip_jax.sources.listing import Parts, images_below, metadata_files, split_of_folder
 from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_values import caption_of_label, clean
 from lrsclip_jax.sources.source import TEMPLATE, Reading, Source
 from lrsclip_jax.sources.tables import read_table
-from lrsclip_jax.sources.values import caption_of_label, clean
 
 
 @dataclass

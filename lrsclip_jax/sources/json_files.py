@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
 from lrsclip_jax.sources.json_scan import BadValue, Window, decode, reason, scan
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.text_encoding import TextFile, open_text
-from lrsclip_jax.sources.values import clean
 
 _PEEKED = 1 << 20  # bytes that tell the layout
 

@@ -11,9 +11,9 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.grouping import find_repeats, grouped
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_files import JsonLines, JsonLists, json_layout
-from lrsclip_jax.sources.keys import RowReader, row_reader
 from lrsclip_jax.sources.lists import list_stream
 from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import RowReader, row_reader
 from lrsclip_jax.sources.rows import Place, Row
 from lrsclip_jax.sources.source import Reading, Source, Stream
 from lrsclip_jax.sources.text_encoding import TextFile, open_text

@@ -10,11 +10,11 @@ from typing import Any
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.grouping import find_repeats, grouped
 from lrsclip_jax.sources.item import Fault, Item
-from lrsclip_jax.sources.keys import AskedKeys, RowReader, row_reader
 from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, row_reader
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.rows import Row, RowFile
 from lrsclip_jax.sources.source import Reading, Stream, check_first
-from lrsclip_jax.sources.values import clean
 
 
 def list_stream(file: RowFile, name: str, root: Path, reading: Reading) -> Stream:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Drawing, Entry, Fault, Item
 from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.source import Source
-from lrsclip_jax.sources.values import clean
 
 if TYPE_CHECKING:
     from lrsclip_jax.data.prepared.records import Record

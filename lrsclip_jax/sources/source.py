@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.item import Fault, Item
-from lrsclip_jax.sources.keys import Keys
+from lrsclip_jax.sources.row_keys import Keys
 
 TEMPLATE = "a satellite photo of {class}"  # LRSCLIP's one zero-shot prompt
 _TRIED = 20

@@ -15,10 +15,10 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
 from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY
 from lrsclip_jax.sources.lists import list_stream
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.source import Reading, Source
 from lrsclip_jax.sources.text_encoding import TextFile, open_text, with_line_ends
-from lrsclip_jax.sources.values import clean
 
 _LONGEST_CELL = 1 << 26  # characters; Python's own limit is 131,072
 _MOST_LINES = 1000  # of a cell: a quotation mark that is still open then is a mistake

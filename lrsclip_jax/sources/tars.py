@@ -12,9 +12,9 @@ from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item, Member
 from lrsclip_jax.sources.json_scan import decode, reason
-from lrsclip_jax.sources.keys import AskedKeys, RowReader, clean, row_reader
 from lrsclip_jax.sources.listing import split_of_folder, tar_files
 from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, clean, row_reader
 from lrsclip_jax.sources.source import Reading, Source, check_first
 
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())

@@ -16,7 +16,7 @@ from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Cell, Drawing, Entry, Item, Member
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Fault, Item, Source
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 MANIFEST, PROGRESS, SKIPPED = "prepare.json", ".progress", "skipped.jsonl"
 _CHUNK = 16  # items that travel to a worker together

@@ -15,7 +15,7 @@ from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.annotations.mask_objects import things_of_mask
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 
 def read(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.item import Cell, Item, Member
-from lrsclip_jax.sources.values import (
+from lrsclip_jax.sources.row_values import (
     ABSENT,
     NAMES_OF_LABELS,
     can_be_path,
