@@ -71,5 +71,5 @@ def named(name: str) -> Chip:
     by_name = {chip.name.lower().replace(" ", "-"): chip for chip in _CHIPS.values()}
     wanted = name.lower().replace(" ", "-")
     if wanted not in by_name:
-        raise InputError(f"unknown chip {name!r}{nearest(wanted, by_name)}; known are {', '.join(by_name)}")
+        raise InputError(f"unknown chip {name!r}{nearest(wanted, by_name)}; choose one of {', '.join(by_name)}")
     return by_name[wanted]

@@ -161,7 +161,7 @@ def open_source(
             break
     else:
         known = "; ".join(kind.help for kind in KINDS.values())
-        raise InputError(f"{spec}: not recognised; known are: {known}")
+        raise InputError(f"{spec}: not recognised; expected one of: {known}")
     if image_root and not kind.lists:
         raise InputError(f"{spec} holds its images itself: leave out --image-root, which is for lists of images")
     reading = Reading(keys or Keys(), _folder(image_root), template, folders)

@@ -192,7 +192,7 @@ def test_a_bad_row_between_good_ones_is_a_fault_with_its_place(tmp_path):
         ("a.json", '{\n"images": [{"filename": "x"}]}', "a.json, image 1: no key 'long' or 'short'"),
         ("a.parquet", "", "a.parquet: torn, or no Parquet file"),
         ("a.csv", "", "a.csv: empty, a header"),
-        ("a.xlsx", "x", "a.xlsx: not recognised; known are: scenes:COUNT"),
+        ("a.xlsx", "x", "a.xlsx: not recognised; expected one of: scenes:COUNT"),
     ],
 )
 def test_what_cannot_be_read_as_a_whole_is_one_line(tmp_path, name, content, message):
