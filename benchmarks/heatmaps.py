@@ -26,7 +26,7 @@ from eval.command import command_line
 from eval.selo.cells import to_grey
 from eval.selo.maps import overlay
 from lrsclip_jax.data.draws import pick, stream
-from lrsclip_jax.data.mosaic.mosaics import plan_mosaics
+from lrsclip_jax.data.mosaic.mosaic_writer import plan_mosaics
 from lrsclip_jax.data.prepared.records import RecordReader
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.localise.heatmap import NEUTRAL, heat, patch_encoder, text_directions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.command import command_line
-from eval.papers.published_tables import Table, tables
+from eval.papers.published_tables import PublishedTable, tables
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.plan import lrs2m_lengths
 
@@ -18,7 +18,7 @@ clipped to 8…248. The mean over the rows of the table differs a little from th
 """
 
 
-def table_i() -> Table:
+def table_i() -> PublishedTable:
     """Returns LRSCLIP's Table I, from the published tables of `eval`."""
     return next(table for table in tables("LRSCLIP") if "corpus" in table.tasks)
 

@@ -124,7 +124,8 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    # argparse has an overload for each kind of namespace; this one takes and returns any.
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Returns the parsed arguments; an argument that is none of them ends the program."""
         flags, rest = self.parse_known_args(args, namespace)
         if rest:
@@ -133,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
 
     def refuse(self, flags: argparse.Namespace, argument: str) -> NoReturn:
         """Ends the program with one line: the command that `flags` are of has no such `argument`."""
-        parser = getattr(flags, "parser", self)
+        parser: argparse.ArgumentParser = getattr(flags, "parser", self)
         options = re.findall(r"^\s+(--[\w-]+)", parser.format_help(), re.MULTILINE)
         meant = nearest(argument.partition("=")[0], options) if argument.startswith("-") else ""
         parser.error(f"unknown argument {argument}{meant}")

@@ -96,13 +96,13 @@ class EmbeddingSet:
 
     def image_of_text(self, texts: Iterable[int]) -> np.ndarray:
         """Returns the row of each text's image, int64 [N]; InputError for a text without its image."""
-        found = []
+        found, row_of_id = [], self.row_of_id
         for text in texts:
             image = self.text_rows[text].get("image")
-            if image is None or image not in self.row_of_id:
+            if image is None or image not in row_of_id:
                 what = "names no image" if image is None else f"is of image {image!r}, which the set lacks"
                 raise InputError(f"{self.path}/texts.jsonl, line {text + 1}: the text {what}")
-            found.append(self.row_of_id[image])
+            found.append(row_of_id[image])
         return np.asarray(found, np.int64)
 
     def labels(self) -> list[str] | None:

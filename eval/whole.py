@@ -105,7 +105,8 @@ def write_text(path: Writable, text: str) -> None:
         if "://" in os.fspath(path):
             path.write_bytes(data)
             return
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder := Path(path).parent).exists():
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _refusal(path, error) from error
     with whole(path) as partial:

@@ -32,10 +32,12 @@ def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
     """
 
     def images(params: Any, pixels: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, normalise(pixels, preprocessing), method="encode_image")
+        embeddings: Any = model.apply({"params": params}, normalise(pixels, preprocessing), method="encode_image")
+        return embeddings
 
     def texts(params: Any, ids: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, ids, method="encode_text")
+        embeddings: Any = model.apply({"params": params}, ids, method="encode_text")
+        return embeddings
 
     return Encoders(fed(images, mesh), fed(texts, mesh))
 
@@ -61,7 +63,7 @@ def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size:
     results: list[np.ndarray] = []
     pending = None
     for batch in _chunks(rows, batch_size):
-        filled = np.stack(batch + [batch[0]] * (batch_size - len(batch)))
+        filled = np.stack([*batch] + [batch[0]] * (batch_size - len(batch)))
         dispatched = encode(params, filled), len(batch)
         # Fetched one batch late, so that the host prepares the next one while the device works.
         if pending:

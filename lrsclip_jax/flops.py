@@ -21,7 +21,7 @@ from typing import Any
 
 import jax
 
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
@@ -253,17 +253,17 @@ def train_pair(
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
     """
-    texts = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
+    counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
     image, of_a_token = products(model.image, tokens(model.image)), products(model.text, 1)
-    forward = [work(image), *(work_on(text, of_a_token) for text in texts)]
+    forward = [work(image), *(work_on(text, of_a_token) for text in counted)]
     repeats = [work(recomputed(model.image, image))]
-    repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in texts]
+    repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in counted]
     learns = ["image" not in frozen, *["text" not in frozen] * len(texts)]
 
-    def of_those_that_learn(counted: Iterable[Work]) -> Work:
-        return sum((each for each, trained in zip(counted, learns, strict=True) if trained), Work())
+    def of_those_that_learn(works: Iterable[Work]) -> Work:
+        return sum((each for each, trained in zip(works, learns, strict=True) if trained), Work())
 
-    logits = 2 * batch_size * model.image.embed_dim * sum(text.count for text in texts)
+    logits = 2 * batch_size * model.image.embed_dim * sum(text.count for text in counted)
     return PairWork(
         image=forward[0],
         texts=tuple(forward[1:]),

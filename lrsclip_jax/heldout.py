@@ -95,12 +95,16 @@ class HeldOutReport:
 
 
 def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
-    """Opens a held-out set (as `data.sources` names it) and reads its texts; images are read when needed.
+    """Opens a held-out set (as `data.sources` names it) and reads its texts, see `of_records`."""
+    return of_records(source.rsplit("/", 1)[-1], open_records(source), tokenizer, templates)
 
-    With `templates` (see `eval.facts.classes.templates`), a set whose records all have labels, of at least two classes,
-    is classified as well.
+
+def of_records(name: str, records: Sequence[Record], tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
+    """Returns records as a held-out set, with all their texts; images are read when needed.
+
+    With `templates`, as `eval.facts.classes.templates` knows them, a set whose records all have labels, of at least two
+    classes, is classified as well. Raises InputError where there is no text.
     """
-    records = open_records(source)
     texts, labels = {}, [records[row].label for row in range(len(records))] if templates else []
     for kind in ("long", "short"):
         ids, image, raw = [], [], []
@@ -113,13 +117,14 @@ def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> He
         if ids:
             texts[kind] = Texts(ids, np.asarray(image), raw)
     if not texts:
-        raise InputError(f"eval.sources: {source} has no text at all")
+        raise InputError(f"{name} has no text at all")
     classes = None
-    if None not in labels and len(set(labels)) > 1:
-        prompts = class_texts(labels, templates)
+    given = [label for label in labels if label is not None]
+    if len(given) == len(labels) and len(set(given)) > 1:
+        prompts = class_texts(given, templates)
         ids = tokenizer.encode([prompt["text"] for prompt in prompts])
-        classes = Classes(ids, [prompt["label"] for prompt in prompts], labels)
-    return HeldOut(source.rsplit("/", 1)[-1], records, texts, classes)
+        classes = Classes(ids, [prompt["label"] for prompt in prompts], given)
+    return HeldOut(name, records, texts, classes)
 
 
 def score(
@@ -164,7 +169,7 @@ def score(
     rows = [row(kind, texts, lengths[kind]) for kind, texts in heldout.texts.items()]
     if "long" in heldout.texts:
         rows += [row(f"long, first {n} tokens", heldout.texts["long"], n) for n in truncations]
-    return Table(heldout, images, rows, heldout.classes and classify(heldout.classes))
+    return Table(heldout, images, rows, classify(heldout.classes) if heldout.classes else None)
 
 
 def scorer(
@@ -256,7 +261,9 @@ def remarks(table: Table) -> list[str]:
     """Returns a sentence on classification, and one that compares the long text with each of its truncations."""
     long = next((row for row in table.rows if row.name == "long"), None)
     cut = [row for row in table.rows if row.name.startswith("long, ")]
-    found = [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
+    found = []
+    if long:
+        found = [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
     if table.zeroshot:
         accuracy, classes = table.zeroshot["accuracy"], len(table.zeroshot["classes"])
         found.insert(0, f"Zero-shot: {accuracy:.2f} % of the images are put into the right one of {classes} classes.")

@@ -24,7 +24,7 @@ from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
 from lrsclip_jax.encoders import embed, fed, normalise, static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.precision import compute_dtype, exactly
 from lrsclip_jax.models.text import TextTransformer
@@ -267,12 +267,7 @@ def load(
         image = zoo.tower("image", found.image, precision) if found.image else None
         text = zoo.tower("text", found.text, precision) if found.text else None
     mesh = make_mesh(config.defaults().mesh, jax.local_devices())
-    encoders: dict[Side, Encoder] = {}
-    method = "__call__" if features == "projected" else "features"
-    if image and (preprocessing := found.preprocessing):
-        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, preprocessing), mesh)
-    if text and (features == "projected" or not image):  # two towers meet in the projected space alone
-        encoders["text"] = _encoder(text, method, lambda ids: ids, mesh)
+    encoders = _encoders(image, text, features, found.preprocessing, mesh)
     folder = checkpoint.find(source)
     shards = batch_shards(mesh)
     return Pretrained(
@@ -290,6 +285,18 @@ def load(
         mesh=mesh,
         _encoders=encoders,
     )
+
+
+def _encoders(
+    image: ViT | None, text: Any, features: str, preprocessing: Preprocessing | None, mesh: Mesh
+) -> dict[Side, Encoder]:
+    encoders: dict[Side, Encoder] = {}
+    method = "__call__" if features == "projected" else "features"
+    if image and preprocessing:
+        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, preprocessing), mesh)
+    if text and (features == "projected" or not image):  # two towers meet in the projected space alone
+        encoders["text"] = _encoder(text, method, lambda ids: ids, mesh)
+    return encoders
 
 
 def _encoder(tower: Any, method: str, prepare: Callable[[jax.Array], jax.Array], mesh: Mesh) -> Encoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,8 +19,6 @@ from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import Optimizer, create, frozen_by
 from lrsclip_jax.sharding import check_divides, make_mesh
 from lrsclip_jax.step import (
-    Batch,
-    Metrics,
     StepOptions,
     TrainState,
     batch_layout,
@@ -68,8 +66,11 @@ class Setup:
         """How many tokens a text of each kind, "long" and "short", may have."""
         return {kind: self.layout.length(kind) for kind in KINDS}
 
-    def step(self, preprocessing: Preprocessing) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-        """Returns the jitted train step; only mean and standard deviation of the pixels come with the weights."""
+    def step(self, preprocessing: Preprocessing) -> jax.stages.Wrapped:
+        """Returns the jitted train step, (state, batch) -> (state, metrics).
+
+        Only mean and standard deviation of the pixels come with the weights.
+        """
         return make_train_step(self.model, self.optimizer, preprocessing, self.options, self.shapes)
 
     def steps_left(self, done: int) -> range:

@@ -199,7 +199,8 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, size: int | None = None
             first, last = np.searchsorted(rows, index[0].indices(whole)[:2])
             return values[first:last]
 
-        return jax.make_array_from_callback((whole, *values.shape[1:]), sharding, part)
+        # JAX says that an index may be None; no sharding of its own gives one.
+        return jax.make_array_from_callback((whole, *values.shape[1:]), sharding, part)  # type: ignore[arg-type]
 
     return {key: array(values) for key, values in batch.items()}
 

@@ -91,7 +91,9 @@ def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence 
     )
     shardings = parameter_shardings(params, mesh, rules)
     whole = replicated(mesh)
-    split = TrainState(whole, shardings, like_parameters(shapes.opt_state, shardings, mesh), whole)
+    split = shapes.replace(
+        step=whole, params=shardings, opt_state=like_parameters(shapes.opt_state, shardings, mesh), skipped=whole
+    )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, split
     )
@@ -130,13 +132,15 @@ def batch_specs(
     `rows` are those of packed texts, in the whole batch: packed batches have one of a few numbers of them.
     """
     pairs = layout.batch_size
-    shapes = {
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "image": ((pairs, image_size, image_size, 3), jnp.uint8),
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
     if layout.row_length is None:
         shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
+    elif rows is None:
+        raise ValueError("a packed batch has a number of rows")
     else:
         shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in ("ids", "segments", "positions")}
         shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in KINDS}
@@ -146,7 +150,7 @@ def batch_specs(
 
 def make_train_step(
     model: CLIP, optimizer: Optimizer, preprocessing: Preprocessing, options: StepOptions, shapes: TrainState
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> jax.stages.Wrapped:
     """Returns the jitted update (state, batch) -> (state, metrics); metrics are scalars of this batch.
 
     The loss is a function of the global batch, however that is split over devices and microbatches. An update whose
@@ -160,7 +164,8 @@ def make_train_step(
       options: of the step and its loss.
       shapes: of the state, from `state_shapes`.
     """
-    mesh, shardings = shapes.step.sharding.mesh, _shardings(shapes)
+    shardings = _shardings(shapes)
+    mesh: Mesh = shardings.step.mesh
     kinds, microbatches, groups = options.loss.kinds, options.microbatches, batch_shards(mesh)
 
     def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
@@ -215,11 +220,12 @@ def _encode(
     """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded."""
     variables = {"params": params}
     pixels = normalise(batch["image"], preprocessing)
-    rows = {"image": model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")}
+    images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
     if "ids" in batch:
-        texts = model.apply(variables, _packed(batch, kinds, groups), method="encode_packed")
-        return rows | _apart(texts, kinds)
-    return rows | {kind: model.apply(variables, batch[kind], method="encode_text") for kind in kinds}
+        texts: Any = model.apply(variables, _packed(batch, kinds, groups), method="encode_packed")
+        return {"image": images} | _apart(texts, kinds)
+    padded: dict[str, Any] = {kind: model.apply(variables, batch[kind], method="encode_text") for kind in kinds}
+    return {"image": images} | padded
 
 
 def _text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:

@@ -23,13 +23,13 @@ from lrsclip_jax.models import zoo
 from lrsclip_jax.run import checkpoint, preemption, profile, report, startup, throughput, workdir
 from lrsclip_jax.run.compiled import CompiledSteps
 from lrsclip_jax.run.evaluator import Evaluator, Score
-from lrsclip_jax.run.feed import Sources, TrainingData, batches_on_devices
 from lrsclip_jax.run.loop import Owners, run_steps
 from lrsclip_jax.run.metrics import MetricWriter
 from lrsclip_jax.run.nonfinite import Guard
 from lrsclip_jax.run.progress import Progress
 from lrsclip_jax.run.recorder import Recorder
 from lrsclip_jax.run.saver import Saver
+from lrsclip_jax.run.training_data import Sources, TrainingData, batches_on_devices
 from lrsclip_jax.run.watchdog import Watchdog
 from lrsclip_jax.setup import Setup, run_length, set_up
 from lrsclip_jax.step import TrainState, initial_state

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing, check_side
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
@@ -84,10 +84,11 @@ def check_whole(found: ReadCheckpoint, source: str) -> None:
 def of_size(found: ReadCheckpoint, size: int) -> ReadCheckpoint:
     """Returns what a source holds for images of `size` pixels a side; its table of image positions is resized.
 
-    Raises InputError unless `size` is a multiple of the image tower's patch.
+    Raises InputError unless `size` is a side that a tower may see, and a multiple of the image tower's patch.
     """
     if found.image is None or found.preprocessing is None:
         return found
+    check_side(size, "--size")
     patch = found.image["patch"]
     if size % patch:
         raise InputError(f"--size={size} is no multiple of the image tower's patch, {patch}")
@@ -157,6 +158,7 @@ def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, pa
     _check_fields(model, tower, found, source)
     values = {path_of(path): np.asarray(value, np.float32) for path, value in jax.tree.leaves_with_path(values)}
     if tower == "image":
+        check_side(model.image.size, source)
         side = model.image.size // model.image.patch
         values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
     else:

@@ -10,7 +10,7 @@ from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.plan import ahead
-from lrsclip_jax.run.feed import TrainingData, batches_on_devices
+from lrsclip_jax.run.training_data import TrainingData, batches_on_devices
 from lrsclip_jax.setup import RunLength, run_length, set_up
 from lrsclip_jax.step import initial_state
 from lrsclip_jax.weights import initial_parameters

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,7 +22,7 @@ SALT = "report"  # makes the ids in an SVG depend on its content alone
 
 
 def line_plot(
-    series: Mapping[str, tuple[Sequence[float], ...]],
+    series: Mapping[str, tuple[Sequence[float] | np.ndarray, ...]],
     xlabel: str,
     ylabel: str,
     title: str = "",

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from eval.embeddings import EmbeddingSet
 from eval.errors import InputError
 
 LONGEST = 720  # pixels of a scene in the report
+# Naming them keeps Pillow's rarer decoders (PostScript runs a program) away from the files that a set names.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 
 
 def picture_of(embedding_set: EmbeddingSet, image: int) -> np.ndarray:
@@ -38,14 +40,25 @@ def scene_of(embedding_set: EmbeddingSet, name: str) -> np.ndarray | None:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Returns a picture file as uint8 [H, W, 3]; InputError where Pillow can't read it."""
+    """Returns a picture file as uint8 [H, W, 3].
+
+    Raises:
+      InputError: it is no regular file, not of the formats that are named here, damaged, or has more than 8 bits.
+    """
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: not a regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # scenes are large
-            with Image.open(path) as picture:
+            with Image.open(path, formats=_FORMATS) as picture:
+                deep = picture.mode.startswith(("I", "F")) or ";16" in str(picture.tile)
+                if deep:
+                    raise InputError(f"{path}: more than 8 bits: embed with --pictures, which keeps what can be shown")
                 return np.asarray(picture.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: no picture that can be shown ({error})") from error
+    except InputError:
+        raise
+    except Exception as error:  # decoders of damaged files raise anything, from SyntaxError to struct.error
+        raise InputError(f"{path}: no picture that can be shown ({' '.join(str(error).split())})") from error
 
 
 def marked(overlaid: np.ndarray, polygons: Sequence[Sequence], centres: Sequence[Sequence[float]]) -> np.ndarray:

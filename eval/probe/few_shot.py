@@ -51,11 +51,7 @@ def few_shot(
     if not shots or min(shots) < 1 or draws < 1:
         raise InputError(f"shots and draws must be whole numbers from 1, got {tuple(shots)} and {draws}")
     classes, (train, test) = numbered(train=(train, train_labels), test=(test, test_labels))
-    sizes = np.bincount(train.classes)
-    smallest = f"class {classes[int(sizes.argmin())]!r} has {sizes.min()} train images"
-    kept = sorted({count for count in shots if count <= sizes.min()})
-    if not kept:
-        raise InputError(f"{smallest}: too few for {min(shots)} shots")
+    kept, smallest = _affordable(shots, train.classes, classes)
     orders = [drawn_orders(train.classes, seed, draw) for draw in range(draws)]
     test_rows = test.rows.astype(np.float64)
 
@@ -68,11 +64,6 @@ def few_shot(
 
     tasks = [(count, draw) for count in kept for draw in range(draws)]
     scores, ended = zip(*fits(score, tasks, "few-shot"), strict=True)
-    notes = []
-    if left_out := sorted(set(shots) - set(kept)):
-        notes.append(f"{', '.join(map(str, left_out))} shots are left out: {smallest}")
-    if not all(ended):
-        notes.append(f"{ended.count(False)} of {len(ended)} fits did not converge in {MAX_ITERATIONS:,} iterations")
     table = zip(kept, np.reshape(scores, (len(kept), draws)), strict=True)
     return {
         "shots": {str(count): _summary(accuracies) for count, accuracies in table},
@@ -80,8 +71,27 @@ def few_shot(
         "seed": seed,
         "C": C,
         "counts": {"classes": len(classes), "train": len(train.rows), "test": len(test.rows)},
-        **({"note": "; ".join(notes)} if notes else {}),
+        **_note(sorted(set(shots) - set(kept)), smallest, ended),
     }
+
+
+def _affordable(shots: Sequence[int], labels: np.ndarray, classes: Sequence[str]) -> tuple[list[int], str]:
+    """Returns the shots that every class has, ascending, and in words how many images the smallest class has."""
+    sizes = np.bincount(labels)
+    smallest = f"class {classes[int(sizes.argmin())]!r} has {sizes.min()} train images"
+    kept = sorted({count for count in shots if count <= sizes.min()})
+    if not kept:
+        raise InputError(f"{smallest}: too few for {min(shots)} shots")
+    return kept, smallest
+
+
+def _note(left_out: Sequence[int], smallest: str, ended: Sequence[bool]) -> dict[str, str]:
+    notes = []
+    if left_out:
+        notes.append(f"{', '.join(map(str, left_out))} shots are left out: {smallest}")
+    if not all(ended):
+        notes.append(f"{ended.count(False)} of {len(ended)} fits did not converge in {MAX_ITERATIONS:,} iterations")
+    return {"note": "; ".join(notes)} if notes else {}
 
 
 def drawn_orders(classes: np.ndarray, seed: int, draw: int) -> list[np.ndarray]:

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
     options = _parse(arguments, prog)
     paths = list(dict.fromkeys(path for root in options.sets for path in find_sets(root)))
     # scikit-learn and OpenCV are loaded here: --help and a wrong path should not wait for them.
-    from eval.suite import result_files, run, suite_page
+    from eval.suite import result_files, suite_page, task_runs
     from eval.suite.tasks import NAMES
 
     only = [name for name in options.only.split(",") if name]
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
         if name not in NAMES:
             raise InputError(f"--only={name}: no task{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
     out: Path = options.out
-    outcome = run.run(paths, out, only, options.seed, options.processes)
+    outcome = task_runs.run(paths, out, only, options.seed, options.processes)
     if outcome.results:
         write_text(out / "results.csv", result_files.csv_of(outcome.results))
         write_text(out / "report.html", suite_page.compose(outcome))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from eval.embeddings import EmbeddingSet, open_set
 from eval.html import elements
-from eval.papers.tables import paper_tables
-from eval.suite.run import SuiteOutcome
+from eval.papers.paper_tables import paper_tables
 from eval.suite.sections import class_section, length_section, retrieval_section, selo_section
-from eval.suite.sections.grouping import Result, data_of, model_of
+from eval.suite.sections.result_groups import Result, data_of, model_of
+from eval.suite.task_runs import SuiteOutcome
 
 # (task, variant) → what its column group is called, and the score in it.
 SCORES = {

@@ -14,9 +14,12 @@ from eval import retrieval
 from lrsclip_jax import heldout, pretrained
 from lrsclip_jax.convert.reference import ReferenceTower, Side, twin
 from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.prepared.records import Record
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.pytorch.contract import Hints
+from lrsclip_jax.sources import Fault, Item, open_source
+from lrsclip_jax.sources.prepared import drawing, read_record
 
 LIMIT = 1e-4  # rounding in float32 stays ten times below it
 _BATCH = 32
@@ -41,7 +44,7 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
       source: of weights, computed by us.
       export: a folder that `reference.twin` has its own library compute on PyTorch; or any source of weights, read back
         by us.
-      data: a prepared set or procedural scenes, as `data.prepared.opening.open_records` names them.
+      data: captioned images, as `sources.open_source` takes them; all rows of a list must be sound.
       hints: for a source that doesn't tell all of itself.
       count: of images, the first ones; None: all.
 
@@ -52,7 +55,7 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
       InputError: a source or the set can't be read.
     """
     model = pretrained.load(source, hints, dtype="float32", batch_size=_BATCH)
-    held = _first(heldout.load(data, model.tokenizer), count)
+    held = _first(heldout.of_records(data.rsplit("/", 1)[-1], _Records(data), model.tokenizer), count)
     ours, theirs = as_side("lrsclip_jax", model), _of_export(export, model)
     print(f"{source}: {ours.name}\n{export}: {theirs.name}\n", flush=True)
     with warnings.catch_warnings():
@@ -67,6 +70,25 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
     verdict = "the same function" if largest <= LIMIT else f"NOT the same function, more than {LIMIT:g}"
     print(f"\nlargest difference {largest:.1e}: {verdict}")
     return int(largest > LIMIT)
+
+
+class _Records(Sequence[Record]):
+    """The captioned images of a source as records, whose images are read when they are asked for."""
+
+    def __init__(self, spec: str):
+        """Raises InputError for a source that can't be read, and for a row of it that can't."""
+        drawn = drawing()
+        self._items: list[Item] = []
+        for item in open_source(spec, folders="known"):
+            if isinstance(item, Fault):
+                raise InputError(f"{item.where}: {item.reason}")
+            self._items.append(drawn(item))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
+        return read_record(self._items[index])
 
 
 def measure(held: heldout.HeldOut, ours: Side, theirs: Side) -> dict[str, Pair]:

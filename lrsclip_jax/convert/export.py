@@ -51,7 +51,7 @@ def export(
       InputError: an unknown format; a model whose function the format can't say; something at `out`, or no space.
     """
     if format not in FORMATS:
-        raise InputError(f"unknown --format={format}{nearest(format, FORMATS)}: choose {' or '.join(FORMATS)}")
+        raise InputError(f"unknown --format={format}{nearest(format, FORMATS)}; known: {', '.join(FORMATS)}")
     out = Path(out)
     folder = format == "hf" or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
     if folder and out.suffix in _WRITERS:

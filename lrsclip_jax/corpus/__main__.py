@@ -96,7 +96,7 @@ def parser(prog: str, reading: bool) -> argparse.ArgumentParser:
     read.add_argument("path", metavar="PATH", type=expanded, help="of its file or folder")
     read.add_argument("--out", metavar="DIR", required=True, type=path, help="of the records: new, or to be continued")
     if reading:
-        from lrsclip_jax.corpus.reading.options import add_options, kinds_help
+        from lrsclip_jax.corpus.reading.reading_options import add_options, kinds_help
 
         read.epilog = _READ.format(kinds=kinds_help())
         add_options(read)
@@ -127,7 +127,7 @@ def _build(options: argparse.Namespace) -> None:
 
 def _read(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.reading import read_source
-    from lrsclip_jax.corpus.reading.options import given_options
+    from lrsclip_jax.corpus.reading.reading_options import given_options
     from lrsclip_jax.corpus.stages.stage import run_stage
 
     given = given_options(options)
@@ -146,8 +146,8 @@ def _statistics(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from lrsclip_jax.corpus.export import export_lrs2m
     from lrsclip_jax.corpus.hygiene.licences import check_licences
+    from lrsclip_jax.corpus.lrs2m_export import export_lrs2m
     from lrsclip_jax.corpus.records import store
 
     if options.out.suffix not in (".json", ".jsonl"):

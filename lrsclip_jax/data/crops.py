@@ -45,4 +45,4 @@ def as_reference(crop: np.ndarray) -> np.ndarray:
     _, file = cv2.imencode(
         ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, REFERENCE_QUALITY]
     )
-    return np.asarray(Image.open(io.BytesIO(file.tobytes())))
+    return np.asarray(Image.open(io.BytesIO(file.tobytes()), formats=("JPEG",)))

@@ -8,14 +8,15 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from lrsclip_jax.errors import InputError
 
-A, R = TypeVar("A"), TypeVar("R")
+A = TypeVar("A")
+R = TypeVar("R")
 _AHEAD = 4  # arguments in flight for each worker
 
 
@@ -32,7 +33,7 @@ def in_threads(function: Callable[[A], R], arguments: Iterable[A]) -> Iterator[R
             yield pending.popleft().result()
 
 
-def in_processes(function: Callable[[A], R], arguments: Iterable[A], workers: int) -> Iterator[tuple[A, R]]:
+def in_processes(function: Callable[[A], R], arguments: Iterable[A], workers: int) -> Generator[tuple[A, R]]:
     """Yields (argument, function(argument)) in the order of the arguments.
 
     With one worker everything happens in this process. With more, `function` must be importable and its
@@ -68,7 +69,8 @@ def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

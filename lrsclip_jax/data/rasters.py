@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.geotiff import (
+    Bands,
+    band_numbers,
+    bands_of,
+    errors_named,
+    fits_memory,
+    gdal_agrees,
+    imported,
+    open_raster,
+    open_with_neighbours,
+    pixel_limit,
+    tiff_header,
+    turned,
+)
+from lrsclip_jax.data.images import raster_driver, read_image
+from lrsclip_jax.data.stretch import STRETCH, holds_data
 from lrsclip_jax.errors import InputError
 
-SURVEYED = 2048  # side of the reduced scene that its percentiles are taken from
-STRETCH = (2.0, 98.0)  # those of `data.images.read_image`
+SURVEYED = 2048  # side of the reduced scene that the percentiles of a vast one are taken from
+_GLANCED = 1024  # side of the reduced scene that shows where data may lie
+_STRIP = 1 << 24  # pixels whose validity is read at a time
 
 
 @dataclass(frozen=True)
 class Georeference:
-    """crs: of rasterio, or None; transform: affine, from (column, row) in pixels to map coordinates."""
+    """Where a scene lies.
+
+    Attributes:
+      crs: of rasterio, or None.
+      transform: affine, from (column, row) in pixels to map coordinates; with control points the one nearest to them.
+      points: ground control points, which place the scene instead of the transform.
+    """
 
     crs: Any
     transform: Any
+    points: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +74,26 @@ class Scene:
         """Returns the whole scene at another size, uint8 [height, width, 3]."""
         return cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
 
+    def missing(self, height: int, width: int) -> np.ndarray | None:
+        """Returns None: an image held whole has data everywhere."""
+        return None
+
+    def empty(self, windows: np.ndarray) -> np.ndarray:
+        """Returns which windows, int64 [N, 4], hold no data, bool [N]: none."""
+        return np.zeros(len(windows), bool)
+
 
 @dataclass(frozen=True, eq=False)
 class RasterScene:
-    """A TIFF that rasterio reads by windows.
+    """A TIFF or JPEG 2000 that rasterio reads by windows, to the values that `data.images.read_image` gives.
 
-    8-bit values are taken as they are, a palette's colours looked up. Others are stretched, each band from its own
-    percentiles 2 and 98 of the whole scene to 0 … 255, so that all windows speak one language; pixels that are
-    no-data, NaN or infinite become 0. The percentiles are those of the scene reduced to 2048 pixels a side (GDAL takes
-    its overviews, where the file has some, and else reads through it once), which is what `data.images.read_image`
-    gives for a smaller one.
+    Where one is too large for that reader, the percentiles that its values are stretched from are those of the scene
+    reduced to 2048 pixels a side.
     """
 
     path: Path
     raster: Any = field(repr=False)
-    bands: tuple[int, ...]
-    limits: tuple[tuple[float, float], ...] | None  # lowest and highest value of each band; None: taken as they are
-    palette: np.ndarray | None = field(repr=False)  # uint8 [256, 3]
+    bands: Bands
     georeference: Georeference | None
 
     @property
@@ -80,89 +107,137 @@ class RasterScene:
     def read(self, window: np.ndarray) -> np.ndarray:
         """Returns the pixels of a window (r0, r1, c0, c1), uint8 [h, w, 3]; InputError where the file is torn."""
         r0, r1, c0, c1 = (int(edge) for edge in window)
-        return self._rgb(_read(self.path, self.raster, self.bands, window=((r0, r1), (c0, c1))))
+        return self._rgb(window=((r0, r1), (c0, c1)))
 
     def overview(self, height: int, width: int) -> np.ndarray:
         """Returns the whole scene at another size, uint8 [height, width, 3]; InputError where the file is torn."""
-        return self._rgb(_read(self.path, self.raster, self.bands, out_shape=(len(self.bands), height, width)))
+        return self._rgb(out_shape=(len(self.bands.numbers), height, width))
 
-    def _rgb(self, values: np.ma.MaskedArray) -> np.ndarray:
-        if self.palette is not None:
-            return self.palette[values.filled(0)[0]]
-        if self.limits:
-            values = np.stack([_stretched(band, *limit) for band, limit in zip(values, self.limits, strict=True)])
-        return np.broadcast_to(np.ma.filled(values, 0).transpose(1, 2, 0), (*values.shape[1:], 3))
+    def missing(self, height: int, width: int) -> np.ndarray | None:
+        """Returns where the scene, at that size, holds no data in any band that is shown: bool [height, width].
+
+        None where it holds data everywhere. No-data values, masks and transparency count, and of floats NaN.
+        """
+        if self._without_gaps():
+            return None
+        gaps = np.empty((height, width), bool)
+        step = max(1, _STRIP // self.width * height // self.height)
+        for start in range(0, height, step):
+            stop = min(start + step, height)
+            rows = (start * self.height // height, -(-stop * self.height // height))
+            gaps[start:stop] = self._gaps((rows, (0, self.width)), (stop - start, width))
+        return gaps if gaps.any() else None
+
+    def empty(self, windows: np.ndarray) -> np.ndarray:
+        """Returns which windows, int64 [N, 4], hold no data at all: bool [N]."""
+        empty = np.zeros(len(windows), bool)
+        by, gaps = self._glance
+        if gaps is None:
+            return empty
+        for number, (r0, r1, c0, c1) in enumerate(np.asarray(windows).tolist()):
+            seen = gaps[r0 // by : -(-r1 // by), c0 // by : -(-c1 // by)]
+            empty[number] = seen.all() and self._gaps(((r0, r1), (c0, c1)), (r1 - r0, c1 - c0)).all()
+        return empty
+
+    @cached_property
+    def _glance(self) -> tuple[int, np.ndarray | None]:
+        """A factor, and where the scene that is smaller by it holds no data."""
+        by = -(-max(self.height, self.width) // _GLANCED)
+        return by, self.missing(-(-self.height // by), -(-self.width // by))
+
+    def _without_gaps(self) -> bool:
+        from rasterio.enums import MaskFlags
+
+        numbers = self.bands.numbers
+        whole = all(MaskFlags.all_valid in self.raster.mask_flag_enums[number - 1] for number in numbers)
+        return whole and np.dtype(self.raster.dtypes[numbers[0] - 1]).kind != "f"
+
+    def _gaps(self, window: tuple, shape: tuple[int, int]) -> np.ndarray:
+        return ~holds_data(self._values(True, window=window, out_shape=(len(self.bands.numbers), *shape)))
+
+    def _rgb(self, **how: Any) -> np.ndarray:
+        return self.bands.rgb(self._values(bool(self.bands.limits), **how))
+
+    def _values(self, masked: bool, **how: Any) -> np.ndarray:
+        with errors_named(str(self.path)):
+            return self.raster.read(list(self.bands.numbers), masked=masked, **how)
 
 
 AnyScene = Scene | RasterScene
 
 
 def open_scene(path: Path, bands: tuple[int, ...] | None = None) -> AnyScene:
-    """Opens a scene: a TIFF by rasterio, anything else, and everything where rasterio is missing, whole by Pillow.
+    """Opens a scene: a TIFF or JPEG 2000 by rasterio, anything else, and everything where rasterio is missing, whole.
+
+    Its pixels are those of `data.images.read_image`. A few kinds of TIFF, which GDAL reads otherwise than Pillow (white
+    is 0, CMYK, less than eight bits, …), are held whole, too.
 
     Args:
-      path: of a JPEG, PNG, WebP or (Geo)TIFF.
+      path: of a JPEG, PNG, WebP, BMP, JPEG 2000 or (Geo)TIFF.
       bands: one (grey) or three 1-based band numbers; by default the first three, or the first where there are fewer.
 
     Raises:
-      InputError: the file is missing, torn, of another format or too large for Pillow, or lacks a band.
+      InputError: the file is missing, torn, of another format, no regular file, too large for its format, or lacks a
+        band.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    try:
+        driver = raster_driver(path)
+    except OSError as error:
+        raise InputError(f"{path}: image can't be read ({error.strerror})") from None
+    if not driver:
         return Scene(path, np.asarray(read_image(path, bands)))
     try:
-        import rasterio
-    except ImportError:
+        imported(str(path))
+    except InputError:
         warnings.warn(
             "rasterio is missing (pip install 'lrsclip_jax[geo]'): the TIFF is read whole, without coordinates",
             stacklevel=2,
         )
         return Scene(path, np.asarray(read_image(path, bands)))
-    return _open_raster(path, bands, rasterio)
-
-
-def _open_raster(path: Path, bands: tuple[int, ...] | None, rasterio: Any) -> RasterScene:
-    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
     try:
-        raster = rasterio.open(path)
-    except rasterio.errors.RasterioError:
-        raise InputError(f"{path}: image can't be read: it is missing, torn, or no TIFF") from None
-    bands = bands or ((1, 2, 3) if raster.count >= 3 else (1,))
-    if len(bands) not in (1, 3) or not all(1 <= band <= raster.count for band in bands):
-        raise InputError(f"{path}: bands {bands} of {raster.count}: choose one or three from 1 to {raster.count}")
-    kinds = {np.dtype(raster.dtypes[band - 1]) for band in bands}
-    if any(np.issubdtype(kind, np.complexfloating) for kind in kinds):
-        raise InputError(f"{path}: complex values: save their magnitude as a band of its own")
-    palette = None
-    if raster.colorinterp[0] == rasterio.enums.ColorInterp.palette:
-        colours = raster.colormap(1)
-        palette = np.array([colours.get(value, (0, 0, 0, 0))[:3] for value in range(256)], np.uint8)
-    survey = None if kinds == {np.dtype(np.uint8)} else _limits(path, raster, bands)
-    known = raster.crs is not None or not raster.transform.is_identity
-    georeference = Georeference(raster.crs, raster.transform) if known else None
-    return RasterScene(path, raster, tuple(bands), survey, palette, georeference)
+        raster = open_raster(path, str(path))
+    except InputError:
+        return Scene(path, np.asarray(read_image(path, bands)))  # Pillow reads some that GDAL doesn't
+    return _scene_of(path, raster, bands)
 
 
-def _limits(path: Path, raster: Any, bands: tuple[int, ...]) -> tuple[tuple[float, float], ...]:
-    shape = (len(bands), min(raster.height, SURVEYED), min(raster.width, SURVEYED))
-    limits = []
-    for band in _read(path, raster, bands, out_shape=shape):
-        valid = np.ma.masked_invalid(band.astype(np.float64)).compressed()
-        if not len(valid):
-            raise InputError(f"{path}: a band without a single valid pixel")
-        limits.append(tuple(np.percentile(valid, STRETCH).tolist()))
-    return tuple(limits)
+def _scene_of(path: Path, raster: Any, bands: tuple[int, ...] | None) -> AnyScene:
+    name = str(path)
+    numbers = band_numbers(bands, raster.count, name)
+    header = tiff_header(path) if raster.width * raster.height <= pixel_limit() else None
+    if bands is None and header is not None and not gdal_agrees(header):
+        place = _place_of(path)
+        if place and turned(header):
+            warnings.warn(f"{path} is turned by its orientation tag: its map has no coordinates", stacklevel=3)
+            place = None
+        return Scene(path, np.asarray(read_image(path)), place)
+    size = (raster.height, raster.width)
+    if not fits_memory(raster, len(numbers)):
+        size = tuple(min(side, SURVEYED) for side in size)
+
+    def read(number: int) -> np.ndarray:
+        return raster.read(number, masked=True, out_shape=size)
+
+    with errors_named(name):
+        how = bands_of(raster, header, bands, STRETCH, read, name)
+    return RasterScene(path, raster, how, _place_of(path))
 
 
-def _stretched(band: np.ma.MaskedArray, low: float, high: float) -> np.ndarray:
-    band = np.ma.masked_invalid(band.astype(np.float64))
-    scaled = np.clip((band.filled(low) - low) / max(high - low, np.finfo(np.float64).tiny), 0, 1)
-    return np.rint(scaled * 255).astype(np.uint8)
-
-
-def _read(path: Path, raster: Any, bands: tuple[int, ...], **how: Any) -> np.ma.MaskedArray:
-    from rasterio.errors import RasterioError
+def _place_of(path: Path) -> Georeference | None:
+    """Where a raster lies, None where it doesn't say. What names no place that rasterio knows is told in a note."""
+    from rasterio.transform import from_gcps
 
     try:
-        return raster.read(list(bands), masked=True, **how)
-    except RasterioError:
-        raise InputError(f"{path}: torn or damaged TIFF") from None
+        with open_with_neighbours(path, str(path)) as raster:
+            crs, transform, rational = raster.crs, raster.transform, raster.rpcs
+            points, crs_of_points = raster.gcps
+        if not transform.is_identity or (crs is not None and not points):
+            return Georeference(crs, transform)
+        if points:
+            return Georeference(crs_of_points, from_gcps(points), tuple(points))
+    except Exception:  # a CRS that PROJ doesn't know, points on one line …
+        warnings.warn(f"{path}: its place on the map can't be read: the map has no coordinates", stacklevel=4)
+        return None
+    if rational:
+        warnings.warn(f"{path} is placed by rational polynomials: its map has no coordinates", stacklevel=4)
+    return None

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eval.command import add_subject, command_line, expanded, integers
 from lrsclip_jax.errors import InputError, cli
@@ -160,7 +160,7 @@ def _material(options: argparse.Namespace) -> Any:
 
     keys = {field.name: getattr(options, f"{field.name}_key", None) for field in dataclasses.fields(Keys)}
     told = options.labels or options.classes or options.templates
-    folders = "labels" if told else "known"
+    folders: Literal["labels", "known"] = "labels" if told else "known"
     source = open_source(options.data, Keys(**keys), options.image_root, folders=folders)
     for note in source.notes:
         print(f"note: {note}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,10 @@ from tqdm import tqdm
 
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources import Drawing, Entry, Fault, Item, Keys, Source, open_source
+from lrsclip_jax.sources import Drawing, Fault, Item, Keys, Source, open_source
+from lrsclip_jax.sources.prepared import drawing
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.texts import read_texts
-from lrsclip_jax.sources.values import clean
 
 Row = dict[str, Any]
 _KINDS = ("long", "short")
@@ -58,7 +58,7 @@ def material_of(source: Source) -> Material:
     """Returns what a source holds. Of scenes with queries the whole scenes are the images, see `embed.windows`."""
     items: list[Item] = []
     faults: list[Fault] = []
-    drawn = _with_texts()
+    drawn = drawing()
     for item in tqdm(source, f"reading {source.name}", unit=" items", leave=False, disable=None, delay=1):
         if isinstance(item, Fault):
             faults.append(item)
@@ -78,24 +78,6 @@ def queries(path: str) -> list[Row]:
     return [{"text": query.text, "kind": "query"} for query in read_texts(Path(path)).queries]
 
 
-def _with_texts() -> Callable[[Item], Item]:
-    """Returns a function that gives a procedural scene, which is still to be drawn, its image and texts."""
-    of_seed: dict[int, Sequence] = {}
-
-    def drawn(item: Item) -> Item:
-        if not isinstance(item.image, Drawing):
-            return item
-        from lrsclip_jax.data.prepared.procedural import SceneRecords
-
-        seed, index = item.image
-        records = of_seed.setdefault(seed, SceneRecords(sys.maxsize, seed))
-        record = records[index]
-        image = Entry(records, index, item.id)
-        return Item(item.id, item.source, image, record.long, record.short, record.label, record.licence)
-
-    return drawn
-
-
 def _row(item: Item) -> Row:
     file = str(item.image) if isinstance(item.image, Path) else None
     if file and clean(file) != file:
@@ -113,6 +95,6 @@ def _read(item: Item) -> Image.Image:
     assert not isinstance(image, Drawing)
     name = clean(str(image))
     try:
-        return read_image(image.read_bytes(), name=name)
+        return read_image(image if isinstance(image, Path) else image.read_bytes(), name=name)
     except OSError as error:
         raise InputError(f"{name}: image can't be read ({error.strerror})") from None

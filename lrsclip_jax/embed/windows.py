@@ -46,6 +46,8 @@ def windows_of(source: Source, steps: Sequence[int] = STEPS, reference: bool = F
 
 
 def _rows(scene: Item, steps: Sequence[int]) -> Iterable[Row]:
+    if scene.height is None or scene.width is None:
+        raise ValueError(f"the size of scene {scene.id} is not known")
     try:
         boxes = selo.windows(scene.height, scene.width, tuple(steps)).tolist()
     except InputError as error:

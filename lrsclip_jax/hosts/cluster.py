@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # JAX tells nobody what it would detect before it connects, so its detection itself is asked.
@@ -23,9 +24,9 @@ class Cluster(NamedTuple):
     """The processes of a run: "HOST:PORT" of process 0, how many, which one this is, its GPUs (None: all it sees)."""
 
     coordinator: str
-    count: int
-    index: int
-    devices: list[int] | None
+    count: int  # type: ignore[assignment]  # not the method of a tuple
+    index: int  # type: ignore[assignment]  # not the method of a tuple
+    devices: Sequence[int] | None
 
 
 def find(timeout_seconds: float) -> Cluster | None:
@@ -59,7 +60,7 @@ def find(timeout_seconds: float) -> Cluster | None:
     if len(missing) == len(known):
         _check_no_pod_among_many()
         return None
-    if missing:
+    if coordinator is None or count is None or index is None:
         given = ", ".join(f"{name}={value}" for name, value in known.items() if value is not None)
         raise InputError(f"{given} without {' and '.join(missing)}: set all three for every process, or none of them")
     if count == 1:
@@ -96,7 +97,7 @@ def _check_coordinator(address: str) -> None:
     if _is_loopback(host) or os.environ.get("SLURM_STEP_NUM_NODES") == "1":
         return  # written on purpose, or known to be harmless: all processes on one host
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)}
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)}
     except socket.gaierror:
         return  # the names of pods appear once they run; connecting tries until its time is over
     if all(map(_is_loopback, found)):

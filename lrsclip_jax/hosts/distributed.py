@@ -221,7 +221,7 @@ def _leave(error: BaseException, place: cluster.Cluster) -> NoReturn:
     try:
         cli(again)
     except SystemExit as end:
-        status = end.code
+        status = end.code if isinstance(end.code, int) else 1
     except BaseException:
         traceback.print_exception(error.with_traceback(came_from))
         print(

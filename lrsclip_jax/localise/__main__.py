@@ -22,9 +22,10 @@ and four random orders of its words. Heat maps (--heatmap=patches) ask the patch
 block's values, as texts see them, less the mean of neutral texts; windows are as wide as the shorter side of the
 scene, and at most 1,024 pixels.
 
-Of a TIFF, no more than a window is read at a time. 16-bit bands are stretched from percentiles 2 and 98 of the scene
-to 0 … 255. Up to 268 megapixels a map has the scene's pixels (heat maps: 67, all texts together); larger scenes get one
-reduced by a whole number, with coordinates to match, and an overlay has at most 4,096 pixels a side.
+A TIFF or JPEG 2000 is read window by window. Bands of more than 8 bits are stretched from their percentiles 2 and 98
+to 0 … 255. Where a scene has no data, windows are left out, and so is the map. Up to 268 megapixels a map has the
+scene's pixels (heat maps: 67, all texts together); larger scenes get one reduced by a whole number, with coordinates to
+match, and an overlay has at most 4,096 pixels a side.
 
 exit status: 0 done, 2 bad input (one line says what and where)
 """
@@ -63,7 +64,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         EXAMPLES,
         usage="SCENE --checkpoint=SRC --text=TEXT [--out=DIR] [options]",
     )
-    add_subject(parse, "image", metavar="SCENE", help="a file: JPEG, PNG, WebP or (Geo)TIFF", type=path)
+    add_subject(parse, "image", metavar="SCENE", help="a file: (Geo)TIFF, JPEG, PNG, WebP, BMP, JPEG 2000", type=path)
     add = parse.add_argument
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
     add("--text", metavar="TEXT", required=True, action="append", help="what to look for; may be given several times")

@@ -14,7 +14,7 @@ from lrsclip_jax.data.crops import as_reference
 from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.heatmap import heat, patch_encoder, text_directions
-from lrsclip_jax.localise.score_maps import HEAT_PIXELS, MAP_PIXELS, HeatSum, reduction, window_map
+from lrsclip_jax.localise.score_maps import HEAT_PIXELS, MAP_PIXELS, HeatSum, reduced, reduction, window_map, with_gaps
 from lrsclip_jax.pretrained import Pretrained
 
 Box = tuple[int, int, int, int]
@@ -29,13 +29,15 @@ class Finding:
     """The result for one text.
 
     Attributes:
-      map: uint8 [H, W].
+      map: uint8 [H, W]; where the scene has gaps, 0 in them and at least 1 elsewhere.
+      missing: the gaps, where the scene has no data, bool [H, W]; None where it has none.
       factor: how many pixels of the scene a pixel of the map is, along both sides.
       best: the windows (r0, r1, c0, c1) that score best, with their cosines, best first; none from a heat map.
       peak: row and column, in the scene's pixels, of the middle of a heat map's hottest pixel.
     """
 
     map: np.ndarray = field(repr=False)
+    missing: np.ndarray | None = field(repr=False)
     factor: int
     best: Sequence[tuple[Box, float]] = ()
     peak: tuple[float, float] | None = None
@@ -47,10 +49,10 @@ def by_windows(
     """Yields, for each text, AIR-SLT's localisation map from the cosines of all windows, int64 [N, 4]."""
     factor = reduction(scene.height, scene.width, MAP_PIXELS)
     scores = scorer(model, scene, model.texts(texts), reference)(windows)
+    missing = scene.missing(*reduced(scene.height, scene.width, factor))
     for column in scores.T:
-        yield Finding(
-            window_map(column, windows, scene.height, scene.width, factor), factor, _best(windows.tolist(), column)
-        )
+        grey = window_map(column, windows, scene.height, scene.width, factor)
+        yield Finding(with_gaps(grey, missing), missing, factor, _best(scene, windows, column))
 
 
 def by_second_look(
@@ -70,13 +72,15 @@ def by_second_look(
         )
     queries = np.stack([model.texts([text, *shuffled(text, seed)]).mean(axis=0) for text in texts])
     score, known = remembering(scorer(model, scene, queries, reference))
+    missing = scene.missing(scene.height, scene.width)
     for number in range(len(texts)):
 
         def of_text(windows: np.ndarray, number: int = number) -> np.ndarray:
             return score(windows)[:, number]
 
         grey = second_map(of_text, scene.height, scene.width)
-        yield Finding(grey, 1, _best(list(known), np.array([scores[number] for scores in known.values()])))
+        best = _best(scene, np.array(list(known)), np.array([scores[number] for scores in known.values()]))
+        yield Finding(with_gaps(grey, missing), missing, 1, best)
 
 
 def by_patches(
@@ -90,43 +94,65 @@ def by_patches(
     factor = reduction(scene.height, scene.width, HEAT_PIXELS // len(texts))
     encode, directions = patch_encoder(model, size), text_directions(model, texts)
     total = HeatSum(len(texts), scene.height, scene.width, factor)
+    missing = scene.missing(*reduced(scene.height, scene.width, factor))
+    if missing is not None and missing.all():
+        raise InputError(f"{scene.path}: no data in it")
     with windows_bar(len(windows)) as bar:
         for start in range(0, len(windows), _HEATED):
             some = windows[start : start + _HEATED]
             total.add(some, heat(encode(crops(scene, some, bar)), directions))
     for number in range(len(texts)):
         mean = total.mean(number)
+        if missing is not None:
+            mean[missing] = mean[~missing].min()
         row, column = np.unravel_index(mean.argmax(), mean.shape)
-        yield Finding(to_grey(mean), factor, peak=((row + 0.5) * factor, (column + 0.5) * factor))
+        peak = ((row + 0.5) * factor, (column + 0.5) * factor)
+        yield Finding(with_gaps(to_grey(mean), missing), missing, factor, peak=peak)
 
 
-def _best(windows: Sequence[Sequence[int]], scores: np.ndarray) -> list[tuple[Box, float]]:
-    order = np.argsort(-scores, kind="stable")[:BEST]
-    return [(tuple(windows[row]), float(scores[row])) for row in order]
+def _best(scene: AnyScene, windows: np.ndarray, scores: np.ndarray) -> list[tuple[Box, float]]:
+    rows = with_data(scene, windows)
+    order = rows[np.argsort(-scores[rows], kind="stable")[:BEST]]
+    return [(tuple(windows[row].tolist()), float(scores[row])) for row in order]
 
 
 def scorer(model: Pretrained, scene: AnyScene, queries: np.ndarray, reference: bool = False) -> Score:
     """Returns the function that scores windows, int64 [N, 4], with all queries: float32 [N, Q].
 
-    It shows how far it is, and holds the rows of a few batches at a time, however many windows there are.
+    It shows how far it is, and holds the rows of a few batches at a time, however many windows there are. Windows that
+    hold no data are not embedded and score as low as the worst of the others.
 
     Args:
       model: embeds the windows.
       scene: is read window by window.
       queries: rows in the model's space, float32 [Q, E].
       reference: crop as the reference code does, see `crops.crop_window`.
+
+    Raises:
+      InputError: when scoring, no window holds data.
     """
     size = _BATCHES * model.batch_size
 
     def score(windows: np.ndarray) -> np.ndarray:
         scores = np.empty((len(windows), len(queries)), np.float32)
-        with windows_bar(len(windows)) as bar:
-            for start in range(0, len(windows), size):
-                some = crops(scene, windows[start : start + size], bar, reference)
-                scores[start : start + size] = model.images(some) @ queries.T
+        holding = with_data(scene, windows)
+        with windows_bar(len(holding)) as bar:
+            for start in range(0, len(holding), size):
+                rows = holding[start : start + size]
+                scores[rows] = model.images(crops(scene, windows[rows], bar, reference)) @ queries.T
+        if len(holding) < len(windows):
+            scores[np.setdiff1d(np.arange(len(windows)), holding)] = scores[holding].min(axis=0)
         return scores
 
     return score
+
+
+def with_data(scene: AnyScene, windows: np.ndarray) -> np.ndarray:
+    """Returns the rows of `windows`, int64 [N, 4], that hold data; InputError where none does."""
+    holding = np.flatnonzero(~scene.empty(windows))
+    if not len(holding):
+        raise InputError(f"{scene.path}: no data in any window")
+    return holding
 
 
 def remembering(score: Score) -> tuple[Score, dict[tuple[int, ...], np.ndarray]]:

@@ -45,32 +45,53 @@ def plan_files(out: Path, scene: AnyScene, texts: Sequence[str]) -> list[dict[st
     return plan
 
 
-def write_files(paths: dict[str, Path], scene: AnyScene, grey: np.ndarray, factor: int) -> None:
-    """Writes the files of one map, uint8 [H, W], a pixel of which is `factor` pixels of the scene."""
+def write_files(
+    paths: dict[str, Path], scene: AnyScene, grey: np.ndarray, missing: np.ndarray | None, factor: int
+) -> None:
+    """Writes the files of one map, uint8 [H, W], a pixel of which is `factor` pixels of the scene.
+
+    Where the scene has no data (`missing`, bool [H, W]), the overlay has no colour, and 0 in the GeoTIFF means no data.
+    """
     with whole(paths["map"]) as partial:
         Image.fromarray(grey).save(partial, "PNG")
-    picture = picture_of(scene, grey)
+    picture = picture_of(scene, grey, missing)
     with whole(paths["overlay"]) as partial:
         Image.fromarray(picture).save(partial, "PNG")
     if scene.georeference:
         with whole(paths["geotiff"]) as partial:
-            write_geotiff(partial, grey, scene.georeference, factor)
+            write_geotiff(partial, grey, scene.georeference, factor, nodata=None if missing is None else 0)
 
 
-def picture_of(scene: AnyScene, grey: np.ndarray) -> np.ndarray:
+def picture_of(scene: AnyScene, grey: np.ndarray, missing: np.ndarray | None = None) -> np.ndarray:
     """Returns the scene under its map, uint8 [h, w, 3] with at most 4,096 pixels a side."""
     by = -(-max(scene.height, scene.width) // OVERLAY_SIDE)
     height, width = reduced(scene.height, scene.width, by)
     if grey.shape != (height, width):
         grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    return overlay(scene.overview(height, width), grey)
+    shown = scene.overview(height, width)
+    picture = overlay(shown, grey)
+    if missing is not None:
+        gaps = cv2.resize(missing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        picture[gaps] = shown[gaps]
+    return picture
 
 
-def write_geotiff(path: Path, grey: np.ndarray, georeference: Georeference, factor: int) -> None:
-    """Writes a map, uint8 [H, W], with the scene's coordinates: its CRS, its transform for pixels `factor` as large."""
+def write_geotiff(
+    path: Path, grey: np.ndarray, georeference: Georeference, factor: int, nodata: int | None = None
+) -> None:
+    """Writes a map, uint8 [H, W], with the scene's coordinates for pixels `factor` as large.
+
+    That is the scene's CRS, and its transform or, where it has them, its control points.
+    """
     import rasterio
 
-    transform = georeference.transform * rasterio.Affine.scale(factor)
+    place = {"transform": georeference.transform * rasterio.Affine.scale(factor)}
+    if georeference.points:
+        points = [
+            rasterio.control.GroundControlPoint(point.row / factor, point.col / factor, point.x, point.y, point.z)
+            for point in georeference.points
+        ]
+        place = {"gcps": points}
     height, width = grey.shape
     with rasterio.open(
         path,
@@ -81,7 +102,8 @@ def write_geotiff(path: Path, grey: np.ndarray, georeference: Georeference, fact
         count=1,
         dtype="uint8",
         crs=georeference.crs,
-        transform=transform,
+        nodata=nodata,
+        **place,
         compress="deflate",
     ) as file:
         file.write(grey, 1)

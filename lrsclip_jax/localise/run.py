@@ -24,6 +24,11 @@ def run(flags: argparse.Namespace) -> None:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"note: {message}")
         scene = open_scene(flags.image, flags.bands)
+        if scene.georeference and scene.georeference.points:
+            print(
+                f"note: {scene.path} is placed by {len(scene.georeference.points)} control points, and so is its map; "
+                "the coordinates here are those of the nearest affine transform"
+            )
         try:
             windows = windows_of(scene, flags)
         except InputError as error:
@@ -32,7 +37,7 @@ def run(flags: argparse.Namespace) -> None:
         at_first = " at first" if flags.method == "v2" else ""
         print(f"{scene.path}: {scene.height}×{scene.width} pixels, {len(windows):,} windows{at_first}")
         for text, paths, found in zip(flags.text, files, finds(scene, windows, flags), strict=True):
-            write_files(paths, scene, found.map, found.factor)
+            write_files(paths, scene, found.map, found.missing, found.factor)
             print(f"\n{text}")
             for box, score in found.best:
                 print(f"  {score:.4f}  {words(scene, box)}")
@@ -53,7 +58,7 @@ def windows_of(scene: AnyScene, flags: argparse.Namespace) -> np.ndarray:
 
 
 def finds(scene: AnyScene, windows: np.ndarray, flags: argparse.Namespace) -> Iterator:
-    """Yields a `finding.Found` for each text."""
+    """Yields a `finding.Finding` for each text."""
     from lrsclip_jax.localise import finding  # imports JAX, which takes seconds
 
     model = lrsclip_jax.load(flags.checkpoint, batch_size=flags.batch_size)

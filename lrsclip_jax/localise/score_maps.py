@@ -48,6 +48,11 @@ def window_map(scores: np.ndarray, windows: np.ndarray, height: int, width: int,
     return median(to_grey(cells), rows, columns, MEDIAN // factor | 1)
 
 
+def with_gaps(grey: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
+    """Returns a map, uint8 [H, W], that is 0 where the scene has no data, bool [H, W], and at least 1 elsewhere."""
+    return grey if missing is None else np.where(missing, 0, np.maximum(grey, 1)).astype(np.uint8)
+
+
 def reduced_windows(windows: np.ndarray, factor: int) -> np.ndarray:
     """Returns windows in the pixels of a reduced map: every pixel that they touch."""
     return np.stack([edge // factor if i in (0, 2) else -(-edge // factor) for i, edge in enumerate(windows.T)], axis=1)

@@ -1,8 +1,8 @@
 """The contrastive losses, pure functions of the global batch, in three forms that differ in memory alone."""
 
 from lrsclip_jax.losses.dual import Texts, clamp_logit_scale, dual_loss
+from lrsclip_jax.losses.equal_texts import packed_text_keys, text_keys
 from lrsclip_jax.losses.full import info_nce
-from lrsclip_jax.losses.keys import packed_text_keys, text_keys
 from lrsclip_jax.losses.options import LossOptions, long_weight_at, loss_options
 from lrsclip_jax.losses.pcm import reduce_to_components
 

@@ -23,7 +23,8 @@ _TIE = 1e-6
 class Labels(NamedTuple):
     """The labels that decide which pairs are each other's negatives; leaves [B, …], or some of the rows."""
 
-    index: jax.Array  # int32, the place of the pair in the global batch
+    # int32, the place of the pair in the global batch
+    index: jax.Array  # type: ignore[assignment]  # not the method of a tuple
     valid: jax.Array  # bool, False where the pair lacks this text
     keys: jax.Array | None  # [B, K], equal for texts that are equal; None: every other text is a negative
 
@@ -60,7 +61,7 @@ def negatives(queries: Labels, candidates: Labels) -> jax.Array:
     """Returns bool [Q, C]: True where both are valid, belong to different pairs, and their texts are not equal."""
     negative = queries.valid[:, None] & candidates.valid[None, :]
     negative &= queries.index[:, None] != candidates.index[None, :]
-    if queries.keys is not None:
+    if queries.keys is not None and candidates.keys is not None:
         negative &= (queries.keys[:, None, :] != candidates.keys[None, :, :]).any(-1)
     return negative
 

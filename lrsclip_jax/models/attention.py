@@ -15,7 +15,7 @@ from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sharding import BATCH
 
 # What "auto" takes in place of "xla": by device kind, dtype, kind of mask and tokens, what
-# `python -m benchmarks.attention` found to be faster there. Nothing has been measured on an accelerator yet.
+# `python -m benchmarks.attention_speed` found to be faster there. Nothing has been measured on an accelerator yet.
 MEASURED: dict[tuple[str, str, str, int], str] = {}
 
 # So many queries at most share a product of causal attention, which then needs no key behind them. For 256 tokens two

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import constant
 
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT

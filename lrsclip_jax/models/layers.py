@@ -202,3 +202,48 @@ def stack(depth: int, remat: str, unroll: int, block: type[nn.Module] = Block, *
         unroll=unroll,
     )
     return scanned(depth=depth, **attributes)
+
+
+def tower_blocks(tower: Any, block: type[nn.Module] = Block, **attributes: Any) -> nn.Module:
+    """The stacked blocks of a tower, by its fields; `attributes` are those of the class that no field gives."""
+    return stack(
+        tower.layers,
+        tower.remat,
+        tower.unroll,
+        block,
+        heads=tower.heads,
+        activation=tower.activation,
+        mlp_width=tower.mlp_width or 4 * tower.width,
+        norm_eps=tower.norm_eps,
+        attention=tower.attention,
+        products=tower.products,
+        dtype=tower.dtype,
+        **attributes,
+    )
+
+
+def exact_dense(features: int, width: int, use_bias: bool = False) -> nn.Dense:
+    """A dense layer from `width` to `features` in fp32: a tower's last product is small, and bf16 would round it."""
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=jnp.float32,
+        precision=jax.lax.Precision.HIGHEST,
+        kernel_init=normal(width**-0.5),
+        promote_dtype=cast_and_gather(),
+    )
+
+
+def check_heads(tower: Any, role: str) -> None:
+    """Raises InputError unless the width of a tower divides into its heads."""
+    if tower.width % tower.heads:
+        raise InputError(f"{role} tower: width {tower.width} does not divide into {tower.heads} heads")
+
+
+def check_frozen_positions(tower: Any) -> None:
+    """Raises InputError unless a text tower has as many positions as it freezes."""
+    if not 0 <= tower.frozen_positions <= tower.context_length:
+        raise InputError(
+            f"text tower: frozen_positions is {tower.frozen_positions}, "
+            f"must lie in 0…{tower.context_length}, the context length"
+        )

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.layers import cast_and_gather, freeze_rows, layer_norm, stack
+from lrsclip_jax.models.layers import (
+    check_frozen_positions,
+    check_heads,
+    exact_dense,
+    freeze_rows,
+    layer_norm,
+    tower_blocks,
+)
 from lrsclip_jax.models.packed import Packed, at_slots
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
@@ -48,38 +55,13 @@ class TextTransformer(nn.Module):
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:
-        if self.width % self.heads:
-            raise InputError(f"text tower: width {self.width} does not divide into {self.heads} heads")
-        if not 0 <= self.frozen_positions <= self.context_length:
-            raise InputError(
-                f"text tower: frozen_positions is {self.frozen_positions}, "
-                f"must lie in 0…{self.context_length}, the context length"
-            )
+        check_heads(self, "text")
+        check_frozen_positions(self)
         self.token_embedding = self.param("token_embedding", normal(0.02), (self.vocab_size, self.width))
         self.position_embedding = self.param("position_embedding", normal(0.01), (self.context_length, self.width))
-        self.blocks = stack(
-            self.layers,
-            self.remat,
-            self.unroll,
-            heads=self.heads,
-            causal=True,
-            activation=self.activation,
-            mlp_width=self.mlp_width or 4 * self.width,
-            norm_eps=self.norm_eps,
-            attention=self.attention,
-            products=self.products,
-            dtype=self.dtype,
-        )
+        self.blocks = tower_blocks(self, causal=True)
         self.final_norm = layer_norm(self.norm_eps)
-        # The last product is small, and its rounding would be the embedding's own: fp32.
-        self.projection = nn.Dense(
-            self.embed_dim,
-            use_bias=False,
-            dtype=jnp.float32,
-            precision=jax.lax.Precision.HIGHEST,
-            kernel_init=normal(self.width**-0.5),
-            promote_dtype=cast_and_gather(),
-        )
+        self.projection = exact_dense(self.embed_dim, self.width)
 
     def hidden(self, ids: jax.Array) -> jax.Array:
         """All tokens after the last block, before `final_norm`: [B, L, width]."""

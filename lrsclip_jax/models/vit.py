@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal, variance_scaling, zeros
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.layers import cast_and_gather, layer_norm, stack
+from lrsclip_jax.models.layers import check_heads, exact_dense, layer_norm, tower_blocks
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
@@ -76,8 +76,7 @@ class ViT(nn.Module):
     def setup(self) -> None:
         if self.size % self.patch:
             raise InputError(f"image tower: size {self.size} is not a multiple of patch {self.patch}")
-        if self.width % self.heads:
-            raise InputError(f"image tower: width {self.width} does not divide into {self.heads} heads")
+        check_heads(self, "image")
         if self.pool not in ("cls", "mean"):
             raise InputError(f"image tower: pool is {self.pool!r}, must be 'cls' or 'mean'")
         if self.token_multiple < 1:
@@ -91,29 +90,9 @@ class ViT(nn.Module):
         self.position_embedding = self.param("position_embedding", init, (tokens, self.width))
         if self.pre_norm:
             self.first_norm = layer_norm(self.norm_eps, name="pre_norm")
-        self.blocks = stack(
-            self.layers,
-            self.remat,
-            self.unroll,
-            heads=self.heads,
-            causal=False,
-            activation=self.activation,
-            mlp_width=self.mlp_width or 4 * self.width,
-            norm_eps=self.norm_eps,
-            attention=self.attention,
-            products=self.products,
-            dtype=self.dtype,
-        )
+        self.blocks = tower_blocks(self, causal=False)
         self.post_norm = layer_norm(self.norm_eps)
-        # The last product is small, and its rounding would be the embedding's own: fp32.
-        self.projection = nn.Dense(
-            self.embed_dim,
-            use_bias=False,
-            dtype=jnp.float32,
-            precision=jax.lax.Precision.HIGHEST,
-            kernel_init=init,
-            promote_dtype=cast_and_gather(),
-        )
+        self.projection = exact_dense(self.embed_dim, self.width)
 
     def hidden(self, images: jax.Array, kept: jax.Array | None = None) -> jax.Array:
         """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first.

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.layers import ACTIVATIONS
 from lrsclip_jax.models.text import TextTransformer

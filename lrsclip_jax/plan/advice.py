@@ -88,7 +88,7 @@ def changes(now: Settings, wanted: int, memory: int) -> tuple[list[str], float]:
     expected = float(wanted)
     while expected > ROOM * memory:
         sizes = parts(now)
-        for name in sorted(sizes, key=sizes.get, reverse=True):
+        for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
             flag, then = _remedy(name, now)
             if sum(parts(then).values()) < WORTH * sum(sizes.values()):
                 break

@@ -88,7 +88,7 @@ def plan_step(config: ConfigDict, devices: Sequence[jax.Device], platform: str) 
     config = _on_sources(config)
     setup = set_up(config, _nominal_length(config), devices=devices, platform=platform)
     packed = expected_shapes(setup) if config.data.packed else None
-    return PlannedStep(setup, setup.batch_specs(packed and max(packed.shares)), packed)
+    return PlannedStep(setup, setup.batch_specs(max(packed.shares) if packed else None), packed)
 
 
 def compile_step(planned: PlannedStep) -> Program | TooLarge:
@@ -101,6 +101,8 @@ def compile_step(planned: PlannedStep) -> Program | TooLarge:
             return too_large
         raise
     analysis = compiled.memory_analysis()
+    if analysis is None:
+        raise InputError("the compiler for these devices doesn't say how much memory a program takes")
     memory = Memory(
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
@@ -109,10 +111,10 @@ def compile_step(planned: PlannedStep) -> Program | TooLarge:
         program=analysis.generated_code_size_in_bytes,
     )
     try:
-        sent = collectives(compiled.as_text())
+        text = compiled.as_text()
     except jax.errors.JaxRuntimeError:  # a libtpu newer than this jaxlib, which does not know its instructions
-        sent = None
-    return Program(memory, sent)
+        text = None
+    return Program(memory, None if text is None else collectives(text))
 
 
 def donated(planned: PlannedStep, program: Program) -> Program:
@@ -133,7 +135,7 @@ def job(planned: PlannedStep) -> Job:
     return Job(
         model=setup.model,
         rows=rows,
-        texts=packed and Texts(len(kinds), packed.tokens, packed.squares),
+        texts=Texts(len(kinds), packed.tokens, packed.squares) if packed else None,
         batch_size=layout.batch_size,
         microbatches=setup.options.microbatches,
         form=setup.options.loss.form,

@@ -58,7 +58,8 @@ def collectives(text: str) -> list[Collectives]:
     """
     computations, entry = _parse(text)
     devices = int(found[1]) if (found := re.search(r"num_partitions=(\d+)", text)) else 1
-    counts, sent, inexact = Counter(), Counter(), set()
+    counts, sent = Counter[str](), Counter[str]()
+    inexact: set[str] = set()
     for instruction, scope, times, exact in _executed(computations, entry):
         kind = instruction.opcode.removesuffix("-start")
         # The TPU compiler spreads an asynchronous collective over several fusions; the first bears a −1.
@@ -93,15 +94,15 @@ def _executed(
         if instruction.opcode == "while":
             passes = _passes(instruction, scope, computations)
             yield from _executed(
-                computations, _called("body", instruction), times * (passes or 1), exact and passes is not None
+                computations, _called(instruction, "body"), times * (passes or 1), exact and passes is not None
             )
         elif instruction.opcode in ("fusion", "call", "async-start"):
-            called = _called("calls", instruction) or _called("to_apply", instruction)
+            called = _called(instruction, "calls", "to_apply")
             yield from _executed(computations, called, times, exact)
         elif instruction.opcode == "conditional":
             # One of the branches runs, unknown which; where they have collectives, these are alike in all of them.
             branches = re.findall(r"(?:true|false)_computation=%([\w.\-]+)", instruction.text) or re.findall(
-                r"%([\w.\-]+)", re.search(r"branch_computations=\{([^}]*)\}", instruction.text)[1]
+                r"%([\w.\-]+)", re.findall(r"branch_computations=\{([^}]*)\}", instruction.text)[0]
             )
             yield from _executed(computations, branches[0], times, exact)
 
@@ -110,14 +111,14 @@ def _passes(loop: _Instruction, scope: _Computation, computations: dict[str, _Co
     """Returns how often a while loop runs, by the compiler's note or a counter's start, step and bound; or None."""
     if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text):
         return int(noted[1])
-    condition, body = (computations[_called(role, loop)] for role in ("condition", "body"))
+    condition, body = (computations[_called(loop, role)] for role in ("condition", "body"))
     test = condition.root
     if test.opcode != "compare" or "direction=LT" not in test.text:
         return None
     counter, limit = (condition.instructions[name] for name in test.operands)
     if counter.opcode != "get-tuple-element":
         return None
-    index = int(re.search(r"index=(\d+)", counter.text)[1])
+    index = int(re.findall(r"index=(\d+)", counter.text)[0])
     bound = _constant(limit, condition)
     initial = scope.instructions[loop.operands[0]]
     if initial.opcode != "tuple" or body.root.opcode != "tuple" or bound is None:
@@ -139,9 +140,12 @@ def _constant(instruction: _Instruction, scope: _Computation) -> int | None:
     return int(value) if instruction.opcode == "constant" and re.fullmatch(r"-?\d+", value) else None
 
 
-def _called(role: str, instruction: _Instruction) -> str | None:
-    found = re.search(rf"\b{role}=%([\w.\-]+)", instruction.text)
-    return found and found[1]
+def _called(instruction: _Instruction, *roles: str) -> str:
+    """Returns the computation that an instruction calls, in the first of these roles that it has."""
+    for role in roles:
+        if found := re.search(rf"\b{role}=%([\w.\-]+)", instruction.text):
+            return found[1]
+    raise ValueError(f"{instruction.opcode} {instruction.name} has no {' or '.join(roles)}")
 
 
 def _group_size(attributes: str, devices: int) -> int:
@@ -163,14 +167,17 @@ def _bytes(type_: str) -> int:
     """Returns the bytes of an array or of a tuple of arrays."""
     total = 0
     for name, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", type_):
-        bits = 8 if name == "pred" else int(re.search(r"\d+", name)[0]) if re.search(r"\d", name) else 0
+        digits = re.search(r"\d+", name)
+        bits = 8 if name == "pred" else int(digits[0]) if digits else 0
         total += math.prod(map(int, filter(None, dimensions.split(",")))) * bits // 8
     return total
 
 
 def _parse(text: str) -> tuple[dict[str, _Computation], str]:
     """Returns the computations of a module by name, and the name of the one that runs."""
-    computations, entry, instructions = {}, "", {}
+    computations: dict[str, _Computation] = {}
+    instructions: dict[str, _Instruction] = {}
+    entry = ""
     for line in text.splitlines():
         if head := re.match(r"(ENTRY )?%([\w.\-]+) \(.*\{$", line):
             name, instructions = head[2], {}

@@ -48,6 +48,8 @@ def expected_shapes(setup: Setup) -> PackedShapes:
     Only lengths are read. Raises InputError for sources that training would refuse.
     """
     config, shape = setup.config, setup.layout
+    if shape.row_length is None:
+        raise ValueError("the texts of this set-up are padded, not packed")
     if config.data.sources:
         tokenizer = tokenizer_for(zoo.text_kind(setup.model))
         lengths = global_lengths(mixture.open_sources(config), tokenizer, shape, config.seed)
@@ -55,7 +57,7 @@ def expected_shapes(setup: Setup) -> PackedShapes:
     else:
         lengths, source = _lrs2m_lengths(shape, config.seed), "LRS2M's lengths (its Table I)"
     least, most = _BATCHES
-    counts, tokens, squares = Counter(), 0, 0
+    counts, tokens, squares = Counter[int](), 0, 0
     for step in range(min(max(_PAIRS // shape.batch_size, least), most)):
         batch = lengths(step)
         tokens += int(batch.sum())

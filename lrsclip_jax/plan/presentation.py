@@ -245,7 +245,7 @@ def _collectives(plan: Plan) -> list[str]:
 
 def _time(plan: Plan) -> list[str]:
     best = plan.estimate
-    if best is None:
+    if best is None or plan.chip is None:
         why = "the step was refused" if isinstance(plan.outcome, TooLarge) else "this chip's peak is not known"
         return [f"no estimate of the time: {why}"]
     chips = f"{plan.setup.mesh.size} × {plan.chip.name}"

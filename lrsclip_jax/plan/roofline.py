@@ -105,12 +105,15 @@ def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
     terms = {
         "arithmetic": share * (pair.towers.executed / chip.flops + pair.loss / chip.float32),
         "memory": traffic(job) / chip.bandwidth,
-        "interconnect": None if sent is None else sent / chip.interconnect,
     }
-    bound = max((name for name, seconds in terms.items() if seconds is not None), key=terms.get)
+    if sent is not None:
+        terms["interconnect"] = sent / chip.interconnect
+    bound = max(terms, key=lambda name: terms[name])
     seconds = terms[bound]
     return Estimate(
-        **terms,
+        arithmetic=terms["arithmetic"],
+        memory=terms["memory"],
+        interconnect=terms.get("interconnect"),
         seconds=seconds,
         bound=bound,
         pairs_per_second=job.batch_size / seconds,
@@ -121,7 +124,7 @@ def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
 def traffic(job: Job) -> float:
     """Returns the bytes between one chip and its memory in a step, by the module docstring's assumptions."""
     share = job.batch_size / job.devices
-    towers = [("image", job.model.image, flops.tokens(job.model.image), 1.0)]
+    towers: list[tuple[str, flops.Tower, int, float]] = [("image", job.model.image, flops.tokens(job.model.image), 1.0)]
     towers += [("text", job.model.text, rows.slots, rows.per_pair) for rows in job.rows]
     total = 2 * (job.state_bytes + job.gradient_bytes)
     for name, tower, length, per_pair in towers:

@@ -49,8 +49,8 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
 def _check(hints: Hints) -> None:
     if hints.activation is not None and hints.activation not in ACTIVATIONS:
         raise InputError(
-            f"unknown --activation={hints.activation}{nearest(hints.activation, ACTIVATIONS)}: "
-            f"choose {' or '.join(ACTIVATIONS)}"
+            f"unknown --activation={hints.activation}{nearest(hints.activation, ACTIVATIONS)}; "
+            f"known: {', '.join(ACTIVATIONS)}"
         )
     if hints.model is not None:
         known_models.model(hints.model)

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
+from eval.whole import write_text
+
 NAME = "manifest.json"
 
 
@@ -19,7 +21,7 @@ def write(folder: epath.Path, parts: Sequence[str]) -> None:
         for top, _, names in (folder / part).walk()
         for name in names
     }
-    (folder / NAME).write_text(json.dumps(sizes, indent=0, sort_keys=True) + "\n")
+    write_text(folder / NAME, json.dumps(sizes, indent=0, sort_keys=True) + "\n")
 
 
 def damage(folder: epath.Path) -> str | None:

@@ -29,6 +29,8 @@ import os
 
 from etils import epath
 
+from eval.whole import write_text
+
 
 class MetricWriter:
     """Appends rows of metrics to `metrics.jsonl` and, if wanted, TensorBoard events; one process of a run writes.
@@ -63,9 +65,7 @@ class MetricWriter:
             self._events.flush()
 
     def _flush(self) -> None:
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(line + "\n" for line in self._lines))
-        temporary.replace(self._path)
+        write_text(self._path, "".join(line + "\n" for line in self._lines))
 
 
 def read_metrics(workdir: epath.Path) -> list[dict]:

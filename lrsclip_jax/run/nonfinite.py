@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from etils import epath
 
+from eval.whole import write_text
 from lrsclip_jax.errors import InputError
 
 _ADVICE = "Look at these records, lower optimizer.learning_rate, or set optimizer.clip_norm; what is saved is unharmed"
@@ -72,6 +73,4 @@ def describe(run: epath.Path, step: int, metrics: Mapping[str, float], records: 
 def _write(path: epath.Path, step: int, metrics: Mapping[str, float], records: Sequence[str]) -> None:
     # JSON has no NaN.
     values = {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"step": step, **values, "records": [*records]}, indent=2) + "\n")
-    temporary.replace(path)
+    write_text(path, json.dumps({"step": step, **values, "records": [*records]}, indent=2) + "\n")

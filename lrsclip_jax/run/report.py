@@ -11,10 +11,10 @@ from etils import epath
 
 from eval.html import elements, galleries, plots
 from eval.html.retrieval_table import recall_table
+from eval.whole import write_text
 from lrsclip_jax import heldout
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.data.batches.mixture import weighted
-from lrsclip_jax.errors import InputError
 from lrsclip_jax.heldout import HeldOutReport
 from lrsclip_jax.run.metrics import read_metrics
 from lrsclip_jax.run.progress import duration
@@ -76,12 +76,7 @@ def write_report(
       InputError: the file can't be written.
     """
     path = epath.Path(workdir) / "report.html"
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_bytes(compose(facts, metrics, held_out).encode())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"can't write {path}: {error.strerror or error}") from error
+    write_text(path, compose(facts, metrics, held_out))
     return path
 
 
@@ -140,7 +135,7 @@ def _time(metrics: Sequence[Mapping]) -> elements.Html:
 
 
 def _figures(metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> list[elements.Html]:
-    losses = {name: _curve(metrics, key) for key, name in _LOSSES.items()}
+    losses: dict[str, tuple] = {name: _curve(metrics, key) for key, name in _LOSSES.items()}
     drawn = [("Loss", losses)]
     for held in held_out:
         of_set = f" on {held.name}" if len(held_out) > 1 else ""
@@ -158,7 +153,7 @@ def _figures(metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]) -> l
 def _recall_curves(metrics: Sequence[Mapping], held: HeldOutReport) -> dict[str, tuple]:
     named = re.compile(f"eval/{re.escape(held.name)}/(.+)/mean_recall")
     names = {key: match[1] for row in metrics for key in row if (match := named.fullmatch(key))}
-    curves = {name: _curve(metrics, key) for key, name in names.items()}
+    curves: dict[str, tuple] = {name: _curve(metrics, key) for key, name in names.items()}
     steps = [step for x, _ in curves.values() for step in x]
     levels = {name: result["mean_recall"] for name, result in held.results.items() if name not in curves}
     if steps:

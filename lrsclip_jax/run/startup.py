@@ -29,7 +29,8 @@ def cache_compiled_programs(folder: str | None) -> None:
     """Keeps compiled programs in `folder`, where the next start finds them; JAX_COMPILATION_CACHE_DIR comes first."""
     import jax
 
-    if folder and not jax.config.jax_compilation_cache_dir:
+    # JAX adds its options while it is imported.
+    if folder and not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
         # By default only what takes a second to compile is kept; a start compiles dozens of smaller programs.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

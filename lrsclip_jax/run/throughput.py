@@ -80,4 +80,5 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
 
 def text_rows(batch: Batch, kinds: Sequence[str] = ("long", "short")) -> list[tuple[int, int]]:
     """Returns (rows, slots of a row) of the token ids in a batch: of packed rows, or of each of `kinds` that it has."""
-    return [batch[key].shape for key in ("ids", *kinds) if key in batch]
+    found = [batch[key] for key in ("ids", *kinds) if key in batch]
+    return [(ids.shape[0], ids.shape[1]) for ids in found]

@@ -50,7 +50,7 @@ class Watchdog:
         if not self._seconds:
             return
         # The line needs the lock, so it gets a second before the stacks; where the lock is held, they come alone.
-        faulthandler.dump_traceback_later(self._seconds + 1, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(self._seconds + 1, exit=True, file=sys.__stderr__ or sys.stderr)
         self._line = threading.Timer(self._seconds, self._say)
         self._line.daemon = True
         self._line.start()

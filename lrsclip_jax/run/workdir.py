@@ -6,6 +6,7 @@ import json
 
 from etils import epath
 
+from eval.whole import write_text
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError
 
@@ -86,13 +87,11 @@ def read_config(folder: epath.Path) -> dict | None:
 
 def write_config(folder: epath.Path, config: configs.ConfigDict) -> None:
     """Writes config.json into a run folder, and makes the folder where there is none."""
-    temporary = folder / f"{CONFIG}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(configs.to_json(config))
-        temporary.replace(folder / CONFIG)
     except OSError as error:
         raise InputError(f"can't write to --workdir={folder}: {error.strerror or error}") from error
+    write_text(folder / CONFIG, configs.to_json(config))
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:

@@ -16,9 +16,9 @@ from lrsclip_jax.sources.air_slt import read_air_slt
 from lrsclip_jax.sources.folders import read_folder, read_imagefolder
 from lrsclip_jax.sources.item import Cell, Drawing, Entry, Fault, Image, Item, Member, Thing
 from lrsclip_jax.sources.json_kinds import read_json
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.listing import metadata_files, parquet_files, tar_files
 from lrsclip_jax.sources.prepared import read_prepared, read_scenes
+from lrsclip_jax.sources.row_keys import Keys
 from lrsclip_jax.sources.source import TEMPLATE, Query, Reading, Source, of_split
 from lrsclip_jax.sources.tables import read_table
 from lrsclip_jax.sources.tars import read_tars

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_files import JsonLists, json_layout
 from lrsclip_jax.sources.listing import images_below, passed_over
@@ -33,7 +33,7 @@ def read_air_slt(folder: str) -> Source:
     if len(found) != 1:
         raise InputError(f"{folder}: {len(found) or 'no'} {ANNOTATIONS} in it, one is expected")
     queries = tuple(_queries(found[0]))
-    files: dict[str, list[Path]] = {query.scene: [] for query in queries}
+    files: dict[str, list[Path]] = {query.scene: [] for query in queries if query.scene}
     for parts in images_below(root):
         if parts[-1] in files:
             files[parts[-1]].append(root.joinpath(*parts))

@@ -13,9 +13,10 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_kinds import read_json
 from lrsclip_jax.sources.listing import Parts, images_below, metadata_files, split_of_folder
+from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_values import caption_of_label, clean
 from lrsclip_jax.sources.source import TEMPLATE, Reading, Source
 from lrsclip_jax.sources.tables import read_table
-from lrsclip_jax.sources.values import caption_of_label, clean
 
 
 @dataclass
@@ -65,7 +66,7 @@ def read_folder(path: Path, reading: Reading) -> Source:
             elif len(parts) == depth + 1:
                 yield _item(path, parts, parts[-2], template, parts[0].lower() if splits else None)
 
-    return Source(path.name, stream, notes=tuple(_notes(path, layout, depth)))
+    return Source(path.name, lambda: numbered(stream()), notes=tuple(_notes(path, layout, depth)))
 
 
 def _depth_of_classes(layout: _Layout, folders: str) -> int | None:
@@ -130,7 +131,9 @@ def read_imagefolder(path: Path, reading: Reading) -> Source:
                     item = replace(item, id=clean(name), split=item.split or split)
                 yield item
 
-    return Source(path.name, stream, notes=tuple(note for _, source in parts for note in source.notes))
+    return Source(
+        path.name, lambda: numbered(stream()), notes=tuple(note for _, source in parts for note in source.notes)
+    )
 
 
 def _read_list(file: Path, reading: Reading) -> Source:

@@ -29,7 +29,7 @@ class Drawing(NamedTuple):
     """A procedural scene (`lrsclip_jax.data.scenes`) that is still to be drawn; its texts come with it."""
 
     seed: int
-    index: int
+    index: int  # type: ignore[assignment]  # not the method of a tuple
 
 
 @dataclass(frozen=True)

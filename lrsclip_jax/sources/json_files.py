@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
 from lrsclip_jax.sources.json_scan import BadValue, Window, decode, reason, scan
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.text_encoding import TextFile, open_text
 
@@ -39,7 +40,7 @@ class JsonLines:
                 offset += len(line)
 
     def where(self, place: Place) -> str:
-        return f"{self.path.name}, line {place.number}"
+        return clean(f"{self.path.name}, line {place.number}")
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class JsonLists:
 
     def where(self, place: Place) -> str:
         key = self.key(place)
-        unit = {"": "record", "images": "image", "annotations": "annotation"}.get(key, f"{key} record")
-        return f"{self.path.name}, {unit} {place.number}"
+        unit = {"": "record", "images": "image", "annotations": "annotation"}.get(key, f"{key:.60} record")
+        return clean(f"{self.path.name}, {unit} {place.number}")
 
     def _lists(self, window: Window) -> Iterator[Row]:
         if window.next() == "}":
@@ -112,7 +113,7 @@ class JsonLists:
                 try:
                     window.value()
                 except BadValue as error:
-                    raise InputError(f"'{key}': {error}") from None
+                    raise InputError(f"{key!r:.60}: {error}") from None
             if not window.comma():
                 if window.next() != "}":
                     raise InputError("torn, or not JSON")

@@ -11,8 +11,9 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.grouping import find_repeats, grouped
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_files import JsonLines, JsonLists, json_layout
-from lrsclip_jax.sources.keys import RowReader, row_reader
 from lrsclip_jax.sources.lists import list_stream
+from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import RowReader, row_reader
 from lrsclip_jax.sources.rows import Place, Row
 from lrsclip_jax.sources.source import Reading, Source, Stream
 from lrsclip_jax.sources.text_encoding import TextFile, open_text
@@ -105,7 +106,7 @@ def _coco(file: JsonLists, name: str, root: Path, reading: Reading) -> Stream:
         for rows in grouped(file, key_of, repeats):
             yield from _of_coco_image(file, rows, reader)
 
-    return stream
+    return lambda: numbered(stream())
 
 
 def _of_coco_image(file: JsonLists, rows: Sequence[Row], reader: RowReader) -> Iterator[Item | Fault]:
@@ -123,7 +124,7 @@ def _of_coco_image(file: JsonLists, rows: Sequence[Row], reader: RowReader) -> I
             else:
                 faults.append(Fault(where, f"'caption' is {caption!r:.60}, a text is expected"))
         elif image:
-            faults.append(Fault(where, f"the id {row.values['id']} comes again"))
+            faults.append(Fault(where, f"the id {row.values.get('id')!r:.60} comes again"))
         else:
             image, place = row.values, row.place
     if image:

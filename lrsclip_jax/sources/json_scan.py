@@ -5,13 +5,15 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
 
 from lrsclip_jax.errors import InputError
 
 _FIRST, _CHUNK = 1 << 14, 1 << 18  # bytes that are read together, at first and later
 _LONGEST = 1 << 22  # characters of a text
-_BLANK = re.compile(r"[ \t\r\n]*")
+# It always matches, if only nothing.
+_blank = cast(Callable[[str, int], re.Match[str]], re.compile(r"[ \t\r\n]*").match)
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{}]', re.DOTALL)
 _CLOSING = {"[": "]", "{": "}"}
@@ -29,12 +31,13 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadValue(f"the key '{twice}' stands twice in it")
+        raise BadValue(f"the key {twice!r:.60} stands twice in it")
     return values
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=unique)
-scan, decode = _DECODER.scan_once, _DECODER.decode
+scan = _DECODER.scan_once  # type: ignore[attr-defined]  # typeshed lacks it
+decode = _DECODER.decode
 
 
 def reason(error: Exception) -> str:
@@ -84,7 +87,7 @@ class Window:
     def next(self) -> str:
         """Skips blanks and returns the next character, or "" at the end."""
         while True:
-            self.at = _BLANK.match(self.text, self.at).end()
+            self.at = _blank(self.text, self.at).end()
             if self.at < len(self.text):
                 return self.text[self.at]
             if self.ended:

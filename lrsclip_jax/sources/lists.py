@@ -10,7 +10,9 @@ from typing import Any
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.grouping import find_repeats, grouped
 from lrsclip_jax.sources.item import Fault, Item
-from lrsclip_jax.sources.keys import AskedKeys, RowReader, row_reader
+from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, row_reader
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.rows import Row, RowFile
 from lrsclip_jax.sources.source import Reading, Stream, check_first
 
@@ -26,10 +28,14 @@ def list_stream(file: RowFile, name: str, root: Path, reading: Reading) -> Strea
     reader = row_reader(reading.keys, root, name, reading.template)
     check_first(item for row in file.rows() for item in _merged(file, [row], reader))
     asked = AskedKeys(reading.keys)
+    plain = reading.keys.id is None  # every id is the path of its image, of which no two are the same
 
     def key_of(row: dict[str, Any]) -> str | None:
+        nonlocal plain
         asked.see(row)
-        return _image_of(row, reader)
+        image = _image_of(row, reader)
+        plain = plain and row.get("id") is None and (image is None or clean(image) == image)
+        return image
 
     repeats = find_repeats(file, key_of)
     asked.check(name)
@@ -38,7 +44,7 @@ def list_stream(file: RowFile, name: str, root: Path, reading: Reading) -> Strea
         for rows in grouped(file, lambda row: _image_of(row, reader), repeats):
             yield from _merged(file, rows, reader)
 
-    return stream
+    return stream if plain else lambda: numbered(stream())
 
 
 def _image_of(row: dict[str, Any], reader: RowReader) -> str | None:

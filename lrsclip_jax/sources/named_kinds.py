@@ -15,11 +15,11 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import open_source
 from lrsclip_jax.sources.annotations import boxes_csv, coco, dota, masks, voc
 from lrsclip_jax.sources.item import Fault, Item
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.listing import images_below
 from lrsclip_jax.sources.published import lrs2m_json, remoteclip, rs5m, vhm
 from lrsclip_jax.sources.published.opened import items_of
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_keys import Keys
+from lrsclip_jax.sources.row_values import clean
 
 
 class NamedKind(NamedTuple):

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Cell, Fault, Item
-from lrsclip_jax.sources.keys import USUAL, AskedKeys, Keys, RowReader, clean, row_reader
 from lrsclip_jax.sources.listing import parquet_files, split_of_folder, split_of_shard
+from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import USUAL, AskedKeys, Keys, RowReader, clean, row_reader
 from lrsclip_jax.sources.source import Reading, Source, check_first
 
 _ROWS, _IMAGES = 512, 16  # that are read together
@@ -45,7 +46,7 @@ def read_parquet(path: Path, reading: Reading) -> Source:
         asked.check(name)
 
     check_first(stream())
-    return Source(name, stream)
+    return Source(name, lambda: numbered(stream()))
 
 
 def read_cell(cell: Cell) -> bytes:

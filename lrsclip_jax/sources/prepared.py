@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Drawing, Entry, Fault, Item
+from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.source import Source
+
+if TYPE_CHECKING:
+    from lrsclip_jax.data.prepared.records import Record
 
 
 def read_prepared(path: Path, split: str | None) -> Source:
@@ -41,7 +48,7 @@ def read_prepared(path: Path, split: str | None) -> Source:
                     where=where,
                 )
 
-    return Source(path.name, stream, split)
+    return Source(path.name, lambda: numbered(stream()), split)
 
 
 def read_scenes(spec: str) -> Source:
@@ -56,3 +63,42 @@ def read_scenes(spec: str) -> Source:
             yield Item(f"scene-{seed}-{index}", "scenes", Drawing(seed, index))
 
     return Source("scenes", stream)
+
+
+def drawing() -> Callable[[Item], Item]:
+    """Returns a function that gives a procedural scene its image, as it is embedded for training, and its texts.
+
+    Other items stay as they are. Scenes that were drawn are held, encoded.
+    """
+    of_seed: dict[int, Sequence[Record]] = {}
+
+    def drawn(item: Item) -> Item:
+        if not isinstance(item.image, Drawing):
+            return item
+        from lrsclip_jax.data.prepared.procedural import SceneRecords
+
+        seed, index = item.image
+        records = of_seed.setdefault(seed, SceneRecords(sys.maxsize, seed))
+        record = records[index]
+        image = Entry(records, index, item.id)
+        return Item(item.id, item.source, image, record.long, record.short, record.label, record.licence)
+
+    return drawn
+
+
+def read_record(item: Item) -> Record:
+    """Returns an item as a record: the bytes of its image as they are, and token ids where a prepared set has them.
+
+    Raises InputError where the image can't be read. The item is no scene that is still to be drawn, see `drawing`.
+    """
+    from lrsclip_jax.data.prepared.records import Record
+
+    image = item.image
+    assert not isinstance(image, Drawing)
+    if isinstance(image, Entry):
+        return image.records[image.index]
+    try:
+        data = image.read_bytes()
+    except OSError as error:
+        raise InputError(f"{clean(str(image))}: image can't be read ({error.strerror})") from None
+    return Record(item.id, item.source, data, item.long, item.short, item.label, item.licence)

@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.item import Fault, Item
-from lrsclip_jax.sources.keys import Keys
-from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import Keys
 
 TEMPLATE = "a satellite photo of {class}"  # LRSCLIP's one zero-shot prompt
 _TRIED = 20
@@ -54,7 +53,7 @@ class Source:
 
     Attributes:
       name: what messages and records call it.
-      stream: begins to read; ids may come again in it.
+      stream: begins to read; no id comes twice in it.
       split: the one split that was asked for, or None.
       notes: lines for a person: what was read otherwise than it seems, and what was left out.
       queries: texts of their own.
@@ -67,7 +66,7 @@ class Source:
     queries: tuple[Query, ...] = ()
 
     def __iter__(self) -> Iterator[Item | Fault]:
-        return numbered(self.stream())
+        return self.stream()
 
 
 def of_split(source: Source, split: str) -> Source:

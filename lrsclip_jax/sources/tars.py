@@ -12,8 +12,9 @@ from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item, Member
 from lrsclip_jax.sources.json_scan import decode, reason
-from lrsclip_jax.sources.keys import AskedKeys, RowReader, clean, row_reader
 from lrsclip_jax.sources.listing import split_of_folder, tar_files
+from lrsclip_jax.sources.numbering import numbered
+from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, clean, row_reader
 from lrsclip_jax.sources.source import Reading, Source, check_first
 
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())
@@ -43,7 +44,7 @@ def read_tars(path: Path, reading: Reading) -> Source:
         asked.check(path.stem)
 
     check_first(stream())
-    return Source(path.stem, stream)
+    return Source(path.stem, lambda: numbered(stream()))
 
 
 def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | str]]:
@@ -60,7 +61,7 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
     try:
         with tarfile.open(path, "r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # which would hold every name
+                tar.members.clear()  # type: ignore[attr-defined]  # typeshed lacks it; it would hold every name
                 if not member.isfile():
                     continue
                 member_key, extension = _split(member.name)
@@ -70,7 +71,9 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                 key = member_key
                 members[extension] = Member(path, member.name, member.offset_data, member.size)
                 if (extension in _TEXTS or extension in text_keys) and member.size <= _LONGEST:
-                    members[extension] = tar.extractfile(member).read()
+                    content = tar.extractfile(member)
+                    assert content is not None  # as it is a file
+                    members[extension] = content.read()
     except (tarfile.TarError, OSError, ValueError) as error:
         last = f" after sample {clean(key)}" if members else ""
         raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({error})") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.source import Query, Source
 from lrsclip_jax.sources.text_encoding import open_text
-from lrsclip_jax.sources.values import clean
 
 
 def read_texts(path: Path) -> Source:

@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 
 import numpy as np
@@ -57,6 +58,20 @@ def test_transformers_computes_what_we_do(source, folder, capsys):
     ours, theirs = said.split("\n\n")[2:4]  # both retrieval tables
     assert ours.splitlines()[0] == f"{source}: scenes:12:1, 5 images"
     assert ours.splitlines()[1:] == theirs.splitlines()[1:]
+
+
+def test_any_captioned_images_can_be_compared_on(source, tmp_path, capsys):
+    rows = []
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append({"image": f"{number}.png", "captions": [f"scene {number}", "a scene"]})
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    status, said = run(capsys, source, f"--with={source}", f"--data={tmp_path / 'list.json'}")
+    assert status == 0 and f"{source}: list.json, 3 images" in said
+    (tmp_path / "list.json").write_text(json.dumps([*rows, {"image": "a.png"}]))
+    with pytest.raises(InputError, match="list.json, record 4: no key 'long' or 'short' of the texts"):
+        main(["compare", str(source), f"--with={source}", f"--data={tmp_path / 'list.json'}"])
 
 
 def test_another_function_is_told(source, folder, tmp_path, capsys):

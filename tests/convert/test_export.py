@@ -258,7 +258,7 @@ def test_what_a_format_can_not_say_is_refused_with_the_reason(format, image, tex
 @pytest.mark.parametrize(
     ("format", "out", "message"),
     [
-        ("open-clip", "x.pt", "unknown, did you mean 'open_clip'"),
+        ("open-clip", "x.pt", "unknown --format=open-clip, did you mean 'open_clip'"),
         ("hf", "x.safetensors", "writes a folder"),
         ("longclip", "x", "should end in .pt or .safetensors"),
         ("open_clip", "x.bin", "should end in .pt or .safetensors"),

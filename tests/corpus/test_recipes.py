@@ -10,7 +10,7 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.corpus.build import build
 from lrsclip_jax.corpus.recipe_config import RECIPES
 from lrsclip_jax.corpus.records import store
-from lrsclip_jax.data.mosaic.mosaics import write_mosaics
+from lrsclip_jax.data.mosaic.mosaic_writer import write_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.errors import InputError

@@ -1,4 +1,5 @@
 import io
+import os
 import random
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from lrsclip_jax.data.images import (
     Preprocessing,
     as_rgb,
     preprocess,
+    read_file,
     read_image,
     resize_and_crop,
     resize_shorter,
@@ -70,6 +72,33 @@ def test_crops_equal_torchvision():
 def test_longer_side_is_truncated():
     assert resize_shorter(Image.new("RGB", (299, 200)), 101).size == (150, 101)  # 150.995
     assert resize_shorter(Image.new("RGB", (200, 299)), 101).size == (101, 150)
+
+
+@pytest.mark.parametrize("size", [0, -1, 16385, 10**6, 10**30])
+def test_sides_that_no_memory_holds_are_refused(size):
+    with pytest.raises(InputError, match="size -?[0-9]+: from 1 to 16,384 pixels are expected"):
+        replace(CLIP_PREPROCESSING, size=size)
+
+
+def test_the_middle_of_a_long_image_is_that_of_the_whole_resized(monkeypatch):
+    for height, width in ((3, 400), (400, 3), (1, 90), (7, 1000), (77, 900), (900, 77)):
+        image = Image.fromarray(pixels(height, width))
+        for crop in ("center", "center_floor"):
+            whole = resize_and_crop(image, 33, crop)
+            monkeypatch.setattr("lrsclip_jax.data.images._MOST_RESIZED", 1)
+            cut = resize_and_crop(image, 33, crop).astype(int)
+            np.testing.assert_allclose(cut, whole, atol=1)  # the last bit of where a pixel lies
+            monkeypatch.undo()
+
+
+def test_a_file_is_taken_into_memory_only_if_it_has_an_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_file(tmp_path / name)
+    (tmp_path / "file").write_bytes(b"abc")
+    assert read_file(tmp_path / "file") == b"abc"
 
 
 def test_unknown_preprocessing_is_refused():
@@ -208,8 +237,8 @@ def test_damaged_bytes_never_raise_anything_else():
 def test_missing_file_other_format_and_bomb(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"none.jpg: image can't be read \(No such file or directory\)"):
         read_image(tmp_path / "none.jpg")
-    with pytest.raises(InputError, match="record 3: not a JPEG, PNG, WebP or TIFF"):
-        read_image(encoded(Image.new("RGB", (8, 8)), "BMP"), name="record 3")
+    with pytest.raises(InputError, match="record 3: not a JPEG, PNG, WebP, TIFF, BMP or JPEG 2000"):
+        read_image(encoded(Image.new("RGB", (8, 8)), "GIF"), name="record 3")
     bomb = encoded(Image.new("RGB", (64, 64)), "PNG")
     write_tiff(tmp_path / "bomb.tif", np.zeros((5, 64, 64), np.uint16))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

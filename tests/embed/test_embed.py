@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import jax
@@ -269,6 +270,15 @@ def test_unusable_images_stop_it_or_are_left_out_with_their_texts(world, pairs, 
     assert not (tmp_path / "s" / parts.FOLDER).exists()
 
 
+def test_a_named_pipe_is_left_out_and_not_waited_for(world, pairs, tmp_path, small_parts):
+    shutil.copytree(world / "images", tmp_path / "images")
+    (tmp_path / "images" / "b.png").unlink()
+    os.mkfifo(tmp_path / "images" / "b.png")
+    material = open_material(str(world / "captions.json"), image_root=str(tmp_path / "images"))
+    assert set_writer.make_set(tmp_path / "s", material, pairs, ABOUT, max_bad=1) == (1, 0)
+    assert "b.png: image can't be read (not a regular file)" in (tmp_path / "s" / "skipped.jsonl").read_text()
+
+
 def test_rows_that_make_no_image_count_with_the_images(world, pairs, tmp_path, small_parts):
     rows = [{"image": name, "short": texts} for name, texts in CAPTIONS.items()]
     path = tmp_path / "rows.jsonl"
@@ -307,7 +317,7 @@ def test_folders_of_no_known_data_set_are_classes_only_where_that_is_said(world,
         (tmp_path / "archive" / folder).mkdir(parents=True)
         shutil.copy(world / "images" / "a.png", tmp_path / "archive" / folder)
     made = embed(world, tmp_path / "s", tmp_path / "archive")
-    assert made.labels() == [None, None] and not made.text_rows
+    assert made.labels() is None and len(made.image_rows) == 2 and not made.text_rows
     assert "note: the 2 subfolders of archive are not those of a known data set" in capsys.readouterr().out
     for number, option in enumerate(("--labels=folders", "--templates=a {}")):
         made = embed(world, tmp_path / f"told{number}", tmp_path / "archive", option)

@@ -81,7 +81,7 @@ def test_annotations_and_scenes_must_be_there(tmp_path):
         open_scenes(str(tmp_path))
     root = write(tmp_path / "AIR")
     (tmp_path / "AIR" / "imgs" / "2.png").write_bytes(b"torn")
-    with pytest.raises(InputError, match="2.png: not a JPEG, PNG"):
+    with pytest.raises(InputError, match="2.png: not a JPEG, .* or its header is torn"):
         open_scenes(root, (32,))
 
 

@@ -12,8 +12,8 @@ import pytest
 from eval.errors import InputError
 from eval.html.elements import escaped
 from eval.papers.__main__ import main
+from eval.papers.paper_tables import ASIDES, LEGEND, OTHERS, arrange, as_html, as_text, named_tables, paper_tables
 from eval.papers.published_tables import tables
-from eval.papers.tables import ASIDES, LEGEND, OTHERS, arrange, as_html, as_text, named_tables, paper_tables
 
 MODEL = "ours <b>16</b>"
 RESULTS = [

@@ -218,7 +218,7 @@ def test_a_heat_map(loaded, model, pixels, tmp_path, capsys):
         (["--checkpoint=nowhere", "--steps=32"], "nowhere"),
         (["--out=scene.png/sub", "--steps=32"], "scene.png/sub: can't be made a folder"),
         (["--heatmap=patches", "--method=v1"], "leave --method and --crops out"),
-        (["--heatmap-size=32"], "add --heatmap=patches"),
+        (["--heatmap-size=32"], "only applies with --heatmap=patches"),
         (["--method=v2", "--steps=32"], "leave --steps out"),
         (["--method=v2", "--seed=-1"], "--seed=-1"),
         (["--heatmap=patches", "--heatmap-size=40"], "multiple of the tower's patch, 16"),
@@ -253,3 +253,62 @@ def test_mosaics_for_semantic_localisation_have_exact_squares(monkeypatch):
     found = mosaics.queries(tiles, 5, np.random.default_rng(0))
     assert sorted(found) == [("BareLand", "a bareland at a port"), ("Port", "a bareland at a port")]
     assert mosaics.names("Two storage tanks.", "StorageTanks") and not mosaics.names("a parking lot", "Park")
+
+
+def test_no_data_stays_no_data_in_maps(loaded, model, pixels, tmp_path, capsys):
+    rasterio = pytest.importorskip("rasterio")
+    values = np.maximum(pixels, 1).transpose(2, 0, 1).copy()
+    values[:, :, 96:] = 0
+    values[:, 10, 10] = 0
+    path = tmp_path / "scene.tif"
+    transform = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)
+    write_tiff(path, values, dtype="uint8", nodata=0, crs="EPSG:32632", transform=transform)
+    for options in (["--steps=32"], ["--heatmap=patches", "--heatmap-size=48"]):
+        out = tmp_path / options[0][2:5]
+        main(["--checkpoint=loaded", f"--image={path}", "--text=a harbour", *options, f"--out={out}"])
+        with rasterio.open(out / "scene-a-harbour-map.tif") as file:
+            assert file.nodata == 0
+            np.testing.assert_array_equal(file.dataset_mask() > 0, (values > 0).any(axis=0))
+            grey = file.read(1)
+        np.testing.assert_array_equal(grey, np.asarray(Image.open(out / "scene-a-harbour-map.png")))
+        overlaid = np.asarray(Image.open(out / "scene-a-harbour-overlay.png"))
+        assert not overlaid[:, 96:].any() and overlaid[:, :96].any()
+        if options == ["--steps=32"]:
+            best = [line.split("columns ")[1] for line in capsys.readouterr().out.splitlines() if "rows" in line]
+            assert len(best) == 3 and all(int(columns.split("–")[0]) < 96 for columns in best)
+    # The scores of windows without data are those of the worst of the others: they do not stretch the map.
+    windows = selo.windows(96, 160, (32,))
+    scores = model.images([pixels_of(values, window) for window in windows]) @ model.texts(["a harbour"])[0]
+    empty = windows[:, 2] >= 96
+    scores[empty] = scores[~empty].min()
+    expected = np.maximum(selo.localisation_map(scores, windows, 96, 160), 1)
+    with rasterio.open(tmp_path / "ste" / "scene-a-harbour-map.tif") as file:
+        found = file.read(1)
+    np.testing.assert_allclose(found[found > 0].astype(int), expected[found > 0], atol=1)
+
+
+def pixels_of(values, window):
+    r0, r1, c0, c1 = window
+    return np.ascontiguousarray(values[:, r0:r1, c0:c1].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("options", [["--steps=32"], ["--heatmap=patches", "--heatmap-size=48"]])
+def test_a_scene_without_any_data_is_refused(loaded, tmp_path, options):
+    path = write_tiff(tmp_path / "scene.tif", np.zeros((3, 64, 64), np.uint8), dtype="uint8", nodata=0)
+    with pytest.raises(InputError, match="scene.tif: no data in"):
+        main(["--checkpoint=loaded", f"--image={path}", "--text=a harbour", *options, f"--out={tmp_path / 'out'}"])
+
+
+def test_a_map_of_a_scene_with_control_points_has_them_too(loaded, pixels, tmp_path, monkeypatch, capsys):
+    rasterio = pytest.importorskip("rasterio")
+    point = rasterio.control.GroundControlPoint
+    points = [point(row, col, 10 + col / 2 + row / 9, 50 - row / 4) for row in (0, 48, 96) for col in (0, 160)]
+    path = tmp_path / "scene.tif"
+    write_tiff(path, pixels.transpose(2, 0, 1), dtype="uint8", gcps=points, crs="EPSG:4326")
+    monkeypatch.setattr(finding, "MAP_PIXELS", 48 * 80)
+    main(["--checkpoint=loaded", f"--image={path}", "--text=a harbour", "--steps=32", f"--out={tmp_path}"])
+    assert "note: " in (said := capsys.readouterr().out) and "6 control points" in said
+    with rasterio.open(tmp_path / "scene-a-harbour-map.tif") as file:
+        found, crs = file.gcps
+    assert crs.to_epsg() == 4326
+    assert [(p.row * 2, p.col * 2, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]

@@ -6,7 +6,7 @@ from scipy.special import erf
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import init_params
 
 SMALL = {"vocab_size": 40, "context_length": 12, "width": 16, "layers": 3, "heads": 2, "embed_dim": 8, "norm_eps": 1e-3}

@@ -9,7 +9,7 @@ import pytest
 
 from lrsclip_jax import losses
 from lrsclip_jax.data.batches.packing import best_fit, pack
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.text import TextTransformer
 

@@ -162,7 +162,7 @@ def test_missing_and_wrong_shards(tmp_path):
         ('{"weight_map": {"a": 3, "b": "x"}}', "is not an index"),
         (
             '{"weight_map": {"a": "../x.safetensors"}}',
-            "names the shard ../x.safetensors, which would not lie beside it",
+            "names the shard ../x.safetensors, which would not lie next to it",
         ),
         ('{"weight_map": {}}', "holds no tensors"),
     ],

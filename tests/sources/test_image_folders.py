@@ -110,6 +110,17 @@ def test_images_without_folders_have_no_labels(tmp_path):
     assert [item.id for item in source] == ["a.png", "b.jpg", "c/d.tif"] and not source.notes
 
 
+def test_bitmaps_and_jpeg_2000_are_images(tmp_path):
+    for name in ("Port/1.bmp", "Port/2.JP2", "Park/1.BMP", "Park/2.gif"):
+        picture(tmp_path / name)
+    items, faults = split_up(open_source(str(tmp_path), folders="labels"))
+    assert not faults and [(item.id, item.label) for item in items] == [
+        ("Park/1.BMP", "Park"),
+        ("Port/1.bmp", "Port"),
+        ("Port/2.JP2", "Port"),
+    ]
+
+
 def test_images_come_in_the_order_of_their_paths(tmp_path):
     for name in ("a/1.jpg", "a.jpg", "a-b/1.jpg", "B/2.jpg", "a/b/1.jpg", "é/1.jpg", "a/.1.jpg"):
         picture(tmp_path / name)

@@ -1,6 +1,7 @@
 """The door: what it recognises, and what users are told where it does not."""
 
 import json
+import random
 
 import pytest
 from source_files import lines, picture, split_up, write
@@ -8,7 +9,7 @@ from source_files import lines, picture, split_up, write
 from lrsclip_jax.data.prepare.encode import Options
 from lrsclip_jax.data.prepare.preparation import prepare
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources import KINDS, Drawing, Keys, open_source
+from lrsclip_jax.sources import KINDS, Drawing, Fault, Item, Keys, open_source
 
 ROWS = [
     {
@@ -232,3 +233,65 @@ def test_every_kind_says_what_it_is():
 def test_a_colon_in_the_name_of_a_file_is_no_split(tmp_path):
     path = write(tmp_path / "a:b.json", json.dumps(ROWS))
     assert len(list(open_source(path))) == 2
+
+
+DAMAGED = {
+    "a.jsonl": lines([{"image": f"{n % 7}.jpg", "caption": ["a é", 'x, "y"'][: n % 3], "label": n} for n in range(12)]),
+    "a.json": json.dumps([{"image": f"{n % 7}.jpg", "caption": "a é", "id": n % 5} for n in range(9)]),
+    "karpathy.json": json.dumps({"images": [{"filename": "a.jpg", "sentences": [{"raw": "x"}], "split": "t"}] * 3}),
+    "coco.json": json.dumps(
+        {
+            "images": [{"id": n, "file_name": f"{n}.jpg"} for n in range(4)],
+            "annotations": [{"id": n, "image_id": n % 5, "caption": "x"} for n in range(9)],
+        }
+    ),
+    "nwpu.json": json.dumps(
+        {"air": [{"filename": "a.jpg", "raw": "x", "raw_1": "y"}] * 2, "b": [{"filename": "b.jpg"}]}
+    ),
+    "a.csv": "filepath,title,label\n" + "".join(f'{n % 5}.jpg,"cap ""q"" {n}",{n}\n' for n in range(9)),
+    "a.tsv": "filepath\ttitle\n" + "".join(f"{n % 5}.jpg\tcap {n}\n" for n in range(9)),
+}
+PIECES = (
+    b'"',
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b",",
+    b"\n",
+    b"\xff\xfe",
+    b"\0",
+    b"\\",
+    b"NaN",
+    b"\xe9",
+    b":",
+    b"\r",
+    b"1e999",
+    b"'",
+)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_lists_give_items_and_faults_or_one_line(tmp_path, name):
+    draw = random.Random(0)
+    for _ in range(150):
+        data = bytearray(DAMAGED[name].encode())
+        for _ in range(draw.randint(1, 6)):
+            at, kind = draw.randrange(len(data)), draw.random()
+            if kind < 0.3:
+                data[at] = draw.randrange(256)
+            elif kind < 0.7:
+                data[at:at] = draw.choice(PIECES)
+            else:
+                del data[at : at + draw.randint(1, 20)]
+        (tmp_path / name).write_bytes(data)
+        try:
+            source = open_source(str(tmp_path / name))
+            found = list(source)
+        except InputError as error:
+            assert "\n" not in str(error)
+            continue
+        assert list(source) == found
+        ids = [item.id for item in found if isinstance(item, Item)]
+        assert len(set(ids)) == len(ids)
+        "".join(ids + [fault.where + fault.reason for fault in found if isinstance(fault, Fault)]).encode()

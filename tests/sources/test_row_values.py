@@ -6,8 +6,8 @@ import pytest
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Keys
-from lrsclip_jax.sources.keys import row_reader
-from lrsclip_jax.sources.values import clean, value
+from lrsclip_jax.sources.row_keys import row_reader
+from lrsclip_jax.sources.row_values import clean, value
 
 NAN = float("nan")
 

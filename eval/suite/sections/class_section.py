@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from eval.html import elements, plots
 from eval.html.confusion import confusion_matrix, most_confused
-from eval.suite.sections.grouping import Result, by_data, model_of, told_once
+from eval.suite.sections.result_groups import Result, by_data, model_of, told_once
 
 AVERAGES = {"normalised": "unit rows averaged", "raw": "raw rows averaged"}
 PROBES = {"linear_probe": "linear probe", "knn": "k-NN", "few_shot": "few-shot"}

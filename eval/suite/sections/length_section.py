@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.html import elements, plots
 from eval.html.retrieval_table import DIRECTIONS
-from eval.suite.sections.grouping import Result, by_data, model_of
+from eval.suite.sections.result_groups import Result, by_data, model_of
 from eval.suite.tasks import CAPTIONS
 
 

@@ -9,7 +9,7 @@ from eval.errors import InputError
 from eval.html import elements, galleries
 from eval.html.retrieval_table import best_five, best_texts, recall_table
 from eval.html.set_images import picture_of
-from eval.suite.sections.grouping import Result, by_data, model_of, told_once
+from eval.suite.sections.result_groups import Result, by_data, model_of, told_once
 from eval.suite.tasks import CAPTIONS, captions, evaluated_part
 
 

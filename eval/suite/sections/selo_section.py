@@ -10,7 +10,7 @@ from eval.html import elements, galleries
 from eval.html.set_images import marked, scene_of
 from eval.selo.maps import overlay
 from eval.selo.of_set import query_map
-from eval.suite.sections.grouping import Result, by_data, model_of
+from eval.suite.sections.result_groups import Result, by_data, model_of
 
 METRICS = {"R_su": "R_su ↑", "R_as": "R_as ↓", "R_da": "R_da ↑", "R_mi": "R_mi ↑"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 
 _CARD = """\

@@ -19,7 +19,7 @@ from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
-from lrsclip_jax.models.bert import Bert
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT

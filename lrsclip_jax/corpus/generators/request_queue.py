@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from lrsclip_jax.corpus.generators.checks import tidied
+from lrsclip_jax.corpus.generators.answer_checks import tidied
 from lrsclip_jax.corpus.generators.journal import Journal, fingerprint
 from lrsclip_jax.corpus.generators.protocol import Answer, Check, Outcome, Request, Server
 

@@ -72,7 +72,7 @@ def leaks(hashes: np.ndarray, references: References, distance: int = DISTANCE) 
 
     `hashes` is uint64 [N] of whole train images; where no window of an evaluation image is within `distance` bits, the
     row is -1 and the distance 65. Finds train images that are evaluation images compressed, resized, shifted by a
-    pixel, brighter, darker, or cropped by up to 5 % at each border (`benchmarks/leakage.py` has the rates); not those
+    pixel, brighter, darker, or cropped by up to 5 % at each border (rates: `benchmarks/leakage_speed.py`); not those
     that show more ground than the evaluation image does.
     """
     return _nearest(_index(references, distance), references, hashes)

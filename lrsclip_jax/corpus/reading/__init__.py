@@ -10,14 +10,14 @@ from typing import Any
 from eval.facts.classes import words
 from lrsclip_jax.corpus.reading.extracting import folder_for
 from lrsclip_jax.corpus.reading.item_records import Origin, of_item
-from lrsclip_jax.corpus.reading.numbering import numbered
 from lrsclip_jax.corpus.reading.renaming import renamed
+from lrsclip_jax.corpus.reading.unique_ids import numbered
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules.nouns import GROWS_TOGETHER
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.listing import tar_files
 from lrsclip_jax.sources.named_kinds import NAMED_KINDS
+from lrsclip_jax.sources.row_keys import Keys
 
 __all__ = ["numbered", "options_of", "read_source"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path, PurePosixPath
 
+from eval.whole import whole
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Cell, Entry, Item, Member
 
@@ -15,6 +16,9 @@ _FORMATS = {
     b"RIFF": (".webp",),
     b"II": (".tif", ".tiff"),
     b"MM": (".tif", ".tiff"),
+    b"BM": (".bmp",),
+    b"\0\0\0\x0cjP": (".jp2",),
+    b"\xff\x4f\xff\x51": (".jp2",),
 }
 
 
@@ -60,14 +64,20 @@ def _written(image: Member | bytes, size: int, folder: Path, name: str) -> Path:
             return path
         data = image if isinstance(image, bytes) else _bytes_of(image)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        _write(path, data)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:  # others, such as a full disk, befall every image
             raise
         raise InputError(f"{name!r:.80}: too long for the name of a file") from None
     return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        with whole(path, durable=False) as partial:
+            partial.write_bytes(data)
+    except InputError as error:
+        raise error.__cause__ or error from None  # the disk's, which ends the run: only this image would be set aside
 
 
 def _bytes_of(image: Member | Cell | Entry) -> bytes:

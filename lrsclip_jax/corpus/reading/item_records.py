@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from lrsclip_jax.corpus.reading.extracting import extracted
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Entry, Fault, Item
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 STAGE = "read"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.corpus.reading.options import pairs
+from lrsclip_jax.corpus.reading.reading_options import pairs
 from lrsclip_jax.corpus.recipe_config import defaults, source, subset
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from lrsclip_jax.corpus.hygiene.phash import phash
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
-from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.images import read_file, read_image
 from lrsclip_jax.errors import InputError, nearest
 
 STAGE = "merge"
@@ -21,7 +21,7 @@ STAGE = "merge"
 
 def _content(record: CorpusRecord) -> str:
     try:
-        return hashlib.blake2b(Path(record.image).read_bytes(), digest_size=16).hexdigest()
+        return hashlib.blake2b(read_file(Path(record.image)), digest_size=16).hexdigest()
     except OSError as error:
         raise InputError(f"{record.image}: image can't be read ({error.strerror})") from None
 
@@ -56,7 +56,7 @@ def merge(
       InputError: an unknown key.
     """
     if key not in KEYS:
-        raise InputError(f"unknown merge key '{key}'{nearest(key, KEYS)}: choose {' or '.join(KEYS)}")
+        raise InputError(f"unknown merge key '{key}'{nearest(key, KEYS)}; known: {', '.join(KEYS)}")
     index.unlink(missing_ok=True)
     database = sqlite3.connect(index)
     try:

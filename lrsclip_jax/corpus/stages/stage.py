@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,8 +72,17 @@ def run_stage(
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / SETTINGS, settings)
-    known = store.ids(folder) | _mended(folder)
-    counts: Counter[str] = Counter()
+    read = _make(folder, records, stage, total)
+    result = {"read": read, "kept": store.count(folder), "set aside": sum(1 for _ in set_aside(folder))}
+    _write(folder / DONE, {**result, _DIGEST: store.digest(folder)})
+    return result
+
+
+def _make(
+    folder: Path, records: Callable[[], Iterable[CorpusRecord | SetAside]], stage: Stage, total: int | None
+) -> int:
+    """Adds to the folder what is not there yet of what `stage` makes, and returns how many records it has read."""
+    known, read = store.ids(folder) | _mended(folder), 0
     with (
         store.Writer(folder) as made,
         open(folder / ASIDE, "a", encoding="utf-8") as aside,
@@ -84,12 +92,12 @@ def run_stage(
         def put_aside(found: SetAside) -> None:
             if found.id not in known:
                 aside.write(_line(asdict(found)))
-                counts["set aside"] += 1
 
         def fresh() -> Iterator[CorpusRecord]:
+            nonlocal read
             for record in records():
                 bar.update()
-                counts["read"] += 1
+                read += 1
                 if isinstance(record, SetAside):
                     put_aside(record)
                 elif record.id not in known:
@@ -100,9 +108,7 @@ def run_stage(
                 put_aside(outcome)
             elif outcome.id not in known:  # of a record in several, such as tiles, some may be made
                 made.write(outcome)
-    result = {"read": counts["read"], "kept": store.count(folder), "set aside": sum(1 for _ in set_aside(folder))}
-    _write(folder / DONE, {**result, _DIGEST: store.digest(folder)})
-    return result
+    return read
 
 
 def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
@@ -118,7 +124,7 @@ def digest(folder: Path) -> str:
     return _read(folder / DONE).get(_DIGEST) or store.digest(folder)
 
 
-def set_aside(folder: Path) -> Iterator[dict[str, str]]:
+def set_aside(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a stage's set_aside.jsonl; a last line that a kill cut off is left out."""
     path = folder / ASIDE
     if not path.exists():

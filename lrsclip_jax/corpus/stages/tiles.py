@@ -13,10 +13,10 @@ from PIL import Image
 
 from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.data.rasters import AnyScene, open_scene
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.clipping import clip, visible
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Thing
 
 STAGE = "tiles"

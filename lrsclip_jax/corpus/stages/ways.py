@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lrsclip_jax.corpus.generators import prompts
-from lrsclip_jax.corpus.generators.checks import check_long, check_short
+from lrsclip_jax.corpus.generators.answer_checks import check_long, check_short
 from lrsclip_jax.corpus.generators.protocol import Check, Outcome, Request, Server
 from lrsclip_jax.corpus.generators.request_queue import ask
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step

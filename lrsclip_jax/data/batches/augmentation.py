@@ -10,7 +10,8 @@ import functools
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.data.images import Preprocessing, central_start, preprocess, read_image, shorter_to
+from lrsclip_jax.data import images
+from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
 from lrsclip_jax.errors import InputError
 
 DECODERS = ("exact", "fast")
@@ -77,9 +78,4 @@ def random_box(width: int, height: int, scale: tuple[float, float], rng: np.rand
 @functools.lru_cache(maxsize=256)  # the images of a set have few sizes
 def central_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
     """Returns what `preprocess` keeps: the square that is central once the shorter side has its size."""
-    size, ranges = preprocessing.size, []
-    for side, resized in zip((width, height), shorter_to(size, width, height), strict=True):
-        start, pixel = central_start(resized, size, preprocessing.crop), side / resized
-        ranges.append((start * pixel, (start + size) * pixel))
-    (left, right), (top, bottom) = ranges
-    return left, top, right, bottom
+    return images.central_box(width, height, preprocessing.size, preprocessing.crop)

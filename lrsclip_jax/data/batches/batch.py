@@ -68,6 +68,8 @@ def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarra
       rows: int [pairs], which pairs of the global batch they are.
       lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone decide the number of rows.
     """
+    if shape.row_length is None:
+        raise ValueError("a batch without a row length is padded, not packed")
     size = shape.batch_size // shape.groups
     placed, granted = place(lengths, shape.groups, shape.row_length)
     groups = []

@@ -16,9 +16,9 @@ import signal
 import sys
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
@@ -82,7 +82,7 @@ def feed(
     start: int = 0,
     threads: int = 0,
     workers: int = 0,
-) -> Iterator[tuple[np.ndarray, list[R]]]:
+) -> Generator[tuple[np.ndarray, list[R]]]:
     """Yields for each step, without end, the images of a host's batch and what else `read` returned, run by run.
 
     All threads and processes work on one batch after the other, so only two batches are held besides the reader's,
@@ -114,21 +114,12 @@ def feed(
         run = functools.partial(_in_place, read, runs, making)
         elements = iter(numbers.map(run).to_iter_dataset(grain.ReadOptions(min(threads, ahead), ahead)))
 
-    # A function, so that no name here holds the images of a batch while its reader has it.
-    def batch(step: int) -> tuple[np.ndarray, list[R]]:
-        found = []
-        for part in runs.parts:
-            apart, rest = next(elements)
-            if apart is not None:
-                making[step][part] = apart
-            found.append(rest)
-        return making.pop(step), found
-
     try:
         making |= {step: take() for step in range(start, start + begun)}
         for step in itertools.count(start):
             making[step + begun] = take()
-            yield batch(step)
+            # By a function, so that no name here holds the images of a batch while its reader has it.
+            yield _batch(elements, runs.parts, making, step)
     except RuntimeError as error:
         if "terminated unexpectedly" not in str(error):  # by Grain
             raise
@@ -138,6 +129,18 @@ def feed(
         ) from None
     finally:
         elements.close()
+
+
+def _batch(
+    elements: grain.DatasetIterator, parts: Sequence[slice], making: dict[int, np.ndarray], step: int
+) -> tuple[np.ndarray, list[Any]]:
+    found = []
+    for part in parts:
+        apart, rest = next(elements)
+        if apart is not None:
+            making[step][part] = apart
+        found.append(rest)
+    return making.pop(step), found
 
 
 def _in_place(read: Read[R], runs: _Runs, making: Mapping[int, np.ndarray], number: int) -> tuple[None, R]:
@@ -193,7 +196,7 @@ def recycled(shape: tuple[int, ...]) -> Callable[[], np.ndarray]:
     def take() -> np.ndarray:
         memory = free.pop() if free else np.empty(math.prod(shape), np.uint8)
         # Over a memoryview, so that views refer to this array and not, past it, to the memory.
-        array = np.frombuffer(memoryview(memory), np.uint8)
+        array = np.frombuffer(memory.data, np.uint8)
         weakref.finalize(array, free.append, memory).atexit = False
         return array.reshape(shape)
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lrsclip_jax.data.batches.batch import BatchShape
-from lrsclip_jax.data.batches.order import Place, random_numbers, shuffle_seeds
-from lrsclip_jax.data.batches.rows import draw
+from lrsclip_jax.data.batches.order import random_numbers, shuffle_seeds
+from lrsclip_jax.data.batches.row_reader import draw
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.data.tokenizer import Tokenizer
 
@@ -38,30 +38,33 @@ def global_lengths(
     most = [shape.length(kind) if kind in shape.kinds else 0 for kind in KINDS]
 
     def lengths(step: int) -> np.ndarray:
-        places = places_at(step * shape.batch_size + np.arange(shape.batch_size), sizes, weights, seed)
+        positions = step * shape.batch_size + np.arange(shape.batch_size)
+        source, record, turn = places_at(positions, sizes, weights, seed)
         found = np.zeros((shape.batch_size, len(KINDS)), np.int64)
-        for source, index in enumerate(indices):
-            (here,) = np.nonzero(places.source == source)
-            found[here] = index.first(places.record[here])
-            for row in here[index.choice(places.record[here])].tolist():
-                rng = generators[source].acquire_rng(int(places.turn[row]))
-                drawn = draw(index[int(places.record[row])], rng)
-                generators[source].release_rng(rng)
+        for number, index in enumerate(indices):
+            (here,) = np.nonzero(source == number)
+            found[here] = index.first(record[here])
+            for row in here[index.choice(record[here])].tolist():
+                rng = generators[number].acquire_rng(int(turn[row]))
+                drawn = draw(index[int(record[row])], rng)
+                generators[number].release_rng(rng)
                 found[row] = [drawn[kind] or 0 for kind in KINDS]
         return np.minimum(found, most)
 
     return lengths
 
 
-def places_at(positions: np.ndarray, lengths: Sequence[int], weights: Sequence[float], seed: int) -> Place:
-    """Returns what `endless_order` has at these positions: a `Place` of arrays, int64 of their shape."""
+def places_at(
+    positions: np.ndarray, lengths: Sequence[int], weights: Sequence[float], seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what `endless_order` has at these positions, the fields of its `Place`: int64 arrays of their shape."""
     source, turn = _mixed(np.asarray(positions, np.int64), weights)
     epoch, index = np.divmod(turn, np.asarray(lengths)[source])
     record, seeds = np.empty_like(index), shuffle_seeds(len(lengths), seed)
     for number, of in sorted(set(zip(source.ravel().tolist(), epoch.ravel().tolist(), strict=True))):
         here = (source == number) & (epoch == of)
         record[here] = shuffled_indices(index[here], lengths[number], (seeds[number] + of) % 2**32)
-    return Place(source, record, turn)
+    return source, record, turn
 
 
 def _mixed(positions: np.ndarray, weights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

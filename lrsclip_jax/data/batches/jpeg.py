@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from lrsclip_jax.data.images import pixel_limit
+from lrsclip_jax.data.geotiff import pixel_limit
 
 # Every image has a thread of its own: threads within one would contend for the same cores.
 cv2.setNumThreads(1)
@@ -28,7 +28,9 @@ def jpeg_sides(data: bytes) -> tuple[int, int] | None:
 
 
 def read_jpeg(data: bytes, sides: tuple[int, int], box: tuple[float, float, float, float], out: np.ndarray) -> bool:
-    """Reads a part of a JPEG into `out`, uint8 RGB [S, S, 3]; False where libjpeg-turbo complains.
+    """Reads a part of a JPEG into `out`, uint8 RGB [S, S, 3]; False where Pillow has to.
+
+    That is where libjpeg-turbo has anything to complain of, and where the box rounds to no pixel.
 
     `box` is (left, top, right, bottom) in pixels of the image, whose width and height are `sides`. An image much larger
     than needed is reduced by libjpeg-turbo (in its discrete cosine transform, to n/8), and the box is rounded to pixels
@@ -49,6 +51,8 @@ def read_jpeg(data: bytes, sides: tuple[int, int], box: tuple[float, float, floa
         return False
     kept = min(8 * pixels.shape[0] // height, 8 * pixels.shape[1] // width) / 8  # the sides themselves are rounded up
     crop = pixels[round(top * kept) : round(bottom * kept), round(left * kept) : round(right * kept)]
+    if not crop.size:  # less than a pixel of a long thin image
+        return False
     if crop.shape == out.shape:
         out[:] = crop
     else:

@@ -29,9 +29,10 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
     The texts of pairs are all in the place of long ones, so that the loss is one InfoNCE over the pairs of a batch.
     Raises InputError for a source that is not there or holds no samples.
     """
-    sources = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
+    opened = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
+    sources: list[tuple[Records, float]] = [*opened]
     if config.data.sampling == "pairs":
-        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in sources]
+        sources = [(Pairs(records, records.text_counts()), weight) for records, weight in opened]
     samples = "pairs" if config.data.sampling == "pairs" else "records"
     for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):
         if not len(records):

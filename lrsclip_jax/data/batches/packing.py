@@ -24,7 +24,7 @@ class Placement(NamedTuple):
     rows: int
 
 
-def best_fit(lengths: Sequence[int], row_length: int) -> Placement:
+def best_fit(lengths: Sequence[int] | np.ndarray, row_length: int) -> Placement:
     """Places texts by best fit, the longest first: each where the least is left over, or in a new row.
 
     At worst 11/9 of the rows that would do (D. S. Johnson, 1973), and for captions within a per cent or two. A text of

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import grain
 import numpy as np
 
 from lrsclip_jax.data.batches.augmentation import check_decoder
 from lrsclip_jax.data.batches.batch import BatchShape, Texts, packed, padded, text_lengths
+from lrsclip_jax.data.batches.data_report import DataReport
 from lrsclip_jax.data.batches.feed import feed
 from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
-from lrsclip_jax.data.batches.report import DataReport
-from lrsclip_jax.data.batches.rows import RowReader, Rows, joined
+from lrsclip_jax.data.batches.row_reader import RowReader, Rows, joined
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
@@ -43,7 +43,7 @@ def batches(
     threads: int = 0,
     workers: int = 0,
     rows: np.ndarray | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     """Yields `rows` of the global batches from `start_step` on, without end.
 
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
@@ -91,10 +91,10 @@ def batches(
 
 
 def _assembled(
-    runs: Iterator[tuple[np.ndarray, list[Rows]]],
+    runs: Generator[tuple[np.ndarray, list[Rows]]],
     texts_of: Callable[[int, Rows], dict[str, np.ndarray]],
     start_step: int,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
         return {"image": images} | texts_of(step, joined(found))

@@ -17,17 +17,17 @@ def ahead(batches: Iterator[A], put: Callable[[A], B], depth: int = 2) -> Genera
     So a batch travels to the devices while they work on another one. An error, of the batch or of `put`, is raised when
     its batch is asked for, not before: all batches in front of it are still had. Closing ends the thread.
     """
-    end = object()
 
-    def following() -> B | object:
-        batch = next(batches, end)
-        return batch if batch is end else put(batch)
+    def following() -> tuple[B] | None:
+        for batch in batches:
+            return (put(batch),)
+        return None
 
     worker = ThreadPoolExecutor(1, "prefetch")
     try:
         pending = deque(worker.submit(following) for _ in range(depth))
-        while (ready := pending.popleft().result()) is not end:
+        while (ready := pending.popleft().result()) is not None:
             pending.append(worker.submit(following))
-            yield ready
+            yield ready[0]
     finally:
         worker.shutdown(cancel_futures=True)  # waits: what it reads is closed next

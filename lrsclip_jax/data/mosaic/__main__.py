@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     """Writes the mosaics that the command line asks for."""
     flags = parser(prog).parse_args(arguments)
     # TFDS and a tokenizer, for which --help should not wait.
-    from lrsclip_jax.data.mosaic.mosaics import write_mosaics
+    from lrsclip_jax.data.mosaic.mosaic_writer import write_mosaics
     from lrsclip_jax.data.prepared.records import RecordReader
 
     records = RecordReader(flags.prepared, flags.split)

@@ -37,7 +37,7 @@ sources, with examples:
 Usual names of keys are known: image, filepath, file_name, filename, image_path; caption, captions, text, title,
 sentences, raw (short texts, unless --long-key says otherwise); label, class, cls. An image may have several rows.
 
-Images may be JPEG, PNG, WebP or TIFF; 16-bit and multi-band TIFF (GeoTIFF) need the extra [geo]. Larger ones
+Images may be JPEG, PNG, WebP, BMP or TIFF; JPEG 2000, 16-bit and multi-band TIFF need the extra [geo]. Larger ones
 are reduced to --size with Pillow's antialiased bicubic, smaller ones are never enlarged.
 
 Stopped at any moment, the same command continues. Rows and images that can't be used are skipped and listed in

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import TEMPLATE, Drawing, Fault, Item, Member, Source
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 _PROBED = 20  # images that are looked for before anything is written
 _MOST_FAULTS = 10_000  # that are held while it is not known how many rows there are

@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 from PIL.ExifTags import Base
 
-from lrsclip_jax.data.images import read_image, resize_shorter
+from lrsclip_jax.data.images import read_file, read_image, resize_shorter
 from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
 from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources import Drawing, Item
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources import Cell, Drawing, Entry, Item, Member
+from lrsclip_jax.sources.row_values import clean
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Options:
 def encode_item(item: Item, options: Options) -> tuple[bytes | None, Statistics]:
     """Returns an item's serialised record, or None where it has to be skipped, and what there is to count."""
     try:
-        record = _drawn(item, options) if isinstance(item.image, Drawing) else _read(item, options)
+        record = _drawn(item.image, options) if isinstance(item.image, Drawing) else _read(item, item.image, options)
     except _Skip as skip:
         reason, detail = skip.args
         skipped = {"id": item.id, "reason": reason, "detail": detail}
@@ -70,12 +71,13 @@ class _Skip(Exception):
     """An item can't become a record: the reason, of a few, and the detail."""
 
 
-def _read(item: Item, options: Options) -> Record:
+def _read(item: Item, image: Path | Member | Cell | Entry, options: Options) -> Record:
     if not item.long and not item.short:
         raise _Skip(NO_TEXT, "")
-    name = clean(str(item.image))
+    name = clean(str(image))
     try:
-        image = encode_jpeg(item.image.read_bytes(), options, name)
+        encoded = read_file(image) if isinstance(image, Path) else image.read_bytes()
+        jpeg = encode_jpeg(encoded, options, name)
     except (FileNotFoundError, NotADirectoryError):
         raise _Skip(MISSING, name) from None
     except OSError as error:
@@ -87,7 +89,7 @@ def _read(item: Item, options: Options) -> Record:
     return Record(
         id=item.id,
         source=item.source,
-        image=image,
+        image=jpeg,
         long=item.long,
         short=item.short,
         label=item.label,
@@ -96,10 +98,10 @@ def _read(item: Item, options: Options) -> Record:
     )
 
 
-def _drawn(item: Item, options: Options) -> Record:
+def _drawn(scene: Drawing, options: Options) -> Record:
     from lrsclip_jax.data.prepared.procedural import SceneRecords  # not at the top: other sources need none of it
 
-    return SceneRecords(item.image.index + 1, item.image.seed, options.size)[item.image.index]
+    return SceneRecords(scene.index + 1, scene.seed, options.size)[scene.index]
 
 
 def _upright(image: Image.Image) -> bool:

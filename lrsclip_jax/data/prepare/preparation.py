@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from eval.whole import SUFFIX, remove_leftovers, write_text
 from lrsclip_jax.data.parallel import in_processes
 from lrsclip_jax.data.prepare.census import bad_limit, take_census, usable
 from lrsclip_jax.data.prepare.counts import BAD_ROW, Statistics
@@ -30,7 +31,7 @@ from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Fault, Item, Source
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 MANIFEST, PROGRESS, SKIPPED = "prepare.json", ".progress", "skipped.jsonl"
 _CHUNK = 16  # items that travel to a worker together
@@ -40,8 +41,8 @@ class Shard(NamedTuple):
     """One of the `count` shards of a split."""
 
     split: str
-    index: int
-    count: int
+    index: int  # type: ignore[assignment]  # not the method of a tuple
+    count: int  # type: ignore[assignment]  # not the method of a tuple
 
 
 class Task(NamedTuple):
@@ -90,7 +91,7 @@ def prepare(
             bad = sum(shard.bad for shard in counts.values())
             workers = min(workers, -(-total // _CHUNK))
             for shard, shard_counts in _write_shards(tasks, out, options, workers, limit - bad, bar):
-                _save(_counts_path(out, shard), shard_counts.to_json())
+                write_text(_counts_path(out, shard), json.dumps(shard_counts.to_json()))
                 counts[shard] = shard_counts
         return _finish(out, plan, counts, faults)
     except OSError as error:
@@ -107,11 +108,11 @@ def _claim(out: Path, plan: dict) -> dict[str, Statistics] | None:
     except OSError as error:
         raise InputError(f"{out} can't be made a folder: {error.strerror}") from None
     if new:
-        others = [path.name for path in out.iterdir() if path.name != PROGRESS and path.suffix != ".incomplete"]
+        others = [path.name for path in out.iterdir() if path.name != PROGRESS and path.suffix != SUFFIX]
         if others:
             raise InputError(f"{out} holds other files ({others[0]}): choose an --out that is new or empty")
         (out / PROGRESS).mkdir(exist_ok=True)
-        _save(manifest, plan)
+        write_text(manifest, json.dumps(plan))
         return None
     before = json.loads(manifest.read_text())
     for key, value in plan.items():
@@ -204,19 +205,15 @@ def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics], faults: Iter
             f"({skipped[0]['detail'] or skipped[0]['id']}); delete {out} before the next attempt"
         )
     lines = "".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped)
-    (out / SKIPPED).write_text(lines, encoding="utf-8")
+    for name in (SKIPPED, MANIFEST):
+        remove_leftovers(out / name)
+    write_text(out / SKIPPED, lines)
     write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare")
-    _save(out / MANIFEST, {**plan, "statistics": {split: count.to_json() for split, count in splits.items()}})
+    statistics = {split: count.to_json() for split, count in splits.items()}
+    write_text(out / MANIFEST, json.dumps({**plan, "statistics": statistics}))
     shutil.rmtree(out / PROGRESS)
     return splits
 
 
 def _counts_path(out: Path, shard: Shard) -> Path:
     return out / PROGRESS / f"{shard.split}-{shard.index:05d}.json"
-
-
-def _save(path: Path, document: dict) -> None:
-    """Writes JSON so that the file is whole whenever it is there."""
-    incomplete = path.with_name(path.name + ".incomplete")
-    incomplete.write_text(json.dumps(document))
-    os.replace(incomplete, path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lrsclip_jax.data.prepared.procedural import SceneRecords
-from lrsclip_jax.data.prepared.records import RecordReader, Records
+from lrsclip_jax.data.prepared.records import RecordReader
 
 
-def open_records(source: str) -> Records:
+def open_records(source: str) -> RecordReader | SceneRecords:
     """Opens "DIR", "DIR:split" (default split: train) or the embedded scenes, "scenes:COUNT[:SEED]"."""
     if source.startswith("scenes:"):
         return SceneRecords.parse(source)

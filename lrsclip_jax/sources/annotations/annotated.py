@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.clipping import clip
-from lrsclip_jax.sources.annotations.image_files import size_of
 from lrsclip_jax.sources.item import Fault, Item, Thing
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 Size = tuple[int, int]  # width, height in pixels
 

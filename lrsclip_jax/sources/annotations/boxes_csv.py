@@ -10,9 +10,9 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
 from lrsclip_jax.sources.grouping import find_repeats, grouped
 from lrsclip_jax.sources.item import Fault, Item, Thing
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.rows import Row
 from lrsclip_jax.sources.tables import Table, open_table
-from lrsclip_jax.sources.values import clean
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 

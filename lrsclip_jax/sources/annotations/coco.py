@@ -14,8 +14,8 @@ from lrsclip_jax.sources.annotations.annotated import annotated, size_said
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.json_files import JsonLists
 from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY, reason, scan
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.text_encoding import open_text
-from lrsclip_jax.sources.values import clean
 
 
 def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:

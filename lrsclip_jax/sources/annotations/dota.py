@@ -12,7 +12,7 @@ from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 _HEADER = re.compile(r"\s*[^\W\d][^:]*:")  # a word and a colon, such as "imagesource:GoogleEarth"
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
-from lrsclip_jax.sources.annotations.image_files import of_stem, size_of
+from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.annotations.mask_objects import things_of_mask
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 
 def read(

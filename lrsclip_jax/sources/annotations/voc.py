@@ -24,7 +24,7 @@ from lrsclip_jax.sources.annotations.hrsc2016 import CLASSES
 from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
-from lrsclip_jax.sources.values import clean
+from lrsclip_jax.sources.row_values import clean
 
 
 def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_kinds import read_json
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.published.opened import items_of
+from lrsclip_jax.sources.row_keys import Keys
 from lrsclip_jax.sources.source import Reading
 
 

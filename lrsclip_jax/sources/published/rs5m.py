@@ -15,13 +15,13 @@ from typing import Any
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item, Member
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.listing import tar_files
 from lrsclip_jax.sources.lists import list_stream
+from lrsclip_jax.sources.row_keys import Keys
+from lrsclip_jax.sources.row_values import clean
 from lrsclip_jax.sources.source import Reading
 from lrsclip_jax.sources.tables import open_table
 from lrsclip_jax.sources.tars import samples
-from lrsclip_jax.sources.values import clean
 
 _SPLIT = re.compile(r"(?:pub11|rs3)[-_](train|val)")
 

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_files import JsonLists
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.lists import list_stream
+from lrsclip_jax.sources.row_keys import Keys
 from lrsclip_jax.sources.rows import Place, Row
 from lrsclip_jax.sources.source import Reading
 from lrsclip_jax.sources.text_encoding import TextFile, open_text

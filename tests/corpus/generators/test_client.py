@@ -177,7 +177,7 @@ def test_turns_are_evenly_spaced_and_wait_for_a_hold():
 @pytest.mark.parametrize(
     "change, line",
     [
-        ({"base_url": "localhost:8000"}, "base_url 'localhost:8000': an address such as"),
+        ({"base_url": "localhost:8000"}, "base_url 'localhost:8000': expected an address such as"),
         ({"concurrency": 0}, "concurrency is 0, expected at least 1"),
         ({"retries": -1}, "retries is -1, expected at least 0"),
         ({"per_minute": 0}, "per_minute is 0, expected more than 0"),

@@ -18,7 +18,7 @@ from chat_server import ChatServer, Reply
 from PIL import Image
 
 from lrsclip_jax.corpus.generators import prompts
-from lrsclip_jax.corpus.generators.checks import check_short
+from lrsclip_jax.corpus.generators.answer_checks import check_short
 from lrsclip_jax.corpus.generators.journal import read
 from lrsclip_jax.corpus.generators.protocol import Request, Server
 from lrsclip_jax.corpus.generators.request_queue import ask
@@ -241,7 +241,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from lrsclip_jax.corpus.generators.request_queue import ask
-from lrsclip_jax.corpus.generators.checks import check_short
+from lrsclip_jax.corpus.generators.answer_checks import check_short
 from lrsclip_jax.corpus.generators.protocol import Request
 from lrsclip_jax.corpus.generators.protocol import Server
 

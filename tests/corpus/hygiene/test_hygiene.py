@@ -142,7 +142,7 @@ def test_groups_of_balance():
     assert len(kept(balance(unlabelled, by_label, 1))) == 6
     assert len(kept(balance(unlabelled, by_source, 1))) == 2
     assert not list(balance([], by_source, 1))
-    with pytest.raises(InputError, match="8, 5: ascending"):
+    with pytest.raises(InputError, match="8, 5: expected ascending"):
         by_length((8, 5))
 
 

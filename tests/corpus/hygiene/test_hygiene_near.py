@@ -167,7 +167,7 @@ def test_copies_have_the_same_pixels(images):
 
 def test_edited_test_images_are_removed_from_training(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    edits = importlib.import_module("benchmarks.leakage").EDITS
+    edits = importlib.import_module("benchmarks.leakage_speed").EDITS
     assert len(edits) == 6
     tests, train = tmp_path / "test", tmp_path / "train"
     tests.mkdir()
@@ -213,7 +213,7 @@ def test_references_must_be_readable(images):
 
 def test_the_benchmark_of_near_pairs_checks_itself(monkeypatch, capsys):
     monkeypatch.syspath_prepend(Path(__file__).parents[3])
-    importlib.import_module("benchmarks.phash").main(["--hashes", "600", "--distances", "0", "4"])
+    importlib.import_module("benchmarks.phash_speed").main(["--hashes", "600", "--distances", "0", "4"])
     rows = capsys.readouterr().out.splitlines()[-2:]
     assert all(row.count("| yes |") == 2 for row in rows) and "NO" not in "".join(rows)
 
@@ -228,11 +228,11 @@ def test_the_benchmark_of_leakage_counts(tmp_path, monkeypatch, capsys):
     splits = tmp_path / "splits.jsonl"
     splits.write_text("\n".join(map(json.dumps, lines)))
     arguments = [f"--images={tmp_path}", f"--splits={splits}", "--distances", "8"]
-    importlib.import_module("benchmarks.leakage").main(arguments)
+    importlib.import_module("benchmarks.leakage_speed").main(arguments)
     out = capsys.readouterr().out.splitlines()
     assert "3 test images, 3 train images" in out[0]
     assert "| JPEG, quality 60 | 100.0 | 100.0 |" in out and "| not planted, of 9 pairs | 1 | 1 |" in out
     assert out[-1] == "0 bits: test Pond/5.png, train Pond/4.png"
     splits.write_text("{}")
     with pytest.raises(InputError, match="line 1: cls, filename and split are expected"):
-        importlib.import_module("benchmarks.leakage").main(arguments)
+        importlib.import_module("benchmarks.leakage_speed").main(arguments)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lrsclip_jax.corpus.export import export_lrs2m
+from lrsclip_jax.corpus.lrs2m_export import export_lrs2m
 from lrsclip_jax.corpus.reading import numbered, read_source
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.stages.stage import run_stage
@@ -207,7 +207,7 @@ def test_lrs2m_goes_out_and_comes_back(tmp_path, file):
     assert not reasons
     for one, other in zip(records, back, strict=True):
         assert [getattr(one, field) for field in fields] == [getattr(other, field) for field in fields]
-    assert '"file": "a/1.jpg"' in (tmp_path / file).read_text() and not list(tmp_path.glob("*.tmp"))
+    assert '"file": "a/1.jpg"' in (tmp_path / file).read_text() and not list(tmp_path.glob("*.incomplete"))
     assert export_lrs2m([], tmp_path / file) == 0 and list(read_source("lrs2m", str(tmp_path / file))) == []
 
 
@@ -408,9 +408,9 @@ def test_files_that_systems_leave_are_no_images(tmp_path):
 
 
 def test_images_of_parquet_files_become_files(tmp_path):
-    jpeg, png = (picture(tmp_path / name).read_bytes() for name in ("1.jpg", "2.png"))
-    images = [{"bytes": jpeg, "path": "../1.jpg"}, {"bytes": png, "path": None}]
-    table = pa.table({"image": images, "caption": ["a harbour", "a road"]})
+    jpeg, png, bmp = (picture(tmp_path / name).read_bytes() for name in ("1.jpg", "2.png", "3.bmp"))
+    images = [{"bytes": jpeg, "path": "../1.jpg"}, {"bytes": png, "path": None}, {"bytes": bmp, "path": None}]
+    table = pa.table({"image": images, "caption": ["a harbour", "a road", "a lake"]})
     pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
     out = tmp_path / "images"
     with pytest.raises(InputError, match="option extract_to is needed"):
@@ -420,8 +420,10 @@ def test_images_of_parquet_files_become_files(tmp_path):
     assert [(one.id, one.short, one.split) for one in records] == [
         ("hf/../1.jpg", ("a harbour",), "train"),
         ("hf/train-00000-of-00001/2", ("a road",), "train"),
+        ("hf/train-00000-of-00001/3", ("a lake",), "train"),
     ]
-    assert [open(one.image, "rb").read() for one in records] == [jpeg, png]
+    assert [open(one.image, "rb").read() for one in records] == [jpeg, png, bmp]
+    assert [Path(one.image).suffix for one in records] == [".jpg", ".png", ".bmp"]
     assert all(path.is_relative_to(out) for path in map(Path, (one.image for one in records)))
     with pytest.raises(InputError, match="'voc' has no option 'extract_to'"):
         read_source("voc", str(tmp_path), extract_to=str(out))

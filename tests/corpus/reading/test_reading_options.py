@@ -7,7 +7,7 @@ from PIL import Image
 
 from lrsclip_jax.corpus.__main__ import main
 from lrsclip_jax.corpus.reading import options_of
-from lrsclip_jax.corpus.reading.options import OPTIONS, pairs
+from lrsclip_jax.corpus.reading.reading_options import OPTIONS, pairs
 from lrsclip_jax.corpus.reading.renaming import renamed
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside

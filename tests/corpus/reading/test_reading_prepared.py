@@ -1,7 +1,9 @@
 """Prepared sets as a source: their images become files once, mosaics bring the places of their tiles."""
 
+import errno
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 
 from lrsclip_jax.corpus.reading import read_source
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
-from lrsclip_jax.data.mosaic.mosaics import write_mosaics
+from lrsclip_jax.data.mosaic.mosaic_writer import write_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.errors import InputError
@@ -65,7 +67,7 @@ def test_what_is_there_is_kept(tiles):
     found = read(tiles, only="train")
     assert sum(path.stat().st_mtime_ns == time for path, time in before.items()) == len(IDS) - 1
     assert isinstance(found[3], SetAside) and "d.png: another image is there" in found[3].reason
-    assert (images / "d.png").read_bytes() == b"another" and not list(images.rglob("*.tmp"))
+    assert (images / "d.png").read_bytes() == b"another" and not list(images.rglob("*.incomplete"))
 
 
 def test_a_torn_record_and_an_image_that_is_none_are_set_aside(tiles):
@@ -83,6 +85,16 @@ def test_a_torn_record_and_an_image_that_is_none_are_set_aside(tiles):
     assert isinstance(first, CorpusRecord) and first.id == "tiles//data/a.jpg"
     for one, words in zip(others, ("torn", "not a JPEG", "too long for the name"), strict=True):
         assert isinstance(one, SetAside) and words in one.reason and "\n" not in one.reason
+
+
+def test_a_full_disk_ends_the_reading_rather_than_set_every_image_aside(tiles, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        read(tiles)
+    assert not [path for path in (tiles.parent / "images").rglob("*") if path.is_file()]
 
 
 def test_tiles_of_mosaics_are_things(tiles):

@@ -18,7 +18,7 @@ from lrsclip_jax.data.draws import stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
 from lrsclip_jax.data.mosaic.__main__ import main
 from lrsclip_jax.data.mosaic.mosaic_text import choose_clauses, clause, describe, place, summaries
-from lrsclip_jax.data.mosaic.mosaics import compose, plan_mosaics
+from lrsclip_jax.data.mosaic.mosaic_writer import compose, plan_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer

@@ -67,7 +67,7 @@ def test_a_near_neighbour_outweighs_two_far_ones():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"k": 7}, "k is 7, a number between 1 and the 6 train rows"),
+        ({"k": 7}, "k is 7, expected a number between 1 and the 6 train rows"),
         ({"temperature": 0}, "temperature is 0"),
         ({"train_labels": list("aabba")}, "train has 6 rows and 5 labels"),
         ({"train_labels": ["a"] * 6}, "train has images of fewer than two classes"),

@@ -106,7 +106,7 @@ def test_numpy_searches_where_faiss_is_not_installed(monkeypatch):
 @pytest.mark.parametrize(
     "train, queries, k, message",
     [
-        (np.eye(4), np.eye(4), 5, "k is 5, a number between 1 and the 4 train rows"),
+        (np.eye(4), np.eye(4), 5, "k is 5, expected a number between 1 and the 4 train rows"),
         (np.eye(4), np.eye(4), 0, "k is 0"),
         (np.eye(4), np.eye(3), 1, "train have 4 dimensions and queries 3"),
         (np.eye(4) * 2, np.eye(4), 1, "row 0 of train has length 2"),

@@ -108,7 +108,7 @@ def test_a_malformed_annotation_is_a_fault_of_its_image(read, row, words):
         ({"file_name": "a" * 5000}, "can't be read (File name too long)"),
         ({"file_name": ["a.png"]}, "'file_name' is ['a.png'], a text is expected"),
         ({"file_name": "\ud800.png"}, "?.png"),
-        ({"file_name": "a\0.png"}, "null"),
+        ({"file_name": "a\0.png"}, "no file can have that name"),
     ],
 )
 def test_an_odd_image_is_a_fault_of_its_own(read, image, words):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.sources.annotations import voc
 from lrsclip_jax.sources.item import Fault, Item, Thing
 
@@ -52,6 +53,16 @@ def test_hrsc2016_has_class_numbers_and_rotated_boxes(read):
     plain, unknown = (HRSC_OBJECT.format(number=n, rotated="") for n in (100000001, 42))
     assert [(thing.name, thing.polygon) for thing in read(hrsc(plain, unknown)).things] == [("ship", ()), ("42", ())]
     assert read(hrsc(name="other"), "7.xml").note == "no objects"
+
+
+def test_images_of_hrsc2016_are_bitmaps(tmp_path):
+    Image.new("RGB", (80, 60), (9, 99, 199)).save(tmp_path / "7.bmp")
+    (tmp_path / "7.xml").write_text(hrsc(HRSC_OBJECT.format(number=100000007, rotated="")))
+    (tmp_path / "8.xml").write_text("<annotation><filename>7.bmp</filename></annotation>")
+    for name in ("7.xml", "8.xml"):  # the second names no size
+        (found,) = voc.read(tmp_path / name, tmp_path, "set")
+        assert isinstance(found, Item) and (found.id, found.width, found.height) == ("7.bmp", 80, 60)
+        assert np.asarray(read_image(found.image))[0, 0].tolist() == [9, 99, 199]
 
 
 def test_fair1m_has_points_that_come_back_to_the_first(read):

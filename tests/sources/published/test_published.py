@@ -5,8 +5,8 @@ import json
 import pytest
 
 from lrsclip_jax.sources.item import Fault, Item
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.published import lrs2m_json, remoteclip, vhm
+from lrsclip_jax.sources.row_keys import Keys
 
 
 def split_up(found):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import grain
 import numpy as np
@@ -75,7 +75,8 @@ class RowReader:
         for row, (image, _, rng) in enumerate(records):
             source, number, _ = places[row]
             try:
-                training_pixels(image, self.preprocessing, self.crop_scale, rng, self.decoder, out=images[row])
+                drawn_by = cast(np.random.Generator, rng)  # None only where no crop is drawn
+                training_pixels(image, self.preprocessing, self.crop_scale, drawn_by, self.decoder, out=images[row])
             except InputError as error:
                 images[row] = 0
                 torn[row] = self.sources[source][number].id, str(error)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from eval.whole import whole
 from lrsclip_jax.data.draws import shuffled, stream
-from lrsclip_jax.data.images import read_image, resize_and_crop
+from lrsclip_jax.data.images import check_side, read_image, resize_and_crop
 from lrsclip_jax.data.mosaic.mosaic_text import MAX_TOKENS, CountTokens, choose_clauses, clause, describe, summaries
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
@@ -116,6 +116,7 @@ def write_mosaics(
     mosaics of other splits. Raises InputError otherwise, and where `plan_mosaics` or `compose` do.
     """
     plan = plan_mosaics(len(records), n, count, seed)
+    check_side(size, "mosaics")
     if size < n:
         raise InputError(f"mosaics of {n}×{n} tiles in {size} pixels: a tile needs at least one")
     regions_path = out / f"regions-{records.split}.jsonl"

@@ -1,7 +1,7 @@
 import pytest
 
 from lrsclip_jax.corpus.generators import prompts
-from lrsclip_jax.corpus.generators.checks import check_long, check_short, tidied
+from lrsclip_jax.corpus.generators.answer_checks import check_long, check_short, tidied
 from lrsclip_jax.corpus.generators.protocol import Request
 
 SHORT = "A harbour with two piers and many small boats near a sandy beach."

@@ -12,8 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord
-from lrsclip_jax.sources.keys import Keys
+from lrsclip_jax.sources.row_keys import Keys
 
 
 def export_lrs2m(
@@ -32,15 +33,13 @@ def export_lrs2m(
     names = {field.name: field.name for field in fields(Keys)} | dict(keys or {})
     root = None if image_root is None else Path(image_root).absolute()
     lines = path.suffix == ".jsonl"
-    temporary = path.with_name(f"{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write("" if lines else "[")
         for count, record in enumerate(records, 1):
             row = {names[name]: given for name, given in _row(record, root).items() if given}
             file.write(("" if lines else "\n" if count == 1 else ",\n") + json.dumps(row, ensure_ascii=False))
             file.write("\n" if lines else "")
         file.write("" if lines else "\n]\n")
-    temporary.replace(path)
     return count
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from lrsclip_jax.corpus.reading import options_of
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.keys import Keys
 from lrsclip_jax.sources.named_kinds import NAMED_KINDS
+from lrsclip_jax.sources.row_keys import Keys
 
 
 class Option(NamedTuple):

@@ -10,7 +10,16 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models.layers import MLP, Attention, cast_and_gather, freeze_rows, layer_norm, stack
+from lrsclip_jax.models.layers import (
+    MLP,
+    Attention,
+    check_frozen_positions,
+    check_heads,
+    exact_dense,
+    freeze_rows,
+    layer_norm,
+    tower_blocks,
+)
 from lrsclip_jax.models.packed import Packed, at_slots
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
@@ -82,45 +91,21 @@ class Bert(nn.Module):
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax, pooler and projection are fp32
 
     def setup(self) -> None:
-        if self.width % self.heads:
-            raise InputError(f"text tower: width {self.width} does not divide into {self.heads} heads")
+        check_heads(self, "text")
         for field, known in (("pool", ("pooler", "cls")), ("positions", ("native", "stretched"))):
             if getattr(self, field) not in known:
                 raise InputError(f"text tower: {field} is {getattr(self, field)!r}, must be {' or '.join(known)}")
-        if not 0 <= self.frozen_positions <= self.context_length:
-            raise InputError(
-                f"text tower: frozen_positions is {self.frozen_positions}, "
-                f"must lie in 0…{self.context_length}, the context length"
-            )
+        check_frozen_positions(self)
         init = normal(0.02)
         self.token_embedding = self.param("token_embedding", init, (self.vocab_size, self.width))
         self.position_embedding = self.param("position_embedding", init, (self.context_length, self.width))
         # The second type marks the second of two sentences; it is kept for the sake of exports.
         self.type_embedding = self.param("type_embedding", init, (2, self.width))
         self.embedding_norm = layer_norm(self.norm_eps)
-        self.blocks = stack(
-            self.layers,
-            self.remat,
-            self.unroll,
-            PostNormBlock,
-            heads=self.heads,
-            activation=self.activation,
-            mlp_width=self.mlp_width or 4 * self.width,
-            norm_eps=self.norm_eps,
-            attention=self.attention,
-            products=self.products,
-            dtype=self.dtype,
-        )
-        # The last products are small, and their rounding would be the embedding's own: fp32.
-        exact = {
-            "dtype": jnp.float32,
-            "precision": jax.lax.Precision.HIGHEST,
-            "kernel_init": normal(self.width**-0.5),
-            "promote_dtype": cast_and_gather(),
-        }
+        self.blocks = tower_blocks(self, PostNormBlock)
         if self.pool == "pooler":
-            self.pooler = nn.Dense(self.width, **exact)
-        self.projection = nn.Dense(self.embed_dim, use_bias=False, **exact)
+            self.pooler = exact_dense(self.width, self.width, use_bias=True)
+        self.projection = exact_dense(self.embed_dim, self.width)
 
     def hidden(self, ids: jax.Array) -> jax.Array:
         """All tokens after the last block: [B, L, width]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.item import Cell, Item, Member
-from lrsclip_jax.sources.values import (
+from lrsclip_jax.sources.row_values import (
     ABSENT,
     NAMES_OF_LABELS,
     can_be_path,
@@ -105,7 +105,6 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
     def item(row: Mapping[str, Any], where: str) -> Item:
         names = names_of(row)
         image = _image(row, names.image)
-        path = isinstance(image, str)
         words = {field: word_under(row, keys) for field, keys in names.words}
         label = label_under(row, names.label) if names.label else None
         long, short = texts_under(row, names.long), texts_under(row, names.short)
@@ -118,9 +117,9 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
         if template and label and not long and not short:
             short = (caption_of_label(label, template),)
         return Item(
-            words.get("id") or clean(image if path else str(image)),
+            words.get("id") or clean(str(image)),
             words.get("source") or source,
-            root / image if path else image,
+            root / image if isinstance(image, str) else image,
             long,
             short,
             label,
@@ -155,7 +154,7 @@ class AskedKeys:
             name, key = next(iter(self._unseen.items()))
             raise InputError(
                 f"{source}: no record has the key '{key}' that --{name}-key names, keys found: "
-                f"{', '.join(self._found)}{nearest(key, self._found)}"
+                f"{_names_found(self._found)}{nearest(key, map(clean, self._found))}"
             )
 
 
@@ -178,6 +177,10 @@ def _names(row: Mapping[str, Any], chosen: Mapping[str, str]) -> _Names:
     return _Names(names["image"], names["long"], names["short"], names["label"], words)
 
 
+def _names_found(row: Iterable[str]) -> str:
+    return clean(f"{', '.join(map(str, row)):.400}")
+
+
 def _candidates(row: Mapping[str, Any], name: str, chosen: str | None) -> tuple[str, ...]:
     return (chosen,) if chosen else tuple(key for key in USUAL[name] if key in row)
 
@@ -196,9 +199,8 @@ def _image(row: Mapping[str, Any], names: tuple[str, ...]) -> str | Member | Cel
     elif image is ABSENT:
         wanted = names[0] if names else "image"
         also = "" if names else f", nor any of {', '.join(USUAL['image'][1:])}"
-        raise MissingKey(
-            f"no key '{wanted}' of the image (--image-key){also}; keys found: {', '.join(row)}{nearest(wanted, row)}"
-        )
+        hint = nearest(wanted, map(clean, row))
+        raise MissingKey(f"no key '{wanted}' of the image (--image-key){also}; keys found: {_names_found(row)}{hint}")
     raise InputError(f"'{names[0]}' is {image!r:.60}, the path of an image is expected")
 
 
@@ -216,8 +218,9 @@ def _likeliest_image(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 def _no_texts(row: Mapping[str, Any], chosen: Mapping[str, str]) -> MissingKey:
     wanted = [chosen[name] for name in ("long", "short") if name in chosen] or ["long", "short"]
     also = "" if {"long", "short"} & set(chosen) else f", nor any of {', '.join(USUAL['short'][1:])}"
-    hint = next(filter(None, (nearest(key, row) for key in wanted)), "")
+    hint = next(filter(None, (nearest(key, map(clean, row)) for key in wanted)), "")
     keys = " or ".join(f"'{key}'" for key in wanted)
     return MissingKey(
-        f"no key {keys} of the texts (--long-key, --short-key){also}, and no label; keys found: {', '.join(row)}{hint}"
+        f"no key {keys} of the texts (--long-key, --short-key){also}, and no label; "
+        f"keys found: {_names_found(row)}{hint}"
     )
