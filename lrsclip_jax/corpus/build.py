@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from eval.results import write_result
 from lrsclip_jax.corpus.hygiene import leakage, licences
-from lrsclip_jax.corpus.reading import numbered, read_source
+from lrsclip_jax.corpus.reading import read_source, with_unique_ids
 from lrsclip_jax.corpus.recipe_config import WAYS, server_of
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
@@ -175,7 +175,7 @@ def _read_all(folders: Iterable[Path]) -> Iterator[CorpusRecord]:
 
 
 def _read(name: str, sources: Iterable[dict[str, Any]]) -> Iterator[CorpusRecord | SetAside]:
-    return numbered(itertools.chain.from_iterable(read_source(name=name, **options) for options in sources))
+    return with_unique_ids(itertools.chain.from_iterable(read_source(name=name, **options) for options in sources))
 
 
 def _records(name: str, sources: Iterable[dict[str, Any]]) -> Iterator[CorpusRecord]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any, TypeVar
 
-from lrsclip_jax.sources.item import Fault, Item
+from lrsclip_jax.sources.item import Item
 
+T = TypeVar("T")
 _OFTEN = 8
 _BITS = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -32,19 +34,19 @@ class SeenTexts:
         return new
 
 
-def numbered(items: Iterable[Item | Fault]) -> Iterator[Item | Fault]:
-    """Yields what comes, with a number after ids that come again."""
+def numbered(stream: Iterable[T], kind: Any = Item) -> Iterator[T]:
+    """Yields a stream with a number after ids that come again; `kind` is the dataclass in it whose ids count."""
     seen = SeenTexts()
     last: dict[str, int] = {}  # the last number of ids that come often
-    for item in items:
-        if isinstance(item, Item) and not seen.add(item.id):
-            number = last.get(item.id, 1) + 1
-            while not seen.add(f"{item.id}#{number}"):
+    for found in stream:
+        if isinstance(found, kind) and not seen.add(found.id):
+            number = last.get(found.id, 1) + 1
+            while not seen.add(f"{found.id}#{number}"):
                 number += 1
             if number > _OFTEN:
-                last[item.id] = number
-            item = replace(item, id=f"{item.id}#{number}")
-        yield item
+                last[found.id] = number
+            found = replace(found, id=f"{found.id}#{number}")
+        yield found
 
 
 def _put(slots: array[int], hashed: int) -> bool:

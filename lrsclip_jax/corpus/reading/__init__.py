@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from eval.facts.classes import words
 from lrsclip_jax.corpus.reading.extracting import folder_for
 from lrsclip_jax.corpus.reading.item_records import Origin, of_item
 from lrsclip_jax.corpus.reading.renaming import renamed
-from lrsclip_jax.corpus.reading.unique_ids import numbered
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.rules.nouns import GROWS_TOGETHER
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.listing import tar_files
 from lrsclip_jax.sources.named_kinds import NAMED_KINDS
+from lrsclip_jax.sources.numbering import numbered
 from lrsclip_jax.sources.row_keys import Keys
 
-__all__ = ["numbered", "options_of", "read_source"]
+__all__ = ["options_of", "read_source", "with_unique_ids"]
 
 
 def read_source(
@@ -77,7 +77,15 @@ def read_source(
     origin = Origin(place, kind, name or place.stem, reader.texts, licence, split, folder)
     items = reader.read(place, root, origin.name, **_converted(kind, options))
     records = (of_item(found, origin) for found in items)
-    return numbered(renamed(records, rename, path) if rename else records)
+    return with_unique_ids(renamed(records, rename, path) if rename else records)
+
+
+def with_unique_ids(records: Iterable[CorpusRecord | SetAside]) -> Iterator[CorpusRecord | SetAside]:
+    """Gives ids that come again a number, "a.jpg#2"; for sources that are read one after the other, too."""
+    try:
+        yield from numbered(records, CorpusRecord)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise InputError(f"{error.filename}: can't be read ({error.strerror})") from None
 
 
 def options_of(kind: str) -> tuple[str, ...]:

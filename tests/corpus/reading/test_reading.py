@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from lrsclip_jax.corpus.lrs2m_export import export_lrs2m
-from lrsclip_jax.corpus.reading import numbered, read_source
+from lrsclip_jax.corpus.reading import read_source, with_unique_ids
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.corpus.stages.stage import run_stage
 from lrsclip_jax.errors import InputError
@@ -190,7 +190,7 @@ def test_what_cannot_be_read_at_all(tmp_path):
 
 def test_ids_stay_single_over_sources(tmp_path):
     path = write(tmp_path / "a.jsonl", '{"image": "a.jpg", "short": "x"}\n' * 2)
-    found = numbered([*read_source("captions", path), *read_source("captions", path)] * 2)
+    found = with_unique_ids([*read_source("captions", path), *read_source("captions", path)] * 2)
     assert [record.id for record in found] == ["a/a.jpg", "a/a.jpg#2", "a/a.jpg#3", "a/a.jpg#4"]
 
 
