@@ -35,6 +35,7 @@ def load(*overrides):
     return configs.load("configs/quickstart.py", [*TINY, *overrides])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -89,6 +89,7 @@ def test_what_a_run_leaves(finished):
     assert any((finished / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_one_state_is_in_memory(tmp_path, monkeypatch):
     """Where the step keeps its old state, as on a CPU, nothing may hold the one that training began with."""
     held = []
