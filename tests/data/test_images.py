@@ -1,3 +1,4 @@
+import importlib.util
 import io
 import os
 import random
@@ -206,9 +207,11 @@ def test_rasterio_is_asked_for_by_name(tmp_path, monkeypatch):
 def test_torn_files_are_input_errors_that_name_the_file(form, tmp_path):
     whole = encoded(Image.fromarray(pixels(64, 64)), form)
     path = tmp_path / "torn.img"
+    # What Pillow can't read of a TIFF may be sound to rasterio: without it nobody can tell, and it is asked for.
+    untold = "|.*needs rasterio" if form == "TIFF" and importlib.util.find_spec("rasterio") is None else ""
     for length in [0, 3, 30, len(whole) // 2, len(whole) - 200]:
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match="torn.img: (torn|not a JPEG)") as caught:
+        with pytest.raises(InputError, match=f"torn.img: (torn|not a JPEG{untold})") as caught:
             read_image(path)
         assert "\n" not in str(caught.value)
 
