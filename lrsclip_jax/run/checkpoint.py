@@ -62,11 +62,10 @@ def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkp
       InputError: the config keeps none, or the file with a checkpoint's metrics is damaged.
     """
     directory = run / CHECKPOINTS
-    for step in steps(run):
-        if (directory / str(step) / _METRICS).exists() and (
-            defect := manifest.damage(directory / str(step), [_METRICS])
-        ):
-            raise _torn_metrics(directory / str(step) / _METRICS / _METRICS, defect)
+    for folder in (directory / str(step) for step in steps(run)):
+        file = folder / _METRICS / _METRICS
+        if file.exists() and (defect := manifest.damage(folder, [_METRICS])):
+            raise _torn(folder, defect) if defect.startswith(manifest.NAME) else _torn_metrics(file, defect)
     try:
         return ocp.training.Checkpointer(
             directory,
@@ -75,7 +74,7 @@ def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkp
             preservation_policy=_preserved(config),
             cleanup_tmp_directories=True,
         )
-    except ValueError as error:  # from the only files whose content Orbax reads here
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # from the only files whose content Orbax reads here
         raise _torn_metrics(_unreadable(directory), f"not readable JSON, {error}") from error
 
 
