@@ -42,7 +42,10 @@ def class_texts(labels: Iterable[str], names: Sequence[str], source: str | None 
 
 
 def _words_of_file(source: str, labels: Sequence[str]) -> dict[str, str]:
-    words: dict[str, str] = read_json(source, dict[str, str])
+    try:
+        words: dict[str, str] = read_json(source, dict[str, str])
+    except InputError as error:
+        raise InputError(f"{error}; a JSON object {{label: words}} is expected") from None
     if unnamed := [label for label in labels if label not in words]:
         raise InputError(f"{source} has no words for {', '.join(unnamed)}")
     return words
