@@ -37,10 +37,10 @@ in --out:
   results/      MODEL/DATASET/TASK.json
   splits/       train, validation and test images of the probes
 
-Started again, it measures what is missing and what belongs to a changed set, for probes also to another --seed. A task
-that fails is reported in one line, and the others continue.
+Started again, it measures what is missing, damaged, or of a changed set, for probes also of another --seed. A set that
+can't be read and a task that fails are reported in one line each, and the others are measured.
 
-exit status: 0 all is measured, 2 bad input, 1 a defect of the suite (with its traceback)
+exit status: 0 all is measured, 2 bad input (all the rest is measured), 1 a defect of the suite (with its traceback)
 """
 
 

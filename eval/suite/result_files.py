@@ -16,6 +16,8 @@ from typing import Any
 from eval.embeddings import META, EmbeddingSet
 from eval.errors import InputError
 from eval.probe.splits import Split, read_split, write_split
+from eval.reading import read_json
+from eval.results import checked_result
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
 COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
@@ -49,12 +51,12 @@ def fingerprint(path: Path, task: str, seed: int | None) -> str:
 
 
 def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Returns the result at `path` if it is there and has this fingerprint."""
+    """Returns the result at `path` if it is there, has this fingerprint, and is not damaged."""
     try:
-        result = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        result = checked_result(read_json(path, dict[str, Any]), str(path))
+    except InputError:
         return None
-    return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
+    return result if result.get("fingerprint") == fingerprint else None
 
 
 def make_folder(path: Path) -> None:
@@ -79,7 +81,10 @@ def prepare_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> None:
 
 def kept_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Split:
     """Returns the split that `prepare_split` wrote."""
-    return read_split(_path(embedding_set, folder, seed), _ids(embedding_set))
+    try:
+        return read_split(_path(embedding_set, folder, seed), _ids(embedding_set))
+    except InputError as error:
+        raise InputError(f"{error}; delete the file, and the split is made again") from None
 
 
 def _path(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Path:

@@ -96,10 +96,10 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome)
     for path in paths:
         try:
             embedding_set = open_set(path)
+            tasks = tasks_of(embedding_set)
         except InputError as error:
             outcome.failures.append(str(error))
             continue
-        tasks = tasks_of(embedding_set)
         if not tasks:
             outcome.remarks.append(f"{path}: nothing to measure in it")
         for task in tasks:

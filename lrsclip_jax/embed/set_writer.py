@@ -117,8 +117,8 @@ def _embed_images(
             _keep(image, out / material.images[row]["file"])
         return model.preprocess(image)
 
-    missing = {path: span for path, span in files.items() if not path.exists()}
-    bad = _unusable(path for path in files if path.exists())
+    missing = {path: span for path, span in files.items() if not parts.is_done(path, span)}
+    bad = _unusable(path for path in files if path not in missing)
     stream = in_threads(decoded, itertools.chain.from_iterable(missing.values()))
     with _progress("images", files, missing) as bar:
         for path, span in missing.items():
@@ -143,7 +143,7 @@ def _embed_images(
 
 def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], model: Pretrained) -> None:
     """Writes the parts that are missing: `rows`, `kept`, and `length`, each text's own number of tokens."""
-    missing = {path: span for path, span in files.items() if not path.exists()}
+    missing = {path: span for path, span in files.items() if not parts.is_done(path, span)}
     with _progress("texts", files, missing) as bar:
         for path, span in missing.items():
             ids = model.tokenizer.encode([texts[row]["text"] for row in span])
