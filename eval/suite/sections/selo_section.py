@@ -45,7 +45,11 @@ def _maps(embedding_set: EmbeddingSet, result: Result) -> elements.Html:
         if scene is None:
             return elements.Html("")
         polygons = embedding_set.text_rows[query["row"]]["points"]
-        picture = marked(overlay(scene, query_map(embedding_set, query["row"])), polygons, query["centres"])
+        picture = marked(
+            overlay(scene, query_map(embedding_set, query["row"], version=result["version"])),
+            polygons,
+            query["centres"],
+        )
         metrics = ", ".join(f"{key} {query[key]:.3f}" for key in METRICS)
         shown.append(galleries.Picture(picture, f"{heading}:", f"“{query['text']}” ({query['scene']}). {metrics}."))
     explained = (
