@@ -16,8 +16,8 @@ finished.
 
 `study` says which row of a published ablation the model is: {"table": "lrsclip:fig10", "heads": {"ratio": "9:1"},
 "seed"?: 0}, the table as `lrsclip papers --table` takes it, with a value for each head of its rows. Tables of ablations
-hold no other models. SeLo v2 needs windows that v1 leaves out, with `look` 2, and texts of the kind "shuffled": the words
-of a query, which `query` repeats, in another order.
+hold no other models. SeLo v2 needs windows that v1 leaves out, with `look` 2, and texts of the kind "shuffled": the
+words of a query, which `query` repeats, in another order.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A window's score is the inner product of its row and the query's, in whole 1e-7 (`eval.scores`). Sums of such scores are
 exact, so that a map depends neither on the order of the windows nor on the machine. In the second version the query is
-the mean of its text's row and those of its words in other orders, and windows are asked for by the first scores; the set
-holds all that can be asked for.
+the mean of its text's row and those of its words in other orders, and the first scores decide which windows come next;
+the set holds all that can.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--crops",
         choices=("direct", "reference"),
         default="reference",
-        help="reference (the default): by way of 256×256 JPEG files, as AIR-SLT's own code crops, so that numbers can be "
-        "compared with published ones; direct: the pixels as they are. R_mi differs by 0.008",
+        help="reference (the default): by way of 256×256 JPEG files, as AIR-SLT's own code crops, to compare with "
+        "published numbers; direct: the pixels as they are. R_mi differs by 0.008",
     )
     add(
         "--second-look",
