@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.command import add_subject, command_line, path
+from eval.command import add_subject, command_line, path, whole_number
 from eval.embeddings import find_sets
 from eval.errors import InputError, cli, nearest
 from eval.whole import write_text
@@ -83,7 +83,9 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     add_subject(parser, "sets", metavar="SETS", help="folders: all embedding sets at or below are evaluated", many=True)
     parser.add_argument("--out", required=True, type=path, metavar="DIR", help="where results and the report go")
     parser.add_argument("--only", default="", metavar="TASK,…", help="measure these tasks alone")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of splits and few-shot draws (0)")
+    parser.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of splits and few-shot draws (0)"
+    )
     parser.add_argument(
         "--probes",
         choices=("itra",),
@@ -91,13 +93,13 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
         "tested; a linear layer by SGD, its best epoch on the test images; weighted vote",
     )
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count(), metavar="N", help="tasks at a time (one for each core)"
+        "--processes",
+        type=whole_number(1, 2**12),
+        default=os.cpu_count(),
+        metavar="N",
+        help="tasks at a time (one for each core)",
     )
-    options = parser.parse_args(arguments)
-    for name, value, least in (("seed", options.seed, 0), ("processes", options.processes, 1)):
-        if value < least:
-            raise InputError(f"--{name}={value}: expected a whole number from {least}")
-    return options
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.command import add_subject, command_line, expanded, integers
+from eval.command import add_subject, command_line, expanded, integers, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
@@ -57,11 +57,28 @@ def parser(prog: str) -> argparse.ArgumentParser:
         default="projected",
         help="projected: rows in the space where images and texts meet (the default); encoder: the tower's own",
     )
-    add("--batch-size", type=int, metavar="N", default=64, help="rows at once, over all devices (%(default)s)")
-    add("--size", type=int, metavar="N", help="side of the images in pixels (the checkpoint's own; DINOv2's is 518)")
+    add(
+        "--batch-size",
+        type=whole_number(1, 2**24),
+        metavar="N",
+        default=64,
+        help="rows at once, over all devices (%(default)s)",
+    )
+    add(
+        "--size",
+        type=whole_number(1, 2**14),
+        metavar="N",
+        help="side of the images in pixels (the checkpoint's own; DINOv2's is 518)",
+    )
     add("--dtype", metavar="NAME", help="of the towers (float32 on a CPU, bfloat16 on accelerators)")
     add("--pictures", action="store_true", help="keep a small copy of every image in the set, for reports to show")
-    add("--max-bad", type=int, metavar="N", default=0, help="unusable rows and images to leave out (%(default)s)")
+    add(
+        "--max-bad",
+        type=whole_number(),
+        metavar="N",
+        default=0,
+        help="unusable rows and images to leave out (%(default)s)",
+    )
     add("--name", metavar="NAME", help="of the model in reports (default: the name of SRC)")
     add(
         "--dataset",
@@ -124,18 +141,14 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add = parse.add_argument_group("for a checkpoint whose files don't tell").add_argument
     add("--model", metavar="NAME", help="a published model, such as RemoteCLIP-ViT-B-32")
     add("--activation", metavar="NAME", help="of both towers: quick_gelu or gelu")
-    add("--image-heads", type=int, metavar="N", help="attention heads of the image tower")
-    add("--text-heads", type=int, metavar="N", help="attention heads of the text tower")
+    add("--image-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the image tower")
+    add("--text-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the text tower")
     return parse
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.embed") -> None:
     """Embeds the source that the command line names, and writes the set."""
     options = parser(prog).parse_args(arguments)
-    for name, least in (("batch_size", 1), ("max_bad", 0), ("size", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')}={value}: it must be at least {least}")
 
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax import pretrained

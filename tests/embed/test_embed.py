@@ -363,7 +363,7 @@ def test_rows_without_a_direction_are_refused(world, pairs, tmp_path):
         (["--data={world}/classes", "--classes={world}/captions.json"], "expected a JSON object {label: words}"),
         (["--data={world}/captions.json", "--text-lengths=2"], "2 is not between 3 and 77"),
         (["--data={world}/classes", "--text-lengths=9"], "no long or short texts to cut"),
-        (["--data={world}/classes", "--batch-size=0"], "--batch-size=0: it must be at least 1"),
+        (["--data={world}/classes", "--batch-size=0"], "--batch-size=0: expected a whole number from 1"),
         (["--data={world}/classes", "--texts={world}/none.txt"], "none.txt: can't be read"),
     ],
 )
