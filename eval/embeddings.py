@@ -1,17 +1,23 @@
 """Embedding sets: folders with unit embeddings and the metadata of each row. Any tool may write them.
 
     meta.json         model, checkpoint, step, dim, dataset, split, features ("projected" | "encoder"), preprocessing;
-                      with scenes also {"scenes": {name: {"height", "width", "file"?}}}
+                      with scenes also {"scenes": {name: {"height", "width", "file"?}}} and crops? ("reference" |
+                      "direct"); stops? ("stripped": short texts lost their last full stop); study?
     images.npy        float32 [I, D], unit rows      image_norms.npy  float32 [I], their lengths before
-    images.jsonl      a line an image: id, label?, split?, scene?, window? [r0, r1, c0, c1], file?
+    images.jsonl      a line an image: id, label?, split?, scene?, window? [r0, r1, c0, c1], look? (2), file?
     texts.npy         float32 [T, D], unit rows      text_norms.npy   float32 [T]
-    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query"); what it belongs to: `image` (an
-                      id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?, length?
+    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query" | "shuffled"); what it belongs to:
+                      `image` (an id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?, length?
 
 A set may lack its images or its texts. `tokens` is the number of tokens that the text was cut to (a length sweep);
 `length` counts a text's own tokens, start and end token included, before any cut. `file` is a path to the picture,
 relative to the set or absolute; nothing but a report needs it. meta.json is written last: a folder without one is not
 finished.
+
+`study` says which row of a published ablation the model is: {"table": "lrsclip:fig10", "heads": {"ratio": "9:1"},
+"seed"?: 0}, the table as `lrsclip papers --table` takes it, with a value for each head of its rows. Tables of ablations
+hold no other models. SeLo v2 needs windows that v1 leaves out, with `look` 2, and texts of the kind "shuffled": the
+words of a query, which `query` repeats, in another order.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ from eval.whole import whole, write_text
 
 META = "meta.json"
 FEATURES = ("projected", "encoder")
-KINDS = ("long", "short", "class", "query")
+KINDS = ("long", "short", "class", "query", "shuffled")
 SIDES = {"images": "image", "texts": "text"}
 
 _Length = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]  # tokens of a text

@@ -100,7 +100,11 @@ def write_text(path: Writable, text: str) -> None:
     Raises:
       InputError: the file can't be written.
     """
-    data = text.encode()
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Writable, data: bytes) -> None:
+    """Writes a file as `write_text` does."""
     try:
         if "://" in os.fspath(path):
             path.write_bytes(data)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import eval  # noqa: F401  # lets Ctrl-C end a command while it imports the rest
+
 if TYPE_CHECKING:
     from lrsclip_jax.pretrained import Pretrained
 

@@ -34,7 +34,7 @@ def scene_of_query(embedding_set: EmbeddingSet, text_row: int) -> str:
 
 
 def read_scenes(
-    embedding_set: EmbeddingSet, names: Sequence[str], steps: Sequence[int] | None
+    embedding_set: EmbeddingSet, names: Sequence[str], steps: Sequence[int] | None, second_look: bool = False
 ) -> dict[str, SceneWindows]:
     """Returns scenes of a set by name.
 
@@ -42,6 +42,7 @@ def read_scenes(
       embedding_set: its images are windows.
       names: of the scenes.
       steps: sides of the windows to keep, in pixels, or None for all.
+      second_look: keep the windows that only a second look may ask for, too.
 
     Raises:
       InputError: a scene without a size or without windows, or a window that is none, lies outside its scene, or is
@@ -49,7 +50,7 @@ def read_scenes(
     """
     rows: dict[str, list[int]] = {name: [] for name in names}
     for row, image in enumerate(embedding_set.image_rows):
-        if image.get("scene") in rows:
+        if image.get("scene") in rows and (second_look or image.get("look") is None):
             rows[image["scene"]].append(row)
     return {name: _scene(embedding_set, name, rows[name], steps) for name in names}
 

@@ -25,7 +25,7 @@ tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lr
   length        such texts, cut to n tokens as well (embed --text-lengths=…): R@1 against n
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
-  linear_probe  images with labels; so knn and few_shot
+  linear_probe  images with labels; so knn and few_shot. --probes=itra adds RemoteCLIP's protocol
   selo          windows of scenes, and queries with the regions that they speak of (semantic localisation)
 
 Where images carry several splits and one is "test", retrieval, length and zeroshot are of the test images.
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
         if name not in NAMES:
             raise InputError(f"--only={name}: no task{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
     out: Path = options.out
-    outcome = task_runs.run(paths, out, only, options.seed, options.processes)
+    outcome = task_runs.run(paths, out, only, options.seed, options.processes, options.probes == "itra")
     if outcome.results:
         write_text(out / "results.csv", result_files.csv_of(outcome.results))
         write_text(out / "report.html", suite_page.compose(outcome))
@@ -85,6 +85,12 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TASK,…", help="measure these tasks alone")
     parser.add_argument(
         "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of splits and few-shot draws (0)"
+    )
+    parser.add_argument(
+        "--probes",
+        choices=("itra",),
+        help="also linear_probe and knn as ITRA, RemoteCLIP's code, has them: the last fifth of each class's files is "
+        "tested; a linear layer by SGD, its best epoch on the test images; weighted vote",
     )
     parser.add_argument(
         "--processes",

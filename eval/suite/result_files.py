@@ -22,7 +22,8 @@ from eval.results import checked_result
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
 COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
 # Keys that say where a result comes from, and those that the JSON file alone holds.
-LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin"}
+LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin", "study"}
+FORM = 2  # of results: raised when they tell more, so that older ones are measured again
 
 
 def result_path(out: Path, embedding_set: EmbeddingSet, task: str) -> Path:
@@ -46,7 +47,7 @@ def fingerprint(path: Path, task: str, seed: int | None) -> str:
     """Returns what a result depends on, as a hash: meta.json, sizes and times of the set's files, task, any seed."""
     files = sorted(file for file in path.iterdir() if file.suffix in (".npy", ".jsonl"))
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed])
+    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed, FORM])
     return hashlib.sha256(of.encode()).hexdigest()
 
 
@@ -109,9 +110,15 @@ def csv_of(results: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def variant_of(result: Mapping[str, Any]) -> str | None:
+    """Returns which of several results of a task and a set this is: a kind of text, an average, …"""
+    return next(filter(None, (result.get(key) for key in ("kind", "average", "protocol", "version"))), None)
+
+
 def task_of(result: Mapping[str, Any]) -> str:
     """Returns a result's task with its variant, such as "retrieval_long" or "zeroshot_raw"."""
-    variant = result.get("kind") or ("raw" if result.get("average") == "raw" else None)
+    variant = variant_of(result)
+    variant = None if variant in ("normalised", "v1") else variant
     return f"{result['task']}_{variant}" if variant else result["task"]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from etils import epath
 
+from eval.reading import parse_json
 from eval.whole import write_text
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError
@@ -80,9 +81,11 @@ def read_config(folder: epath.Path) -> dict | None:
     """Returns the config that a run folder was claimed with, or None for a folder without a run."""
     path = folder / CONFIG
     try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not readable JSON ({error}): restore it, or start in another --workdir") from None
+        return parse_json(path.read_bytes(), str(path), dict[str, Any]) if path.exists() else None
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror or error}") from None
+    except InputError as error:
+        raise InputError(f"{error}: restore it, or start in another --workdir") from None
 
 
 def write_config(folder: epath.Path, config: configs.ConfigDict) -> None:

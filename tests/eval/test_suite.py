@@ -342,7 +342,10 @@ def test_texts_of_encoder_features_meet_no_images(tmp_path):
     images = [{"id": str(n), "label": "a"} for n in range(2)]
     meta = {"model": "m", "dataset": "d", "features": "encoder"}
     found = open_set(write_set(tmp_path / "x", meta, np.eye(2), np.eye(2), images, texts))
-    assert tasks_of(found) == [EvalTask("linear_probe"), EvalTask("knn"), EvalTask("few_shot")]
+    assert tasks_of(found) == [
+        *(EvalTask(name) for name in ("linear_probe", "knn", "few_shot")),
+        *(EvalTask(name, "itra") for name in ("linear_probe", "knn")),
+    ]
 
 
 def test_names_of_files_are_safe_and_differ():
