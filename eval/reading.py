@@ -46,6 +46,7 @@ _KINDS = {
     "bool": "true or false",
     "object": "an object",
     "array": "a list",
+    "null": "null",
 }
 
 
@@ -94,6 +95,19 @@ def read_json(path: str | os.PathLike[str], schema: type[Schema] | Any = Any) ->
         if size > LARGEST:
             raise InputError(f"{path}: {size:,} bytes of JSON, at most {LARGEST:,} are read")
         return parse_json(_content(file, path), str(path), schema)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Returns the text of a file in UTF-8, without its byte order mark; InputError as of `read_json`."""
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise InputError(f"{path}: {size:,} bytes of text, at most {LARGEST:,} are read")
+        content = _content(file, path).removeprefix(_BOM)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as wrong:
+        raise InputError(f"{path}: not UTF-8 (byte {wrong.start + 1:,})") from None
 
 
 def read_lines(path: str | os.PathLike[str], schema: type[Schema] | Any = Any) -> Iterator[Schema]:
@@ -264,7 +278,9 @@ def _reason(text: str, data: bytes | str, error: Exception) -> str:
 def _misfit(error: Exception) -> str:
     """A ValidationError in the order of all messages here: where first, then what."""
     said, _, place = str(error).partition(" - at `$")
-    said = re.sub("`(\\w+)`", lambda match: _KINDS.get(match[1], f"'{match[1]}'"), said)
+    said = re.sub(
+        "`([\\w |]+)`", lambda match: " or ".join(_KINDS.get(it, repr(it)) for it in match[1].split(" | ")), said
+    )
     said = f"{said[0].lower()}{said[1:]}"
     place = place.rstrip("`").removeprefix(".")
     return f"{place}: {said}" if place else said

@@ -54,7 +54,7 @@ def save(path: Path, **arrays: Any) -> None:
     schema = _ARRAYS[path.name.partition("-")[0]]
     typed = {name: np.asarray(arrays[name], None if kind == "U" else kind) for name, (kind, _) in schema.items()}
     with whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, **typed)
+        np.savez(file, **typed)  # type: ignore[arg-type]  # allow_pickle is none of the names
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

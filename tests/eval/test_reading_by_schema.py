@@ -23,6 +23,7 @@ from eval.reading import convert, numbered_lines, parse_json, read_array, read_a
 class Row(msgspec.Struct):
     id: str
     weight: float = 0.0
+    kept: int | str | None = None
 
 
 BAD_JSON = {
@@ -35,6 +36,8 @@ BAD_JSON = {
     "long_number": (b'{"id": "a", "weight": ' + b"9" * 5000 + b"}", "f: weight: number out of range"),
     "wrong_type": (b'{"id": 3}', "f: id: expected text, got a whole number"),
     "missing_field": (b"{}", "f: object missing required field 'id'"),
+    "null": (b'{"id": null}', "f: id: expected text, got null"),
+    "several_types": (b'{"id": "a", "kept": 1.5}', "f: kept: expected a whole number or text or null, got a number"),
     "list": (b"[1]", "f: expected an object, got a list"),
 }
 
