@@ -68,9 +68,8 @@ def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 
       processes: how many tasks are measured at a time.
 
     Raises:
-      InputError: `out` can't be written, or a process was killed.
+      InputError: a process was killed.
     """
-    result_files.make_folder(out)
     outcome = SuiteOutcome()
     jobs = _planned(paths, out, seed, outcome)
     results = {job: result_files.read_result(job.result, job.fingerprint) for job in jobs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,10 +11,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from eval.embeddings import META, SIDES, write_lines
+from eval.output import check_folder
 from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
 
-FOLDER = "parts"
+FOLDER, PLAN = "parts", "plan.json"
+
+
+def check_out(out: Path) -> None:
+    """Raises InputError where `out` can't become a set, or holds something else than the beginning of one."""
+    if (out / META).is_file():
+        raise InputError(f"{out} holds a finished embedding set: choose another --out, or delete it")
+    check_folder(out, lambda folder: (folder / FOLDER / PLAN).exists(), begun=[FOLDER])
 
 
 def claim(out: Path, plan: Mapping[str, Any]) -> None:
@@ -21,17 +30,16 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
 
     Raises InputError for anything else in `out`, naming what differs.
     """
-    if (out / META).exists():
-        raise InputError(f"{out} holds a finished embedding set: choose another --out, or delete it")
-    path, text = out / FOLDER / "plan.json", json.dumps(plan, indent=1, sort_keys=True)
+    if (out / META).exists():  # a kill between its end and this left the parts behind
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    check_out(out)
+    path, text = out / FOLDER / PLAN, json.dumps(plan, indent=1, sort_keys=True)
     if path.exists():
         begun, asked = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
         differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))
         if differ:
             raise InputError(f"{out} was begun with other {', '.join(differ)}: choose another --out, or delete it")
         return
-    if out.exists() and any(found.name != FOLDER for found in out.iterdir()):
-        raise InputError(f"{out} is neither empty nor a set that was begun: choose another --out")
     write_text(path, text)
 
 

@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     """Writes the mosaics that the command line asks for."""
     flags = parser(prog).parse_args(arguments)
     # TFDS and a tokenizer, for which --help should not wait.
-    from lrsclip_jax.data.mosaic.mosaic_writer import write_mosaics
+    from lrsclip_jax.data.mosaic.mosaic_writer import check_out, write_mosaics
     from lrsclip_jax.data.prepared.records import RecordReader
 
     records = RecordReader(flags.prepared, flags.split)
+    check_out(flags.out)
     count = flags.count if flags.count is not None else max(1, len(records) // max(1, flags.n) ** 2)
     if count < 1 or flags.seed < 0:
         raise InputError(f"--count={count} --seed={flags.seed}: expected at least one mosaic and a seed from 0")

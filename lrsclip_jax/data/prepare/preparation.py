@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from eval.whole import SUFFIX, remove_leftovers, write_text
+from eval.lock import alone
+from eval.output import check_folder
+from eval.whole import write_text
 from lrsclip_jax.data.parallel import in_processes
 from lrsclip_jax.data.prepare.census import bad_limit, take_census, usable
 from lrsclip_jax.data.prepare.counts import BAD_ROW, Statistics
@@ -71,46 +73,43 @@ def prepare(
     Raises InputError for a source that can't be prepared, and for an `out` that was made from another source or with
     other options, or can't be written; finished shards stay.
     """
-    if "://" in str(out):
-        raise InputError(f"{out}: a set is prepared in a local or mounted folder, copy it from there")
+    out = check_out(out)
     if shard_size < 1:
         raise InputError(f"shard size {shard_size}: a positive number of records is expected")
-    out = Path(out).expanduser()
     sizes, digest, faults = take_census(source, split, max_bad)
     total = sum(sizes.values())
     limit = bad_limit(total + len(faults), max_bad) - len(faults)
     plan = {"source": digest, "split": split, **asdict(options), "shard_size": shard_size}
     plan["tokenizer"] = clip_tokenizer().hash
-    try:
-        if (finished := _claim(out, plan)) is not None:
-            return finished
-        counts = _finished_shards(out, sizes, shard_size)
-        tasks = (task for task in _tasks(source, split, sizes, shard_size) if task.shard not in counts)
-        with tqdm(total=total, unit=" records", smoothing=0.05, mininterval=1) as bar:
-            bar.update(sum(shard.items for shard in counts.values()))
-            bad = sum(shard.bad for shard in counts.values())
-            workers = min(workers, -(-total // _CHUNK))
-            for shard, shard_counts in _write_shards(tasks, out, options, workers, limit - bad, bar):
-                write_text(_counts_path(out, shard), json.dumps(shard_counts.to_json()))
-                counts[shard] = shard_counts
-        return _finish(out, plan, counts, faults)
-    except OSError as error:
-        raise InputError(f"{error}; finished shards stay, the same command continues") from None
+    with alone(out, "lrsclip prepare"):
+        try:
+            if (finished := _claim(out, plan)) is not None:
+                return finished
+            counts = _finished_shards(out, sizes, shard_size)
+            tasks = (task for task in _tasks(source, split, sizes, shard_size) if task.shard not in counts)
+            with tqdm(total=total, unit=" records", smoothing=0.05, mininterval=1) as bar:
+                bar.update(sum(shard.items for shard in counts.values()))
+                bad = sum(shard.bad for shard in counts.values())
+                workers = min(workers, -(-total // _CHUNK))
+                for shard, shard_counts in _write_shards(tasks, out, options, workers, limit - bad, bar):
+                    write_text(_counts_path(out, shard), json.dumps(shard_counts.to_json()))
+                    counts[shard] = shard_counts
+            return _finish(out, plan, counts, faults)
+        except OSError as error:
+            raise InputError(f"{error}; finished shards stay, the same command continues") from None
+
+
+def check_out(out: str | os.PathLike[str]) -> Path:
+    """Returns the folder of a set, new or one of prepare; InputError as of `eval.output.check_folder`."""
+    return check_folder(Path(out).expanduser(), lambda folder: (folder / MANIFEST).exists(), begun=[PROGRESS])
 
 
 def _claim(out: Path, plan: dict) -> dict[str, Statistics] | None:
     """Makes `out` the folder of this plan. Returns what was counted if the set is finished already."""
     plan = json.loads(json.dumps(plan))
     manifest = out / MANIFEST
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        new = not manifest.exists()
-    except OSError as error:
-        raise InputError(f"{out} can't be made a folder: {error.strerror}") from None
-    if new:
-        others = [path.name for path in out.iterdir() if path.name != PROGRESS and path.suffix != SUFFIX]
-        if others:
-            raise InputError(f"{out} holds other files ({others[0]}): choose an --out that is new or empty")
+    if not manifest.exists():
+        check_out(out)  # again: something may have come while the list was read
         (out / PROGRESS).mkdir(exist_ok=True)
         write_text(manifest, json.dumps(plan))
         return None
@@ -205,8 +204,6 @@ def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics], faults: Iter
             f"({skipped[0]['detail'] or skipped[0]['id']}); delete {out} before the next attempt"
         )
     lines = "".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped)
-    for name in (SKIPPED, MANIFEST):
-        remove_leftovers(out / name)
     write_text(out / SKIPPED, lines)
     write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare")
     statistics = {split: count.to_json() for split, count in splits.items()}
