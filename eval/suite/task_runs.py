@@ -78,9 +78,8 @@ def run(
       itra: measure the probes by ITRA's protocol, too.
 
     Raises:
-      InputError: `out` can't be written, or a process was killed.
+      InputError: a process was killed.
     """
-    result_files.make_folder(out)
     outcome = SuiteOutcome()
     jobs = _planned(paths, out, seed, outcome)
     results = {job: result_files.read_result(job.result, job.fingerprint) for job in jobs}

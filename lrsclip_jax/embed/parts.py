@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from eval.embeddings import META, SIDES, write_lines
+from eval.output import check_folder
 from eval.reading import read_arrays, read_json
 from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
 
-FOLDER = "parts"
+FOLDER, PLAN = "parts", "plan.json"
 # The arrays of a part by its side, see `join`: (dtype, axes).
 _ARRAYS = {
     "images": {"rows": ("f4", 2), "kept": ("i8", 1), "unusable": ("i8", 1), "reasons": ("U", 1)},
@@ -24,22 +26,28 @@ _ARRAYS = {
 }
 
 
+def check_out(out: Path) -> None:
+    """Raises InputError where `out` can't become a set, or holds something else than the beginning of one."""
+    if (out / META).is_file():
+        raise InputError(f"{out} holds a finished embedding set: choose another --out, or delete it")
+    check_folder(out, lambda folder: (folder / FOLDER / PLAN).exists(), begun=[FOLDER])
+
+
 def claim(out: Path, plan: Mapping[str, Any]) -> None:
     """Begins a set in a new or empty folder, or continues one that a command of the same plan has begun.
 
     Raises InputError for anything else in `out`, naming what differs.
     """
-    if (out / META).exists():
-        raise InputError(f"{out} holds a finished embedding set: choose another --out, or delete it")
-    path, text = out / FOLDER / "plan.json", json.dumps(plan, indent=1, sort_keys=True)
+    if (out / META).exists():  # a kill between its end and this left the parts behind
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    check_out(out)
+    path, text = out / FOLDER / PLAN, json.dumps(plan, indent=1, sort_keys=True)
     if path.exists():
         begun, asked = _plan(path), json.loads(text)
         differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))
         if differ:
             raise InputError(f"{out} was begun with other {', '.join(differ)}: choose another --out, or delete it")
         return
-    if out.exists() and any(found.name != FOLDER for found in out.iterdir()):
-        raise InputError(f"{out} is neither empty nor a set that was begun: choose another --out")
     write_text(path, text)
 
 

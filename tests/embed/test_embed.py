@@ -271,7 +271,7 @@ def test_what_was_begun_is_only_continued_as_it_was_begun(world, pairs, tmp_path
         set_writer.make_set(out, material, pairs, ABOUT)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="neither empty nor a set"):
+    with pytest.raises(InputError, match=r"holds other files \(notes.txt\)"):
         set_writer.make_set(tmp_path / "other", material, pairs, ABOUT)
 
 

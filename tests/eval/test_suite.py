@@ -311,7 +311,7 @@ def test_two_checkpoints_of_one_name_are_told_apart(world, tmp_path, capsys):
     ("argument", "message"),
     [
         ("--sets=NOWHERE", "NOWHERE: no embedding set there"),
-        ("--out=FILE", "FILE: File exists"),
+        ("--out=FILE", "FILE is a file, a folder is expected"),
         ("--only=retreival", "--only=retreival: no task, did you mean 'retrieval'?"),
         ("--seed=-1", "--seed=-1: expected a whole number from 0"),
         ("--processes=0", "--processes=0: expected a whole number from 1"),
