@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eval.errors import InputError
 from eval.facts.names import Kind, meaning
 from eval.papers.departures import ITRA, Result, departures
 from eval.papers.published_tables import PublishedTable, address, key
 from eval.papers.studies import is_of, study_of
+from eval.reading import read_json
+from eval.results import checked_result
 
 SELO = ("R_su", "R_as", "R_da", "R_mi")
 PROBES = {"linear_probe": "linear/accuracy", "knn": "knn/accuracy"}
@@ -35,19 +36,17 @@ def read_results(folder: str | Path) -> list[dict]:
     """Returns the results in all JSON files at or below a folder; files that hold something else are passed over.
 
     Raises:
-      InputError: the folder is not there or has no result, or a file is no JSON.
+      InputError: the folder is not there or has no result, a file is no JSON, or a result is damaged, lacks a field of
+        its task, or has one of another type.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     found = []
     for path in sorted(folder.rglob("*.json")):
-        try:
-            content = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON ({error})") from None
+        content: Any = read_json(path)
         if isinstance(content, dict) and {"task", "model", "dataset"} <= content.keys():
-            found.append(content)
+            found.append(checked_result(content, str(path)))
     if not found:
         raise InputError(f"{folder}: no results there; `lrsclip evaluate SETS --out={folder}` makes them")
     return found

@@ -19,6 +19,7 @@ from eval.probe.knn import knn
 from eval.probe.linear import linear_probe
 from eval.probe.sgd_layer import sgd_layer
 from eval.probe.splits import PARTS, Split, split
+from eval.scores import check_unit_rows
 
 _PART_OF_NAME = {part: part for part in PARTS} | {"valid": "validation", "val": "validation"}
 
@@ -28,6 +29,7 @@ def linear_probe_of_set(embedding_set: EmbeddingSet, seed: int = 0, parts: Split
     parts = parts or split_of_set(embedding_set, seed)
     train, validation, test = (_raw(embedding_set, rows) for rows in (parts.train, parts.validation, parts.test))
     with _naming(embedding_set):
+        check_unit_rows(embedding_set.images, "images")
         return linear_probe(*train, *validation, *test) | {"split": parts.describe()}
 
 
@@ -36,6 +38,7 @@ def knn_of_set(embedding_set: EmbeddingSet, seed: int = 0, parts: Split | None =
     parts = parts or split_of_set(embedding_set, seed)
     train, test = (_unit(embedding_set, rows) for rows in (parts.train_and_validation, parts.test))
     with _naming(embedding_set):
+        check_unit_rows(embedding_set.images, "images")
         return knn(*train, *test) | {"split": parts.describe()}
 
 
@@ -44,6 +47,7 @@ def few_shot_of_set(embedding_set: EmbeddingSet, seed: int = 0, parts: Split | N
     parts = parts or split_of_set(embedding_set, seed)
     train, test = (_raw(embedding_set, rows) for rows in (parts.train_and_validation, parts.test))
     with _naming(embedding_set):
+        check_unit_rows(embedding_set.images, "images")
         return few_shot(*train, *test, seed=seed) | {"split": parts.describe()}
 
 

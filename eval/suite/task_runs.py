@@ -78,9 +78,8 @@ def run(
       itra: measure the probes by ITRA's protocol, too.
 
     Raises:
-      InputError: `out` can't be written, or a process was killed.
+      InputError: a process was killed.
     """
-    result_files.make_folder(out)
     outcome = SuiteOutcome()
     jobs = _planned(paths, out, seed, outcome)
     results = {job: result_files.read_result(job.result, job.fingerprint) for job in jobs}
@@ -110,11 +109,11 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome)
         try:
             embedding_set = open_set(path)
             study_of(embedding_set.meta, f"{path}/{META}")
+            note, tasks = note_on(embedding_set), tasks_of(embedding_set)
         except InputError as error:
             outcome.failures.append(str(error))
             continue
-        outcome.remarks += [note] if (note := note_on(embedding_set)) else []
-        tasks = tasks_of(embedding_set)
+        outcome.remarks += [note] if note else []
         if not tasks:
             outcome.remarks.append(f"{path}: nothing to measure in it")
         for task in tasks:

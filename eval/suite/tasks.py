@@ -53,7 +53,7 @@ def tasks_of(embedding_set: EmbeddingSet) -> list[EvalTask]:
     if len(embedding_set.images):
         found += [EvalTask("retrieval", kind) for kind in CAPTIONS if kind in whole]
         found += [EvalTask("length", kind) for kind in CAPTIONS if kind in cut]
-    if any("length" in text and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
+    if any(text.get("length") is not None and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
         found.append(EvalTask("text_lengths"))
     if labelled and templates:
         found.append(EvalTask("zeroshot"))
@@ -115,7 +115,7 @@ def captions(embedding_set: EmbeddingSet, kind: str) -> tuple[np.ndarray, np.nda
 
 
 def _captions_an_image(text: Mapping) -> bool:
-    return "image" in text
+    return text.get("image") is not None
 
 
 def _retrieval(embedding_set: EmbeddingSet, kind: str) -> dict:

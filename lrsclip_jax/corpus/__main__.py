@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from eval.command import add_command, command_line, expanded, path
+from eval.lock import alone
+from eval.output import check_folder, check_place
 from lrsclip_jax.errors import InputError, cli
 
 _COMMANDS = """
@@ -138,18 +140,21 @@ def _build(options: argparse.Namespace) -> None:
 def _read(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.reading import read_source
     from lrsclip_jax.corpus.reading.reading_options import given_options
-    from lrsclip_jax.corpus.stages.stage import run_stage, said
+    from lrsclip_jax.corpus.stages.stage import is_stage, run_stage, said
 
     given = given_options(options)
     settings = {"kind": options.kind, "path": options.path, **given}
-    counts = run_stage(options.out, lambda: read_source(options.kind, options.path, **given), iter, settings)
+    check_folder(options.out, is_stage)
+    with alone(options.out, "lrsclip corpus read"):
+        counts = run_stage(options.out, lambda: read_source(options.kind, options.path, **given), iter, settings)
     print(f"{options.out}: {said(counts)}")
 
 
 def _statistics(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.statistics.content_words import load_tagger
-    from lrsclip_jax.corpus.statistics.statistics_files import write_statistics
+    from lrsclip_jax.corpus.statistics.statistics_files import has_statistics, write_statistics
 
+    check_folder(options.out, has_statistics)
     tagger = load_tagger(options.tagger) if options.tagger else None
     print("\n".join(write_statistics(options.corpus, options.out, tagger=tagger)))
     print(f"\n{options.out}/statistics.html")
@@ -163,6 +168,10 @@ def _export(options: argparse.Namespace) -> None:
 
     if options.out.suffix not in (".json", ".jsonl"):
         raise InputError(f"--out={options.out}: a .json or a .jsonl file is expected")
+    check_place(options.out)
+    if options.out.is_dir() or not options.out.absolute().parent.is_dir():
+        missing = "is a folder, a file is expected" if options.out.is_dir() else "is in a folder that is missing"
+        raise InputError(f"--out={options.out} {missing}")
     if options.out.suffix == ".jsonl" and (options.keys or options.image_root):
         raise InputError("--keys and --image-root are of .json files: a .jsonl file holds records as they are")
     try:

@@ -11,6 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from eval.lock import alone
+from eval.output import check_folder
 from eval.results import write_result
 from lrsclip_jax.corpus.hygiene import leakage, licences
 from lrsclip_jax.corpus.reading import read_source, with_unique_ids
@@ -27,6 +29,7 @@ from lrsclip_jax.corpus.stages.stage import (
     Planned,
     changed,
     digest,
+    is_stage,
     run_stage,
     said,
     set_apart,
@@ -59,12 +62,18 @@ def build(config: ConfigDict, out: Path, engine: str = "local") -> list[str]:
     generators of a subset are refused: its texts may have cost days.
 
     Raises:
-      InputError: the recipe asks for something that is not there, a subset in `out` was made otherwise, no record is
-        left, licences are unknown, or nobody answers.
+      InputError: `out` holds something else, or another build is at work there; the recipe asks for something that is
+        not there, a subset in `out` was made otherwise, no record is left, licences are unknown, or nobody answers.
     """
     if not config.subsets:
         raise InputError("the recipe has no subsets: config.subsets = (subset(…), …)")
+    check_folder(out, lambda folder: is_stage(folder / CORPUS) or (folder / FILTERS).is_dir(), begun=[SUBSETS])
     filters = planned_filters(config)  # a mistake in them is reported before any work
+    with alone(out, "lrsclip corpus build"):
+        return _build(config, filters, out, engine)
+
+
+def _build(config: ConfigDict, filters: Sequence[Planned], out: Path, engine: str) -> list[str]:
     subsets = [_build_subset(config, row, out, engine) for row in config.subsets]
     filtered = _run_all([folders[-1] for folders in subsets], filters, out / FILTERS, out, engine)
     allowed = config.allow_unknown_licences, "--config.allow_unknown_licences=True"

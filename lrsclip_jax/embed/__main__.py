@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.command import add_subject, command_line, expanded, integers, whole_number
+from eval.command import add_subject, command_line, expanded, integers, path, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
@@ -50,7 +50,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add_subject(parse, "data", metavar="SOURCE", help="what to embed: see below")
     add = parse.add_argument
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
-    add("--out", metavar="SET", required=True, type=expanded, help="folder of the set: new, empty, or to be continued")
+    add("--out", metavar="SET", required=True, type=path, help="folder of the set: new, empty, or to be continued")
     add(
         "--features",
         choices=("projected", "encoder"),
@@ -152,9 +152,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax import pretrained
+    from lrsclip_jax.embed import parts
     from lrsclip_jax.embed.set_writer import make_set
     from lrsclip_jax.pytorch.contract import Hints
 
+    parts.check_out(options.out)
     material = _material(options)
     hints = Hints(options.model, options.activation, options.image_heads, options.text_heads)
     model = pretrained.load(
@@ -167,7 +169,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     )
     context_length = model.context_length if model.embeds("text") else None
     material = _named(_for_model(_with_texts(material, options, context_length), model), options)
-    out = Path(options.out).expanduser()
+    out = options.out
     skipped, cut = make_set(
         out,
         material,

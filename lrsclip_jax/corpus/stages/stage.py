@@ -177,6 +177,11 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
+def is_stage(folder: Path) -> bool:
+    """Whether a folder with something in it is a stage's, finished or not."""
+    return (folder / SETTINGS).exists()
+
+
 def stages_of(folder: Path, first: int = 0) -> list[Path]:
     """Returns the folders of stages, "NUMBER-NAME", from the number `first` on, in order."""
     matches = ((_STAGE.fullmatch(path.name), path) for path in folder.glob("*-*"))
