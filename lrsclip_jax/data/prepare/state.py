@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from eval.checksums import Checksum, checksums, defects, of_bytes
 from eval.seals import read_sealed, seal
-from eval.whole import SUFFIX, write_text
+from eval.whole import LOCK, SUFFIX, write_text
 from lrsclip_jax.data.prepare.counts import Statistics, StatisticsDocument
 from lrsclip_jax.data.prepared.records import NAME, lengths_path, shard_path
 from lrsclip_jax.errors import InputError
@@ -72,7 +72,7 @@ def claim(out: Path, plan: Mapping[str, Any]) -> Finished | None:
     except OSError as error:
         raise InputError(f"{out} can't be made a folder: {error.strerror}") from None
     if new:
-        others = [path.name for path in out.iterdir() if path.name != PROGRESS and path.suffix != SUFFIX]
+        others = [path.name for path in out.iterdir() if path.name not in (PROGRESS, LOCK) and path.suffix != SUFFIX]
         if others and not _begun(out, plan, others):
             raise InputError(f"{out} holds other files ({others[0]}): choose an --out that is new or empty")
         (out / PROGRESS).mkdir(exist_ok=True)
