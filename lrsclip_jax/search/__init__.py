@@ -1,0 +1,1 @@
+"""An archive of imagery, searched by text: `lrsclip index` makes its index."""
