@@ -56,4 +56,3 @@ def _square(image: np.ndarray) -> np.ndarray:
     """The whole image as a square: the tower would see the central square alone."""
     side = max(image.shape[:2])
     return image if image.shape[0] == image.shape[1] else cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-
