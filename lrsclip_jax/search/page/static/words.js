@@ -1,0 +1,53 @@
+// Numbers and places in words, and elements without HTML strings.
+
+/** An element: tag, properties (class, text, aria-…, on…), children. */
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "text") made.textContent = value;
+    else if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+const degrees = (value, digits, positive, negative) =>
+  `${Math.abs(value).toFixed(digits)}° ${value < 0 ? negative : positive}`;
+
+/** The middle of a geometry, [lon, lat], or null; of parts on both sides of the date line, of the larger one. */
+export function middle(geometry) {
+  if (!geometry) return null;
+  if (geometry.type === "Point") return geometry.coordinates;
+  const rings = geometry.type === "Polygon" ? [geometry.coordinates[0]] : geometry.coordinates.map((part) => part[0]);
+  let best = null;
+  let widest = -1;
+  for (const ring of rings) {
+    const lons = ring.map((corner) => corner[0]);
+    const lats = ring.map((corner) => corner[1]);
+    const [west, east] = [Math.min(...lons), Math.max(...lons)];
+    if (east - west > widest) {
+      widest = east - west;
+      best = [(west + east) / 2, (Math.min(...lats) + Math.max(...lats)) / 2];
+    }
+  }
+  return best;
+}
+
+export function place(geometry, digits = 3) {
+  const found = middle(geometry);
+  return found ? `${degrees(found[1], digits, "N", "S")}, ${degrees(found[0], digits, "E", "W")}` : "no place on the map";
+}
+
+export const cosine = (value) => (value === undefined || value === null ? "" : value.toFixed(3));
+
+/** How unusual a score is in the archive: "top 0.02 %". */
+export function share(percentile) {
+  if (percentile === undefined || percentile === null) return "";
+  const top = 100 - percentile;
+  return top < 0.01 ? "top 0.01 %" : top < 1 ? `top ${top.toFixed(2)} %` : `top ${top.toFixed(0)} %`;
+}
+
+export const day = (date) => (date ? date.slice(0, 10) : "");
+
+export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
