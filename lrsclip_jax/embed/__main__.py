@@ -207,36 +207,13 @@ def _for_model(material: Any, model: Any) -> Any:
 
 def _about(options: argparse.Namespace, material: Any, model: Any) -> dict[str, Any]:
     """Returns the fields of meta.json."""
-    import jax
-    import numpy as np
+    from lrsclip_jax.embed.about_model import about_model
 
-    projected = model.features == "projected"
-    return {
-        "model": options.name or Path(options.checkpoint.rstrip("/")).stem.removeprefix("hf:"),
-        "checkpoint": model.source,
-        "family": model.family,
-        "step": model.step,
-        "weights": model.weights_hash,
+    return about_model(model, options.name) | {
         "dataset": options.dataset or material.name,
         "split": material.split,
-        "features": model.features,
-        "preprocessing": dataclasses.asdict(model.preprocessing) if model.embeds("image") else None,
         "crops": options.crops if material.scenes else None,
-        "tokenizer": model.tokenizer.name if model.embeds("text") else None,
-        "context_length": model.context_length if model.embeds("text") else None,
-        "logit_scale": float(np.exp(np.asarray(model.params["logit_scale"]))) if projected else None,
-        "dtype": model.dtype,
-        "made_by": f"lrsclip_jax {_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("lrsclip_jax")
-    except metadata.PackageNotFoundError:
-        return "from a folder"
 
 
 if __name__ == "__main__":
