@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
-from lrsclip_jax.search.page import dropped
-from lrsclip_jax.search.page.asking import Filters, Key, Search
+from lrsclip_jax.search.page import archive, dropped
+from lrsclip_jax.search.page.asking import Key, Search
 from lrsclip_jax.search.page.service import Service
 
 _EXPORTS = {
@@ -42,13 +41,13 @@ def router(service: Service) -> APIRouter:
         """
         await service.readiness.wait()
         hits = await run_sync(service.search, asked, limiter=service.asking)
-        return GeoJSON(_collection(hits))
+        return GeoJSON(hits.to_geojson())
 
     @routes.get("/sample", summary="Tiles spread evenly over the archive", response_class=GeoJSON)
     async def sample(top: Annotated[int, Query(ge=1, le=100)] = 24) -> Response:
         """Some tiles without a search, to begin from."""
-        rows = service.archive.sample(top)
-        return GeoJSON({"type": "FeatureCollection", "features": [service.archive.feature(row) for row in rows]})
+        features = await run_sync(archive.sample, service.index, top, limiter=service.viewing)
+        return GeoJSON({"type": "FeatureCollection", "features": features})
 
     @routes.get("/export/{form}", summary="Search, and get a file", response_class=Response)
     async def export(
@@ -99,12 +98,7 @@ class GeoJSON(JSONResponse):
     media_type = "application/geo+json"
 
 
-def _collection(hits: Any) -> dict[str, Any]:
-    found = hits.to_geojson()
-    return json.loads(found) if isinstance(found, str) else found
-
-
-def _written(service: Service, asked: Filters, form: str) -> bytes:
+def _written(service: Service, asked: Search, form: str) -> bytes:
     hits = service.search(asked)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"found.{form}"

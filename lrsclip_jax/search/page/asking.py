@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 MOST_TOP = 500
 MOST_PARTS = 16  # texts, images or examples of one search
 MOST_CORNERS = 500
+_CORNERS = "expected corners such as 7.1,50.2;7.3,50.2;7.2,50.4"
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
@@ -32,15 +33,8 @@ class Filters(BaseModel):
     )
     since: date | None = Field(None, description="the first day, such as 2024-05-31")
     until: date | None = Field(None, description="the last day")
-    scene: list[Key] = Field([], max_length=100, description="scenes by their names in the archive")
+    scene: list[Key] = Field([], max_length=100, description="scenes by their names, or patterns such as 2024/*.tif")
     top: int = Field(50, ge=1, le=MOST_TOP, description="how many tiles at most")
-
-    @field_validator("bbox")
-    @classmethod
-    def _box(cls, value: str | None) -> str | None:
-        if value is not None:
-            box_of(value)
-        return value
 
     @field_validator("within")
     @classmethod
@@ -70,21 +64,13 @@ class Search(Filters):
 def filters_of(asked: Filters) -> dict[str, Any]:
     """Returns the filters as `Index.search` takes them."""
     return {
-        "bbox": box_of(asked.bbox) if asked.bbox else None,
+        "bbox": asked.bbox,
         "within": {"type": "Polygon", "coordinates": [corners_of(asked.within)]} if asked.within else None,
         "since": asked.since,
         "until": asked.until,
-        "scenes": asked.scene or None,
+        "scenes": asked.scene,
         "top": asked.top,
     }
-
-
-def box_of(text: str) -> tuple[float, float, float, float]:
-    """Returns west, south, east, north in degrees; ValueError for anything else."""
-    west, south, east, north = _numbers(text, 4, "expected west,south,east,north in degrees")
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
-        raise ValueError("expected west,south,east,north with longitudes from -180 to 180 and south below north")
-    return west, south, east, north
 
 
 def corners_of(text: str) -> list[tuple[float, float]]:
@@ -94,8 +80,6 @@ def corners_of(text: str) -> list[tuple[float, float]]:
     ]
     if not 3 <= len(corners) <= MOST_CORNERS:
         raise ValueError(f"expected from 3 to {MOST_CORNERS} corners")
-    if not all(-360 <= lon <= 360 and -90 <= lat <= 90 for lon, lat in corners):
-        raise ValueError("expected longitudes and latitudes in degrees")
     ring = [(float(lon), float(lat)) for lon, lat in corners]
     return ring if ring[0] == ring[-1] else [*ring, ring[0]]
 

@@ -10,7 +10,7 @@ import io
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from lrsclip_jax.search.page.sentences import Refusal
 
 THUMBNAIL = 128  # pixels
 _SMALLEST = 6  # pixels of the map that a thumbnail takes at least
+_POINT = 16  # pixels of half the side of a photograph, which has a point for a place
 _SCENES = 8  # read for one tile of the map
 _CACHED = 64 << 20  # bytes of finished tiles
 _LIMIT = 85.0511287  # degrees of latitude, where the web map ends
@@ -33,8 +34,8 @@ class MapTiles:
       boxes: west, south, east, north of each tile of the index, float64 [N, 4], NaN without a place; across the date
         line west is the larger.
       finest: which rows are of the finest level, bool [N].
-      scene: the name of each row's scene, object [N].
-      thumbnail: returns the JPEG of a row.
+      names, of_tile: the scenes' names, and the number of each row's scene among them, int [N].
+      thumbnails: returns the JPEGs of some rows, None where there is none.
       views: reads scenes.
     """
 
@@ -42,8 +43,9 @@ class MapTiles:
         self,
         boxes: np.ndarray,
         finest: np.ndarray,
-        scene: np.ndarray,
-        thumbnail: Callable[[int], bytes],
+        names: Sequence[str],
+        of_tile: np.ndarray,
+        thumbnails: Callable[[np.ndarray], list[bytes | None]],
         views: SceneViews,
     ):
         rows = np.flatnonzero(np.isfinite(boxes).all(axis=1) & finest)
@@ -55,7 +57,7 @@ class MapTiles:
         left, top = _fractions(box[:, 0], box[:, 3])
         right, bottom = _fractions(box[:, 2], box[:, 1])
         self._edges = np.stack([left, top, right, bottom], axis=1)
-        self._scene, self._thumbnail, self._views = scene, thumbnail, views
+        self._names, self._of_tile, self._thumbnails, self._views = names, of_tile, thumbnails, views
         self._done: OrderedDict[tuple, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -87,23 +89,16 @@ class MapTiles:
         wide = float(np.median(np.maximum(edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1])))
         if wide <= THUMBNAIL:
             return self._of_thumbnails(edges, rows, size)
-        names = list(dict.fromkeys(self._scene[rows]))
+        scenes = self._of_tile[rows]
         out = np.zeros((size, size, 4), np.uint8)
-        lost = []
-        for name in names[:_SCENES]:
+        for scene in list(dict.fromkeys(scenes.tolist()))[:_SCENES]:
             try:
-                drawn = self._views.map_tile(name, z, x, y, size)
-            except Refusal:
-                lost.append(name)
-                continue
+                drawn = self._views.map_tile(self._names[scene], z, x, y, size)
+            except Refusal:  # lost: what its thumbnails show of it
+                drawn = self._of_thumbnails(edges[scenes == scene], rows[scenes == scene], size)
             if drawn is not None:
                 free = (out[..., 3] == 0) & (drawn[..., 3] > 0)
                 out[free] = drawn[free]
-        if lost:
-            of_lost = np.isin(self._scene[rows].astype(str), lost)
-            below = self._of_thumbnails(edges[of_lost], rows[of_lost], size)
-            free = out[..., 3] == 0
-            out[free] = below[free]
         return out
 
     def _of_thumbnails(self, edges: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
@@ -111,14 +106,16 @@ class MapTiles:
         middle = (edges[:, :2] + edges[:, 2:]) / 2
         step = max(_SMALLEST, float(np.median(edges[:, 2] - edges[:, 0])) / 2)
         _, first = np.unique(np.floor(middle / step).astype(np.int64), axis=0, return_index=True)
-        for number in sorted(first.tolist()):
-            x0, y0 = (math.floor(edge) for edge in edges[number, :2])
-            x1, y1 = (
-                max(math.ceil(edge), low + _SMALLEST) for edge, low in zip(edges[number, 2:], (x0, y0), strict=True)
-            )
-            thumbnail = _decoded(self._thumbnail(int(rows[number])))
+        first.sort()
+        half = np.where(
+            edges[:, 2:] > edges[:, :2], np.maximum((edges[:, 2:] - edges[:, :2]) / 2, _SMALLEST / 2), _POINT
+        )
+        low, high = np.floor(middle - half).astype(int), np.ceil(middle + half).astype(int)
+        for number, jpeg in zip(first.tolist(), self._thumbnails(rows[first]), strict=True):
+            thumbnail = _decoded(jpeg)
             if thumbnail is None:
                 continue
+            (x0, y0), (x1, y1) = low[number].tolist(), high[number].tolist()
             part = _scaled_part(thumbnail, (x0, y0, x1, y1), size)
             if part is not None:
                 (left, top, right, bottom), pixels = part

@@ -31,7 +31,7 @@ def router(service: Service, background: str | None) -> APIRouter:
         """Counts, bounds, dates and scenes."""
         meta = service.index.meta
         about = {"name": meta["dataset"], "model": meta["model"], "background": background}
-        return {**about, **service.archive.facts}
+        return {**about, **service.facts}
 
     @routes.get("/status", summary="Whether the model is loaded")
     async def status() -> dict[str, Any]:
@@ -41,8 +41,7 @@ def router(service: Service, background: str | None) -> APIRouter:
     @routes.get("/thumbnail", summary="The thumbnail of a tile", response_class=Response)
     async def thumbnail(id: Annotated[Key, Query(description="id of a tile")]) -> Response:
         """A JPEG of 128 pixels."""
-        row = service.archive.row(id)
-        jpeg = await run_sync(service.archive.thumbnail, row, limiter=service.viewing)
+        jpeg = await run_sync(_thumbnail, service, id, limiter=service.viewing)
         if jpeg is None:
             raise Refusal(404, "The archive has no thumbnail of this tile.")
         return _picture(jpeg, "image/jpeg")
@@ -87,6 +86,10 @@ def router(service: Service, background: str | None) -> APIRouter:
         return _picture(_jpeg(whole), "image/jpeg")
 
     return routes
+
+
+def _thumbnail(service: Service, key: str) -> bytes | None:
+    return service.thumbnails(service.index.tiles.rows_of([key]))[0]
 
 
 def _picture(data: bytes, kind: str) -> Response:

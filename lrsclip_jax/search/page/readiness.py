@@ -60,7 +60,8 @@ class Readiness:
 
     def _run(self) -> None:
         try:
-            for self.doing, step in self._steps.items():
+            for name, step in self._steps.items():
+                self.doing = name
                 step()
         except InputError as error:
             log.error("%s", error)

@@ -40,7 +40,7 @@ def serve(flags: argparse.Namespace) -> None:
         timeout_graceful_shutdown=3,
         limit_concurrency=512,
     )
-    print(greeting(service.archive.facts, flags.host, port, flags.token is not None), flush=True)
+    print(greeting(service.facts, flags.host, port, flags.token is not None), flush=True)
     uvicorn.Server(settings).run(sockets=[taken])
 
 

@@ -3,8 +3,6 @@
 import { thumbnail } from "/static/asking.js";
 import { cosine, count, day, element, place, share } from "/static/words.js";
 
-const STANDS_OUT = 3; // standard deviations above neutral texts
-
 /** The list of hits in an element. `on`: {open(id), point(id or null), more(id), less(id)}. */
 export function makeResults(list, on) {
   let cards = new Map();
@@ -74,16 +72,7 @@ export function makeResults(list, on) {
 
 /** What hits amount to, in a sentence or two. */
 export function verdict(found) {
-  const features = found.features;
-  if (!features.length) return "No tile fits these filters: widen the area, the dates or the scenes.";
-  const said = [`${count(features.length, "tile")}, best first.`];
-  const z = features[0].properties.z;
-  if (z !== undefined && z !== null) {
-    said.push(
-      z >= STANDS_OUT
-        ? `The best one stands out: ${z.toFixed(1)} standard deviations above what texts about nothing get here.`
-        : "Nothing stands out: the archive may not show this.",
-    );
-  }
-  return [...said, ...(found.notes ?? [])].join(" ");
+  if (!found.features.length) return found.verdict;
+  const notes = found.notes.map((note) => `${note[0].toUpperCase()}${note.slice(1)}.`);
+  return [`${count(found.features.length, "tile")}, best first.`, found.verdict, ...notes].join(" ");
 }

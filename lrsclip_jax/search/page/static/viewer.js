@@ -1,7 +1,7 @@
 // One hit at full resolution: the scene around the tile, and the heat map of the search over it.
 
 import { heat, json } from "/static/asking.js";
-import { cosine, day, element, place, share } from "/static/words.js";
+import { cosine, day, element, place, share, windowOf } from "/static/words.js";
 
 const TILE = { color: "#ffd23f", weight: 2, fill: false, interactive: false };
 const SIDE = 256; // pixels of a piece
@@ -30,8 +30,8 @@ export function makeViewer(on) {
     map.invalidateSize();
     try {
       const scene = await json(`/api/scene?scene=${encodeURIComponent(feature.properties.scene)}`, signal);
-      lay(scene, feature.properties.window);
-      await lost(scene, feature.properties.window, signal);
+      lay(scene, windowOf(feature.properties));
+      await lost(scene, windowOf(feature.properties), signal);
       if (query) await warm(query, feature.id, signal);
     } catch (error) {
       if (error.name !== "AbortError") byId("viewer-said").textContent = error.message;
@@ -103,7 +103,7 @@ export function makeViewer(on) {
 
   function facts({ id, geometry, properties: said }, number, total) {
     byId("viewer-name").textContent = said.scene;
-    const [r0, r1, c0, c1] = said.window;
+    const [r0, r1, c0, c1] = windowOf(said);
     const rows = [
       ["Cosine", said.cosine === undefined ? "" : `${cosine(said.cosine)}, ${share(said.percentile)}`],
       ["Place", place(geometry, 5)],

@@ -51,3 +51,6 @@ export function share(percentile) {
 export const day = (date) => (date ? date.slice(0, 10) : "");
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+
+/** The rows and columns of the scene that a tile shows: [r0, r1, c0, c1]. */
+export const windowOf = (said) => [said.row_start, said.row_stop, said.col_start, said.col_stop];
