@@ -22,17 +22,18 @@ __all__ = ["open"]
 
 
 def open(  # it shadows the builtin in this file alone
-    path: str | os.PathLike[str], checkpoint: str | None = None, engine: Engine | None = None
+    path: str | os.PathLike[str], checkpoint: str | None = None, engine: str | Engine = "exact"
 ) -> Index:
     """Opens an index.
 
     Args:
       path: its folder.
       checkpoint: weights, where they have moved since the index was made; by default as the index names them.
-      engine: what finds the highest scores; by default the exact engine, in process.
+      engine: what finds the highest scores: "exact", in process and equal to a comparison with every tile, or
+        "milvus:URI", a Milvus cluster or a Milvus Lite file, see `search.milvus`.
 
     Raises:
-      InputError: no index, an unfinished or torn one; one line.
+      InputError: no index, an unfinished or torn one, an unknown engine; one line.
     """
     from lrsclip_jax.search.index import Index  # imports Arrow and shapely
 

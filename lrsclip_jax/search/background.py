@@ -94,20 +94,14 @@ class Background:
         ranked = np.sort(self._scores(query[None])[0])
         return 100 * np.searchsorted(ranked, scores + 5e-8, "right") / max(len(ranked), 1)
 
-    def z(self, parts: Sequence[Part], query: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns the z of tiles, float64 [K], and what absent things reach, see `Yardstick`.
-
-        Args:
-          parts: what the query was made of.
-          query: float32 [D].
-          rows: of the tiles.
-        """
-        stick = self._yardstick(parts)
+    def z(self, stick: Yardstick, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Returns the z of tiles, float64 [K], by their `rows`, for a query, float32 [D], and its yardstick."""
         contrast = query - stick.neutral
         mean = float(self.sample.mean(axis=0, dtype=np.float64) @ contrast)
-        return (np.asarray(self._rows[rows], np.float64) @ contrast - mean) / stick.deviation, stick.reached
+        return (np.asarray(self._rows[rows], np.float64) @ contrast - mean) / stick.deviation
 
-    def _yardstick(self, parts: Sequence[Part]) -> Yardstick:
+    def yardstick(self, parts: Sequence[Part]) -> Yardstick:
+        """Returns what z is measured with for a query of these parts; it is remembered for others of its make."""
         make = tuple((part.image, part.weight) for part in parts)
         with self._lock:
             if make not in self._known:

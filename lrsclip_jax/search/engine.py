@@ -13,6 +13,7 @@ where candidates would be much of the index.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -38,7 +39,13 @@ class Found(NamedTuple):
 
 
 class Engine(Protocol):
-    """Finds rows by their scores."""
+    """Finds rows by their scores.
+
+    Attributes:
+      notes: what a person who asks should know of it, such as that it misses some rows.
+    """
+
+    notes: Sequence[str]
 
     def top(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Found:
         """Returns the k rows that score highest; all that are allowed where they are fewer.
@@ -62,6 +69,7 @@ class ExactEngine:
     """
 
     def __init__(self, rows: np.ndarray, images: Path):
+        self.notes: Sequence[str] = ()
         self._faiss = _faiss()
         self._rows = rows
         self._codes: Codes = open_codes(rows, images)
@@ -128,6 +136,19 @@ class ExactEngine:
         """The k best of some rows by their exact scores."""
         rows = np.sort(rows)
         return best_of(exact_scores(self._rows, query, rows), rows, k)
+
+
+def engine_of(name: str | Engine, rows: np.ndarray, images: Path) -> Engine:
+    """Returns an engine by its name, "exact" or "milvus:URI", for the rows of a file; InputError for another name."""
+    if not isinstance(name, str):
+        return name
+    if name == "exact":
+        return ExactEngine(rows, images)
+    if name.startswith("milvus:"):
+        from lrsclip_jax.search.milvus import MilvusEngine
+
+        return MilvusEngine(name.removeprefix("milvus:"), rows, images)
+    raise InputError(f"unknown engine {name!r:.80}: expected exact or milvus:URI")
 
 
 def exact_scores(matrix: np.ndarray, query: np.ndarray, rows: np.ndarray) -> np.ndarray:

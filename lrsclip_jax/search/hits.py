@@ -97,6 +97,7 @@ class Hits(Sequence[Hit]):
         image.
       notes: sentences for the person who asked, such as that a text was cut.
       query: the direction that was searched along, float32 [D]; None where nothing was.
+      contrast: the query less the mean of neutral ones, [D]: the direction of heat maps; None where nothing was.
       index_name: of the index.
     """
 
@@ -107,6 +108,7 @@ class Hits(Sequence[Hit]):
     reached: Sequence[float] = ()
     notes: Sequence[str] = ()
     query: np.ndarray | None = field(default=None, repr=False)
+    contrast: np.ndarray | None = field(default=None, repr=False)
     index_name: str = ""
 
     @overload

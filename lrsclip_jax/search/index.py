@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,14 @@ import shapely
 
 from eval.embeddings import META
 from eval.reading import read_array, read_json
+from lrsclip_jax.data.rasters import open_scene
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search import tiles_table
 from lrsclip_jax.search.background import ABSENT, Background
-from lrsclip_jax.search.engine import Engine, ExactEngine, Found
+from lrsclip_jax.search.engine import Engine, Found, engine_of
+from lrsclip_jax.search.exports import write
 from lrsclip_jax.search.filters import filtered
+from lrsclip_jax.search.found_page import found_page
 from lrsclip_jax.search.hits import Hit, Hits
 from lrsclip_jax.search.query import direction, parts_of, refined
 from lrsclip_jax.search.suppression import kept
@@ -48,7 +51,7 @@ class Index:
       tiles: places, windows, dates and scenes of the tiles, see `search.tiles.Tiles`.
     """
 
-    def __init__(self, path: Path, checkpoint: str | None = None, engine: Engine | None = None):
+    def __init__(self, path: Path, checkpoint: str | None = None, engine: str | Engine = "exact"):
         self.path = path
         self.meta = _meta(path)
         self.name = str(self.meta.get("dataset", path.name))
@@ -60,29 +63,30 @@ class Index:
                 "lrsclip index mends it"
             )
         self.checkpoint = checkpoint or self.meta.get("checkpoint")
-        self._given_engine = engine
+        self._engine = engine
         self._lock = threading.RLock()
+        self._held: dict[str, Any] = {}
         self._background = Background(self.rows, lambda: self.engine, self._neutral)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @cached_property
+    @property
     def model(self) -> Pretrained:
         """The model that made the index; InputError where it can't be loaded or is another one."""
-        with self._lock:
-            if "model" not in self.__dict__:
-                self.__dict__["model"] = _model(self)
-            return self.__dict__["model"]
+        return self._once("model", lambda: _model(self))
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
-        """What finds the highest scores: the exact engine, or the one that the index was opened with."""
-        with self._lock:
-            if "engine" not in self.__dict__:
-                made = self._given_engine or ExactEngine(self.rows, self.path / "images.npy")
-                self.__dict__["engine"] = made
-            return self.__dict__["engine"]
+        """What finds the highest scores, as the index was opened."""
+        return self._once("engine", lambda: engine_of(self._engine, self.rows, self.path / "images.npy"))
+
+    @property
+    def patches(self) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
+        """What gives the unit rows of images' patches, see `localise.heatmap.patch_encoder`."""
+        from lrsclip_jax.localise.heatmap import patch_encoder  # imports JAX
+
+        return self._once("patches", lambda: patch_encoder(self.model))
 
     @cached_property
     def scenes(self) -> Mapping[str, Mapping[str, Any]]:
@@ -129,26 +133,51 @@ class Index:
         asked = _words(texts, images, negatives, more_rows, less_rows)
         considered = len(self) if allowed is None else int(np.count_nonzero(allowed))
         if not considered:
-            return Hits((), asked, len(self), 0, (), notes, None, self.name)
+            return Hits((), asked, len(self), 0, notes=notes, index_name=self.name)
+        engine = self.engine  # fails at once where it can't be had; the model takes seconds
         parts = parts_of(*self._embedded(texts, images, negatives, notes))
         parts = refined(parts, self.rows[more_rows], self.rows[less_rows])
         query = direction(parts, self._background.spread)
-        found, chosen = self._best(query, top, allowed)
+        found, chosen = self._best(engine, query, top, allowed)
         rows, scores = found.rows[chosen], found.scores[chosen]
         if allowed is None:
             higher = np.searchsorted(-found.scores, -scores)  # every tile that scores higher was found, too
             percentiles = 100 * (1 - higher / len(self))
         else:
             percentiles = self._background.percentiles(query, scores)
-        z, reached = self._background.z(parts, query, rows)
-        hits = self._hits(rows, scores, percentiles, z)
-        highest = () if reached is None else tuple(np.sort(reached)[::-1].tolist())
-        return Hits(hits, asked, len(self), considered, highest, notes, query, self.name)
+        stick = self._background.yardstick(parts)
+        hits = self._hits(rows, scores, percentiles, self._background.z(stick, query, rows))
+        reached = () if stick.reached is None else tuple(np.sort(stick.reached)[::-1].tolist())
+        return Hits(hits, asked, len(self), considered, reached, notes, query, query - stick.neutral, self.name)
 
     def thumbnail(self, row: int) -> bytes | None:
         """Returns the JPEG of a tile, None where the index has none; InputError for a row that is none."""
         self._liked([row])
         return self.tiles.take([row], ["thumbnail"]).column(0)[0].as_py()
+
+    def pixels(self, row: int) -> np.ndarray:
+        """Returns what a tile shows, at the scene's own resolution, uint8 [H, W, 3].
+
+        Raises:
+          InputError: the scene has gone or can't be read.
+        """
+        names, of_tile = self.tiles.scenes
+        scene = self.scenes[names[of_tile[row]]]
+        bands = self.meta["index"].get("bands")
+        opened = open_scene(Path(scene["source"]), tuple(bands) if bands else None)
+        return opened.read(self.tiles.windows[row].astype(np.int64))
+
+    def write(self, hits: Hits, path: str | os.PathLike[str], heat: Mapping[int, np.ndarray] | None = None) -> None:
+        """Writes hits as `Hits.write` does; a page has thumbnails, or pictures from `heat` by row, and a map.
+
+        Raises:
+          InputError: another ending, or the file can't be written.
+        """
+
+        def page(hits: Hits) -> str:
+            return found_page(hits, self.thumbnail, self._boxes_of_scenes(), heat)
+
+        write(hits, Path(path), page)
 
     def warm(self) -> None:
         """Loads the model and opens the engine now, so that the first search need not wait for them."""
@@ -178,6 +207,23 @@ class Index:
         rows = self.model.texts([*NEUTRAL, *ABSENT])
         return rows[: len(NEUTRAL)], rows[len(NEUTRAL) :]
 
+    def _boxes_of_scenes(self) -> list[tuple[float, float, float, float]]:
+        """West, south, east, north of each scene that has a place and does not touch the date line."""
+        names, of_tile = self.tiles.scenes
+        boxes = self.tiles.boxes
+        placed = np.flatnonzero(boxes[:, 2] - boxes[:, 0] < 180)
+        low, high = np.full((len(names), 2), np.inf), np.full((len(names), 2), -np.inf)
+        np.minimum.at(low, of_tile[placed], boxes[placed, :2])
+        np.maximum.at(high, of_tile[placed], boxes[placed, 2:])
+        corners = np.concatenate([low, high], axis=1)
+        return [tuple(box) for box in corners[np.isfinite(low[:, 0])].tolist()]
+
+    def _once(self, name: str, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if name not in self._held:
+                self._held[name] = make()
+            return self._held[name]
+
     def _liked(self, tiles: Sequence[int | str]) -> list[int]:
         """The rows of tiles that are named by row or id."""
         names = [tile for tile in tiles if isinstance(tile, str)]
@@ -188,11 +234,13 @@ class Index:
                 raise InputError(f"the index has no row {row!r:.40}, it has {len(self):,} tiles")
         return [int(row) for row in rows]
 
-    def _best(self, query: np.ndarray, top: int, allowed: np.ndarray | None) -> tuple[Found, np.ndarray]:
+    def _best(
+        self, engine: Engine, query: np.ndarray, top: int, allowed: np.ndarray | None
+    ) -> tuple[Found, np.ndarray]:
         """The best tiles, and the places among them of those that share no ground."""
         count = _AHEAD * top
         while True:
-            found = self.engine.top(query, count, allowed)
+            found = engine.top(query, count, allowed)
             chosen = kept(self.tiles, found.rows, top)
             if len(chosen) == top or len(found.rows) < count:
                 return found, chosen

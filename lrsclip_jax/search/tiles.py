@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search import tiles_table
@@ -35,7 +36,7 @@ class Tiles:
     def boxes(self) -> np.ndarray:
         """West, south, east, north of each footprint, float64 [N, 4]; NaN where a tile has no place."""
         bbox = self._whole(["bbox"]).column("bbox").combine_chunks()
-        sides = [pa.compute.struct_field(bbox, side) for side in ("xmin", "ymin", "xmax", "ymax")]
+        sides = [pc.struct_field(bbox, side) for side in ("xmin", "ymin", "xmax", "ymax")]
         return np.stack([side.to_numpy(zero_copy_only=False) for side in sides], axis=1)
 
     @cached_property
@@ -74,7 +75,7 @@ class Tiles:
 
     def rows_of(self, ids: Sequence[str]) -> list[int]:
         """Returns the rows of tiles by their ids; InputError for one that the index lacks."""
-        found = pa.compute.index_in(pa.array(ids, pa.string()), self._whole(["id"]).column("id").combine_chunks())
+        found = pc.index_in(pa.array(ids, pa.string()), self._whole(["id"]).column("id").combine_chunks())
         for name, row in zip(ids, found.to_pylist(), strict=True):
             if row is None:
                 raise InputError(f"the index has no tile {name!r:.200}")

@@ -1,7 +1,6 @@
 """The text's heat map around a tile, computed when it is asked for: which patches of the scene look like the query.
 
-A region three tiles wide is seen in windows two tiles wide, each by the model's patches (`localise.heatmap`). The
-colours are scaled by this archive's own background, not by the region's extremes: what is absent stays clear.
+A region three tiles wide is seen by the model's patches (`localise.heatmap`). The colours are scaled by this archive's own background, not by the region's extremes: what is absent stays clear.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ from lrsclip_jax.search.page.scene_views import SceneViews
 
 Window = tuple[int, int, int, int]
 TILES = 3  # that the region is wide
+_THUMBNAIL = 128
 _SEEN = 1024  # pixels of a window, at most, that are read for the model
 _SIDE = 384  # pixels of the longer side of the map
 # Of the background's patches: what stays clear, and what is as hot as the colours get.
-_COLD, _HOT = 50.0, 99.8
+_COLD, _HOT = 50.0, 99.5
 _FLOOR = np.array([255, 214, 64], np.float32)  # amber, where heat begins
 _TOP = np.array([214, 10, 46], np.float32)  # red, where it ends
 
@@ -68,7 +68,7 @@ class HeatMaps:
         """
         row = self._views.row(scene)
         region = region_of(tile, row["height"], row["width"])
-        windows = windows_of(region, tile)
+        windows = windows_of(region)
         crops = []
         for r0, r1, c0, c1 in windows:
             by = max(1.0, max(r1 - r0, c1 - c0) / _SEEN)
@@ -93,12 +93,12 @@ class HeatMaps:
 
     def _encoder(self) -> Callable:
         if self._encode is None:
-            self._encode = patch_encoder(self._model(), batch_size=4)
+            self._encode = patch_encoder(self._model(), batch_size=1)
         return self._encode
 
     def _usual_patches(self) -> np.ndarray:
         if self._usual is None:
-            rows = self._encoder()(self._background())
+            rows = self._encoder()(mosaics(self._background()))
             self._usual = rows.reshape(-1, rows.shape[-1])
         return self._usual
 
@@ -113,16 +113,23 @@ def region_of(tile: Window, height: int, width: int) -> Window:
     return edges[0], edges[1], edges[2], edges[3]
 
 
-def windows_of(region: Window, tile: Window) -> list[Window]:
-    """Returns overlapping squares that cover a region, two tiles wide where it is that wide in both directions."""
-    side = min(2 * max(tile[1] - tile[0], tile[3] - tile[2]), region[1] - region[0], region[3] - region[2])
+def windows_of(region: Window) -> list[Window]:
+    """Returns the squares that cover a region: one, or several overlapping ones where it is no square."""
+    side = min(region[1] - region[0], region[3] - region[2])
     rows, columns = (_starts(region[edge], region[edge + 1], side) for edge in (0, 2))
     return [(row, row + side, column, column + side) for row in rows for column in columns]
 
 
+def mosaics(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns images, nine to one, as wide as a region: what is usual is seen at the scale of a heat map."""
+    small = [cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA) for image in images]
+    small += small[: -len(small) % TILES**2] if len(small) >= TILES**2 else small * TILES**2
+    lines = [np.concatenate(small[at : at + TILES], axis=1) for at in range(0, len(small) - TILES + 1, TILES)]
+    return [np.concatenate(lines[at : at + TILES]) for at in range(0, len(lines) - TILES + 1, TILES)]
+
+
 def _starts(start: int, stop: int, side: int) -> list[int]:
-    count = math.ceil((stop - start) / side)
-    return np.linspace(start, stop - side, count).round().astype(int).tolist()
+    return np.linspace(start, stop - side, math.ceil((stop - start) / side)).round().astype(int).tolist()
 
 
 def _mean(heats: np.ndarray, windows: Sequence[Window], region: Window) -> np.ndarray:

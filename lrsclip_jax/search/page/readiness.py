@@ -20,10 +20,11 @@ class Readiness:
 
     Args:
       steps: what is done in this order, each under the words by which it is told.
+      after: what is done when searches are answered already.
     """
 
-    def __init__(self, steps: dict[str, Callable[[], object]]):
-        self._steps = steps
+    def __init__(self, steps: dict[str, Callable[[], object]], after: Callable[[], object]):
+        self._steps, self._after = steps, after
         self._begun = time.monotonic()
         self._done = threading.Event()
         self.doing = next(iter(steps))
@@ -63,11 +64,13 @@ class Readiness:
             for name, step in self._steps.items():
                 self.doing = name
                 step()
+            self._done.set()
+            self._after()
         except InputError as error:
             log.error("%s", error)
             self.failure = "The model can't be loaded; the server's log says why."
         except Exception:
-            log.exception("loading the model")
+            log.exception("%s", self.doing)
             self.failure = "The model can't be loaded; the server's log says why."
         finally:
             self._done.set()

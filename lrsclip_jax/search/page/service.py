@@ -20,7 +20,7 @@ from lrsclip_jax.search.page.readiness import Readiness
 from lrsclip_jax.search.page.scene_views import SceneViews
 from lrsclip_jax.search.page.sentences import Refusal
 
-_BACKGROUND = 12  # tiles whose patches say what is usual
+_BACKGROUND = 36  # tiles whose patches say what is usual
 _USUAL = 256  # tiles whose mean is taken off an example
 
 
@@ -44,11 +44,8 @@ class Service:
         self.shelf = Shelf()
         self.heat = HeatMaps(lambda: index.model, self.views, self._usual_images)
         self.readiness = Readiness(
-            {
-                "Loading the model": lambda: index.model,
-                "Preparing the search": index.warm,
-                "Preparing heat maps": lambda: self.heat.prepare() if len(index) else None,
-            }
+            {"Loading the model": lambda: index.model, "Preparing the search": index.warm},
+            lambda: self.heat.prepare() if len(index) else None,
         )
         # Threads at a time: searches and decoding, heat maps, views of scenes.
         self.asking, self.heating, self.viewing = (anyio.CapacityLimiter(count) for count in (4, 1, 6))
