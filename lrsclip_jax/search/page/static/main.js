@@ -70,7 +70,7 @@ async function ask() {
     if (asks(state)) {
       const found = await json(`/api/search?${query}`, signal);
       features = found.features;
-      results.show(features);
+      results.show(features, { tiles: about.tiles });
       say(verdict(found));
       offer(query);
     } else {
@@ -143,7 +143,7 @@ function showTile() {
     return;
   }
   viewer.withHeat(asks(state));
-  viewer.show(features[number], asks(state) ? write(state) : "", number, features.length);
+  viewer.show(features[number], asks(state) ? write(state) : "", number, features.length, about.tiles);
   point(state.tile, true);
 }
 

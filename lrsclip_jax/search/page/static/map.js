@@ -1,5 +1,6 @@
 // The map: the archive's own scenes as tiles, the footprints of the hits, and the area that a search is held to.
 
+import { addGraticule } from "/static/graticule.js";
 import { middle } from "/static/words.js";
 
 const HIT = { color: "#ffd23f", weight: 2, opacity: 0.95, fillColor: "#ffd23f", fillOpacity: 0.08 };
@@ -19,6 +20,7 @@ export function makeMap(holder, on) {
     zoomSnap: 0.5,
     keyboardPanDelta: 120,
   });
+  addGraticule(map);
   map.setView([20, 0], 2);
   const footprints = L.featureGroup().addTo(map);
   const dots = L.featureGroup().addTo(map);

@@ -7,12 +7,12 @@ import { cosine, count, day, element, place, share } from "/static/words.js";
 export function makeResults(list, on) {
   let cards = new Map();
 
-  function show(features, { scored = true } = {}) {
-    cards = new Map(features.map((feature, number) => [feature.id, card(feature, number, scored)]));
+  function show(features, { scored = true, tiles = 0 } = {}) {
+    cards = new Map(features.map((feature, number) => [feature.id, card(feature, number, scored, tiles)]));
     list.replaceChildren(...cards.values());
   }
 
-  function card(feature, number, scored) {
+  function card(feature, number, scored, tiles) {
     const { id, properties: said } = feature;
     const where = place(feature.geometry);
     const words = [`${number + 1}`, said.scene, where, day(said.date), scored && `cosine ${cosine(said.cosine)}`];
@@ -22,7 +22,7 @@ export function makeResults(list, on) {
       element("img", { src: thumbnail(id), alt: "", loading: number < 24 ? "eager" : "lazy", width: 128, height: 128, decoding: "async" }),
     );
     const scores = scored
-      ? [element("span", { class: "score", text: cosine(said.cosine), title: "cosine with the search" }), element("span", { class: "share", text: share(said.percentile), title: "how rare such a score is in this archive" })]
+      ? [element("span", { class: "score", text: cosine(said.cosine), title: "cosine with the search" }), element("span", { class: "share", text: share(said.percentile, tiles), title: "how rare such a score is in this archive" })]
       : [];
     const acts = element(
       "span",

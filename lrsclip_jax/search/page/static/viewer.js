@@ -17,14 +17,14 @@ export function makeViewer(on) {
   let overlay = null;
   let asked = new AbortController();
 
-  async function show(feature, query, number, total) {
+  async function show(feature, query, number, total, tiles) {
     if (!dialog.open) dialog.showModal();
     if (shown === feature.id) return;
     shown = feature.id;
     asked.abort();
     asked = new AbortController();
     const { signal } = asked;
-    facts(feature, number, total);
+    facts(feature, number, total, tiles);
     clear();
     map ??= makeSceneMap();
     map.invalidateSize();
@@ -57,6 +57,11 @@ export function makeViewer(on) {
     const Pieces = L.TileLayer.extend({
       getTileUrl: ({ x, y, z }) =>
         `/api/scene/piece?scene=${encodeURIComponent(scene.scene)}&halvings=${-z}&row=${y}&column=${x}`,
+      // A pixel wider than they are: at zooms between whole ones seams would be seen.
+      _initTile(piece) {
+        L.TileLayer.prototype._initTile.call(this, piece);
+        piece.style.width = piece.style.height = `${this.getTileSize().x + 1}px`;
+      },
     });
     const pieces = new Pieces("", {
       bounds,
@@ -101,11 +106,11 @@ export function makeViewer(on) {
     }
   }
 
-  function facts({ id, geometry, properties: said }, number, total) {
+  function facts({ geometry, properties: said }, number, total, tiles) {
     byId("viewer-name").textContent = said.scene;
     const [r0, r1, c0, c1] = windowOf(said);
     const rows = [
-      ["Cosine", said.cosine === undefined ? "" : `${cosine(said.cosine)}, ${share(said.percentile)}`],
+      ["Cosine", said.cosine === undefined ? "" : `${cosine(said.cosine)}, ${share(said.percentile, tiles)}`],
       ["Place", place(geometry, 5)],
       ["Date", day(said.date)],
       ["Pixels", `rows ${r0}–${r1}, columns ${c0}–${c1}`],

@@ -41,11 +41,11 @@ export function place(geometry, digits = 3) {
 
 export const cosine = (value) => (value === undefined || value === null ? "" : value.toFixed(3));
 
-/** How unusual a score is in the archive: "top 0.02 %". */
-export function share(percentile) {
+/** How rare a score is among so many tiles: "top 0.2 %". */
+export function share(percentile, tiles) {
   if (percentile === undefined || percentile === null) return "";
-  const top = 100 - percentile;
-  return top < 0.01 ? "top 0.01 %" : top < 1 ? `top ${top.toFixed(2)} %` : `top ${top.toFixed(0)} %`;
+  const top = Math.min(100, 100 - percentile + 100 / Math.max(tiles, 1));
+  return `top ${top < 0.01 ? "0.01" : top < 1 ? top.toFixed(2) : top.toFixed(0)} %`;
 }
 
 export const day = (date) => (date ? date.slice(0, 10) : "");
