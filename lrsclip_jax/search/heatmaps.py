@@ -36,7 +36,7 @@ def heat_pictures(index: Index, hits: Hits, chosen: Iterable[Hit]) -> tuple[dict
     notes: dict[str, None] = {}
     for hit in chosen:
         try:
-            pixels[hit.row] = _fitted(index.pixels(hit.row))
+            pixels[hit.row] = index.pixels(hit.row, _SIDE)
         except InputError as error:
             notes[f"no heat map of {hit.scene}: {error}"] = None
     if not pixels or hits.contrast is None:
@@ -56,11 +56,3 @@ def _square(image: np.ndarray) -> np.ndarray:
     """The whole image as a square: the tower would see the central square alone."""
     side = max(image.shape[:2])
     return image if image.shape[0] == image.shape[1] else cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-
-
-def _fitted(image: np.ndarray) -> np.ndarray:
-    by = max(image.shape[:2]) / _SIDE
-    if by <= 1:
-        return image
-    size = (round(image.shape[1] / by), round(image.shape[0] / by))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -16,7 +16,9 @@ import shapely
 
 from eval.embeddings import META
 from eval.reading import read_array, read_json
+from lrsclip_jax.data.geotiff import imported
 from lrsclip_jax.data.rasters import open_scene
+from lrsclip_jax.data.remote import gdal_options, is_address
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search import tiles_table
 from lrsclip_jax.search.background import ABSENT, Background
@@ -155,17 +157,21 @@ class Index:
         self._liked([row])
         return self.tiles.take([row], ["thumbnail"]).column(0)[0].as_py()
 
-    def pixels(self, row: int) -> np.ndarray:
-        """Returns what a tile shows, at the scene's own resolution, uint8 [H, W, 3].
+    def pixels(self, row: int, most: int = 1024) -> np.ndarray:
+        """Returns what a tile shows, at the scene's own resolution, uint8 [H, W, 3]; reduced to `most` pixels a side.
 
         Raises:
           InputError: the scene has gone or can't be read.
         """
         names, of_tile = self.tiles.scenes
-        scene = self.scenes[names[of_tile[row]]]
+        source = self.scenes[names[of_tile[row]]]["source"]
         bands = self.meta["index"].get("bands")
-        opened = open_scene(Path(scene["source"]), tuple(bands) if bands else None)
-        return opened.read(self.tiles.windows[row].astype(np.int64))
+        window = self.tiles.windows[row]
+        height, width = int(window[1] - window[0]), int(window[3] - window[2])
+        by = max(height / most, width / most, 1)
+        with imported(source).Env(**gdal_options()):
+            scene = open_scene(source if is_address(source) else Path(source), tuple(bands) if bands else None)
+            return scene.look(window.tolist(), round(height / by), round(width / by))[0]
 
     def write(self, hits: Hits, path: str | os.PathLike[str], heat: Mapping[int, np.ndarray] | None = None) -> None:
         """Writes hits as `Hits.write` does; a page has thumbnails, or pictures from `heat` by row, and a map.

@@ -131,7 +131,6 @@ class MilvusEngine:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._rows.shape[1])
         params = self._client.prepare_index_params()
         params.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
-        self._client.create_collection(self.collection, schema=schema, index_params=params, consistency_level="Strong")
 
 
 def recall(engine: Engine, exact: ExactEngine, queries: np.ndarray, k: int) -> float:

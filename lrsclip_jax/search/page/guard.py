@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -27,11 +28,11 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE)
 # Answered to anyone who reaches the server: no word of the archive is in it.
 _OPEN = ("/health",)
 _BACK = "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=0><title>One moment</title><p>One moment …"
-_ASK = (
+_ASK = (  # {rest}: the search that was asked for
     "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
     "<link rel=stylesheet href=/static/page.css><title>Token needed</title>"
     "<body class=door><form method=get action=/><h1>This archive asks for its token</h1>"
-    "<p>Whoever started the page has it.</p><label>Token <input type=password name=token autofocus required></label>"
+    "<p>Whoever started the page has it.</p>{rest}<label>Token <input type=password name=token autofocus required></label>"
     "<button>Open</button></form>"
 )
 
@@ -148,12 +149,12 @@ class Guard:
             return _said(401, "This archive asks for its token.", [(b"www-authenticate", b"Bearer")])
         if site == "cross-site":  # a strict cookie stays away from a link in a mail; the next request brings it
             return 200, "text/html; charset=utf-8", _BACK.encode(), []
-        return 401, "text/html; charset=utf-8", _ASK.encode(), [(b"www-authenticate", b"Bearer")]
+        return _asked(query)
 
     def _door(self, given: str, rest: list, headers: dict[str, str]) -> tuple[int, str, bytes, list]:
         """The token in an address becomes a cookie, and the address loses it."""
         if not _same(given, self._token or ""):
-            return 401, "text/html; charset=utf-8", _ASK.encode(), [(b"www-authenticate", b"Bearer")]
+            return _asked(rest)
         secure = "; Secure" if headers.get("x-forwarded-proto") == "https" else ""
         cookie = f"{COOKIE}={self._cookie}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000{secure}"
         target = f"/?{urlencode(rest)}" if rest else "/"
@@ -170,6 +171,12 @@ def _cookie(header: str) -> str:
     except CookieError:
         return ""
     return found.value if found else ""
+
+
+def _asked(rest: list[tuple[str, str]]) -> tuple[int, str, bytes, list]:
+    fields = "".join(f'<input type=hidden name="{escape(name)}" value="{escape(value)}">' for name, value in rest)
+    body = _ASK.replace("{rest}", fields).encode()
+    return 401, "text/html; charset=utf-8", body, [(b"www-authenticate", b"Bearer")]
 
 
 def _said(status: int, text: str, more: list | None = None) -> tuple[int, str, bytes, list]:

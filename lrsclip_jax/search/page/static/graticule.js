@@ -1,5 +1,7 @@
 // Lines of longitude and latitude: they say where the map is when there is no background.
 
+import { degrees } from "/static/words.js";
+
 const STEPS = [30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001];
 const APART = 150; // pixels of the screen, at least
 
@@ -31,11 +33,11 @@ export function addGraticule(map) {
     for (let lon = Math.ceil(west / step) * step; lon <= east; lon += step) {
       const turned = ((((lon + 180) % 360) + 360) % 360) - 180;
       lines.addLayer(L.polyline([[south, lon], [north, lon]], style));
-      lines.addLayer(label([south, lon], `${Math.abs(turned).toFixed(digits)}° ${turned < 0 ? "W" : "E"}`, "below"));
+      lines.addLayer(label([south, lon], degrees(turned, digits, "E", "W"), "below"));
     }
     for (let lat = Math.ceil(south / step) * step; lat <= north; lat += step) {
       lines.addLayer(L.polyline([[lat, west], [lat, east]], style));
-      lines.addLayer(label([lat, west], `${Math.abs(lat).toFixed(digits)}° ${lat < 0 ? "S" : "N"}`, "left"));
+      lines.addLayer(label([lat, west], degrees(lat, digits, "N", "S"), "left"));
     }
   }
   map.on("moveend resize", draw);

@@ -4,6 +4,7 @@ import { heat, json } from "/static/asking.js";
 import { cosine, day, element, place, share, windowOf } from "/static/words.js";
 
 const TILE = { color: "#ffd23f", weight: 2, fill: false, interactive: false };
+const REGION = { color: "#ffffff", weight: 1, opacity: 0.5, dashArray: "2 5", fill: false, interactive: false };
 const SIDE = 256; // pixels of a piece
 const byId = (id) => document.getElementById(id);
 
@@ -96,8 +97,9 @@ export function makeViewer(on) {
     try {
       const found = await heat(query, id, signal);
       const [r0, r1, c0, c1] = found.window;
-      overlay = L.imageOverlay(found.url, [[-r1, c0], [-r0, c1]], { opacity: strength(), className: "heat", alt: "Heat map" });
-      overlay.addTo(map);
+      const bounds = [[-r1, c0], [-r0, c1]];
+      overlay = L.imageOverlay(found.url, bounds, { opacity: strength(), className: "heat", alt: "Heat map" }).addTo(map);
+      layers.push(L.rectangle(bounds, REGION).addTo(map));
       said.textContent = found.hottest < 0.5 ? "Nothing here looks more like the search than usual." : "";
     } catch (error) {
       said.textContent = error.name === "AbortError" ? "" : error.message;

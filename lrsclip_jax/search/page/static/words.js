@@ -12,8 +12,11 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-const degrees = (value, digits, positive, negative) =>
-  `${Math.abs(value).toFixed(digits)}° ${value < 0 ? negative : positive}`;
+/** Degrees in words: "7.10° E"; 0 has no side. */
+export function degrees(value, digits, positive, negative) {
+  const said = Math.abs(value).toFixed(digits);
+  return Number(said) === 0 ? `${said}°` : `${said}° ${value < 0 ? negative : positive}`;
+}
 
 /** The middle of a geometry, [lon, lat], or null; of parts on both sides of the date line, of the larger one. */
 export function middle(geometry) {
