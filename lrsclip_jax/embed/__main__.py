@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from eval.command import add_subject, command_line, expanded, integers, path, whole_number
@@ -254,37 +253,14 @@ def _named(material: Any, options: argparse.Namespace) -> Any:
 
 def _about(options: argparse.Namespace, material: Any, model: Any) -> dict[str, Any]:
     """Returns the fields of meta.json."""
-    import jax
-    import numpy as np
+    from lrsclip_jax.embed.about_model import about_model
 
-    projected = model.features == "projected"
-    return {
-        "model": options.name or Path(options.checkpoint.rstrip("/")).stem.removeprefix("hf:"),
-        "checkpoint": model.source,
-        "family": model.family,
-        "step": model.step,
-        "weights": model.weights_hash,
+    return about_model(model, options.name) | {
         "dataset": material.name,
         "split": material.split,
-        "features": model.features,
-        "preprocessing": dataclasses.asdict(model.preprocessing) if model.embeds("image") else None,
         "crops": options.crops if material.scenes else None,
         **({"stops": "stripped"} if options.strip_stops else {}),
-        "tokenizer": model.tokenizer.name if model.embeds("text") else None,
-        "context_length": model.context_length if model.embeds("text") else None,
-        "logit_scale": float(np.exp(np.asarray(model.params["logit_scale"]))) if projected else None,
-        "dtype": model.dtype,
-        "made_by": f"lrsclip_jax {_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("lrsclip_jax")
-    except metadata.PackageNotFoundError:
-        return "from a folder"
 
 
 if __name__ == "__main__":

@@ -98,6 +98,14 @@ def sweep(texts: Sequence[Row], lengths: Sequence[int], context_length: int) -> 
     return [{**text, "tokens": length} for length in sorted(set(lengths)) for text in texts if text["kind"] == kind]
 
 
+def check_directions(rows: np.ndarray, names: Sequence[str], source: str) -> None:
+    """Raises InputError for rows that have no direction, naming the first and the model's source."""
+    lengths = np.linalg.norm(rows, axis=-1)
+    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(wrong):
+        raise InputError(f"{source} gives {names[wrong[0]]!r:.80} a row that is zero or not finite: damaged weights?")
+
+
 def _embed_images(
     files: Mapping[Path, range],
     out: Path,
@@ -138,7 +146,7 @@ def _embed_images(
                         yield pixels
 
             rows = model.encode("image", usable())
-            _check_directions(rows, [material.images[row]["id"] for row in kept], model.source)
+            check_directions(rows, [material.images[row]["id"] for row in kept], model.source)
             unusable, reasons = [row for row, _ in bad[known:]], [reason for _, reason in bad[known:]]
             parts.save(path, rows=rows, kept=kept, unusable=unusable, reasons=np.array(reasons, np.str_))
 
@@ -162,7 +170,7 @@ def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], model: Pretr
                 found |= dict(zip(chosen, rows, strict=True))
                 bar.update(len(chosen))
             rows = np.stack([found[n] for n in range(len(span))])
-            _check_directions(rows, [texts[row]["text"] for row in span], model.source)
+            check_directions(rows, [texts[row]["text"] for row in span], model.source)
             parts.save(path, rows=rows, kept=np.array(span), length=[len(row) for row in ids])
 
 
@@ -175,13 +183,6 @@ def _check_count(reasons: Sequence[str], max_bad: int) -> None:
     if len(reasons) > max_bad:
         count = f"{len(reasons)} rows or images can't be used, the last: " if len(reasons) > 1 else ""
         raise InputError(f"{count}{reasons[-1]}; mend it and start again, or leave out up to N with --max-bad=N")
-
-
-def _check_directions(rows: np.ndarray, names: Sequence[str], source: str) -> None:
-    lengths = np.linalg.norm(rows, axis=-1)
-    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-    if len(wrong):
-        raise InputError(f"{source} gives {names[wrong[0]]!r:.80} a row that is zero or not finite: damaged weights?")
 
 
 def _unusable(files: Iterable[Path]) -> list[tuple[int, str]]:
