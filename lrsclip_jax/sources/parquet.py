@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eval.checksums import check
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Cell, Fault, Item
 from lrsclip_jax.sources.listing import parquet_files, split_of_folder, split_of_shard
@@ -99,6 +100,7 @@ def _cursor(file: Path, column: str, group: int) -> _Cursor:
 
 
 def _rows(file: Path, keys: Keys) -> Iterator[tuple[str, dict[str, Any]]]:
+    check(file.parent, [file.name], remedy="make it again")  # a part of a corpus has a checksum
     try:
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
