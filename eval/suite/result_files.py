@@ -16,8 +16,8 @@ from typing import Any
 from eval.embeddings import META, EmbeddingSet
 from eval.errors import InputError
 from eval.probe.splits import Split, read_split, write_split
-from eval.reading import read_json
 from eval.results import checked_result
+from eval.seals import read_sealed
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
 COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
@@ -54,7 +54,7 @@ def fingerprint(path: Path, task: str, seed: int | None) -> str:
 def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """Returns the result at `path` if it is there, has this fingerprint, and is not damaged."""
     try:
-        result = checked_result(read_json(path, dict[str, Any]), str(path))
+        result = checked_result(read_sealed(path, dict[str, Any]), str(path))
     except InputError:
         return None
     return result if result.get("fingerprint") == fingerprint else None

@@ -112,9 +112,9 @@ def _item(
         if isinstance(sample, str):
             raise InputError(sample)
         item = reader.item(sample, where)
-        if names and item.label and item.label.isdigit():
-            if int(item.label) >= len(names):
-                raise InputError(f"class {item.label}, where {_CLASS_NAMES} has {len(names)}")
+        if names and item.label and item.label.isascii() and item.label.isdigit():
+            if len(item.label) > 9 or int(item.label) >= len(names):
+                raise InputError(f"class {item.label:.40}, where {_CLASS_NAMES} has {len(names)}")
             item = replace(item, label=names[int(item.label)])
         return replace(item, split=item.split or split) if split else item
     except InputError as error:
