@@ -11,6 +11,7 @@ and exit status 2, like any other bad input (`eval.errors.cli`).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import re
@@ -95,12 +96,22 @@ def add_subject(
 
 
 def expanded(text: str) -> str:
-    """Returns a path or a source with a leading "~" expanded: no shell does that behind "="."""
-    return os.path.expanduser(text)
+    """Returns a path or a source with a leading "~" expanded, also behind a name as in "NAME:~/ARG": no shell does.
+
+    Raises argparse.ArgumentTypeError for the home folder of nobody.
+    """
+    name, colon, rest = text.partition(":")
+    start, told = (name + colon, rest) if rest.startswith("~") and "/" not in name else ("", text)
+    found = os.path.expanduser(told)
+    if found == told and told.startswith("~") and not os.path.lexists(told):
+        raise argparse.ArgumentTypeError(f"{text}: no such home folder")
+    return start + found
 
 
 def path(text: str) -> Path:
-    """Returns a path with a leading "~" expanded."""
+    """Returns a path with a leading "~" expanded; argparse.ArgumentTypeError as of `expanded`, and for no text."""
+    if not text:
+        raise argparse.ArgumentTypeError("empty, a path is expected")
     return Path(expanded(text))
 
 
@@ -114,6 +125,18 @@ def whole_number(least: int = 0, most: int = 2**31 - 1) -> Callable[[str], int]:
         return int(digits[1])
 
     return whole_number
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Returns the reader of a finite number from `least` to `most`."""
+
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if least <= (value := _finite(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, not {_shown(text)}")
+
+    return number
 
 
 def integers(text: str) -> tuple[int, ...]:

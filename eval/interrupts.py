@@ -10,14 +10,15 @@ That loses nothing, because what these programs have finished outlives a kill at
 
 from __future__ import annotations
 
-# Not more: every millisecond before `heed_as_program` is one in which Ctrl-C is a traceback of Python's own.
+# Not more, not even typing: in the milliseconds before `heed_as_program` Ctrl-C is a traceback of Python's own.
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any, NoReturn
 
 STATUS = 128 + signal.SIGINT
 LINE = "interrupted"

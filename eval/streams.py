@@ -20,10 +20,15 @@ def open_streams() -> None:
     that can't be written are lost without a word.
     """
     _fill_gaps()
-    if sys.stdout is sys.__stdout__ and not _is_ours(sys.stdout):
-        sys.stdout = sys.__stdout__ = _text(_Output(1, "w", closefd=False), sys.stdout, "replace")
-    if sys.stderr is sys.__stderr__ and not _is_ours(sys.stderr):
-        sys.stderr = sys.__stderr__ = _text(_Messages(2, "w", closefd=False), sys.stderr, "backslashreplace")
+    for name, raw, errors in (
+        ("stdout", _Output(1, "w", closefd=False), "replace"),
+        ("stderr", _Messages(2, "w", closefd=False), "backslashreplace"),
+    ):
+        before = getattr(sys, name)
+        if before is getattr(sys, f"__{name}__") and not _is_ours(before):
+            after = _text(raw, before, errors)
+            setattr(sys, name, after)
+            setattr(sys, f"__{name}__", after)
 
 
 class _Output(io.FileIO):

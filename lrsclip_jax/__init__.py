@@ -10,10 +10,11 @@ print(scores.argmax(axis=1))
 
 from __future__ import annotations
 
+import eval  # noqa: F401  # first of all: lets Ctrl-C end a command while it imports the rest
+
+# isort: split
 import os
 from typing import TYPE_CHECKING, Any
-
-import eval  # noqa: F401  # lets Ctrl-C end a command while it imports the rest
 
 if TYPE_CHECKING:
     from lrsclip_jax.pretrained import Pretrained

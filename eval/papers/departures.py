@@ -38,20 +38,21 @@ def departures(result: Result, dataset: str, table: PublishedTable) -> tuple[str
 
 def _retrieval(result: Result, dataset: str, table: PublishedTable) -> Iterator[str]:
     counts = _published(table)
-    theirs = counts.get((dataset, "text_to_image")), counts.get((dataset, "image_to_text"))
-    ours = result.get("texts"), result.get("image_queries")
-    if None not in (*ours, *theirs) and (ours[0] not in theirs[0] or ours[1] not in theirs[1]):
-        published = f"{_or(theirs[0])} of {_or(theirs[1])}"
-        yield f"{ours[0]:,} texts of {ours[1]:,} images{_of_split(result)}, published {published}"
-    if None not in ours and result.get("images", ours[1]) != ours[1]:
-        yield f"{result['images'] - ours[1]:,} images without a text are among those to be found"
+    all_texts, all_images = (counts.get((dataset, way), []) for way in ("text_to_image", "image_to_text"))
+    texts, images = result.get("texts"), result.get("image_queries")
+    if texts is not None and images is not None:
+        if all_texts and all_images and not (texts in all_texts and images in all_images):
+            published = f"{_or(all_texts)} of {_or(all_images)}"
+            yield f"{texts:,} texts of {images:,} images{_of_split(result)}, published {published}"
+        if (more := result.get("images", images) - images) > 0:
+            yield f"{more:,} images without a text are among those to be found"
     if result.get("stops") == "stripped" and not any("--strip-stops" in note for note in table.notes):
         yield "the texts' last full stop is taken off"
 
 
 def _zeroshot(result: Result, dataset: str, table: PublishedTable) -> Iterator[str]:
-    ours, theirs = result.get("images"), _published(table).get((dataset, ""))
-    if None not in (ours, theirs) and ours not in theirs:
+    ours, theirs = result.get("images"), _published(table).get((dataset, ""), [])
+    if ours is not None and theirs and ours not in theirs:
         yield f"{ours:,} images{_of_split(result)}, published {_or(theirs)}"
     seen, known = result.get("classes"), _classes(dataset)
     if seen and known and len(seen) != known:
@@ -65,7 +66,7 @@ def _zeroshot(result: Result, dataset: str, table: PublishedTable) -> Iterator[s
 def _selo(result: Result) -> Iterator[str]:
     queries, scenes = result.get("queries"), result.get("scenes")
     if queries is not None and (len(queries), scenes) != (QUERIES, SCENES):
-        yield f"{len(queries)} queries of {scenes} scenes, published {QUERIES} of {SCENES}"
+        yield f"queries: {len(queries)}, scenes: {scenes}; published {QUERIES} and {SCENES}"
     crops = result.get("crops")
     if crops == "direct":
         yield "windows as they are, AIR-SLT's code makes JPEG files of 256×256 of them"
@@ -79,9 +80,9 @@ def _selo(result: Result) -> Iterator[str]:
 def _probe(result: Result, dataset: str, table: PublishedTable) -> Iterator[str]:
     parts = result.get("parts") or result.get("split") or {}
     tested = parts.get("test") if isinstance(parts, Mapping) else None
-    theirs = _published(table).get((dataset, ""))
+    theirs = _published(table).get((dataset, ""), [])
     draws = result.get("draws", 1)
-    if None not in (tested, theirs) and not {tested, draws * tested} & set(theirs):
+    if tested is not None and theirs and not {tested, draws * tested} & set(theirs):
         yield f"{result['dataset']}: {tested:,} test images, published {_or(theirs)}"
     if result.get("protocol") != ITRA and result["task"] in table.protocols:
         rule = parts.get("rule") if isinstance(parts, Mapping) else None

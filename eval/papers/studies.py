@@ -34,7 +34,7 @@ def study_of(about: Mapping[str, Any], where: str) -> Study | None:
     """
     if about.get("study") is None:
         return None
-    study = convert(about["study"], f"{where}, study", Study)
+    study: Study = convert(about["study"], f"{where}, study", Study)
     try:
         found = named_tables(study.table) if ":" in study.table else []
     except InputError as error:

@@ -11,6 +11,8 @@ from pathlib import Path
 from eval.command import add_subject, command_line, path, whole_number
 from eval.embeddings import find_sets
 from eval.errors import InputError, cli, nearest
+from eval.lock import alone
+from eval.output import check_folder
 from eval.whole import write_text
 
 _EPILOG = """\
@@ -56,11 +58,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
     for name in only:
         if name not in NAMES:
             raise InputError(f"--only={name}: no task{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
-    out: Path = options.out
-    outcome = task_runs.run(paths, out, only, options.seed, options.processes, options.probes == "itra")
+    out: Path = check_folder(options.out, result_files.is_evaluation)
+    with alone(out, prog):
+        outcome = task_runs.run(paths, out, only, options.seed, options.processes, options.probes == "itra")
+        if outcome.results:
+            write_text(out / result_files.TABLE, result_files.csv_of(outcome.results))
+            write_text(out / "report.html", suite_page.compose(outcome))
     if outcome.results:
-        write_text(out / "results.csv", result_files.csv_of(outcome.results))
-        write_text(out / "report.html", suite_page.compose(outcome))
         print(*suite_page.score_lines(outcome.results), sep="\n")
         print(f"{len(outcome.results)} results, {outcome.reused} of them from before: {out}/report.html")
     for line in (*outcome.defects, *(f"note: {line}" for line in outcome.remarks)):

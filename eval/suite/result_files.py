@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import numbers
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,13 +16,16 @@ from typing import Any
 
 from eval.embeddings import META, EmbeddingSet
 from eval.errors import InputError
+from eval.output import first_file
 from eval.probe.splits import Split, read_split, write_split
 from eval.results import checked_result
 from eval.seals import read_sealed
+from eval.whole import SUFFIX
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
 COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
 # Keys that say where a result comes from, and those that the JSON file alone holds.
+TABLE, _HEADER = "results.csv", ",".join(COLUMNS).encode()
 LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin", "study"}
 FORM = 2  # of results: raised when they tell more, so that older ones are measured again
 
@@ -60,14 +64,16 @@ def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
     return result if result.get("fingerprint") == fingerprint else None
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder that can be written into, unless it is there; InputError where that can't be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't write into {path}: {error.strerror or error}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise InputError(f"can't write into {path}: permission denied")
+def is_evaluation(out: Path) -> bool:
+    """Whether a folder with something in it is one that the suite has written, finished or not."""
+    table = out / TABLE
+    if table.exists():
+        with contextlib.suppress(OSError), table.open("rb") as file:
+            return file.read(len(_HEADER)) == _HEADER
+        return False
+    begun = ("results", "splits")  # written before the table
+    files = itertools.chain.from_iterable((out / name).rglob("*.*") for name in begun)
+    return not first_file(out, begun) and all(file.suffix in (".json", SUFFIX) for file in files)
 
 
 def prepare_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from eval.command import add_command, command_line, expanded, whole_number
@@ -164,8 +165,10 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax import weights
     from lrsclip_jax.convert.export import export
+    from lrsclip_jax.convert.formats.output_files import check_new
     from lrsclip_jax.data.images import CLIP_PREPROCESSING
 
+    check_new(Path(options.out))
     found = weights.read(options.source, _hints(options))
     weights.check_whole(found, options.source)
     model = weights.model_of(found)

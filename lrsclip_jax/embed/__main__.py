@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from eval.command import add_subject, command_line, expanded, integers, whole_number
+from eval.command import add_subject, command_line, expanded, integers, path, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
@@ -50,7 +49,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add_subject(parse, "data", metavar="SOURCE", help="what to embed: see below")
     add = parse.add_argument
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
-    add("--out", metavar="SET", required=True, type=expanded, help="folder of the set: new, empty, or to be continued")
+    add("--out", metavar="SET", required=True, type=path, help="folder of the set: new, empty, or to be continued")
     add(
         "--features",
         choices=("projected", "encoder"),
@@ -152,9 +151,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax import pretrained
+    from lrsclip_jax.embed import parts
     from lrsclip_jax.embed.set_writer import make_set
     from lrsclip_jax.pytorch.contract import Hints
 
+    parts.check_out(options.out)
     material = _material(options)
     hints = Hints(options.model, options.activation, options.image_heads, options.text_heads)
     model = pretrained.load(
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     )
     context_length = model.context_length if model.embeds("text") else None
     material = _named(_for_model(_with_texts(material, options, context_length), model), options)
-    out = Path(options.out).expanduser()
+    out = options.out
     skipped, cut = make_set(
         out,
         material,
@@ -252,37 +253,14 @@ def _named(material: Any, options: argparse.Namespace) -> Any:
 
 def _about(options: argparse.Namespace, material: Any, model: Any) -> dict[str, Any]:
     """Returns the fields of meta.json."""
-    import jax
-    import numpy as np
+    from lrsclip_jax.embed.about_model import about_model
 
-    projected = model.features == "projected"
-    return {
-        "model": options.name or Path(options.checkpoint.rstrip("/")).stem.removeprefix("hf:"),
-        "checkpoint": model.source,
-        "family": model.family,
-        "step": model.step,
-        "weights": model.weights_hash,
+    return about_model(model, options.name) | {
         "dataset": material.name,
         "split": material.split,
-        "features": model.features,
-        "preprocessing": dataclasses.asdict(model.preprocessing) if model.embeds("image") else None,
         "crops": options.crops if material.scenes else None,
         **({"stops": "stripped"} if options.strip_stops else {}),
-        "tokenizer": model.tokenizer.name if model.embeds("text") else None,
-        "context_length": model.context_length if model.embeds("text") else None,
-        "logit_scale": float(np.exp(np.asarray(model.params["logit_scale"]))) if projected else None,
-        "dtype": model.dtype,
-        "made_by": f"lrsclip_jax {_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
     }
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("lrsclip_jax")
-    except metadata.PackageNotFoundError:
-        return "from a folder"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from eval.embeddings import META, SIDES, write_lines
-from eval.reading import read_arrays, read_json
+from eval.output import check_folder
+from eval.reading import read_arrays
+from eval.seals import read_sealed, seal
 from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
 
-FOLDER = "parts"
+FOLDER, PLAN, COPY = "parts", "plan.json", "plan-copy.json"
 # The arrays of a part by its side, see `join`: (dtype, axes).
 _ARRAYS = {
     "images": {"rows": ("f4", 2), "kept": ("i8", 1), "unusable": ("i8", 1), "reasons": ("U", 1)},
@@ -24,23 +27,30 @@ _ARRAYS = {
 }
 
 
+def check_out(out: Path) -> None:
+    """Raises InputError where `out` can't become a set, or holds something else than the beginning of one."""
+    if (out / META).is_file():
+        raise InputError(f"{out} holds a finished embedding set: choose another --out, or delete it")
+    check_folder(out, lambda folder: (folder / FOLDER / PLAN).exists(), begun=[FOLDER])
+
+
 def claim(out: Path, plan: Mapping[str, Any]) -> None:
     """Begins a set in a new or empty folder, or continues one that a command of the same plan has begun.
 
     Raises InputError for anything else in `out`, naming what differs.
     """
-    if (out / META).exists():
-        raise InputError(f"{out} holds a finished embedding set: choose another --out, or delete it")
-    path, text = out / FOLDER / "plan.json", json.dumps(plan, indent=1, sort_keys=True)
-    if path.exists():
-        begun, asked = _plan(path), json.loads(text)
+    if (out / META).exists():  # a kill between its end and this left the parts behind
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    check_out(out)
+    folder, text = out / FOLDER, json.dumps(plan, indent=1, sort_keys=True)
+    if (folder / PLAN).exists():
+        begun, asked = _plan(folder), json.loads(text)
         differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))
         if differ:
             raise InputError(f"{out} was begun with other {', '.join(differ)}: choose another --out, or delete it")
         return
-    if out.exists() and any(found.name != FOLDER for found in out.iterdir()):
-        raise InputError(f"{out} is neither empty nor a set that was begun: choose another --out")
-    write_text(path, text)
+    for name in (COPY, PLAN):
+        write_text(folder / name, seal(text) + "\n")
 
 
 def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]:
@@ -78,11 +88,19 @@ def is_done(path: Path, span: range) -> bool:
         return False
 
 
-def _plan(path: Path) -> dict[str, Any]:
+def _plan(folder: Path) -> dict[str, Any]:
+    """What was begun; a damaged plan is mended from its copy, for the parts may be hours of work."""
     try:
-        return read_json(path, dict[str, Any])
+        found: dict[str, Any] = read_sealed(folder / PLAN, dict[str, Any])
+        return found
     except InputError as error:
-        raise InputError(f"{error}; delete {path.parent}, and the set is begun again") from None
+        try:
+            found = read_sealed(folder / COPY, dict[str, Any])
+        except InputError:
+            raise InputError(f"{error}; delete {folder}, and the set is begun again") from None
+        print(f"note: {error}; its copy is taken", file=sys.stderr)
+        write_text(folder / PLAN, (folder / COPY).read_text())
+        return found
 
 
 def join(out: Path, side: str, parts: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> int:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 
 import jax
 import numpy as np
@@ -163,7 +164,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(models, tmp_path, arguments, m
     ("left", "message"),
     [
         ("notes.txt", "holds something already, and nothing is overwritten"),
-        ("checkpoints/0.orbax-checkpoint-tmp/params/a", "holds an unfinished checkpoint, and nothing is overwritten"),
+        ("checkpoints/60/params/a", "holds something already, and nothing is overwritten"),
+        ("checkpoints/0/optimizer/a", "holds something already, and nothing is overwritten"),
     ],
 )
 def test_nothing_is_overwritten(models, tmp_path, left, message):
@@ -172,6 +174,25 @@ def test_nothing_is_overwritten(models, tmp_path, left, message):
     with pytest.raises(InputError, match=message):
         main(["import", str(models[0] / "clip"), f"--workdir={tmp_path}"])
     assert list(files(tmp_path)) == [tmp_path / left]
+
+
+@pytest.mark.parametrize("left", ["0.orbax-checkpoint-tmp/params/a", "0/params/a"])
+def test_an_import_that_was_killed_begins_again(models, tmp_path, left):
+    """config.json is written last: without it, checkpoint 0 is of an import that was stopped."""
+    clip = str(models[0] / "clip")
+    main(["import", clip, f"--workdir={tmp_path / 'whole'}"])
+    again = tmp_path / "again/checkpoints" / left
+    again.parent.mkdir(parents=True)
+    again.write_text("half")
+    (tmp_path / "again/.lock").write_text('{"command":"","host":"","boot":"","process":1,"since":""}')
+    os.utime(tmp_path / "again/.lock", (1, 1))
+    (tmp_path / "again/.config.json.0123abcd.incomplete").write_text("{")
+    main(["import", clip, f"--workdir={tmp_path / 'again'}"])
+    whole, again = (
+        {re.sub("[0-9a-f]{32}", "RANDOM", str(path.relative_to(folder))) for path in folder.rglob("*")}
+        for folder in (tmp_path / "whole", tmp_path / "again")
+    )
+    assert again == whole
 
 
 def test_a_full_disk_is_one_line(models, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,9 +16,9 @@ from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.images import size_of
 from lrsclip_jax.data.rasters import AnyScene, open_scene
+from lrsclip_jax.data.tiling import windows
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.clipping import clip, visible
-from lrsclip_jax.sources.item import Thing
 
 STAGE = "tiles"
 Window = tuple[int, int, int, int]  # r0, r1, c0, c1, ends exclusive
@@ -59,17 +60,6 @@ def cut(
     return _cut(records, size, Path(out).absolute(), overlap, min_visible, quality)
 
 
-def windows(height: int, width: int, size: int, overlap: int = 0) -> list[Window]:
-    """Returns the windows (r0, r1, c0, c1) of a scene's tiles, row by row."""
-    rows, columns = (_starts(length, size, overlap) for length in (height, width))
-    return [(r, min(r + size, height), c, min(c + size, width)) for r in rows for c in columns]
-
-
-def _starts(length: int, size: int, overlap: int) -> list[int]:
-    last = max(length - size, 0)
-    return [*range(0, last, size - overlap), last]
-
-
 def _cut(
     records: Iterable[CorpusRecord], size: int, out: Path, overlap: int, min_visible: float, quality: int
 ) -> Iterator[CorpusRecord | SetAside]:
@@ -95,7 +85,7 @@ def _windows_of(
                 f"{record.image}: {width} × {height} pixels, its annotation is for {record.width} × {record.height}"
             )
         scene: AnyScene | None = None
-        for window in windows(height, width, size, overlap):
+        for window in windows(height, width, size, size - overlap).tolist():
             file = _file(out, record.id, window)
             pixels = None
             if not file.exists() or not file.stat().st_size:  # empty: a power cut
@@ -110,12 +100,8 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
     r0, r1, c0, c1 = window
     box = (c0, r0, c1, r1)
     near = [thing for thing in scene.things if thing.box and visible(thing.box, box) > 0]
-    things: list[Thing] = []
-    for thing in near:
-        part = clip(thing, box) if thing.box and visible(thing.box, box) >= min_visible else None
-        if part:
-            things.append(part)
-    left = len(near) - len(things)
+    parts = [clip(thing, box) if thing.box and visible(thing.box, box) >= min_visible else () for thing in near]
+    left = parts.count(())
     detail = f"rows {r0} to {r1}, columns {c0} to {c1}" + (f"; mostly outside and left out: {left}" if left else "")
     return replace(
         scene,
@@ -123,7 +109,7 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
         image=str(file),
         short=(),
         long=(),
-        things=tuple(things),
+        things=tuple(itertools.chain.from_iterable(parts)),
         label=None,
         width=c1 - c0,
         height=r1 - r0,

@@ -46,10 +46,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     """Writes the mosaics that the command line asks for."""
     flags = parser(prog).parse_args(arguments)
     # TFDS and a tokenizer, for which --help should not wait.
-    from lrsclip_jax.data.mosaic.mosaic_writer import write_mosaics
+    from lrsclip_jax.data.mosaic.mosaic_writer import check_out, write_mosaics
     from lrsclip_jax.data.prepared.records import RecordReader
 
     records = RecordReader(flags.prepared, flags.split)
+    check_out(flags.out)
     count = flags.count or max(1, len(records) // flags.n**2)
     try:
         write_mosaics(records, flags.out, flags.n, count, flags.size, flags.seed, flags.max_tokens)

@@ -137,10 +137,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     # TFDS and a tokenizer, for which --help should not wait.
     from lrsclip_jax.data.prepare.counts import table
     from lrsclip_jax.data.prepare.encode import Options
-    from lrsclip_jax.data.prepare.preparation import prepare
+    from lrsclip_jax.data.prepare.preparation import check_out, prepare
 
     options = Options(flags.size, flags.quality, flags.bands, flags.stretch)
     keys = Keys(**{field.name: getattr(flags, f"{field.name}_key") for field in fields(Keys)})
+    check_out(flags.out)
     try:
         source = open_source(flags.source, keys, flags.image_root, flags.template)
         for note in source.notes:

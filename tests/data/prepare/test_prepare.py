@@ -359,7 +359,7 @@ def test_the_command_ends_with_status_2_and_one_line(tmp_path):
         (["--bands=4,3"], "error: bands (4, 3): one or three band numbers"),
         (
             [f"--out={tmp_path / 'file/out'}"],
-            f"error: {tmp_path / 'file/out'} can't be made a folder: Not a dir",
+            f"error: --out={tmp_path / 'file/out'}: {tmp_path / 'file'} is a file, a folder is expected",
         ),
     ]:
         done = command(path, tmp_path / "out", *flags, check=False)
