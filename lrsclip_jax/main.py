@@ -9,6 +9,7 @@ from eval.command import command_line, expanded
 from lrsclip_jax import config as configs
 from lrsclip_jax.config.keys import describe_keys
 from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.run import workdir
 
 _EPILOG = """\
 examples:
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     config = configs.load(options.config, configs.overrides_of(rest))
     _require_init_and_sources(config, options.config)
 
+    workdir.check_out(options.branch or options.workdir, "--branch" if options.branch else "--workdir")
     # JAX takes seconds to import: only once the command is known to make sense.
     begun = time.perf_counter()
     from lrsclip_jax.hosts import distributed

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lrsclip_jax.convert.export import FORMATS, export
+from lrsclip_jax.convert.formats.output_files import write_pt
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
@@ -193,6 +194,15 @@ def test_files_are_read_back_bit_by_bit(format, length, suffix, tmp_path):
     assert zoo.fields(zoo.create("custom", image=found.image, text=found.text)) == zoo.fields(model)
 
 
+def test_torch_has_nothing_to_warn_of(tmp_path, recwarn):
+    torch = pytest.importorskip("torch")
+    array = np.arange(3, dtype=np.float32)
+    array.flags.writeable = False  # as arrays that come from JAX are
+    write_pt(tmp_path / "x.pt", {"a": array})
+    assert [str(warning.message) for warning in recwarn] == []
+    assert torch.load(tmp_path / "x.pt", weights_only=True)["a"].tolist() == [0, 1, 2]
+
+
 def test_what_a_file_does_not_tell_is_said(model, params, tmp_path):
     lines = export(model, params, IMAGENET_PREPROCESSING, format="longclip", out=tmp_path / "x.safetensors", source="x")
     assert lines[1].startswith("what the file does not tell: images are normalised with mean [0.485, 0.456, 0.406]")
@@ -285,7 +295,7 @@ def test_nothing_is_overwritten_and_nothing_half_is_left(format, out, model, par
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "\n" not in str(error.value)
-    assert not list(out.parent.iterdir())
+    assert not out.parent.exists()
 
     write(model, params, format, out)
     assert list(out.parent.iterdir()) == [out]

@@ -1,4 +1,3 @@
-import itertools
 import warnings
 from pathlib import Path
 
@@ -24,19 +23,6 @@ def scene(folder, boxes, width=250, height=130, name="a b.png", **fields):
     Image.fromarray(pixels).save(folder / name)
     things = tuple(Thing("roof", tuple(map(float, box))) for box in boxes)
     return CorpusRecord(f"set/{name}", str(folder / name), "set", things=things, **fields)
-
-
-@pytest.mark.parametrize("height, width, size, overlap", [(130, 250, 100, 0), (100, 99, 100, 0), (257, 300, 64, 16)])
-def test_tiles_cover_a_scene(height, width, size, overlap):
-    covered = np.zeros((height, width), int)
-    found = tiles.windows(height, width, size, overlap)
-    assert len(set(found)) == len(found)
-    for r0, r1, c0, c1 in found:
-        assert (r1 - r0, c1 - c0) == (min(size, height), min(size, width)) and r0 >= 0 and c0 >= 0
-        covered[r0:r1, c0:c1] += 1
-    assert covered.shape == (height, width) and covered.min() == 1
-    inner = sorted({c0 for _, _, c0, _ in found})
-    assert all(right - left <= size - overlap for left, right in itertools.pairwise(inner))
 
 
 def test_boxes_lie_on_what_the_tiles_show(tmp_path):

@@ -16,6 +16,7 @@ from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.images import size_of
 from lrsclip_jax.data.rasters import AnyScene, open_scene
+from lrsclip_jax.data.tiling import windows
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.clipping import clip, visible
 
@@ -59,17 +60,6 @@ def cut(
     return _cut(records, size, Path(out).absolute(), overlap, min_visible, quality)
 
 
-def windows(height: int, width: int, size: int, overlap: int = 0) -> list[Window]:
-    """Returns the windows (r0, r1, c0, c1) of a scene's tiles, row by row."""
-    rows, columns = (_starts(length, size, overlap) for length in (height, width))
-    return [(r, min(r + size, height), c, min(c + size, width)) for r in rows for c in columns]
-
-
-def _starts(length: int, size: int, overlap: int) -> list[int]:
-    last = max(length - size, 0)
-    return [*range(0, last, size - overlap), last]
-
-
 def _cut(
     records: Iterable[CorpusRecord], size: int, out: Path, overlap: int, min_visible: float, quality: int
 ) -> Iterator[CorpusRecord | SetAside]:
@@ -95,7 +85,7 @@ def _windows_of(
                 f"{record.image}: {width} × {height} pixels, its annotation is for {record.width} × {record.height}"
             )
         scene: AnyScene | None = None
-        for window in windows(height, width, size, overlap):
+        for window in windows(height, width, size, size - overlap).tolist():
             file = _file(out, record.id, window)
             pixels = None
             if not file.exists() or not file.stat().st_size:  # empty: a power cut
