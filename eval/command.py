@@ -11,13 +11,14 @@ and exit status 2, like any other bad input (`eval.errors.cli`).
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from eval.errors import nearest
+from eval.errors import InputError, nearest
 
 
 def command_line(prog: str, description: str, epilog: str = "", *, usage: str = "") -> argparse.ArgumentParser:
@@ -94,30 +95,64 @@ def add_subject(
 
 
 def expanded(text: str) -> str:
-    """Returns a path or a source with a leading "~" expanded: no shell does that behind "="."""
-    return os.path.expanduser(text)
+    """Returns a path or a source with a leading "~" expanded, also behind a name as in "NAME:~/ARG": no shell does.
+
+    Raises argparse.ArgumentTypeError for the home folder of nobody.
+    """
+    name, colon, rest = text.partition(":")
+    start, told = (name + colon, rest) if rest.startswith("~") and "/" not in name else ("", text)
+    found = os.path.expanduser(told)
+    if found == told and told.startswith("~") and not os.path.lexists(told):
+        raise argparse.ArgumentTypeError(f"{text}: no such home folder")
+    return start + found
 
 
 def path(text: str) -> Path:
-    """Returns a path with a leading "~" expanded."""
+    """Returns a path with a leading "~" expanded; argparse.ArgumentTypeError as of `expanded`, and for no text."""
+    if not text:
+        raise argparse.ArgumentTypeError("empty, a path is expected")
     return Path(expanded(text))
 
 
+def whole_number(least: int = 0, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """Returns the reader of a whole number in ASCII digits, from `least` to `most`."""
+
+    def whole_number(text: str) -> int:
+        digits = re.fullmatch(r"\s*([+-]?[0-9]{1,18})\s*", text)
+        if not digits or not least <= int(digits[1]) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, not {_shown(text)}")
+        return int(digits[1])
+
+    return whole_number
+
+
 def integers(text: str) -> tuple[int, ...]:
-    """Returns the whole numbers of a list such as "256,512"."""
-    return _listed(text, int, "whole numbers, such as 256,512")
+    """Returns the whole numbers above zero of a list such as "256,512"."""
+    return _listed(text, whole_number(1), "whole numbers above zero, such as 256,512")
 
 
 def floats(text: str) -> tuple[float, ...]:
-    """Returns the numbers of a list such as "2,98.5"."""
-    return _listed(text, float, "numbers, such as 2,98.5")
+    """Returns the finite numbers of a list such as "2,98.5"."""
+    return _listed(text, _finite, "numbers, such as 2,98.5")
+
+
+def _finite(text: str) -> float:
+    if not text.isascii() or "_" in text or not math.isfinite(number := float(text)):
+        raise ValueError
+    return number
 
 
 def _listed(text: str, number: Callable[[str], Any], expected: str) -> tuple[Any, ...]:
     try:
         return tuple(map(number, text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {expected}") from None
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(f"expected a list of {expected}, not {_shown(text)}") from None
+
+
+def _shown(text: str) -> str:
+    """Returns what was given as a message shows it: one line, cut where it is long."""
+    short = text if len(text) <= 40 else f"{text[:40]}…"
+    return short if short.isprintable() and " " not in short else ascii(short)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -140,6 +175,7 @@ class _Parser(argparse.ArgumentParser):
         parser.error(f"unknown argument {argument}{meant}")
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with one line and status 2."""
+        """Raises InputError with one line, which ends the program with status 2 (`eval.errors.cli`)."""
+        message = re.sub(r"^argument (--[\w-]+): (expected .*), not (.*)", r"\1=\3: \2", message)
         message = re.sub(r"one of the arguments (\S+) is required", r"\1 is missing", message)
-        self.exit(2, f"error: {message}; {self.prog} --help lists what is expected\n")
+        raise InputError(f"{message}; {self.prog} --help lists what is expected")

@@ -20,6 +20,7 @@ from typing import Protocol
 from eval.errors import InputError
 
 SUFFIX = ".incomplete"
+LOCK = ".lock"  # of `eval.lock`: no file of anybody's
 _LONGEST = 100  # bytes of a name that leave room for the rest; file systems take 143 (eCryptfs) or 255
 
 
@@ -57,7 +58,7 @@ def whole(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Pat
     except OSError as error:
         if error.filename is not None and not _is_within(error.filename, partial):
             raise  # of a file that the block reads
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     finally:
         discard(partial)
 
@@ -72,7 +73,7 @@ def finish(partial: Path, path: Path) -> None:
     try:
         _place(partial, path, durable=True)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
 
 
 def discard(partial: Path) -> None:
@@ -90,6 +91,11 @@ def remove_leftovers(path: Path) -> None:
             discard(found)
 
 
+def lock_of(path: Path) -> str:
+    """Returns the name of the lock for one file or folder, which lies next to it."""
+    return f"{_prefix(path)}lock"
+
+
 def write_text(path: Writable, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all, with the folders above it.
 
@@ -100,7 +106,11 @@ def write_text(path: Writable, text: str) -> None:
     Raises:
       InputError: the file can't be written.
     """
-    data = text.encode()
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Writable, data: bytes) -> None:
+    """Writes a file as `write_text` does."""
     try:
         if "://" in os.fspath(path):
             path.write_bytes(data)
@@ -108,9 +118,14 @@ def write_text(path: Writable, text: str) -> None:
         if not (folder := Path(path).parent).exists():
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     with whole(path) as partial:
         partial.write_bytes(data)
+
+
+def refusal(path: str | os.PathLike[str], error: OSError) -> InputError:
+    """Returns the one line for a path that can't be written, with the system's reason."""
+    return InputError(f"can't write {os.fspath(path)}: {error.strerror or error}")
 
 
 def _place(partial: Path, path: Path, durable: bool) -> None:
@@ -139,7 +154,3 @@ def _flush(path: Path) -> None:
 
 def _is_within(name: str | bytes | int, folder: Path) -> bool:
     return not isinstance(name, int) and Path(os.fsdecode(name)).is_relative_to(folder)
-
-
-def _refusal(path: str | os.PathLike[str], error: OSError) -> InputError:
-    return InputError(f"can't write {os.fspath(path)}: {error.strerror or error}")

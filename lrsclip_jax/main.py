@@ -9,6 +9,7 @@ from eval.command import command_line, expanded
 from lrsclip_jax import config as configs
 from lrsclip_jax.config.keys import describe_keys
 from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.run import workdir
 
 _EPILOG = """\
 examples:
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     config = configs.load(options.config, configs.overrides_of(rest))
     _require_init_and_sources(config, options.config)
 
+    workdir.check_out(options.branch or options.workdir, "--branch" if options.branch else "--workdir")
     # JAX takes seconds to import: only once the command is known to make sense.
     begun = time.perf_counter()
     from lrsclip_jax.hosts import distributed
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         train_and_evaluate(config, options.workdir, branch=options.branch, laps=laps)
 
 
-_SUPPLY = """{recipe} leaves {missing} to you. Weights, data, and the run with both:
+_SUPPLY = """Weights, data, and the run with both:
   hf download openai/clip-vit-base-patch16 --local-dir=WEIGHTS      (of the recipe's size; or init=random;
       or a source for each tower, --config.model.image_init=WEIGHTS --config.model.text_init=WEIGHTS)
   lrsclip prepare captions.jsonl --image-root=IMAGES --out=PREPARED
@@ -77,7 +79,9 @@ def _require_init_and_sources(config: configs.ConfigDict, recipe: str) -> None:
     weights = config.model.init or (config.model.image_init and config.model.text_init)
     missing = [key for key, value in (("model.init", weights), ("data.sources", config.data.sources)) if not value]
     if missing:
-        raise InputError(_SUPPLY.format(recipe=recipe, missing=" and ".join(missing)))
+        error = InputError(f"{recipe} leaves {' and '.join(missing)} to you")
+        error.add_note(_SUPPLY.format(recipe=recipe))
+        raise error
 
 
 if __name__ == "__main__":

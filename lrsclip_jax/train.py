@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -72,16 +73,18 @@ def train_and_evaluate(
     setup = set_up(config, run_length(config, sum(len(source) for source, _ in sources)))
     laps.end("setup")
 
-    # Folder
-    distributed.first(lambda: workdir.branch(folder, branch, config) if branch else workdir.claim(folder, config))
-    path = workdir.folder_of(branch or folder)
-    distributed.check_shared(path)
+    with contextlib.ExitStack() as lock:
+        # Folder
+        distributed.first(lambda: lock.enter_context(workdir.at_work(branch or folder, "lrsclip train")))
+        distributed.first(lambda: workdir.branch(folder, branch, config) if branch else workdir.claim(folder, config))
+        path = workdir.folder_of(branch or folder)
+        distributed.check_shared(path)
 
-    # Data, state, loop, report
-    run, steps, first = _open(setup, sources, path, laps)
-    tables = _train(setup, run, steps, first, laps)
-    if jax.process_index() == 0:
-        report.conclude(config, path, tables, time.perf_counter() - begun)
+        # Data, state, loop, report
+        run, steps, first = _open(setup, sources, path, laps)
+        tables = _train(setup, run, steps, first, laps)
+        if jax.process_index() == 0:
+            report.conclude(config, path, tables, time.perf_counter() - begun)
     return heldout.flat(tables)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
+import itertools
 import json
 import numbers
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,12 +16,18 @@ from typing import Any
 
 from eval.embeddings import META, EmbeddingSet
 from eval.errors import InputError
+from eval.output import first_file
 from eval.probe.splits import Split, read_split, write_split
+from eval.reading import read_json
+from eval.results import checked_result
+from eval.whole import SUFFIX
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
 COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
 # Keys that say where a result comes from, and those that the JSON file alone holds.
-LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin"}
+TABLE, _HEADER = "results.csv", ",".join(COLUMNS).encode()
+LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin", "study"}
+FORM = 2  # of results: raised when they tell more, so that older ones are measured again
 
 
 def result_path(out: Path, embedding_set: EmbeddingSet, task: str) -> Path:
@@ -44,27 +51,29 @@ def fingerprint(path: Path, task: str, seed: int | None) -> str:
     """Returns what a result depends on, as a hash: meta.json, sizes and times of the set's files, task, any seed."""
     files = sorted(file for file in path.iterdir() if file.suffix in (".npy", ".jsonl"))
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed])
+    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed, FORM])
     return hashlib.sha256(of.encode()).hexdigest()
 
 
 def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Returns the result at `path` if it is there and has this fingerprint."""
+    """Returns the result at `path` if it is there, has this fingerprint, and is not damaged."""
     try:
-        result = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        result = checked_result(read_json(path, dict[str, Any]), str(path))
+    except InputError:
         return None
-    return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
+    return result if result.get("fingerprint") == fingerprint else None
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder that can be written into, unless it is there; InputError where that can't be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't write into {path}: {error.strerror or error}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise InputError(f"can't write into {path}: permission denied")
+def is_evaluation(out: Path) -> bool:
+    """Whether a folder with something in it is one that the suite has written, finished or not."""
+    table = out / TABLE
+    if table.exists():
+        with contextlib.suppress(OSError), table.open("rb") as file:
+            return file.read(len(_HEADER)) == _HEADER
+        return False
+    begun = ("results", "splits")  # written before the table
+    files = itertools.chain.from_iterable((out / name).rglob("*.*") for name in begun)
+    return not first_file(out, begun) and all(file.suffix in (".json", SUFFIX) for file in files)
 
 
 def prepare_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> None:
@@ -79,7 +88,10 @@ def prepare_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> None:
 
 def kept_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Split:
     """Returns the split that `prepare_split` wrote."""
-    return read_split(_path(embedding_set, folder, seed), _ids(embedding_set))
+    try:
+        return read_split(_path(embedding_set, folder, seed), _ids(embedding_set))
+    except InputError as error:
+        raise InputError(f"{error}; delete the file, and the split is made again") from None
 
 
 def _path(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Path:
@@ -104,9 +116,15 @@ def csv_of(results: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def variant_of(result: Mapping[str, Any]) -> str | None:
+    """Returns which of several results of a task and a set this is: a kind of text, an average, …"""
+    return next(filter(None, (result.get(key) for key in ("kind", "average", "protocol", "version"))), None)
+
+
 def task_of(result: Mapping[str, Any]) -> str:
     """Returns a result's task with its variant, such as "retrieval_long" or "zeroshot_raw"."""
-    variant = result.get("kind") or ("raw" if result.get("average") == "raw" else None)
+    variant = variant_of(result)
+    variant = None if variant in ("normalised", "v1") else variant
     return f"{result['task']}_{variant}" if variant else result["task"]
 
 

@@ -60,7 +60,7 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
 
     Args:
       sources: of weights, {"image": …, "text": …}: twice the same for a model of both towers.
-      folder: to be made, or empty.
+      folder: to be made, empty, or where an import was stopped, which begins again.
       hints: for a source that doesn't tell all of itself.
       changes: to what the sources hold.
 
@@ -68,14 +68,16 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
       InputError: the folder holds something; a source is damaged, unknown or needs a hint; the towers don't meet.
     """
     begun = time.perf_counter()
-    run = workdir.new(folder)
-    imported = joined(sources, hints, changes)
-    tokenizer = tokenizer_for(zoo.text_kind(imported.model))
-    print("\n".join(_description(sources, imported, tokenizer)), flush=True)
-    config = _config(sources, imported.model)
-    about = checkpoint.metadata(config, imported.preprocessing, tokenizer)
-    checkpoint.write(run, imported.params, about)
-    workdir.write_config(run, config)
+    workdir.check_new(folder)
+    with workdir.at_work(folder, "lrsclip convert import"):
+        imported = joined(sources, hints, changes)
+        tokenizer = tokenizer_for(zoo.text_kind(imported.model))
+        print("\n".join(_description(sources, imported, tokenizer)), flush=True)
+        config = _config(sources, imported.model)
+        about = checkpoint.metadata(config, imported.preprocessing, tokenizer)
+        run = workdir.new(folder)
+        checkpoint.write(run, imported.params, about)
+        workdir.write_config(run, config)  # last: without it an import is unfinished
     seconds = time.perf_counter() - begun
     print(f"imported {_millions(imported.params)} in {seconds:.1f} s into {folder}; peak memory {_peak_memory()}")
 

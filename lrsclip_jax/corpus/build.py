@@ -11,6 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from eval.lock import alone
+from eval.output import check_folder
 from eval.results import write_result
 from lrsclip_jax.corpus.hygiene import leakage, licences
 from lrsclip_jax.corpus.reading import read_source, with_unique_ids
@@ -22,7 +24,18 @@ from lrsclip_jax.corpus.stages import tiles, ways
 from lrsclip_jax.corpus.stages.filters import LEAKAGE, planned_filters
 from lrsclip_jax.corpus.stages.merging import merge
 from lrsclip_jax.corpus.stages.ray_engine import run_stage_on_ray
-from lrsclip_jax.corpus.stages.stage import DONE, Planned, changed, digest, run_stage, set_apart, set_aside, stages_of
+from lrsclip_jax.corpus.stages.stage import (
+    DONE,
+    Planned,
+    changed,
+    digest,
+    is_stage,
+    run_stage,
+    said,
+    set_apart,
+    set_aside,
+    stages_of,
+)
 from lrsclip_jax.corpus.statistics.statistics_files import FILES, write_statistics
 from lrsclip_jax.errors import InputError
 
@@ -49,15 +62,22 @@ def build(config: ConfigDict, out: Path, engine: str = "local") -> list[str]:
     generators of a subset are refused: its texts may have cost days.
 
     Raises:
-      InputError: the recipe asks for something that is not there, a subset in `out` was made otherwise, no record is
-        left, licences are unknown, or nobody answers.
+      InputError: `out` holds something else, or another build is at work there; the recipe asks for something that is
+        not there, a subset in `out` was made otherwise, no record is left, licences are unknown, or nobody answers.
     """
     if not config.subsets:
         raise InputError("the recipe has no subsets: config.subsets = (subset(…), …)")
+    check_folder(out, lambda folder: is_stage(folder / CORPUS) or (folder / FILTERS).is_dir(), begun=[SUBSETS])
     filters = planned_filters(config)  # a mistake in them is reported before any work
+    with alone(out, "lrsclip corpus build"):
+        return _build(config, filters, out, engine)
+
+
+def _build(config: ConfigDict, filters: Sequence[Planned], out: Path, engine: str) -> list[str]:
     subsets = [_build_subset(config, row, out, engine) for row in config.subsets]
     filtered = _run_all([folders[-1] for folders in subsets], filters, out / FILTERS, out, engine)
-    licences.check_licences(store.read(filtered[-1], ["licence"]), config.allow_unknown_licences)
+    allowed = config.allow_unknown_licences, "--config.allow_unknown_licences=True"
+    licences.check_licences(store.read(filtered[-1], ["licence"]), *allowed)
     settings = {RECORDS: _digests(filtered[-1:], out)}
     if changed(out / CORPUS, settings):
         _give_way(out, _results(out), "made of other records")
@@ -136,7 +156,7 @@ def _run(
         total = sum(map(store.count, sources)) or None
         counts = run_stage(place, records, plan.stage, plan.settings, one_by_one=plan.one_by_one, total=total)
     if new:
-        print(f"{place}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
+        print(f"{place}: {said(counts)}")
     if not counts["kept"]:
         last = [*deque(set_aside(place), maxlen=1)]
         why = f", {counts['set aside']:,} are set aside, the last one because: {last[0]['reason']}" if last else ""

@@ -339,15 +339,17 @@ def _shown(raster: Any, header: Any, bands: tuple[int, ...] | None, reduction: f
 def _place_of(path: Path) -> tuple[Georeference | None, str | None, dict[str, str]]:
     """Where a raster lies, why that can't be told, and its tags."""
     try:
-        if (header := tiff_header(path)) is not None and turned(header):
-            return None, "is turned by its orientation tag", {}
-    except Image.DecompressionBombError:
-        pass  # rasterio reads it, where it is not turned
-    try:
         with open_with_neighbours(path, str(path)) as raster:
-            return *_place_in(raster), _tags(raster)
+            (place, unplaced), tags = _place_in(raster), _tags(raster)
     except Exception:
         return None, UNREADABLE, {}
+    try:
+        header = tiff_header(path)
+    except Image.DecompressionBombError:  # Pillow will not read it, nor turn it
+        header = None
+    if place and header is not None and turned(header):
+        return None, "is turned by its orientation tag", tags
+    return place, unplaced, tags
 
 
 def _place_in(raster: Any) -> tuple[Georeference | None, str | None]:

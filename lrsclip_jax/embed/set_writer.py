@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from eval.embeddings import write_lines, write_meta
+from eval.lock import alone
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
 from lrsclip_jax.embed import parts
@@ -60,25 +61,26 @@ def make_set(
     if pictures:
         named = [{**row, "file": f"{PICTURES}/{number:07d}.jpg"} for number, row in enumerate(material.images)]
         material = replace(material, images=named)
-    parts.claim(out, {**about, "batch size": model.batch_size, "images and texts": _digest(material)})
+    with alone(out, "lrsclip embed"):
+        parts.claim(out, {**about, "batch size": model.batch_size, "images and texts": _digest(material)})
 
-    images = parts.plan_parts(out, "images", len(material.images), size)
-    _embed_images(images, out, material, model, max_bad, pictures)
-    unusable = {material.images[row]["id"]: reason for row, reason in _unusable(images)}
-    kept = [text for text in material.texts if text.get("image") not in unusable]
-    texts = parts.plan_parts(out, "texts", len(kept), size)
-    _embed_texts(texts, kept, model)
+        images = parts.plan_parts(out, "images", len(material.images), size)
+        _embed_images(images, out, material, model, max_bad, pictures)
+        unusable = {material.images[row]["id"]: reason for row, reason in _unusable(images)}
+        kept = [text for text in material.texts if text.get("image") not in unusable]
+        texts = parts.plan_parts(out, "texts", len(kept), size)
+        _embed_texts(texts, kept, model)
 
-    sides = {"images": (images, material.images), "texts": (texts, kept)}
-    dims = [parts.join(out, side, list(files), rows) for side, (files, rows) in sides.items() if files]
-    shortened = sum(int((parts.load(path)["length"] > model.context_length).sum()) for path in texts)
-    skipped = [{"id": fault.id, "reason": fault.reason, "where": fault.where} for fault in material.faults]
-    skipped += [{"id": name, "reason": reason} for name, reason in unusable.items()]
-    if skipped:
-        write_lines(out / "skipped.jsonl", skipped)
-    write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
-    shutil.rmtree(out / parts.FOLDER)
-    return len(skipped), shortened
+        sides = {"images": (images, material.images), "texts": (texts, kept)}
+        dims = [parts.join(out, side, list(files), rows) for side, (files, rows) in sides.items() if files]
+        shortened = sum(int((parts.load(path)["length"] > model.context_length).sum()) for path in texts)
+        skipped = [{"id": fault.id, "reason": fault.reason, "where": fault.where} for fault in material.faults]
+        skipped += [{"id": name, "reason": reason} for name, reason in unusable.items()]
+        if skipped:
+            write_lines(out / "skipped.jsonl", skipped)
+        write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
+        shutil.rmtree(out / parts.FOLDER)
+        return len(skipped), shortened
 
 
 def sweep(texts: Sequence[Row], lengths: Sequence[int], context_length: int) -> list[Row]:
@@ -125,8 +127,8 @@ def _embed_images(
             _keep(image, out / material.images[row]["file"])
         return model.preprocess(image)
 
-    missing = {path: span for path, span in files.items() if not path.exists()}
-    bad = _unusable(path for path in files if path.exists())
+    missing = {path: span for path, span in files.items() if not parts.is_done(path, span)}
+    bad = _unusable(path for path in files if path not in missing)
     stream = in_threads(decoded, itertools.chain.from_iterable(missing.values()))
     with _progress("images", files, missing) as bar:
         for path, span in missing.items():
@@ -151,7 +153,7 @@ def _embed_images(
 
 def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], model: Pretrained) -> None:
     """Writes the parts that are missing: `rows`, `kept`, and `length`, each text's own number of tokens."""
-    missing = {path: span for path, span in files.items() if not path.exists()}
+    missing = {path: span for path, span in files.items() if not parts.is_done(path, span)}
     with _progress("texts", files, missing) as bar:
         for path, span in missing.items():
             ids = model.tokenizer.encode([texts[row]["text"] for row in span])

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from eval.output import check_folder
 from eval.selo.maps import overlay
-from eval.whole import whole
+from eval.whole import remove_leftovers, whole, write_text
 from lrsclip_jax.data.rasters import AnyScene, Georeference
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.score_maps import reduced
 
 OVERLAY_SIDE = 4096
+_LONGEST_STEM = 120  # bytes; the words of a text and the rest take up to 130
+_BEGUN = ".localise-{}"
 
 
-def plan_files(out: Path, scene: AnyScene, texts: Sequence[str]) -> list[dict[str, Path]]:
+def plan_files(out: Path, scene: AnyScene, texts: Sequence[str], begun: Path) -> list[dict[str, Path]]:
     """Returns the paths of each text's files, by what they are: "map", "overlay" and, georeferenced, "geotiff".
 
-    Makes the folder. Raises InputError where that is impossible, or where one of the files is there already.
+    Raises InputError where one of them is there already, unless `unfinished` has left the file `begun`.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: can't be made a folder ({error.strerror})") from None
-    if not os.access(out, os.W_OK):
-        raise InputError(f"{out}: can't be written to")
     suffixes = {"map": "map.png", "overlay": "overlay.png"} | ({"geotiff": "map.tif"} if scene.georeference else {})
     plan: list[dict[str, Path]] = []
     taken: set[str] = set()
@@ -38,11 +39,55 @@ def plan_files(out: Path, scene: AnyScene, texts: Sequence[str]) -> list[dict[st
         words = re.sub(r"\W+", "-", text.lower()).strip("-")[:60].strip("-") or "text"
         stem = next(name for n in range(1, len(texts) + 1) if (name := f"{words}-{n}" if n > 1 else words) not in taken)
         taken.add(stem)
-        plan.append({what: out / f"{scene.path.stem}-{stem}-{suffix}" for what, suffix in suffixes.items()})
-    for path in (path for paths in plan for path in paths.values()):
-        if path.exists():
-            raise InputError(f"{path} is there already: choose another --out")
+        plan.append({what: out / f"{_short(scene.path.stem)}-{stem}-{suffix}" for what, suffix in suffixes.items()})
+    if not begun.exists():
+        for path in _files(plan):
+            if path.exists():
+                raise InputError(f"{path} is there already: choose another --out")
     return plan
+
+
+def check_out(out: Path, scene: Path) -> None:
+    """Raises InputError unless `out` is new, holds maps or is the scene's; see `eval.output.check_folder`."""
+
+    def ours(folder: Path) -> bool:
+        made = any(folder.glob("*-map.png")) or any(folder.glob(_BEGUN.format("*")))
+        return made or (folder / scene.name).exists()
+
+    check_folder(out, ours)
+
+
+def begun_by(out: Path, about: Mapping[str, Any]) -> Path:
+    """Returns the file that is in `out` while a command writes there; `about` is all that its files depend on."""
+    told = json.dumps(about, sort_keys=True).encode()
+    return out / _BEGUN.format(hashlib.blake2b(told, digest_size=8).hexdigest())
+
+
+@contextlib.contextmanager
+def unfinished(begun: Path, plan: Sequence[Mapping[str, Path]]) -> Iterator[None]:
+    """A context in which the planned files are written: stopped within it, the same command writes them again."""
+    for path in _files(plan) if begun.exists() else ():
+        remove_leftovers(path)
+    write_text(begun, "")
+    try:
+        yield
+    except BaseException:
+        if not any(path.exists() for path in _files(plan)):
+            begun.unlink()
+        raise
+    begun.unlink()
+
+
+def _files(plan: Sequence[Mapping[str, Path]]) -> Iterator[Path]:
+    return (path for paths in plan for path in paths.values())
+
+
+def _short(stem: str) -> str:
+    """The name of a scene, cut where the names of its files would be too long for a file system."""
+    name = os.fsencode(stem)
+    if len(name) <= _LONGEST_STEM:
+        return stem
+    return name[:_LONGEST_STEM].decode("utf-8", "ignore") + f"-{hashlib.blake2b(name, digest_size=4).hexdigest()}"
 
 
 def write_files(

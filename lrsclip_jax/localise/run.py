@@ -14,13 +14,14 @@ from eval.selo.grid import STEPS
 from eval.selo.v2 import coarse_windows
 from lrsclip_jax.data.rasters import AnyScene, open_scene
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.localise.outputs import plan_files, write_files
+from lrsclip_jax.localise.outputs import begun_by, check_out, plan_files, unfinished, write_files
 
 HEAT_WINDOW = 1024
 
 
 def run(flags: argparse.Namespace) -> None:
     """Writes the maps of the texts in `flags` (the parsed command line), and prints where the texts fit best."""
+    check_out(flags.out, flags.image)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"note: {message}")
         scene = open_scene(flags.image, flags.bands)
@@ -33,20 +34,22 @@ def run(flags: argparse.Namespace) -> None:
             windows = windows_of(scene, flags)
         except InputError as error:
             raise InputError(f"{scene.path}: {error}") from None
-        files = plan_files(flags.out, scene, flags.text)
+        begun = begun_by(flags.out, {name: repr(value) for name, value in vars(flags).items() if name != "out"})
+        files = plan_files(flags.out, scene, flags.text, begun)
         at_first = " at first" if flags.method == "v2" else ""
         print(f"{scene.path}: {scene.height}×{scene.width} pixels, {len(windows):,} windows{at_first}")
-        for text, paths, found in zip(flags.text, files, finds(scene, windows, flags), strict=True):
-            write_files(paths, scene, found.map, found.missing, found.factor)
-            print(f"\n{text}")
-            for box, score in found.best:
-                print(f"  {score:.4f}  {words(scene, box)}")
-            if found.peak:
-                row, column = found.peak
-                print(f"  hottest at {words(scene, (row, row, column, column))}")
-            if found.factor > 1:
-                print(f"  a pixel of the map is {found.factor}×{found.factor} of the scene")
-            print("".join(f"  {what:8} {path}\n" for what, path in paths.items()), end="", flush=True)
+        with unfinished(begun, files):
+            for text, paths, found in zip(flags.text, files, finds(scene, windows, flags), strict=True):
+                write_files(paths, scene, found.map, found.missing, found.factor)
+                print(f"\n{text}")
+                for box, score in found.best:
+                    print(f"  {score:.4f}  {words(scene, box)}")
+                if found.peak:
+                    row, column = found.peak
+                    print(f"  hottest at {words(scene, (row, row, column, column))}")
+                if found.factor > 1:
+                    print(f"  a pixel of the map is {found.factor}×{found.factor} of the scene")
+                print("".join(f"  {what:8} {path}\n" for what, path in paths.items()), end="", flush=True)
 
 
 def windows_of(scene: AnyScene, flags: argparse.Namespace) -> np.ndarray:

@@ -102,10 +102,11 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> tuple[argparse.Namespa
 
 
 def _bytes(size: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", size)
-    if not found:
-        raise InputError(f"--memory={size}: write a size such as 80GiB or 40GB")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** (1 + "KMGT".index(found[2])))
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([KMGT])(i?)B", size)
+    size_in_bytes = int(float(found[1]) * (1024 if found[3] else 1000) ** (1 + "KMGT".index(found[2]))) if found else 0
+    if not size_in_bytes:
+        raise InputError(f"--memory={size}: write a size above zero, such as 80GiB or 40GB")
+    return size_in_bytes
 
 
 def _memory_of(devices: Sequence) -> int:

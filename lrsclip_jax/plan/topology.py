@@ -32,6 +32,7 @@ _GENERATIONS = {
     "v5p": _Generation(3, "v5p", 2),
     "v6e": _Generation(2, "v6e", 1),
 }
+_MOST_DEVICES = 1024  # of a host: XLA starts a thread for each CPU device
 _EXAMPLES = "v5e:16x16, v5p:4x4x4, v4:2x2x4, v6e:8x8, cpu:8 or gpu"
 
 
@@ -59,15 +60,15 @@ def parse(name: str) -> Topology:
     """Returns the topology that a name such as "v5e:16x16", "cpu:8", "gpu" or "gpu:1" stands for."""
     kind, _, extent = name.partition(":")
     if kind in ("cpu", "gpu"):
-        if extent and not (extent.isdecimal() and int(extent)):
-            raise InputError(f"--topology={name}: write {kind} or {kind}:N with the number of devices")
+        if extent and not (re.fullmatch(r"[1-9][0-9]{0,3}", extent) and int(extent) <= _MOST_DEVICES):
+            raise InputError(f"--topology={name}: write {kind} or {kind}:N with N from 1 to {_MOST_DEVICES:,} devices")
         sizes = (int(extent),) if extent else (1,) if kind == "cpu" else ()
         return Topology(name, kind, "", sizes)
     if kind not in _GENERATIONS:
         known = (*_GENERATIONS, "cpu", "gpu")
         raise InputError(f"--topology={name}: unknown kind {kind!r}{nearest(kind, known)}; write {_EXAMPLES}")
     dimensions = _GENERATIONS[kind].dimensions
-    if not re.fullmatch("x".join([r"[1-9]\d*"] * dimensions), extent):
+    if not re.fullmatch("x".join(["[1-9][0-9]*"] * dimensions), extent):
         shape = "x".join("ABC"[:dimensions])
         raise InputError(f"--topology={name}: a {kind} slice has {dimensions} dimensions, write {kind}:{shape}")
     return Topology(name, "tpu", kind, tuple(map(int, extent.split("x"))))

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from etils import epath
 
+from eval.lock import alone
+from eval.output import check_place, first_file
+from eval.reading import parse_json
 from eval.whole import write_text
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError
 
-CONFIG = "config.json"
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+_KEYS = {"seed", "model", "data"}  # of every config
 CHECKPOINTS = "checkpoints"
 
 
@@ -19,13 +28,38 @@ def folder_of(name: str) -> epath.Path:
     return epath.Path(name) if "://" in name else epath.Path(name).expanduser().resolve()
 
 
+def check_out(name: str, option: str = "--workdir") -> None:
+    """Raises InputError where a run can't begin or continue in a folder: it can't be made, or holds something else."""
+    if name.startswith("gs://"):
+        return  # every look there is a request: `claim` looks
+    check_place(name, option)
+    check_run(folder_of(name), option)
+
+
+def check_run(folder: epath.Path, option: str = "--workdir") -> None:
+    """Raises InputError unless a folder is new, empty, or a run's."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{option}={folder} is a file, a folder is expected")
+    if (other := first_file(folder)) and read_config(folder) is None and not steps(folder):
+        raise InputError(f"{folder} holds other files ({other}) and no run: give another {option}, new or empty")
+
+
+@contextmanager
+def at_work(name: str, command: str) -> Iterator[None]:
+    """A context in which one command works in a run folder, see `eval.lock.alone`; for process 0 alone."""
+    folder = folder_of(name)
+    with alone(folder if "://" in os.fspath(folder) else Path(folder), command):
+        yield
+
+
 def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
     """Makes `workdir` the folder of this run, new or continued, and writes config.json into it.
 
-    Raises InputError if the folder can't be written, or holds checkpoints of a run whose curve-determining keys
-    differ. A run that saved nothing yet starts again from its first step.
+    Raises InputError if the folder can't be written, or holds something else, such as checkpoints of a run whose
+    curve-determining keys differ. A run that saved nothing yet starts again from its first step.
     """
     folder = folder_of(workdir)
+    check_run(folder)
     saved = read_config(folder)
     if saved is not None and steps(folder):
         differences = configs.curve_differences(saved, config)
@@ -38,14 +72,36 @@ def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
     return folder
 
 
-def new(workdir: str) -> epath.Path:
-    """Returns the path of a new run folder; InputError if anything is there already."""
+def check_new(workdir: str) -> epath.Path:
+    """Returns the path of a new run folder, which may hold what a killed import has left; InputError for others."""
+    if not workdir.startswith("gs://"):
+        check_place(workdir, "--workdir")
     folder = folder_of(workdir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        unfinished = not steps(folder) and (folder / CHECKPOINTS).exists()
-        what = "an unfinished checkpoint" if unfinished else "something already"
-        raise InputError(f"{folder} holds {what}, and nothing is overwritten: remove it, or give another folder")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--workdir={folder} is a file, a folder is expected")
+    if first_file(folder, [CHECKPOINTS]) or not _is_import(folder / CHECKPOINTS):
+        raise InputError(
+            f"{folder} holds something already, and nothing is overwritten: remove it, or give another folder"
+        )
     return folder
+
+
+def new(workdir: str) -> epath.Path:
+    """Returns the path of a new run folder, without what a killed import has left; InputError as of `check_new`."""
+    folder = check_new(workdir)
+    try:
+        if (folder / CHECKPOINTS).exists():
+            (folder / CHECKPOINTS).rmtree()
+    except OSError as error:
+        raise InputError(f"can't write to --workdir={folder}: {error.strerror or error}") from error
+    return folder
+
+
+def _is_import(checkpoints: epath.Path) -> bool:
+    """Whether there is nothing but checkpoint 0 without an optimizer, finished or not: config.json comes last."""
+    if not checkpoints.exists():
+        return True
+    return all(re.match(r"0(\.|$)", path.name) and not (path / "optimizer").exists() for path in checkpoints.iterdir())
 
 
 def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
@@ -56,12 +112,14 @@ def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
     source, target = folder_of(workdir), folder_of(new)
     if read_config(target) is not None:
         return claim(new, config)
+    if first_file(target, [CHECKPOINTS, METRICS]) or (first_file(target) and not (target / CHECKPOINTS).exists()):
+        raise InputError(f"{target} holds other files ({first_file(target)}): give another --branch, new or empty")
     if not (saved := steps(source)):
         raise InputError(f"{source} has no checkpoint to branch from")
     try:
         _copy(source / CHECKPOINTS / str(saved[-1]), target / CHECKPOINTS / str(saved[-1]))
-        if (source / "metrics.jsonl").exists():
-            (source / "metrics.jsonl").copy(target / "metrics.jsonl", overwrite=True)
+        if (source / METRICS).exists():
+            (source / METRICS).copy(target / METRICS, overwrite=True)
     except OSError as error:
         raise InputError(f"can't branch into {target}: {error.strerror or error}") from error
     write_config(target, config)
@@ -77,12 +135,22 @@ def steps(folder: epath.Path) -> list[int]:
 
 
 def read_config(folder: epath.Path) -> dict | None:
-    """Returns the config that a run folder was claimed with, or None for a folder without a run."""
+    """Returns the config that a run folder was claimed with, or None for a folder without a run.
+
+    Raises InputError where its config.json can't be read, or is something else's.
+    """
     path = folder / CONFIG
+    if not path.exists():
+        return None
     try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not readable JSON ({error}): restore it, or start in another --workdir") from None
+        config: dict[str, Any] = parse_json(path.read_bytes(), str(path), dict[str, Any])
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror or error}") from error
+    except InputError as error:
+        raise InputError(f"{error}: restore it, or start in another --workdir") from None
+    if not config.keys() >= _KEYS:
+        raise InputError(f"{path} is no run's: give another --workdir, new or empty")
+    return config
 
 
 def write_config(folder: epath.Path, config: configs.ConfigDict) -> None:

@@ -148,4 +148,5 @@ def _nice(least: float) -> float:
 
 def _degrees(value: float, digits: int, positive: str, negative: str) -> str:
     rounded = round(value, digits)
-    return f"{abs(rounded):.{digits}f}°" + ("" if rounded == 0 else positive if rounded > 0 else negative)
+    side = "" if abs(rounded) in (0, 180) else positive if rounded > 0 else negative
+    return f"{abs(rounded):.{digits}f}°{side}"

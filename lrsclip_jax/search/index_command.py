@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.command import add_subject, command_line, expanded, integers, path
+from eval.lock import alone
+from eval.whole import LOCK
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.search.index_settings import Settings, check_same, known, source_of
 
@@ -70,7 +72,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     _settings(flags, tile=1).check()
     if flags.out.exists() and not flags.out.is_dir():
         raise InputError(f"--out={flags.out}: it is a file, an index is a folder")
-    run(flags)
+    with alone(flags.out, "lrsclip index"):
+        run(flags)
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -82,7 +85,7 @@ def run(flags: argparse.Namespace) -> None:
     out: Path = flags.out
     assembly.finish(out)
     meta = known(out)
-    if meta is None and out.exists() and any(found.name != index_parts.FOLDER for found in out.iterdir()):
+    if meta is None and out.exists() and any(found.name not in (index_parts.FOLDER, LOCK) for found in out.iterdir()):
         raise InputError(f"{out} is neither empty nor an index: choose another --out")
     checkpoint = source_of(flags.checkpoint)
     sources = [source if "://" in source else str(Path(source).absolute()) for source in flags.source]

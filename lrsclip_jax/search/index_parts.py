@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.reading import convert, parse_json, read_json
-from eval.whole import remove_leftovers, whole, write_text
+from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search.index_settings import check_same
 from lrsclip_jax.search.tiles_table import TILE_SCHEMA
@@ -80,9 +80,7 @@ def save(
 
 
 def next_number(out: Path) -> int:
-    """Returns the number of the part to be written next, and removes what a killed writer of parts has left."""
-    for found in (out / FOLDER).glob(".part-*"):
-        remove_leftovers(found.with_name(found.name[1:].rpartition(".parquet.")[0] + ".parquet"))
+    """Returns the number of the part to be written next."""
     return 1 + max((int(path.stem.removeprefix("part-")) for path in _files(out)), default=-1)
 
 

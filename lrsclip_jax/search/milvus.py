@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -131,6 +132,7 @@ class MilvusEngine:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._rows.shape[1])
         params = self._client.prepare_index_params()
         params.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
+        self._client.create_collection(self.collection, schema=schema, index_params=params)
 
 
 def recall(engine: Engine, exact: ExactEngine, queries: np.ndarray, k: int) -> float:
@@ -148,6 +150,7 @@ def _client(uri: str) -> Any:
         from pymilvus import MilvusClient
     except ImportError:
         raise InputError("the engine milvus needs pymilvus: pip install 'lrsclip_jax[milvus]'") from None
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs every error with its traceback, too
     if not uri:
         raise InputError("--engine=milvus:URI lacks its URI: http://host:19530, or a Milvus Lite file, archive.db")
     with _named(uri.rpartition("@")[2]):  # never the password

@@ -112,7 +112,8 @@ def _to_earth(georeference: Any) -> ToEarth:
         if control:
             xs, ys = control.xy(rows.tolist(), columns.tolist(), offset="ul")
         else:
-            xs, ys = georeference.transform * (columns, rows)
+            a, b, c, d, e, f = tuple(georeference.transform)[:6]
+            xs, ys = a * columns + b * rows + c, d * columns + e * rows + f
         with rasterio.Env():
             lons, lats = transform(georeference.crs, _WGS84, np.asarray(xs).tolist(), np.asarray(ys).tolist())
         return np.array(lons), np.array(lats)
@@ -169,7 +170,7 @@ def _polygon(lons: np.ndarray, lats: np.ndarray) -> Any:
         piece = shapely.intersection(shape, shapely.box(west, -90, west + 360, 90))
         shifted = shapely.transform(piece, lambda points, west=west: points - [west + 180, 0])
         pieces += [part for part in shapely.get_parts(shifted) if part.geom_type == "Polygon" and part.area > 0]
-    return shapely.orient_polygons(pieces[0] if len(pieces) == 1 else shapely.MultiPolygon(pieces))
+    return shapely.orient_polygons(shapely.union_all(pieces))  # around a pole two pieces have an edge in common
 
 
 def bounds(shapes: Sequence[Any]) -> list[dict[str, float] | None]:

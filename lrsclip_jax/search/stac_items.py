@@ -54,6 +54,8 @@ def assets_of(source: str, timeout: float) -> Iterator[Asset]:
 
     root = source if is_address(source) else str(Path(source).parent)
     document: Any = parse_json(read_text(source, root, timeout), source)
+    if not is_address(source):
+        root = str(_folder(Path(source), document))
     try:
         if isinstance(document, dict) and document.get("type") == "FeatureCollection":
             features = document.get("features")
@@ -70,6 +72,18 @@ def assets_of(source: str, timeout: float) -> Iterator[Asset]:
     except Exception as error:  # pystac raises anything of a document that is none
         said = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{source}: no STAC catalogue, collection or item collection ({said:.200})") from None
+
+
+def _folder(path: Path, document: Any) -> Path:
+    """The folder of the catalogue that a document is part of, if that lies above it; else the document's own."""
+    links = document.get("links") if isinstance(document, dict) else None
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, dict) and link.get("rel") == "root" and isinstance(link.get("href"), str):
+            root = (path.parent / link["href"]).resolve()
+            above = path.resolve().is_relative_to(root.parent)
+            if above and root.name in ("catalog.json", "collection.json") and root.is_file():
+                return root.parent
+    return path.parent
 
 
 def read_text(href: str, root: str, timeout: float) -> str:

@@ -36,7 +36,7 @@ def test_a_stopped_stage_goes_on_with_what_is_missing(tmp_path, torn):
     with pytest.raises(KeyboardInterrupt):
         run_stage(folder, lambda: RECORDS, lambda records: without_threes(records, seen, stop=7), {})
     if torn:
-        with open(folder / "set_aside.jsonl", "a") as file:
+        with open(folder / ".set_aside.jsonl", "a") as file:
             file.write('{"id": "09", "sta')
     counts = run_stage(folder, lambda: RECORDS, lambda records: without_threes(records, seen), {})
     assert sorted(seen) == [record.id for record in RECORDS]  # each once

@@ -1,5 +1,6 @@
 """The command that writes embedding sets: its rows against the door's, and what stops it on the way."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -238,6 +239,26 @@ def test_a_stopped_command_continues_to_the_same_bytes(world, pairs, tmp_path, m
     assert attempts > 3 and same(tmp_path / "whole", tmp_path / "again")
 
 
+def test_damaged_parts_of_a_stopped_command_are_made_again(world, pairs, tmp_path, monkeypatch, small_parts, capsys):
+    material = open_material(f"{world}/captions.json", image_root=f"{world}/images")
+    for name in ("whole", "begun"):
+        if name == "begun":
+            monkeypatch.setattr(parts, "join", lambda *_: pytest.skip("stopped"))
+        with contextlib.suppress(pytest.skip.Exception):
+            set_writer.make_set(tmp_path / name, material, pairs, ABOUT)
+    monkeypatch.undo()
+    monkeypatch.setattr(set_writer, "PART", 2)
+    saved = sorted((tmp_path / "begun" / parts.FOLDER).glob("*.npz"))
+    assert len(saved) == 4
+    saved[0].write_bytes(saved[0].read_bytes()[:-30])
+    saved[2].write_bytes(b"")
+    set_writer.make_set(tmp_path / "begun", material, pairs, ABOUT)
+    notes = capsys.readouterr().err.splitlines()
+    assert [saved[0].name in notes[0], saved[2].name in notes[1], len(notes)] == [True, True, 2]
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "begun" / file.name).read_bytes() == file.read_bytes()
+
+
 def test_what_was_begun_is_only_continued_as_it_was_begun(world, pairs, tmp_path, small_parts):
     material = open_material(str(world / "classes"))
     out = tmp_path / "s"
@@ -250,7 +271,7 @@ def test_what_was_begun_is_only_continued_as_it_was_begun(world, pairs, tmp_path
         set_writer.make_set(out, material, pairs, ABOUT)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="neither empty nor a set"):
+    with pytest.raises(InputError, match=r"holds other files \(notes.txt\)"):
         set_writer.make_set(tmp_path / "other", material, pairs, ABOUT)
 
 
@@ -360,10 +381,10 @@ def test_rows_without_a_direction_are_refused(world, pairs, tmp_path):
         (["--data="], "the name of the source is empty"),
         (["--data={world}/classes", "--templates=lrsclp"], "did you mean 'lrsclip'"),
         (["--data={world}/classes", "--templates=a photo"], "no templates are called 'a photo'"),
-        (["--data={world}/classes", "--classes={world}/captions.json"], "expected a JSON object {label: words}"),
+        (["--data={world}/classes", "--classes={world}/captions.json"], "a JSON object {label: words} is expected"),
         (["--data={world}/captions.json", "--text-lengths=2"], "2 is not between 3 and 77"),
         (["--data={world}/classes", "--text-lengths=9"], "no long or short texts to cut"),
-        (["--data={world}/classes", "--batch-size=0"], "--batch-size=0: it must be at least 1"),
+        (["--data={world}/classes", "--batch-size=0"], "--batch-size=0: expected a whole number from 1"),
         (["--data={world}/classes", "--texts={world}/none.txt"], "none.txt: can't be read"),
     ],
 )

@@ -277,7 +277,7 @@ def test_what_fails_is_told_in_a_line_and_the_rest_goes_on(copy, capsys):
     assert len(errors) == 6 and len(said.err.splitlines()) == 6
     assert sum("lost.jpg" in line and "theirs_scenes" in line for line in errors) == 2  # retrieval and length
     assert sum("no label" in line for line in errors) == 3
-    assert sum("images.npy: torn" in line for line in errors) == 1
+    assert sum("images.npy: " in line and "torn or damaged" in line for line in errors) == 1
     assert len(results_of(out)) == 9 + 7
     document = Document((out / "report.html").read_text(encoding="utf-8"))
     assert document.text("h2")[0] == "Not measured"
@@ -311,7 +311,7 @@ def test_two_checkpoints_of_one_name_are_told_apart(world, tmp_path, capsys):
     ("argument", "message"),
     [
         ("--sets=NOWHERE", "NOWHERE: no embedding set there"),
-        ("--out=FILE", "FILE: File exists"),
+        ("--out=FILE", "FILE is a file, a folder is expected"),
         ("--only=retreival", "--only=retreival: no task, did you mean 'retrieval'?"),
         ("--seed=-1", "--seed=-1: expected a whole number from 0"),
         ("--processes=0", "--processes=0: expected a whole number from 1"),
@@ -342,7 +342,10 @@ def test_texts_of_encoder_features_meet_no_images(tmp_path):
     images = [{"id": str(n), "label": "a"} for n in range(2)]
     meta = {"model": "m", "dataset": "d", "features": "encoder"}
     found = open_set(write_set(tmp_path / "x", meta, np.eye(2), np.eye(2), images, texts))
-    assert tasks_of(found) == [EvalTask("linear_probe"), EvalTask("knn"), EvalTask("few_shot")]
+    assert tasks_of(found) == [
+        *(EvalTask(name) for name in ("linear_probe", "knn", "few_shot")),
+        *(EvalTask(name, "itra") for name in ("linear_probe", "knn")),
+    ]
 
 
 def test_names_of_files_are_safe_and_differ():

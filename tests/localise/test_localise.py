@@ -216,7 +216,7 @@ def test_a_heat_map(loaded, model, pixels, tmp_path, capsys):
         (["--image=none.tif"], "none.tif: image can't be read"),
         (["--bands=1,2"], "bands"),
         (["--checkpoint=nowhere", "--steps=32"], "nowhere"),
-        (["--out=scene.png/sub", "--steps=32"], "scene.png/sub: can't be made a folder"),
+        (["--out=scene.png/sub", "--steps=32"], "scene.png is a file, a folder is expected"),
         (["--heatmap=patches", "--method=v1"], "leave --method and --crops out"),
         (["--heatmap-size=32"], "only applies with --heatmap=patches"),
         (["--method=v2", "--steps=32"], "leave --steps out"),

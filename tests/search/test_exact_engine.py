@@ -1,4 +1,4 @@
-"""The exact engine: equal to a comparison with every row, ties included; its bound holds; its codes are kept and checked."""
+"""The exact engine: equal to a comparison with every row, ties included; its bound holds; its codes are kept."""
 
 import json
 import threading

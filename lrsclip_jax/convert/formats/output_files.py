@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import stat
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from eval.whole import whole
+from eval.lock import alone
+from eval.output import check_place
+from eval.whole import lock_of, remove_leftovers, whole
 from lrsclip_jax.errors import InputError
 
 
@@ -21,24 +25,27 @@ def new_output(out: Path) -> Iterator[Path]:
     """Yields a path for the file or folder `out`, which appears when the block ends, whole; see `eval.whole.whole`.
 
     Raises:
-      InputError: something is at `out` already (an empty folder does not count), or it can't be written.
+      InputError: something is at `out` already (an empty folder does not count), another export is writing it, or it
+        can't be written.
     """
-    try:
-        _refuse_existing(out)
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"can't write {out}: {error.strerror or error}") from error
-    with whole(out) as partial:
-        try:
-            yield partial
-        except SafetensorError as error:
-            raise InputError(f"can't write {out}: {error}") from error
-        _refuse_existing(out)
+    check_new(out)
+    path = out.absolute()
+    with alone(path.parent, "lrsclip convert export", lock_of(path)):
+        remove_leftovers(path)
+        with whole(path) as partial:
+            try:
+                yield partial
+            except SafetensorError as error:
+                raise InputError(f"can't write {out}: {error}") from error
+            _refuse_existing(out)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes tensors as safetensors, marked as PyTorch's: transformers refuses others."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
     save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(mode)  # safetensors lets its owner alone read it
 
 
 def write_pt(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -49,7 +56,8 @@ def write_pt(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         raise InputError(
             "a .pt file needs torch: pip install 'lrsclip_jax[torch]', or let --out end in .safetensors"
         ) from None
-    with path.open("wb") as file:
+    with path.open("wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # torch.save only reads it
         try:
             torch.save({key: torch.from_numpy(value) for key, value in tensors.items()}, file)
         except RuntimeError as error:
@@ -66,6 +74,12 @@ def counts(tensors: Mapping[str, np.ndarray]) -> str:
     """Returns the number and size of tensors in words, such as "302 tensors, 598.5 MB"."""
     size = sum(value.nbytes for value in tensors.values())
     return f"{len(tensors)} tensors, {size / 1e6:.1f} MB"
+
+
+def check_new(out: Path) -> None:
+    """Raises InputError unless a file or folder can become `out`."""
+    check_place(out)
+    _refuse_existing(out)
 
 
 def _refuse_existing(out: Path) -> None:

@@ -19,7 +19,8 @@ from lrsclip_jax.errors import InputError
 
 Made = Iterator[CorpusRecord | SetAside]
 Stage = Callable[[Iterator[CorpusRecord]], Made]
-DONE, SETTINGS, ASIDE = "done.json", "settings.json", "set_aside.jsonl"
+# pyarrow, pandas and datasets pass over hidden files: to them the folder is one table.
+DONE, SETTINGS, ASIDE = ".done.json", ".settings.json", ".set_aside.jsonl"
 _DIGEST = "digest"
 EARLIER = "earlier"
 _STAGE = re.compile(r"(\d+)-.+")
@@ -48,7 +49,7 @@ def run_stage(
     """Writes what `stage` makes of `records` into `folder`, unless that is done, and returns the counts.
 
     Args:
-      folder: of this stage: Parquet files, set_aside.jsonl, and when all is there done.json.
+      folder: of this stage: Parquet files, .set_aside.jsonl, and when all is there .done.json.
       records: gives the records from the first on; what it has set aside itself is passed on.
       stage: makes records of records.
       settings: all that the outcome depends on; a folder made under others is refused.
@@ -76,6 +77,12 @@ def run_stage(
     result = {"read": read, "kept": store.count(folder), "set aside": sum(1 for _ in set_aside(folder))}
     _write(folder / DONE, {**result, _DIGEST: store.digest(folder)})
     return result
+
+
+def said(counts: Mapping[str, int]) -> str:
+    """Returns the counts of a stage in words; the file of what is set aside is hidden, so they name it."""
+    where = f" ({ASIDE} tells why)" if counts["set aside"] else ""
+    return f"{counts['kept']:,} records, {counts['set aside']:,} set aside{where}"
 
 
 def _make(
@@ -113,10 +120,18 @@ def _make(
 
 def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     """Returns the names of the settings that differ from those a folder was made with; none while nothing is in it."""
+    _rename_old_files(folder)
     if not (folder / DONE).exists() and not store.parts(folder) and not any(set_aside(folder)):
         return []
     made, asked = _read(folder / SETTINGS), json.loads(json.dumps(settings))
     return sorted(name for name in made | asked if made.get(name) != asked.get(name))
+
+
+def _rename_old_files(folder: Path) -> None:
+    """Gives the files of a stage their names of today: they once had no dot."""
+    for name in (DONE, SETTINGS, ASIDE):
+        if (old := folder / name.removeprefix(".")).is_file() and not (folder / name).exists():
+            old.rename(folder / name)
 
 
 def digest(folder: Path) -> str:
@@ -125,7 +140,7 @@ def digest(folder: Path) -> str:
 
 
 def set_aside(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a stage's set_aside.jsonl; a last line that a kill cut off is left out."""
+    """Yields the rows of a stage's .set_aside.jsonl; a last line that a kill cut off is left out."""
     path = folder / ASIDE
     if not path.exists():
         return
@@ -141,7 +156,7 @@ def set_aside(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _mended(folder: Path) -> set[str]:
-    """Takes what a kill cut off from the end of a stage's set_aside.jsonl, and returns the ids in it."""
+    """Takes what a kill cut off from the end of a stage's .set_aside.jsonl, and returns the ids in it."""
     known = set()
     with whole(folder / ASIDE) as partial, partial.open("w", encoding="utf-8") as file:
         for row in set_aside(folder):
@@ -160,6 +175,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def is_stage(folder: Path) -> bool:
+    """Whether a folder with something in it is a stage's, finished or not."""
+    return (folder / SETTINGS).exists()
 
 
 def stages_of(folder: Path, first: int = 0) -> list[Path]:

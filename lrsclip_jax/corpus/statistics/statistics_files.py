@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from eval.reading import read_json
 from eval.whole import write_text
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import SetAside
@@ -19,6 +21,7 @@ from lrsclip_jax.corpus.statistics.counting import KINDS, CorpusStatistics, Part
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.statistics_page import statistics_page
 from lrsclip_jax.corpus.statistics.summary import part_values
+from lrsclip_jax.errors import InputError
 
 FILES = ("statistics.json", "table.csv", "statistics.html")
 WORDS = 1000  # of the most frequent in the JSON file
@@ -55,6 +58,13 @@ def write_statistics(
     for name, text in zip(FILES, made, strict=True):
         write_text(out / name, text)
     return as_lines(statistics)
+
+
+def has_statistics(out: Path) -> bool:
+    """Whether a folder with something in it is one that statistics were written into, or of a corpus with its own."""
+    with contextlib.suppress(InputError):
+        return "content_words_by" in read_json(out / FILES[0], dict[str, Any])
+    return False
 
 
 def as_json(statistics: CorpusStatistics) -> dict[str, Any]:

@@ -7,10 +7,11 @@ They are long text over real pixels, with exact ground truth for localisation: w
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.whole import whole
+from eval.lock import alone
+from eval.output import check_folder
+from eval.reading import read_json
+from eval.whole import whole, write_text
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import check_side, read_image, resize_and_crop
 from lrsclip_jax.data.mosaic.mosaic_text import MAX_TOKENS, CountTokens, choose_clauses, clause, describe, summaries
@@ -27,6 +31,7 @@ from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 
+_BEGUN = ".mosaic-{}.json"  # of a split: what an unfinished one is to be
 MAX_SHORT_TOKENS = 60  # with start and end: within a context of 77
 SHARD_SIZE = 4096
 
@@ -113,14 +118,23 @@ def write_mosaics(
 
     Beside the shards lies regions-SPLIT.jsonl: a line for every tile of every mosaic, with the mosaic's `id`,
     `tile` number, `caption`, `label`, the tile's own `record`, and its `polygon` in pixels. `out` is new, or holds
-    mosaics of other splits. Raises InputError otherwise, and where `plan_mosaics` or `compose` do.
+    mosaics of other splits, or what the same call had written when it was stopped: that is written again. Raises
+    InputError otherwise, and where `plan_mosaics` or `compose` do.
     """
     plan = plan_mosaics(len(records), n, count, seed)
     check_side(size, "mosaics")
     if size < n:
         raise InputError(f"mosaics of {n}×{n} tiles in {size} pixels: a tile needs at least one")
-    regions_path = out / f"regions-{records.split}.jsonl"
-    _check_folder(out, regions_path)
+    check_out(out)
+    asked = {"n": n, "count": count, "size": size, "seed": seed, "max_tokens": max_tokens, "tiles": len(records)}
+    with alone(out, "lrsclip mosaic"), _begun(out, records.split, asked) as regions_path:
+        _write(records, plan, regions_path, n, size, seed, max_tokens)
+
+
+def _write(
+    records: RecordReader, plan: list[list[int]], regions_path: Path, n: int, size: int, seed: int, max_tokens: int
+) -> None:
+    out, count = regions_path.parent, len(plan)
     tokenizer = clip_tokenizer()
 
     def count_tokens(text: str) -> int:
@@ -142,12 +156,24 @@ def write_mosaics(
         write_metadata(out, [tokenizer.hash], f"{n}×{n} mosaics of {records.folder.name}, seed {seed}")
 
 
-def _check_folder(out: Path, regions: Path) -> None:
-    if regions.exists():
+def check_out(out: Path) -> None:
+    """Raises InputError unless `out` is new or holds mosaics, finished or not; see `eval.output.check_folder`."""
+    check_folder(out, lambda folder: any(folder.glob("regions-*.jsonl")) or any(folder.glob(_BEGUN.format("*"))))
+
+
+@contextlib.contextmanager
+def _begun(out: Path, split: str, asked: dict[str, int]) -> Iterator[Path]:
+    """Yields the path of the regions of a split. A file next to it tells what was asked for until all is written."""
+    regions, begun = out / f"regions-{split}.jsonl", out / _BEGUN.format(split)
+    if begun.exists():
+        before: dict[str, int] = read_json(begun, dict[str, int])
+        if differ := sorted(name for name in asked | before if asked.get(name) != before.get(name)):
+            raise InputError(f"{out} was begun with other {', '.join(differ)}: choose another --out, or delete it")
+    elif regions.exists():
         raise InputError(f"{out} already holds mosaics of this split ({regions.name}): choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()) and not any(out.glob("regions-*.jsonl")):
-        raise InputError(f"{out} holds other files: choose an --out that is new or empty")
+    write_text(begun, json.dumps(asked))
+    yield regions
+    begun.unlink()
 
 
 def _record(name: str, mosaic: Mosaic, tiles: Sequence[Record]) -> Record:
