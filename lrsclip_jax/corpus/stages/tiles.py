@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -18,7 +19,6 @@ from lrsclip_jax.data.rasters import AnyScene, open_scene
 from lrsclip_jax.data.tiling import windows
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.clipping import clip, visible
-from lrsclip_jax.sources.item import Thing
 
 STAGE = "tiles"
 Window = tuple[int, int, int, int]  # r0, r1, c0, c1, ends exclusive
@@ -100,12 +100,8 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
     r0, r1, c0, c1 = window
     box = (c0, r0, c1, r1)
     near = [thing for thing in scene.things if thing.box and visible(thing.box, box) > 0]
-    things: list[Thing] = []
-    for thing in near:
-        part = clip(thing, box) if thing.box and visible(thing.box, box) >= min_visible else None
-        if part:
-            things.append(part)
-    left = len(near) - len(things)
+    parts = [clip(thing, box) if thing.box and visible(thing.box, box) >= min_visible else () for thing in near]
+    left = parts.count(())
     detail = f"rows {r0} to {r1}, columns {c0} to {c1}" + (f"; mostly outside and left out: {left}" if left else "")
     return replace(
         scene,
@@ -113,7 +109,7 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
         image=str(file),
         short=(),
         long=(),
-        things=tuple(things),
+        things=tuple(itertools.chain.from_iterable(parts)),
         label=None,
         width=c1 - c0,
         height=r1 - r0,

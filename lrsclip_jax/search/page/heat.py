@@ -11,14 +11,16 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.localise.heatmap import NEUTRAL, heat, patch_encoder
-from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.search.page.scene_views import SceneViews
+
+if TYPE_CHECKING:
+    from lrsclip_jax.pretrained import Pretrained
 
 Window = tuple[int, int, int, int]
 TILES = 3  # that the region is wide
@@ -67,6 +69,8 @@ class HeatMaps:
           query: a row in the model's space, float32 [E].
           usual: the row that is taken off the query's, float32 [E]; None: the mean of texts that name nothing.
         """
+        from lrsclip_jax.localise.heatmap import heat
+
         row = self._views.row(scene)
         region = region_of(tile, row["height"], row["width"])
         windows = windows_of(region)
@@ -88,11 +92,15 @@ class HeatMaps:
             self._usual_patches()
 
     def _neutral_row(self) -> np.ndarray:
+        from lrsclip_jax.localise.heatmap import NEUTRAL
+
         if self._neutral is None:
             self._neutral = self._model().texts(list(NEUTRAL)).mean(axis=0)
         return self._neutral
 
     def _encoder(self) -> Callable:
+        from lrsclip_jax.localise.heatmap import patch_encoder  # imports JAX: the page answers before
+
         if self._encode is None:
             self._encode = patch_encoder(self._model(), batch_size=1)
         return self._encode
