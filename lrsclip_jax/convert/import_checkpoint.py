@@ -24,6 +24,7 @@ from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint, workdir
+from lrsclip_jax.sources.row_values import clean
 
 _TOWERS = ("image", "text")
 _EMBED_DIM = 512  # where neither tower has a projection: the dimensions of RSCLIP's and CLIP's B models
@@ -151,6 +152,7 @@ def _config(sources: Mapping[str, str], model: CLIP) -> ConfigDict:
     config.model.text.update(text)
     with config.ignore_type():
         config.model.name = _name(model)
+        sources = {tower: clean(source) for tower, source in sources.items()}  # a config holds text
         if sources["image"] == sources["text"]:
             config.model.init = sources["image"]
         else:

@@ -16,6 +16,7 @@ from lrsclip_jax.data.images import read_image
 from lrsclip_jax.embed.material import Material, Row
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Item, Source
+from lrsclip_jax.sources.row_values import clean
 
 STEPS = (256, 512, 768)  # sides in pixels, as the reference code has them
 
@@ -53,8 +54,13 @@ def windows_of(
             for query, scene in dict.fromkeys((query.text, query.scene) for query in source.queries)
             for text in shuffled(query, seed=0)
         ]
-    about = {name: {"height": one.height, "width": one.width, "file": str(one.image)} for name, one in scenes.items()}
+    about = {name: {"height": one.height, "width": one.width, **_file(one)} for name, one in scenes.items()}
     return Material(source.name, source.split, images, queries, read, about)
+
+
+def _file(scene: Item) -> Row:
+    file = str(scene.image)
+    return {"file": file} if clean(file) == file else {}  # no UTF-8: the picture can be found by hand alone
 
 
 def _rows(scene: Item, steps: Sequence[int], second_look: bool) -> Iterable[Row]:
