@@ -1,6 +1,7 @@
 """The text's heat map around a tile, computed when it is asked for: which patches of the scene look like the query.
 
-A region three tiles wide is seen by the model's patches (`localise.heatmap`). The colours are scaled by this archive's own background, not by the region's extremes: what is absent stays clear.
+A region three tiles wide is seen by the model's patches (`localise.heatmap`). The colours are scaled by this archive's
+own background, not by the region's extremes: what is absent stays clear.
 """
 
 from __future__ import annotations
