@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable
 
 from eval import interrupts
@@ -50,9 +51,11 @@ def cli(main: Callable[[], int | None]) -> None:
 
     try:
         streams.open_streams()  # before any other file takes the number of a closed one
-        interrupts.heed()
+        at_end = interrupts.heed()
+        before, threading.excepthook = threading.excepthook, _thread_failed
         status = told(main)
-        interrupts.heed_at_end()
+        threading.excepthook = before
+        at_end()
     except KeyboardInterrupt:  # outside of `main`
         interrupts.end()
     if interrupts.received():
@@ -110,6 +113,13 @@ def _outcome(error: BaseException) -> tuple[list[str], int]:
 def printable(text: str) -> str:
     """Returns a text on one line, with escapes for what moves a terminal's cursor and for bytes that are no text."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _thread_failed(details: threading.ExceptHookArgs) -> None:
+    """An exception that ends a thread; the program may well do without it."""
+    if details.exc_value is not None and not interrupts.received():
+        lines, _ = _outcome(details.exc_value)
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _refusal(error: OSError) -> str:
