@@ -99,9 +99,9 @@ def _outcome(error: BaseException) -> tuple[list[str], int]:
     if isinstance(error, KeyboardInterrupt) or interrupts.received():
         return [interrupts.LINE], interrupts.STATUS
     if isinstance(error, InputError):
-        return [*getattr(error, "__notes__", ()), f"error: {printable(str(error))}"], BAD_INPUT
+        return [*getattr(error, "__notes__", ()), f"error: {_shown(error)}"], BAD_INPUT
     if isinstance(error, MemoryError):
-        detail = f" ({printable(str(error))})" if str(error) else ""
+        detail = f" ({_shown(error)})" if str(error) else ""
         return [f"error: not enough memory{detail}: less at once needs less; {_KEPT}"], BAD_INPUT
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _REFUSALS):
         return [f"error: {_refusal(error)}; {_KEPT}"], BAD_INPUT
@@ -113,6 +113,13 @@ def _outcome(error: BaseException) -> tuple[list[str], int]:
 def printable(text: str) -> str:
     """Returns a text on one line, with escapes for what moves a terminal's cursor and for bytes that are no text."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _shown(error: BaseException) -> str:
+    """The text of an error on one line, without the passwords of the addresses in it."""
+    from eval.redaction import redacted
+
+    return printable(redacted(str(error)))
 
 
 def _thread_failed(details: threading.ExceptHookArgs) -> None:
