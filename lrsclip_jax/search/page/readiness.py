@@ -27,13 +27,19 @@ class Readiness:
         self._steps, self._after = steps, after
         self._begun = time.monotonic()
         self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
         self.doing = next(iter(steps))
         self.failure: str | None = None
 
     def begin(self) -> None:
         """Starts the thread."""
         self._begun = time.monotonic()
-        threading.Thread(target=self._run, name="loading", daemon=True).start()
+        self._thread.start()
+
+    @property
+    def working(self) -> bool:
+        """Whether the thread still works."""
+        return self._thread.is_alive()
 
     @property
     def ready(self) -> bool:
