@@ -11,6 +11,7 @@ and exit status 2, like any other bad input (`eval.errors.cli`).
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -96,8 +97,13 @@ def add_subject(
 def expanded(text: str) -> str:
     """Returns a path or a source with a leading "~" expanded, also behind a name as in "NAME:~/ARG": no shell does.
 
-    Raises argparse.ArgumentTypeError for the home folder of nobody.
+    Raises argparse.ArgumentTypeError for the home folder of nobody, and for a name that no file can have.
     """
+    try:
+        os.lstat(text)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and ":" not in text:
+            raise argparse.ArgumentTypeError(f"{text[:60]}…: {error.strerror}") from None
     name, colon, rest = text.partition(":")
     start, told = (name + colon, rest) if rest.startswith("~") and "/" not in name else ("", text)
     found = os.path.expanduser(told)

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from eval.errors import InputError
+from eval.file_names import all_spelled, named
 from eval.whole import whole, write_text
 
 META = "meta.json"
@@ -120,7 +121,7 @@ class EmbeddingSet:
     def picture(self, image: int) -> Path | None:
         """Returns the path of an image's picture, or None where the set names none or it is not there."""
         name = self.image_rows[image].get("file")
-        path = name and self.path / name
+        path = name and self.path / named(name)
         return path if path and path.is_file() else None
 
 
@@ -217,12 +218,12 @@ def write_set(
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON lines, whole or not at all."""
     with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(json.dumps(all_spelled(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     """Writes meta.json, whole or not at all: from then on the set is finished."""
-    write_text(path / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+    write_text(path / META, json.dumps(all_spelled(meta), indent=1, ensure_ascii=False) + "\n")
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.file_names import all_spelled
 from eval.whole import write_text
 
 PACKAGES = ("lrsclip_jax", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "faiss-cpu")
@@ -26,4 +27,4 @@ def made_by() -> dict[str, str]:
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Writes a result as JSON, whole or not at all; InputError where that fails."""
-    write_text(path, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(all_spelled(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from eval.embeddings import META, SIDES, write_lines
+from eval.file_names import all_spelled
 from eval.output import check_folder
 from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
@@ -33,7 +34,7 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
     if (out / META).exists():  # a kill between its end and this left the parts behind
         shutil.rmtree(out / FOLDER, ignore_errors=True)
     check_out(out)
-    path, text = out / FOLDER / PLAN, json.dumps(plan, indent=1, sort_keys=True)
+    path, text = out / FOLDER / PLAN, json.dumps(all_spelled(dict(plan)), indent=1, sort_keys=True)
     if path.exists():
         begun, asked = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
         differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))

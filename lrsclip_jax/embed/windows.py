@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from eval import selo
+from eval.file_names import spelled
 from lrsclip_jax.data.crops import crop_window
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.embed.material import Material, Row
@@ -41,7 +42,10 @@ def windows_of(source: Source, steps: Sequence[int] = STEPS, reference: bool = F
     queries = [
         {"text": query.text, "kind": "query", "scene": query.scene, "points": query.points} for query in source.queries
     ]
-    about = {name: {"height": one.height, "width": one.width, "file": str(one.image)} for name, one in scenes.items()}
+    about = {
+        name: {"height": one.height, "width": one.width, "file": spelled(str(one.image))}
+        for name, one in scenes.items()
+    }
     return Material(source.name, source.split, images, queries, read, about)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eval.file_names import spelled
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item, Member
@@ -15,6 +16,7 @@ from lrsclip_jax.sources.json_scan import decode, reason
 from lrsclip_jax.sources.listing import split_of_folder, tar_files
 from lrsclip_jax.sources.numbering import numbered
 from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, clean, row_reader
+from lrsclip_jax.sources.row_values import clean_name
 from lrsclip_jax.sources.source import Reading, Source, check_first
 
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())
@@ -66,7 +68,7 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                     continue
                 member_key, extension = _split(member.name)
                 if members and member_key != key:
-                    yield f"{path.name}, sample {clean(key)}", _row(key, members, text_keys)
+                    yield f"{clean_name(path.name)}, sample {clean_name(key)}", _row(key, members, text_keys)
                     members = {}
                 key = member_key
                 members[extension] = Member(path, member.name, member.offset_data, member.size)
@@ -75,14 +77,14 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                     assert content is not None  # as it is a file
                     members[extension] = content.read()
     except (tarfile.TarError, OSError, ValueError) as error:
-        last = f" after sample {clean(key)}" if members else ""
+        last = f" after sample {clean_name(key)}" if members else ""
         raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({error})") from None
     if members:
-        yield f"{path.name}, sample {clean(key)}", _row(key, members, text_keys)
+        yield f"{clean_name(path.name)}, sample {clean_name(key)}", _row(key, members, text_keys)
 
 
 def _row(key: str, members: Mapping[str, Member | bytes], text_keys: Sequence[str]) -> dict[str, Any] | str:
-    row: dict[str, Any] = {"id": key}
+    row: dict[str, Any] = {"id": spelled(key)}
     contents: dict[str, Any] = {}
     for extension, content in members.items():
         try:

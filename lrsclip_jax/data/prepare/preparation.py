@@ -33,7 +33,7 @@ from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Fault, Item, Source
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 MANIFEST, PROGRESS, SKIPPED = "prepare.json", ".progress", "skipped.jsonl"
 _CHUNK = 16  # items that travel to a worker together
@@ -194,7 +194,7 @@ def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics], faults: Iter
         total += counts[shard]
     unusable = splits.get(plan["split"], next(iter(splits.values())))  # rows that make no item have no split
     unusable.skipped[:0] = [
-        {"id": clean(fault.id), "reason": BAD_ROW, "detail": clean(f"{fault.where}: {fault.reason}")}
+        {"id": clean_name(fault.id), "reason": BAD_ROW, "detail": clean_name(f"{fault.where}: {fault.reason}")}
         for fault in faults
     ]
     skipped = [{"split": split, **skip} for split in splits for skip in splits[split].skipped]
