@@ -64,7 +64,9 @@ def parameters(run_folder):
     from lrsclip_jax import weights
 
     read = weights.read(str(run_folder))
-    leaves = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree.leaves_with_path(read.params)}
+    leaves = {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree.leaves_with_path(read.params)
+    }
     names = sorted({re.sub("[0-9a-f]{32}", "RANDOM", name) for name in contents(run_folder)})
     return (run_folder / "config.json").read_text(), names, leaves
 
@@ -72,7 +74,10 @@ def parameters(run_folder):
 COMMANDS = {
     "prepare": (["prepare", "scenes:40:1", "--size=64", "--workers=1", "--shard-size=8"], contents),
     "mosaic": (["mosaic", "{world}/prepared", "--n=2", "--count=20", "--size=64"], contents),
-    "embed": (["embed", "{world}/prepared", "--checkpoint={world}/clip", "--pictures", "--text-lengths=20,40"], contents),
+    "embed": (
+        ["embed", "{world}/prepared", "--checkpoint={world}/clip", "--pictures", "--text-lengths=20,40"],
+        contents,
+    ),
     "evaluate": (["evaluate", "{world}/set", "--only=retrieval,few_shot,text_lengths", "--processes=1"], results),
     "corpus": (["corpus", "build", "{world}/recipe.py:{world}"], results),
     "import": (["convert", "import", "{world}/clip", "--context-length=100"], parameters),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from eval.file_names import all_spelled
 from eval.whole import whole, write_text
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
@@ -115,7 +116,7 @@ def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     """Returns the names of the settings that differ from those a folder was made with; none while nothing is in it."""
     if not (folder / DONE).exists() and not store.parts(folder) and not any(set_aside(folder)):
         return []
-    made, asked = _read(folder / SETTINGS), json.loads(json.dumps(settings))
+    made, asked = _read(folder / SETTINGS), all_spelled(json.loads(json.dumps(settings)))
     return sorted(name for name in made | asked if made.get(name) != asked.get(name))
 
 
@@ -151,7 +152,7 @@ def _mended(folder: Path) -> set[str]:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return json.dumps(all_spelled(dict(row)), ensure_ascii=False) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(all_spelled(dict(values)), indent=1, ensure_ascii=False) + "\n")
 
 
 def is_stage(folder: Path) -> bool:
