@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from eval.errors import InputError
 from eval.facts import classes
+from eval.reading import read_json
 
 
 def class_texts(labels: Iterable[str], names: Sequence[str], source: str | None = None) -> list[dict[str, Any]]:
@@ -44,11 +43,9 @@ def class_texts(labels: Iterable[str], names: Sequence[str], source: str | None 
 
 def _words_of_file(source: str, labels: Sequence[str]) -> dict[str, str]:
     try:
-        words = json.loads(Path(source).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{source}: no JSON file of {{label: words}} ({error})") from None
-    if not isinstance(words, dict) or not all(isinstance(value, str) for value in words.values()):
-        raise InputError(f"{source}: expected a JSON object {{label: words}}")
+        words: dict[str, str] = read_json(source, dict[str, str])
+    except InputError as error:
+        raise InputError(f"{error}; a JSON object {{label: words}} is expected") from None
     if unnamed := [label for label in labels if label not in words]:
         raise InputError(f"{source} has no words for {', '.join(unnamed)}")
     return words

@@ -11,14 +11,16 @@ and exit status 2, like any other bad input (`eval.errors.cli`).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from eval.errors import nearest
+from eval.errors import InputError, nearest
 
 
 def command_line(prog: str, description: str, epilog: str = "", *, usage: str = "") -> argparse.ArgumentParser:
@@ -119,21 +121,57 @@ def path(text: str) -> Path:
     return Path(expanded(text))
 
 
+def whole_number(least: int = 0, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """Returns the reader of a whole number in ASCII digits, from `least` to `most`."""
+
+    def whole_number(text: str) -> int:
+        digits = re.fullmatch(r"\s*([+-]?[0-9]{1,18})\s*", text)
+        if not digits or not least <= int(digits[1]) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, not {_shown(text)}")
+        return int(digits[1])
+
+    return whole_number
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Returns the reader of a finite number from `least` to `most`."""
+
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if least <= (value := _finite(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, not {_shown(text)}")
+
+    return number
+
+
 def integers(text: str) -> tuple[int, ...]:
-    """Returns the whole numbers of a list such as "256,512"."""
-    return _listed(text, int, "whole numbers, such as 256,512")
+    """Returns the whole numbers above zero of a list such as "256,512"."""
+    return _listed(text, whole_number(1), "whole numbers above zero, such as 256,512")
 
 
 def floats(text: str) -> tuple[float, ...]:
-    """Returns the numbers of a list such as "2,98.5"."""
-    return _listed(text, float, "numbers, such as 2,98.5")
+    """Returns the finite numbers of a list such as "2,98.5"."""
+    return _listed(text, _finite, "numbers, such as 2,98.5")
+
+
+def _finite(text: str) -> float:
+    if not text.isascii() or "_" in text or not math.isfinite(number := float(text)):
+        raise ValueError
+    return number
 
 
 def _listed(text: str, number: Callable[[str], Any], expected: str) -> tuple[Any, ...]:
     try:
         return tuple(map(number, text.split(",")))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {expected}") from None
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(f"expected a list of {expected}, not {_shown(text)}") from None
+
+
+def _shown(text: str) -> str:
+    """Returns what was given as a message shows it: one line, cut where it is long."""
+    short = text if len(text) <= 40 else f"{text[:40]}…"
+    return short if short.isprintable() and " " not in short else ascii(short)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -156,6 +194,7 @@ class _Parser(argparse.ArgumentParser):
         parser.error(f"unknown argument {argument}{meant}")
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with one line and status 2."""
+        """Raises InputError with one line, which ends the program with status 2 (`eval.errors.cli`)."""
+        message = re.sub(r"^argument (--[\w-]+): (expected .*), not (.*)", r"\1=\3: \2", message)
         message = re.sub(r"one of the arguments (\S+) is required", r"\1 is missing", message)
-        self.exit(2, f"error: {message}; {self.prog} --help lists what is expected\n")
+        raise InputError(f"{message}; {self.prog} --help lists what is expected")

@@ -1,17 +1,24 @@
 """Embedding sets: folders with unit embeddings and the metadata of each row. Any tool may write them.
 
     meta.json         model, checkpoint, step, dim, dataset, split, features ("projected" | "encoder"), preprocessing;
-                      with scenes also {"scenes": {name: {"height", "width", "file"?}}}
+                      with scenes also {"scenes": {name: {"height", "width", "file"?}}} and crops? ("reference" |
+                      "direct"); stops? ("stripped": short texts lost their last full stop); study?
     images.npy        float32 [I, D], unit rows      image_norms.npy  float32 [I], their lengths before
-    images.jsonl      a line an image: id, label?, split?, scene?, window? [r0, r1, c0, c1], file?
+    images.jsonl      a line an image: id, label?, split?, scene?, window? [r0, r1, c0, c1], look? (2), file?
     texts.npy         float32 [T, D], unit rows      text_norms.npy   float32 [T]
-    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query"); what it belongs to: `image` (an
-                      id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?, length?
+    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query" | "shuffled"); what it belongs to:
+                      `image` (an id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?, length?
 
 A set may lack its images or its texts. `tokens` is the number of tokens that the text was cut to (a length sweep);
 `length` counts a text's own tokens, start and end token included, before any cut. `file` is a path to the picture,
 relative to the set or absolute; nothing but a report needs it. meta.json is written last: a folder without one is not
-finished.
+finished. `lrsclip embed` adds the checksums of these files, `.checksums.json`. An evaluation compares them once, before
+it measures; whoever edits a file deletes them.
+
+`study` says which row of a published ablation the model is: {"table": "lrsclip:fig10", "heads": {"ratio": "9:1"},
+"seed"?: 0}, the table as `lrsclip papers --table` takes it, with a value for each head of its rows. Tables of ablations
+hold no other models. SeLo v2 needs windows that v1 leaves out, with `look` 2, and texts of the kind "shuffled": the
+words of a query, which `query` repeats, in another order.
 """
 
 from __future__ import annotations
@@ -22,18 +29,77 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 
-from eval.errors import InputError
+from eval.checksums import NAME as CHECKSUMS
+from eval.checksums import Checksum, check, checksums, of_bytes, read_checksums, write_checksums
+from eval.errors import InputError, nearest
 from eval.file_names import all_spelled, named
+from eval.reading import Finite, Positive, convert, numbered_lines, parse_json, read_array, read_json
 from eval.whole import whole, write_text
 
 META = "meta.json"
 FEATURES = ("projected", "encoder")
-KINDS = ("long", "short", "class", "query")
+KINDS = ("long", "short", "class", "query", "shuffled")
 SIDES = {"images": "image", "texts": "text"}
+
+_Length = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]  # tokens of a text
+_Edge = Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]  # of a window, in pixels from the corner of its scene
+_Tokens = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class Scene(TypedDict):
+    """A scene of meta.json; sides in pixels."""
+
+    height: Positive
+    width: Positive
+    file: NotRequired[str | None]
+
+
+class Meta(TypedDict):
+    """The fields of meta.json that this package reads; others are kept as they are."""
+
+    model: str
+    dataset: str
+    features: str
+    split: NotRequired[str | None]
+    checkpoint: NotRequired[str | None]
+    step: NotRequired[int | str | None]
+    dim: NotRequired[Positive | None]
+    context_length: NotRequired[_Tokens | None]
+    scenes: NotRequired[dict[str, Scene] | None]
+    crops: NotRequired[str | None]
+    stops: NotRequired[str | None]
+
+
+class ImageRow(TypedDict):
+    """A line of images.jsonl, which may hold other fields, too."""
+
+    id: str
+    label: NotRequired[str | None]
+    split: NotRequired[str | None]
+    scene: NotRequired[str | None]
+    window: NotRequired[tuple[_Edge, _Edge, _Edge, _Edge] | None]
+    look: NotRequired[int | None]
+    file: NotRequired[str | None]
+
+
+class TextRow(TypedDict):
+    """A line of texts.jsonl, which may hold other fields, too."""
+
+    text: str
+    kind: str
+    image: NotRequired[str | None]
+    label: NotRequired[str | None]
+    scene: NotRequired[str | None]
+    query: NotRequired[str | None]
+    template: NotRequired[str | None]
+    points: NotRequired[list[list[tuple[Finite, Finite]]] | None]
+    tokens: NotRequired[_Tokens | None]
+    length: NotRequired[_Length | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +145,8 @@ class EmbeddingSet:
 
     @cached_property
     def row_of_id(self) -> Mapping[str, int]:
-        """The row of each image id; InputError where two rows have the same."""
-        rows: dict[str, int] = {}
-        for row, image in enumerate(self.image_rows):
-            if rows.setdefault(image["id"], row) != row:
-                raise InputError(
-                    f"{self.path}/images.jsonl: rows {rows[image['id']]} and {row} have one id, {image['id']!r}"
-                )
-        return rows
+        """The row of each image id."""
+        return {image["id"]: row for row, image in enumerate(self.image_rows)}
 
     def text_rows_of(self, kind: str, tokens: int | None = None) -> np.ndarray:
         """Returns the rows of the texts of a kind, int64 [N]: the whole texts, or those cut to `tokens`."""
@@ -121,8 +181,8 @@ class EmbeddingSet:
     def picture(self, image: int) -> Path | None:
         """Returns the path of an image's picture, or None where the set names none or it is not there."""
         name = self.image_rows[image].get("file")
-        path = name and self.path / named(name)
-        return path if path and path.is_file() else None
+        path = self.path / named(name) if name else None
+        return path if path and os.path.isfile(path) else None  # Path.is_file raises for a name that is too long
 
 
 def find_sets(root: str | os.PathLike[str]) -> list[Path]:
@@ -135,37 +195,45 @@ def find_sets(root: str | os.PathLike[str]) -> list[Path]:
 
 
 def open_set(path: str | os.PathLike) -> EmbeddingSet:
-    """Opens a set. InputError names what is missing, torn, or does not fit together; rows themselves are not read."""
+    """Opens a set.
+
+    Raises:
+      InputError: a file is missing, torn or of another form, a field is of another type (it names the line and the
+        field), the files do not fit together, two images have one id, or a length before normalisation is not above 0.
+        The rows of the matrices are not read: functions that compute with them check them.
+    """
     path = Path(path)
-    if not (path / META).is_file():
+    where = f"{path}/{META}"
+    if not (path / META).exists():
         raise InputError(f"{path}: no finished embedding set ({META} is missing)")
-    meta = _json((path / META).read_bytes(), f"{path}/{META}")
-    for key in ("model", "dataset", "features"):
-        if not isinstance(meta.get(key), str):
-            raise InputError(f"{path}/{META}: '{key}' is missing or no text")
-    if meta["features"] not in FEATURES:
-        raise InputError(f"{path}/{META}: features is {meta['features']!r}, known: {', '.join(FEATURES)}")
+    meta: dict[str, Any] = read_json(path / META, dict[str, Any])
+    convert(meta, where, Meta)
+    _known(meta["features"], FEATURES, where, "features")
     present = [side for side in SIDES if (path / f"{side}.npy").exists()]
     if not present:
         raise InputError(f"{path}: neither images.npy nor texts.npy")
-    rows = {side: _matrix(path / f"{side}.npy", 2) for side in present}
+    rows = {side: read_array(path / f"{side}.npy", np.float32, 2) for side in present}
     dims = {side: matrix.shape[1] for side, matrix in rows.items()}
     if len(set(dims.values())) > 1:
         raise InputError(
             f"{path}: images have {dims['images']} dimensions and texts {dims['texts']}: embed both with one model"
         )
     dim = next(iter(dims.values()))
-    if meta.get("dim", dim) != dim:
+    if meta.get("dim") not in (None, dim):
         raise InputError(f"{path}: {META} says dim {meta['dim']}, {present[0]}.npy has rows of {dim}")
-    norms = {side: _matrix(path / f"{SIDES[side]}_norms.npy", 1) for side in present}
-    of_row = {side: _lines(path / f"{side}.jsonl") for side in present}
+    norms = {side: read_array(path / f"{SIDES[side]}_norms.npy", np.float32, 1) for side in present}
+    schemas = {"images": ImageRow, "texts": TextRow}
+    of_row = {side: _rows(path / f"{side}.jsonl", schemas[side]) for side in present}
     for side in present:
         counts = {f"{side}.npy": len(rows[side]), f"{SIDES[side]}_norms.npy": len(norms[side])}
         counts[f"{side}.jsonl"] = len(of_row[side])
         if len(set(counts.values())) > 1:
             raise InputError(f"{path}: " + ", ".join(f"{name} has {n} rows" for name, n in counts.items()))
-    _check(of_row.get("images", ()), path / "images.jsonl", "id", None)
-    _check(of_row.get("texts", ()), path / "texts.jsonl", "text", KINDS)
+        _check_norms(norms[side], path / f"{SIDES[side]}_norms.npy")
+    _check_ids(of_row.get("images", ()), path / "images.jsonl")
+    for number, text in enumerate(of_row.get("texts", ()), 1):
+        if text["kind"] not in KINDS:
+            _known(text["kind"], KINDS, f"{path}/texts.jsonl, line {number}", "kind")
     return EmbeddingSet(
         path,
         meta,
@@ -226,45 +294,63 @@ def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     write_text(path / META, json.dumps(all_spelled(meta), indent=1, ensure_ascii=False) + "\n")
 
 
+def finish_set(path: Path, meta: Mapping[str, Any]) -> None:
+    """Writes the checksums of a set's files, for `check_set`, and then meta.json."""
+    names = [name for name in _FILES if (path / name).exists()]
+    meta = all_spelled(dict(meta))
+    found = dict(zip(names, checksums([path / name for name in names]), strict=True))
+    write_checksums(path, found | {META: _of_meta(meta)})
+    write_meta(path, meta)
+
+
+def check_set(path: str | os.PathLike[str]) -> None:
+    """Reads all of a set, at the speed of the disk, and compares it with the checksums that it may have.
+
+    Raises InputError naming the file that is not what was written.
+    """
+    remedy = f"embed again or, if you have changed it yourself, delete {os.fspath(path)}/{CHECKSUMS}"
+    check(path, _FILES, remedy=remedy)
+    expected = read_checksums(path).get(META)
+    if expected and expected != _of_meta(read_json(Path(path) / META, dict[str, Any])):
+        raise InputError(f"{os.fspath(path)}/{META} is damaged: its content is not what was written: {remedy}")
+
+
+_FILES = [name for side, one in SIDES.items() for name in (f"{side}.npy", f"{one}_norms.npy", f"{side}.jsonl")]
+
+
+def _of_meta(meta: Mapping[str, Any]) -> Checksum:
+    """The checksum of the fields of meta.json, but for `study`, which is added by hand."""
+    fields = {name: value for name, value in meta.items() if name != "study"}
+    return of_bytes(json.dumps(fields, sort_keys=True).encode())
+
+
 def _save(path: Path, array: np.ndarray) -> None:
     with whole(path) as partial, partial.open("wb") as file:
         np.save(file, array)
 
 
-def _matrix(path: Path, dimensions: int) -> np.ndarray:
-    try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: torn, or no .npy array ({error})") from None
-    if matrix.ndim != dimensions or matrix.dtype != np.float32:
-        wanted = "a matrix" if dimensions == 2 else "a vector"
-        raise InputError(f"{path}: {matrix.dtype} of shape {matrix.shape}, expected {wanted} of float32")
-    return matrix
+def _rows(path: Path, schema: Any) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = []
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        parse_json(line, where, schema)
+        rows.append(parse_json(line, where, dict[str, Any]))  # with what the schema does not name
+    return rows
 
 
-def _lines(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing") from None
-    return [_json(line, f"{path}, line {number}") for number, line in enumerate(data.splitlines(), 1)]
+def _known(value: str, known: Sequence[str], where: str, name: str) -> None:
+    if value not in known:
+        raise InputError(f"{where}: {name} is {value!r:.80}{nearest(value, known)} (known: {', '.join(known)})")
 
 
-def _json(data: bytes, where: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: expected an object, found a {type(value).__name__}")
-    return value
+def _check_norms(norms: np.ndarray, path: Path) -> None:
+    wrong = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(wrong):
+        raise InputError(f"{path}: row {wrong[0]} is {norms[wrong[0]]:.4g}, the length of a row is above 0")
 
 
-def _check(rows: Sequence[Mapping[str, Any]], path: Path, key: str, kinds: Sequence[str] | None) -> None:
+def _check_ids(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    lines: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
-        if not isinstance(row.get(key), str):
-            raise InputError(f"{path}, line {number}: '{key}' is missing or no text")
-        if kinds and row.get("kind") not in kinds:
-            raise InputError(f"{path}, line {number}: kind is {row.get('kind')!r}, known: {', '.join(kinds)}")
+        if (first := lines.setdefault(row["id"], number)) != number:
+            raise InputError(f"{path}: lines {first} and {number} have one id, {row['id']!r:.80}")

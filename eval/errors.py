@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 
-# Reasons for which a disk refuses to be written.
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+from eval import interrupts
+
+BAD_INPUT = 2
+DEFECT = 70  # EX_SOFTWARE of sysexits.h
+# Reasons of a system that gives no file's name with them. Others without a name come from a mistake of the program.
+_REFUSALS = tuple(
+    getattr(errno, name)
+    for name in (
+        "EACCES EAGAIN EDQUOT EFBIG EIO EMFILE ENETDOWN ENETUNREACH ENFILE ENODEV ENOLCK ENOMEM ENOSPC ENXIO EPERM "
+        "EREMOTEIO EROFS ESTALE ETIMEDOUT"
+    ).split()
+    if hasattr(errno, name)
+)
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENOMEM: "less at once needs less memory",
+}
+_KEPT = "what was finished is kept"
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class InputError(ValueError):
-    """Bad input of any kind: a file, a record, a key, a flag. Its text is a single line for a person."""
+    """Bad input of any kind: a file, a record, a key, a flag. Its text is a single line for a person.
+
+    Notes (`add_note`) are shown before that line: what to do instead, where that takes several lines.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -22,21 +45,77 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def cli(main: Callable[[], int | None]) -> None:
-    """Runs a program's `main` and exits: status 2 and one line for bad input or a refusing disk, 130 when interrupted.
+    """Runs a program's `main` and exits with the status of `told`, prepared for Ctrl-C and for any terminal."""
+    from eval import streams
 
-    Any other exception is a defect of the program and keeps its traceback.
+    try:
+        streams.open_streams()  # before any other file takes the number of a closed one
+        interrupts.heed()
+        status = told(main)
+        interrupts.heed_at_end()
+    except KeyboardInterrupt:  # outside of `main`
+        interrupts.end()
+    if interrupts.received():
+        os._exit(status)  # threads that still compile would crash while the interpreter is taken down
+    sys.exit(status)
+
+
+def told(main: Callable[[], int | None]) -> int:
+    """Runs `main` and returns the exit status; of an error it says one line on stderr.
+
+    Status 2 is bad input, or a system that refuses (a full disk, no memory, no right); 130 an interrupt; 70 an
+    exception that nobody foresaw, a defect of the program, whose line names a file with the traceback.
     """
     try:
+        return _ended(main)
+    except BaseException as error:  # some extensions raise what is no Exception
+        lines, status = _outcome(error)
+    with contextlib.suppress(Exception, SystemExit):
+        sys.stdout.flush()
+    if interrupts.received():
+        interrupts.say()
+    else:
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    return status
+
+
+def _ended(main: Callable[[], int | None]) -> int:
+    try:
         status = main() or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except OSError as error:
-        if error.errno not in _REFUSALS:
-            raise
-        print(f"error: {error.filename or 'writing'}: {error.strerror}; what was finished is kept", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    except SystemExit as end:  # of argparse, or of an output without a reader
+        if isinstance(end.code, str):
+            raise InputError(end.code) from None
+        status = end.code or 0
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status
+
+
+def _outcome(error: BaseException) -> tuple[list[str], int]:
+    """The lines to say of an error, and the status to exit with."""
+    if isinstance(error, KeyboardInterrupt) or interrupts.received():
+        return [interrupts.LINE], interrupts.STATUS
+    if isinstance(error, InputError):
+        return [*getattr(error, "__notes__", ()), f"error: {printable(str(error))}"], BAD_INPUT
+    if isinstance(error, MemoryError):
+        detail = f" ({printable(str(error))})" if str(error) else ""
+        return [f"error: not enough memory{detail}: less at once needs less; {_KEPT}"], BAD_INPUT
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _REFUSALS):
+        return [f"error: {_refusal(error)}; {_KEPT}"], BAD_INPUT
+    from eval import defects
+
+    return [f"error: {defects.told(error)}; {_KEPT}"], DEFECT
+
+
+def printable(text: str) -> str:
+    """Returns a text on one line, with escapes for what moves a terminal's cursor and for bytes that are no text."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _refusal(error: OSError) -> str:
+    names = [
+        printable(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
+    ]
+    remedy = _REMEDIES.get(error.errno or 0)
+    shown = " → ".join(printable(os.fsdecode(name)) for name in names)
+    return ": ".join(filter(None, [shown, error.strerror or str(error), remedy]))

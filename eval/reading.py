@@ -4,7 +4,8 @@
         id: str
         label: str | None = None
 
-    read_json("meta.json", dict[str, Any])    read_lines("images.jsonl", Image)    read_array("images.npy", "f4", 2)
+    read_json("meta.json", dict[str, Any])    read_lines("images.jsonl", Image)
+    read_array("images.npy", "f4", 2)         read_arrays("part.npz", {"rows": ("f4", 2), "kept": ("i8", 1)})
 
 A schema is a type as msgspec takes it: a `msgspec.Struct`, a `TypedDict`, a dataclass, `dict[str, int]`, … A field that
 the schema does not name is passed over; a dictionary keeps all. The text of every InputError names the file, the line
@@ -13,22 +14,30 @@ and the field. Sizes are compared with the file before memory is asked for.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import re
 import stat
-from collections.abc import Iterator
-from typing import Any, TypeVar
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
 
+from eval import memory
 from eval.errors import InputError
 
 Schema = TypeVar("Schema")
 LARGEST = 1 << 28  # bytes of one JSON document, or of one line: more is no description of anything
+# Numbers in schemas: of what there is at least one, and of any size but NaN and the infinities.
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
 _BOM = b"\xef\xbb\xbf"
+_MOST_SAID = 200  # characters of another library's message
+_DEFLATED = 1032  # bytes that DEFLATE makes of one at most
 # JSON's types in words; a schema's other names are quoted as they are.
 _KINDS = {
     "str": "text",
@@ -37,6 +46,7 @@ _KINDS = {
     "bool": "true or false",
     "object": "an object",
     "array": "a list",
+    "null": "null",
 }
 
 
@@ -56,7 +66,7 @@ def parse_json(data: bytes | str, where: str, schema: type[Schema] | Any = Any) 
     if isinstance(data, bytes):
         data = data.removeprefix(_BOM)
     try:
-        return msgspec.json.decode(data, type=schema)
+        return _decoder(schema).decode(data)
     except msgspec.ValidationError as error:
         raise InputError(f"{where}: {_misfit(error)}") from None
     except RecursionError:
@@ -85,6 +95,19 @@ def read_json(path: str | os.PathLike[str], schema: type[Schema] | Any = Any) ->
         if size > LARGEST:
             raise InputError(f"{path}: {size:,} bytes of JSON, at most {LARGEST:,} are read")
         return parse_json(_content(file, path), str(path), schema)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Returns the text of a file in UTF-8, without its byte order mark; InputError as of `read_json`."""
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise InputError(f"{path}: {size:,} bytes of text, at most {LARGEST:,} are read")
+        content = _content(file, path).removeprefix(_BOM)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as wrong:
+        raise InputError(f"{path}: not UTF-8 (byte {wrong.start + 1:,})") from None
 
 
 def read_lines(path: str | os.PathLike[str], schema: type[Schema] | Any = Any) -> Iterator[Schema]:
@@ -131,8 +154,7 @@ def read_array(path: str | os.PathLike[str], dtype: Any, dimensions: int) -> np.
         except Exception as error:  # NumPy evaluates the header as Python: errors of many kinds come out
             raise InputError(f"{path}: no .npy array, or its header is torn ({_line(error)})") from None
         if found != wanted or len(shape) != dimensions:
-            axes = "a matrix" if dimensions == 2 else "a vector" if dimensions == 1 else f"{dimensions} axes"
-            raise InputError(f"{path}: {found} of shape {shape}, expected {axes} of {wanted}")
+            raise InputError(f"{path}: {found} of shape {shape}, expected {_axes(dimensions)} of {wanted}")
         start, size = file.tell(), os.fstat(file.fileno()).st_size
     expected = start + math.prod(shape) * wanted.itemsize
     if size != expected:
@@ -141,6 +163,61 @@ def read_array(path: str | os.PathLike[str], dtype: Any, dimensions: int) -> np.
     if not math.prod(shape):  # nothing can be mapped
         return np.zeros(shape, wanted, order)  # type: ignore[call-overload]
     return np.memmap(path, wanted, "r", start, shape, order)  # type: ignore[call-overload, no-any-return]
+
+
+def read_arrays(path: str | os.PathLike[str], schema: Mapping[str, tuple[Any, int]]) -> dict[str, np.ndarray]:
+    """Returns arrays of an .npz file by name; those that the schema does not name are passed over.
+
+    Args:
+      path: the file.
+      schema: {name: (dtype, number of axes)}. The dtype "U" stands for text of any length.
+
+    Raises:
+      InputError: the file is missing or no .npz file, an array is missing, is not what the schema says, is damaged (a
+        zip file keeps a checksum of each), holds more or less than its header says, or is larger than the memory.
+    """
+    with _opened(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return {name: _member(archive, path, name, *wanted) for name, wanted in schema.items()}
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damaged bytes
+            raise InputError(f"{path}: no .npz file, or damaged ({_line(error)})") from None
+
+
+def _member(archive: zipfile.ZipFile, path: Any, name: str, dtype: Any, dimensions: int) -> np.ndarray:
+    where = f"{path}: {name}"
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise InputError(f"{where} is missing") from None
+    memory.check(info.file_size, where)
+    if info.file_size > _DEFLATED * info.compress_size + _DEFLATED:
+        raise InputError(f"{where}: {info.compress_size:,} bytes can't hold {info.file_size:,}: torn or damaged")
+    with archive.open(info) as stream:
+        shape, column_major, found = _header(stream)
+        fits = found.kind == "U" if dtype == "U" else found == np.dtype(dtype)
+        if not fits or len(shape) != dimensions:
+            raise InputError(f"{where}: {found} of shape {shape}, expected {_axes(dimensions)} of {dtype}")
+        expected = stream.tell() + math.prod(shape) * found.itemsize
+        if info.file_size != expected:
+            raise InputError(f"{where}: {info.file_size:,} bytes, its header says {expected:,}: torn or damaged")
+        data = bytearray(stream.read())  # to the end, where its checksum is compared
+    return np.frombuffer(data, found).reshape(shape, order="F" if column_major else "C")
+
+
+def _axes(dimensions: int) -> str:
+    return "a matrix" if dimensions == 2 else "a vector" if dimensions == 1 else f"{dimensions} axes"
+
+
+@functools.lru_cache(maxsize=64)
+def _decoder_of(schema: Any) -> msgspec.json.Decoder:
+    return msgspec.json.Decoder(schema)
+
+
+# Types are hashable; mypy does not know it of the special forms.
+_decoder: Callable[[Any], msgspec.json.Decoder] = _decoder_of
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -201,10 +278,14 @@ def _reason(text: str, data: bytes | str, error: Exception) -> str:
 def _misfit(error: Exception) -> str:
     """A ValidationError in the order of all messages here: where first, then what."""
     said, _, place = str(error).partition(" - at `$")
-    said = re.sub("`(\\w+)`", lambda match: _KINDS.get(match[1], f"'{match[1]}'"), said)
+    said = re.sub(r"`([\w |]+)`", _kinds, said)
     said = f"{said[0].lower()}{said[1:]}"
     place = place.rstrip("`").removeprefix(".")
     return f"{place}: {said}" if place else said
+
+
+def _kinds(named: re.Match[str]) -> str:
+    return " or ".join(_KINDS.get(kind, repr(kind)) for kind in named[1].split(" | "))
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> InputError:
@@ -212,4 +293,4 @@ def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> In
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:_MOST_SAID] or type(error).__name__

@@ -48,7 +48,7 @@ def length_curve(embedding_set: EmbeddingSet, kind: str = "long", ks: Sequence[i
         owners = embedding_set.image_of_text(rows)
         return retrieval_metrics(embedding_set.images, embedding_set.texts[rows], owners, ks)
 
-    told = any("length" in embedding_set.text_rows[row] for row in whole)
+    told = any(embedding_set.text_rows[row].get("length") is not None for row in whole)
     lengths = _lengths(embedding_set, whole) if told else None
     points = [metrics(rows) for rows in rows_at.values()]
     return {
@@ -82,13 +82,9 @@ def length_histogram(embedding_set: EmbeddingSet) -> dict:
 def _tokens(embedding_set: EmbeddingSet, kind: str) -> list[int]:
     """Every n to which the set's texts of a kind were cut, ascending."""
     found = set()
-    for row, text in enumerate(embedding_set.text_rows):
-        n = text.get("tokens")
-        if text["kind"] != kind or n is None:
-            continue
-        if type(n) is not int or n < 1:
-            raise InputError(f"{embedding_set.path}/texts.jsonl, line {row + 1}: tokens is {n!r}, no number of tokens")
-        found.add(n)
+    for text in embedding_set.text_rows:
+        if text["kind"] == kind and text.get("tokens") is not None:
+            found.add(text["tokens"])
     if not found:
         raise InputError(
             f"{embedding_set.path}: no {kind} texts cut to fewer tokens: embed with --text-lengths=20,77,…"
@@ -113,11 +109,8 @@ def _check_same_texts(embedding_set: EmbeddingSet, n: int, rows: np.ndarray, who
 
 def _lengths(embedding_set: EmbeddingSet, rows: np.ndarray) -> np.ndarray:
     for row in rows:
-        length = embedding_set.text_rows[row].get("length")
-        if type(length) is not int or length < 0:
-            raise InputError(
-                f"{embedding_set.path}/texts.jsonl, line {row + 1}: length is {length!r}, no number of tokens"
-            )
+        if embedding_set.text_rows[row].get("length") is None:
+            raise InputError(f"{embedding_set.path}/texts.jsonl, line {row + 1}: no length, other texts tell theirs")
     return np.array([embedding_set.text_rows[row]["length"] for row in rows])
 
 

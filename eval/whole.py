@@ -107,7 +107,11 @@ def write_text(path: Writable, text: str) -> None:
     Raises:
       InputError: the file can't be written.
     """
-    data = writable(text).encode()
+    write_bytes(path, writable(text).encode())
+
+
+def write_bytes(path: Writable, data: bytes) -> None:
+    """Writes a file as `write_text` does."""
     try:
         if "://" in os.fspath(path):
             path.write_bytes(data)

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from eval.below_chance import below_chance
 from eval.embeddings import EmbeddingSet
 from eval.errors import InputError, nearest
 from eval.scores import block_scores, check_unit_rows, matching_matrices, read_rows, spans
@@ -91,7 +92,8 @@ def zeroshot_of_set(
 
     Returns:
       The metrics, with `templates` (those in use), `average`, and where they are several `per_template` {template:
-      accuracy of its prompts alone}. Classes stand in the order of their texts.
+      accuracy of its prompts alone}; a `warning` where it is below chance (`eval.below_chance`). Classes stand in the
+      order of their texts.
 
     Raises:
       InputError: what is missing in the set or wrong with it.
@@ -137,7 +139,7 @@ def _of_set(
     images, _ = matching_matrices(images=embedding_set.images, class_vectors=classifiers[0])
     true = _indices(label_of_image, classes, "image", len(images))
     confusion, right = _counts(images, np.stack(classifiers), true, classes)
-    result = {**_metrics(confusion, classes), "templates": known, "average": average}
+    result = {**_metrics(confusion, classes), "templates": known, "average": average, **below_chance(confusion)}
     if len(known) > 1:
         result["per_template"] = dict(zip(known, (100 * right[1:] / len(images)).tolist(), strict=True))
     return result

@@ -10,6 +10,9 @@ print(scores.argmax(axis=1))
 
 from __future__ import annotations
 
+import eval  # noqa: F401  # first of all: lets Ctrl-C end a command while it imports the rest
+
+# isort: split
 import os
 from typing import TYPE_CHECKING, Any
 

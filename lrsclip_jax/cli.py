@@ -12,8 +12,17 @@ Options mean the same in every command:
     --config.KEY=VALUE       another value of one of its keys
 
 A leading "~" is the home folder in every path. `lrsclip COMMAND --help` shows examples. A command that was stopped
-continues when it is started again. Exit status: 0 done, 1 a negative answer (see the command's help), 2 bad input,
-130 interrupted, 143 stopped by SIGTERM after saving.
+continues when it is started again.
+
+Exit status:
+
+    0    done
+    1    a negative answer (see the command's help)
+    2    bad input, or a system that refuses: a full disk, too little memory, an output that can't be written
+    70   a defect of the program; the message names a file with the traceback (LRSCLIP_TRACEBACK=1 prints it instead)
+    130  interrupted by Ctrl-C; a second Ctrl-C ends the command without waiting for anything
+    141  the reader of the output has gone
+    143  stopped by SIGTERM after saving
 """
 
 from __future__ import annotations
@@ -43,6 +52,9 @@ COMMANDS: dict[str, Command] = {
     "embed": Command("lrsclip_jax.embed.__main__", "embed images and texts with a checkpoint"),
     "evaluate": Command("eval.suite.__main__", "evaluate embedding sets, write a report"),
     "localise": Command("lrsclip_jax.localise.__main__", "find where a scene shows what a text says"),
+    "index": Command("lrsclip_jax.search.index_command", "index an archive of imagery, to be searched by text"),
+    "search": Command("lrsclip_jax.search.search_command", "find what a text says in an indexed archive of imagery"),
+    "serve": Command("lrsclip_jax.search.page.__main__", "serve a page that searches an indexed archive, and its API"),
     "plan": Command("lrsclip_jax.plan.__main__", "say whether a training job fits a machine that is not there"),
     "papers": Command("eval.papers.__main__", "print the papers' tables, with measured rows next to them"),
 }

@@ -56,22 +56,28 @@ def static_length(length: int, context_length: int) -> int:
 
 
 def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size: int) -> np.ndarray:
-    """Returns the embeddings of `rows`, float32 [N, E], encoding `batch_size` at a time.
+    """Returns the embeddings of `rows`, float32 [N, E], encoding `batch_size` at a time, as `embedded` does."""
+    results = list(embedded(encode, params, rows, batch_size))
+    if not results:
+        raise ValueError("nothing to embed")
+    return np.concatenate(results)
+
+
+def embedded(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
+    """Yields the embeddings of `rows`, float32 [B, E], batch after batch; `rows` are drawn two batches ahead.
 
     All batches have the same shape: the last one is filled up with copies of its first row.
     """
-    results: list[np.ndarray] = []
     pending = None
     for batch in _chunks(rows, batch_size):
         filled = np.stack([*batch] + [batch[0]] * (batch_size - len(batch)))
         dispatched = encode(params, filled), len(batch)
         # Fetched one batch late, so that the host prepares the next one while the device works.
         if pending:
-            results.append(_fetched(*pending))
+            yield _fetched(*pending)
         pending = dispatched
-    if pending is None:
-        raise ValueError("nothing to embed")
-    return np.concatenate([*results, _fetched(*pending)])
+    if pending:
+        yield _fetched(*pending)
 
 
 def _fetched(embeddings: jax.Array, count: int) -> np.ndarray:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 from eval import errors
-from eval.errors import InputError, nearest
+from eval.errors import DEFECT, InputError, nearest
 
-__all__ = ["InputError", "Terminated", "cli", "nearest"]
+__all__ = ["DEFECT", "InputError", "MissingPackage", "Terminated", "cli", "nearest", "optional", "told"]
+
+
+class MissingPackage(InputError):
+    """A package that only some installations have is needed: no record after this one would fare better."""
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """Returns a module of an extra of this package; MissingPackage says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        reason = "is missing" if isinstance(error, ModuleNotFoundError) else f"can't be imported ({error})"
+        raise MissingPackage(f"{module} {reason}: pip install 'lrsclip_jax[{extra}]'") from None
 
 
 class Terminated(Exception):
@@ -20,16 +35,29 @@ class Terminated(Exception):
 
 
 def cli(main: Callable[[], int | None]) -> None:
-    """Runs a program's `main` and exits as `eval.errors.cli` does.
+    """Runs a program's `main` and exits as `eval.errors.cli` does, and with the status of `told`."""
+    errors.cli(_with_ends(main))
 
-    After SIGTERM the status is 143, as of a process that the signal ended itself.
+
+def told(main: Callable[[], int | None]) -> int:
+    """Runs `main` and returns the exit status as `eval.errors.told` does.
+
+    After SIGTERM the status is 143, as of a process that the signal ended itself. A device without memory is told as a
+    machine without memory is.
     """
+    return errors.told(_with_ends(main))
 
-    def terminable() -> int | None:
+
+def _with_ends(main: Callable[[], int | None]) -> Callable[[], int | None]:
+    def ended() -> int | None:
         try:
             return main()
         except Terminated as end:
             print(end, file=sys.stderr)
             return 128 + signal.SIGTERM
+        except RuntimeError as error:  # JAX's own error, which is not imported for that
+            if type(error).__name__ != "JaxRuntimeError" or not str(error).startswith("RESOURCE_EXHAUSTED"):
+                raise
+            raise MemoryError(str(error).partition("\n")[0]) from error
 
-    errors.cli(terminable)
+    return ended

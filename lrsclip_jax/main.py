@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         train_and_evaluate(config, options.workdir, branch=options.branch, laps=laps)
 
 
-_SUPPLY = """{recipe} leaves {missing} to you. Weights, data, and the run with both:
+_SUPPLY = """Weights, data, and the run with both:
   hf download openai/clip-vit-base-patch16 --local-dir=WEIGHTS      (of the recipe's size; or init=random;
       or a source for each tower, --config.model.image_init=WEIGHTS --config.model.text_init=WEIGHTS)
   lrsclip prepare captions.jsonl --image-root=IMAGES --out=PREPARED
@@ -79,7 +79,9 @@ def _require_init_and_sources(config: configs.ConfigDict, recipe: str) -> None:
     weights = config.model.init or (config.model.image_init and config.model.text_init)
     missing = [key for key, value in (("model.init", weights), ("data.sources", config.data.sources)) if not value]
     if missing:
-        raise InputError(_SUPPLY.format(recipe=recipe, missing=" and ".join(missing)))
+        error = InputError(f"{recipe} leaves {' and '.join(missing)} to you")
+        error.add_note(_SUPPLY.format(recipe=recipe))
+        raise error
 
 
 if __name__ == "__main__":

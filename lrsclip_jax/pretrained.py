@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -21,7 +21,7 @@ from lrsclip_jax import config, weights
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
-from lrsclip_jax.encoders import embed, fed, normalise, static_length
+from lrsclip_jax.encoders import embed, embedded, fed, normalise, static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.bert_tower import Bert
@@ -191,6 +191,14 @@ class Pretrained:
             up to the context length.
         """
         return self._run(self._encoder(side).features, side, batch, self.batch_size)
+
+    def encoded(self, side: Side, batch: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yields what `encode` returns, batch after batch: at most `batch_size` rows each, and no batch of nothing.
+
+        All batches have one shape: on one kind of device a row is the same to the bit, whichever rows come with it.
+        """
+        with exactly(self.dtype):
+            yield from embedded(self._encoder(side).features, self.params[side], batch, self.batch_size)
 
     def _embedded(self, side: Side, rows: Iterable[np.ndarray]) -> np.ndarray:
         rows = iter(rows)

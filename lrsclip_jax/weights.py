@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from eval.reading import convert
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing, check_side
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
@@ -18,7 +19,7 @@ from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.models.precision import compute_dtype
 from lrsclip_jax.parameter_rules import path_of
-from lrsclip_jax.pytorch import read as convert
+from lrsclip_jax.pytorch import read as pytorch
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint
 
@@ -56,7 +57,7 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
       InputError: there is none, it is damaged or of an unknown family, or a hint is needed.
     """
     folder = checkpoint.find(source)
-    return _of_run(folder) if folder else convert.read(source, hints or Hints())
+    return _of_run(folder) if folder else pytorch.read(source, hints or Hints())
 
 
 def model_of(found: ReadCheckpoint, dtype: Any = None) -> CLIP:
@@ -231,11 +232,12 @@ def _read_for(model: CLIP, source: str, *towers: str) -> ReadCheckpoint:
 
 def _of_run(folder: epath.Path) -> ReadCheckpoint:
     about = checkpoint.read_metadata(folder)
-    model = build_model(ConfigDict(about["config"]))
+    try:
+        model = build_model(ConfigDict(about["config"]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: its config is damaged ({error})") from None
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     params = jax.tree.map(np.asarray, checkpoint.load_params(folder, shapes))
     image, text = zoo.fields(model)
-    saved: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()
-    }
-    return ReadCheckpoint(RUN, params, image, text, Preprocessing(**saved))
+    saved: Preprocessing = convert(about["preprocessing"], f"{folder}: preprocessing", Preprocessing)
+    return ReadCheckpoint(RUN, params, image, text, saved)

@@ -45,6 +45,7 @@ FLOORS = (
         "lrsclip_jax.plan",
         "lrsclip_jax.train",
     ),
+    ("lrsclip_jax.search",),
     ("lrsclip_jax.main",),
     ("lrsclip_jax.cli",),
     ("lrsclip_jax.__main__",),

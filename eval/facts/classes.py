@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eval.errors import InputError, nearest
+from eval.facts.names import meaning
 from eval.papers.published_tables import Value, key, values
 
 FOLDER = Path(__file__).parent
@@ -32,7 +33,6 @@ class Benchmark:
       classes: words of each class folder, in the order of the folders.
       source: where it was published.
       verified: what confirms the classes and the number of images.
-      aliases: other names of the data set.
       spellings: other names of folders, {spelling: folder}.
       wordings: the words of other protocols for some of the folders, {protocol: {folder: words}}.
     """
@@ -43,7 +43,6 @@ class Benchmark:
     classes: Mapping[str, str]
     source: str
     verified: Mapping[str, str]
-    aliases: Sequence[str] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
     wordings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -92,8 +91,8 @@ def datasets() -> list[str]:
 
 
 def dataset(name: str) -> Benchmark:
-    """Returns a data set by its name, title or alias; InputError names the nearest known one."""
-    found = _by_name().get(key(name))
+    """Returns a data set by its name, title or a name of `eval.facts.names`; InputError names the nearest known one."""
+    found = _named(name)
     if found is None:
         raise InputError(f"no data set is called {name!r}{nearest(name, datasets())} (known: {', '.join(datasets())})")
     return found
@@ -124,7 +123,7 @@ def templates(name: str, dataset: str | None = None) -> tuple[str, ...]:
             raise InputError(f"the template {name!r} must have {{}} once, where the class goes")
         return (name,)
     chosen = _template_set(name)
-    known = _by_name().get(key(dataset or ""))
+    known = _named(dataset or "")
     own = chosen.get("datasets", {}).get(known.name) if known else None
     return tuple(own or chosen["templates"])
 
@@ -140,9 +139,13 @@ def _datasets() -> dict[str, Benchmark]:
     return {benchmark.name: benchmark for benchmark in found}
 
 
+def _named(name: str) -> Benchmark | None:
+    return _by_name().get(key(meaning(name, "classes") or name))
+
+
 @functools.cache
 def _by_name() -> dict[str, Benchmark]:
-    return {key(name): found for found in _datasets().values() for name in (*found.aliases, found.title, found.name)}
+    return {key(name): found for found in _datasets().values() for name in (found.title, found.name)}
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +30,9 @@ def picture_of(embedding_set: EmbeddingSet, image: int) -> np.ndarray:
 
 def scene_of(embedding_set: EmbeddingSet, name: str) -> np.ndarray | None:
     """Returns a scene, uint8 [H, W, 3], or None where the set names no picture of it or it is not there."""
-    scene = embedding_set.meta.get("scenes", {}).get(name, {})
+    scene = (embedding_set.meta.get("scenes") or {}).get(name, {})
     path = embedding_set.path / named(scene["file"]) if scene.get("file") else None
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         return None
     picture = read_picture(path)
     if picture.shape[:2] != (scene["height"], scene["width"]):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from eval.command import add_subject, command_line
 from eval.errors import cli
 from eval.papers.measured import read_results
-from eval.papers.paper_tables import arrange, as_text, named_tables
+from eval.papers.paper_tables import arrange, as_text
+from eval.papers.published_tables import named_tables
 
 _EPILOG = """\
 examples:

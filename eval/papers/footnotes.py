@@ -43,7 +43,7 @@ def checks(of: Sequence[PublishedTable] | None = None) -> list[Footnote]:
       of: the tables to check, all published ones by default; those of one paper must agree with each other too.
     """
     of = tables() if of is None else of
-    found = [note for table in of for check in (_means, _twins, _shares, _totals, _gains) for note in check(table)]
+    found = [note for table in of for check in CHECKS for note in check(table)]
     order = {(table.paper, table.label): number for number, table in enumerate(of)}
     return sorted([*found, *_disagreements(of)], key=lambda note: order[note.paper, note.table])
 
@@ -170,6 +170,27 @@ def _gains(table: PublishedTable) -> Iterator[Footnote]:
             yield _note(table, text, [(number, path)], gain, round(better - worse, 2))
 
 
+def _best(table: PublishedTable) -> Iterator[Footnote]:
+    """Values of the method that the paper calls the best in all columns, where another row has a higher one."""
+    for number, row in enumerate(table.rows):
+        for path, value in row.values.items() if row.method == table.best.get("method") else ():
+            others = [other for other in table.rows if (other.values.get(path) or 0) > value]
+            if others:
+                highest = max(others, key=lambda other: other.values[path])
+                text = (
+                    f"{table.where(row, path)}: {value:.2f}, {highest.name} has {highest.values[path]:.2f}; "
+                    f"{table.best['said']}."
+                )
+                yield _note(table, text, [(number, path)], value, highest.values[path])
+
+
+def _contradictions(table: PublishedTable) -> Iterator[Footnote]:
+    """What the paper says otherwise elsewhere."""
+    for found in table.contradictions:
+        places = [(found["row"], found["path"])] if "path" in found else []
+        yield _note(table, found["text"], places)
+
+
 def _disagreements(of: Sequence[PublishedTable]) -> Iterator[Footnote]:
     """Values and sizes of one model that two tables of a paper print differently, noted by the later table."""
     first: dict[Any, Any] = {}
@@ -201,3 +222,6 @@ def _are_shares(values: Sequence[float], count: int) -> bool:
 def _and(words: Iterable[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
+
+
+CHECKS = (_means, _twins, _shares, _totals, _gains, _best, _contradictions)

@@ -7,12 +7,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from eval.errors import InputError, nearest
 from eval.html.elements import Html, escaped, fold, join, paragraph
 from eval.html.elements import table as html_table
 from eval.papers.footnotes import checks
-from eval.papers.measured import Measurement, Result, measured
-from eval.papers.published_tables import Column, PublishedRow, PublishedTable, address, key, tables
+from eval.papers.measured import OurRow, Result, measured
+from eval.papers.published_tables import Column, PublishedRow, PublishedTable, address, tables
 
 ORIGIN = {False: "published", True: "ours"}
 LEGEND = "Rows marked “published” are the papers' own numbers; rows marked “ours” were measured here."
@@ -78,7 +77,7 @@ def arrange(table: PublishedTable, results: Sequence[Result] = ()) -> Shown:
     for heading, members in itertools.groupby(enumerate(table.rows), lambda row: table.group.format(**row[1].heads)):
         members = list(members)
         lines = [_published_line(table, number, row, of_place, numbers) for number, row in members]
-        our_lines = [_our_line(table, members[0][1], name, values, numbers) for name, values in ours.items()]
+        our_lines = [_our_line(table, members[0][1], name, row, numbers) for name, row in ours.items()]
         blocks.append((heading, (*lines, *(line for line in our_lines if line))))
     notes = (*(note.text for note in found if not note.places), *table.notes)
     title = f"{table.name}: {table.title}"
@@ -135,17 +134,6 @@ def as_text(shown: Shown) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def named_tables(name: str) -> list[PublishedTable]:
-    """Returns the tables that "paper:table", "paper" or "" names; InputError says which there are."""
-    paper, _, label = name.partition(":")
-    of_paper = [table for table in tables() if key(paper) in ("", key(table.paper))]
-    found = [table for table in of_paper if key(label) in ("", key(table.label))]
-    if not found:
-        known = [f"{table.paper}:{table.label}".lower().replace(" ", "").replace(".", "") for table in tables()]
-        raise InputError(f"no table is called {name!r}{nearest(name.lower(), known)} (known: {', '.join(known)})")
-    return found
-
-
 def _is_aside(table: PublishedTable) -> bool:
     return "ablation" in table.tasks or table.label == "README"
 
@@ -163,20 +151,17 @@ def _published_line(
 
 
 def _our_line(
-    table: PublishedTable,
-    like: PublishedRow,
-    name: str,
-    values: Mapping[tuple[str, str], Measurement],
-    numbers: dict[str, int],
+    table: PublishedTable, like: PublishedRow, name: str, row: OurRow, numbers: dict[str, int]
 ) -> Line | None:
     cells = []
     for path, column in table.columns_of(like).items():
-        found = values.get(address(path))
-        departures = [f"{name}, {found.departure}."] if found and found.departure else []
+        found = row.values.get(address(path))
+        departures = [f"{name}, {text}." for text in found.departures] if found else []
         cells.append(TableCell(_text(found and found.value, column.digits), _numbered(departures, numbers)))
-    return (
-        Line(True, (name, *[""] * (len(table.heads) - 1)), tuple(cells)) if any(c.text != "–" for c in cells) else None
-    )
+    if all(cell.text == "–" for cell in cells):
+        return None
+    first, *others = (row.heads.get(head, "") for head in table.heads)
+    return Line(True, (f"{first} ({name})" if first else name, *others), tuple(cells))
 
 
 def _numbered(texts: Sequence[str], numbers: dict[str, int]) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eval.errors import InputError, nearest
+
 FOLDER = Path(__file__).parents[1] / "facts" / "published"
 
 
@@ -69,6 +71,9 @@ class PublishedTable:
       means: addresses of which an address is the mean.
       stated: totals in the text around a corpus: `pairs`, `mean_tokens`, `categories`.
       claims: gains in the text around it: at `path`, `of` [method, size] `over` another, `gain`.
+      best: the method that the paper calls the best in all columns, and where: `method`, `said`.
+      contradictions: what the paper says otherwise elsewhere: `text`, and `row` and `path` of the value it is about.
+      protocols: how values of a task were measured, in our words, for those that no result of ours can follow.
       notes: what a reader must know, in our words.
     """
 
@@ -85,6 +90,9 @@ class PublishedTable:
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)
     claims: tuple[Mapping[str, Any], ...] = ()
+    best: Mapping[str, str] = field(default_factory=dict)
+    contradictions: tuple[Mapping[str, Any], ...] = ()
+    protocols: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -125,6 +133,17 @@ def tables(paper: str | None = None) -> list[PublishedTable]:
     return [table for table in _tables() if paper is None or key(table.paper) == key(paper)]
 
 
+def named_tables(name: str) -> list[PublishedTable]:
+    """Returns the tables that "paper:table", "paper" or "" names; InputError says which there are."""
+    paper, _, label = name.partition(":")
+    of_paper = [table for table in tables() if key(paper) in ("", key(table.paper))]
+    found = [table for table in of_paper if key(label) in ("", key(table.label))]
+    if not found:
+        known = [f"{table.paper}:{table.label}".lower().replace(" ", "").replace(".", "") for table in tables()]
+        raise InputError(f"no table is called {name!r}{nearest(name.lower(), known)} (known: {', '.join(known)})")
+    return found
+
+
 def values(dataset: str, metric: str) -> list[Value]:
     """Returns every published value of a metric on a data set, whose name is read as `key` reads it.
 
@@ -161,9 +180,11 @@ def parse(facts: Mapping[str, Any]) -> PublishedTable:
         paths = [column.path.format(**heads) for column in columns]
         printed = dict(zip(paths, of_row["values"], strict=True))
         rows.append(PublishedRow(_method(heads, facts), heads, printed, of_row.get("counts", facts.get("counts", {}))))
-    lists: dict[str, Any] = {name: tuple(facts.get(name, ())) for name in ("tasks", "templates", "claims", "notes")}
+    several = ("tasks", "templates", "claims", "contradictions", "notes")
+    lists: dict[str, Any] = {name: tuple(facts.get(name, ())) for name in several}
     means = {path: tuple(parts) for path, parts in facts.get("means", {}).items()}
-    rest = {name: facts[name] for name in ("paper", "title", "heads", "group", "counts", "stated") if name in facts}
+    single = ("paper", "title", "heads", "group", "counts", "stated", "best", "protocols")
+    rest = {name: facts[name] for name in single if name in facts}
     return PublishedTable(label=facts["table"], columns=columns, rows=tuple(rows), means=means, **lists, **rest)
 
 

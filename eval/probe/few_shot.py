@@ -42,8 +42,8 @@ def few_shot(
 
     Returns:
       `{"shots": {"1": {"mean", "std", "accuracies": [one a draw]}, …}, "draws", "seed", "C", "counts": {"classes",
-      "train", "test"}}` and perhaps a `note`. Accuracies are in per cent; std is the sample standard deviation, 0 of a
-      single draw.
+      "train", "test"}}`, the `estimator` in words, and perhaps a `note`. Accuracies are in per cent; std is the sample
+      standard deviation, 0 of a single draw.
 
     Raises:
       InputError: parts do not fit together, or no shot is left.
@@ -67,6 +67,7 @@ def few_shot(
     table = zip(kept, np.reshape(scores, (len(kept), draws)), strict=True)
     return {
         "shots": {str(count): _summary(accuracies) for count, accuracies in table},
+        "estimator": f"logistic regression, C = {C:g}",
         "draws": draws,
         "seed": seed,
         "C": C,

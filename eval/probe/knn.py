@@ -38,7 +38,7 @@ def knn(
 
     Returns:
       `{"accuracy": by majority vote, "accuracy_weighted": …, "k", "temperature", "counts": {"train", "test"}}`;
-      accuracies in per cent.
+      accuracies in per cent. `estimator` says in words what `accuracy` is of.
 
     Raises:
       InputError: k is more than the train images, a row is not of unit length, parts do not fit together.
@@ -51,6 +51,7 @@ def knn(
     return {
         "accuracy": accuracy(test.classes, majority_vote(voters, scores, len(classes))),
         "accuracy_weighted": accuracy(test.classes, weighted_vote(voters, scores, len(classes), temperature)),
+        "estimator": f"majority vote of {k} neighbours",
         "k": k,
         "temperature": temperature,
         "counts": {"train": len(train.rows), "test": len(test.rows)},

@@ -35,8 +35,8 @@ def linear_probe(
 
     Returns:
       `{"accuracy", "mean_per_class_recall", "confusion", "classes"}` of the test images, `{"C", "rms", "validation":
-      {C: accuracy}, "counts": {"train", "validation", "test"}}`, and a `note` where a fit did not converge or the best
-      C is at an end of the grid. Accuracies and recalls are in per cent.
+      {C: accuracy}, "counts": {"train", "validation", "test"}}`, the `estimator` in words, and a `note` where a fit did
+      not converge or the best C is at an end of the grid. Accuracies and recalls are in per cent.
 
     Raises:
       InputError: parts do not fit together, or one is empty.
@@ -62,6 +62,7 @@ def linear_probe(
     note = _note(Cs, best, [C for C, well in zip(Cs, ended, strict=True) if not well], converged(model))
     return {
         **classification(classes, test.classes, model.predict(test.rows)),
+        "estimator": "logistic regression, C chosen on validation images",
         "C": best,
         "rms": rms,
         "validation": {f"{C:g}": score for C, score in zip(Cs, scores, strict=True)},

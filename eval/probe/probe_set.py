@@ -17,7 +17,9 @@ from eval.errors import InputError
 from eval.probe.few_shot import few_shot
 from eval.probe.knn import knn
 from eval.probe.linear import linear_probe
+from eval.probe.sgd_layer import sgd_layer
 from eval.probe.splits import PARTS, Split, split
+from eval.scores import check_unit_rows
 
 _PART_OF_NAME = {part: part for part in PARTS} | {"valid": "validation", "val": "validation"}
 
@@ -27,6 +29,7 @@ def linear_probe_of_set(embedding_set: EmbeddingSet, seed: int = 0, parts: Split
     parts = parts or split_of_set(embedding_set, seed)
     train, validation, test = (_raw(embedding_set, rows) for rows in (parts.train, parts.validation, parts.test))
     with _naming(embedding_set):
+        check_unit_rows(embedding_set.images, "images")
         return linear_probe(*train, *validation, *test) | {"split": parts.describe()}
 
 
@@ -35,6 +38,7 @@ def knn_of_set(embedding_set: EmbeddingSet, seed: int = 0, parts: Split | None =
     parts = parts or split_of_set(embedding_set, seed)
     train, test = (_unit(embedding_set, rows) for rows in (parts.train_and_validation, parts.test))
     with _naming(embedding_set):
+        check_unit_rows(embedding_set.images, "images")
         return knn(*train, *test) | {"split": parts.describe()}
 
 
@@ -43,7 +47,34 @@ def few_shot_of_set(embedding_set: EmbeddingSet, seed: int = 0, parts: Split | N
     parts = parts or split_of_set(embedding_set, seed)
     train, test = (_raw(embedding_set, rows) for rows in (parts.train_and_validation, parts.test))
     with _naming(embedding_set):
+        check_unit_rows(embedding_set.images, "images")
         return few_shot(*train, *test, seed=seed) | {"split": parts.describe()}
+
+
+def itra_linear_of_set(embedding_set: EmbeddingSet) -> dict:
+    """Returns the result of `sgd_layer` by ITRA's split, and its `split`: the linear probe of RemoteCLIP's numbers."""
+    parts, order = itra_split(embedding_set)
+    train = order[np.isin(order, parts.train)]
+    with _naming(embedding_set):
+        return sgd_layer(*_raw(embedding_set, train), *_raw(embedding_set, parts.test)) | {"split": parts.describe()}
+
+
+def itra_knn_of_set(embedding_set: EmbeddingSet) -> dict:
+    """Returns the result of `knn` by ITRA's split, and its `split`; ITRA's vote is the weighted one."""
+    parts, _ = itra_split(embedding_set)
+    train, test = (_unit(embedding_set, rows) for rows in (parts.train, parts.test))
+    with _naming(embedding_set):
+        return knn(*train, *test) | {"split": parts.describe()}
+
+
+def itra_split(embedding_set: EmbeddingSet) -> tuple[Split, np.ndarray]:
+    """Returns ITRA's split, the last fifth of the files of each class for testing, and all rows in its order."""
+    labels, ids = _labels(embedding_set), [image["id"] for image in embedding_set.image_rows]
+    with _naming(embedding_set):
+        drawn = split(labels, seed=None, ids=ids)
+    parts = replace(drawn, train=drawn.train_and_validation, validation=np.zeros(0, np.int64))
+    order = sorted(range(len(ids)), key=lambda row: (labels[row], ids[row]))
+    return parts, np.asarray(order, np.int64)
 
 
 def split_of_set(embedding_set: EmbeddingSet, seed: int = 0) -> Split:

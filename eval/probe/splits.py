@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from eval.errors import InputError
+from eval.reading import read_json
 from eval.whole import write_text
 
 PARTS = ("train", "validation", "test")
@@ -121,31 +123,35 @@ def read_split(path: str | os.PathLike, ids: Sequence[str]) -> Split:
         nothing is there to train on or to test.
     """
     path = Path(path)
-    try:
-        written = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(written, dict) or not all(isinstance(written.get(part), list) for part in PARTS):
-        raise InputError(f"{path}: no split: expected lists named {', '.join(PARTS)}")
+    written: _Written = read_json(path, _Written)
     row_of_id = _rows_of(ids)
     part_of: dict[str, str] = {}
     for part in PARTS:
-        for name in written[part]:
-            if not isinstance(name, str) or name not in row_of_id:
-                raise InputError(f"{path}: {part} names {name!r}, which is not among the {len(ids):,} images")
+        for name in getattr(written, part):
+            if name not in row_of_id:
+                raise InputError(f"{path}: {part} names {name!r:.80}, which is not among the {len(ids):,} images")
             if name in part_of:
-                raise InputError(f"{path}: {name!r} is in {part_of[name]} and again in {part}")
+                raise InputError(f"{path}: {name!r:.80} is in {part_of[name]} and again in {part}")
             part_of[name] = part
     if len(part_of) < len(ids):
         left = next(name for name in ids if name not in part_of)
         raise InputError(f"{path}: image {left!r} is in no part; the split is of other images")
-    if not written["train"] or not written["test"]:
+    if not written.train or not written.test:
         raise InputError(f"{path}: train and test need an image each")
-    rows = (np.sort(np.asarray([row_of_id[name] for name in written[part]], np.int64)) for part in PARTS)
+    rows = (np.sort(np.asarray([row_of_id[name] for name in getattr(written, part)], np.int64)) for part in PARTS)
     train, validation, test = rows
-    return Split(train, validation, test, written.get("rule", path.name), written.get("fraction"), written.get("seed"))
+    return Split(train, validation, test, written.rule or path.name, written.fraction, written.seed)
+
+
+class _Written(msgspec.Struct):
+    """A split as it lies in a file: the ids of each part."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+    rule: str = ""
+    fraction: float | None = None
+    seed: int | None = None
 
 
 def _rows_of(ids: Sequence[str]) -> dict[str, int]:

@@ -11,13 +11,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from eval.command import add_subject, command_line, integers, path
-from eval.embeddings import EmbeddingSet, open_set
+from eval.embeddings import EmbeddingSet, check_set, open_set
 from eval.errors import InputError, cli
 from eval.html.set_images import marked, scene_of
 from eval.output import check_folder
 from eval.results import made_by, write_result
 from eval.selo.maps import overlay
-from eval.selo.of_set import METRICS, query_map, selo_of_set
+from eval.selo.of_set import METRICS, VERSIONS, query_map, selo_of_set
 from eval.whole import SUFFIX, whole
 
 _DESCRIPTION = """\
@@ -38,6 +38,7 @@ examples:
   python -m eval.selo sets/air-slt
   python -m eval.selo sets/air-slt --out=selo          selo/selo.json, and a picture of each query
   python -m eval.selo sets/air-slt --steps=256,512     without the largest windows
+  python -m eval.selo sets/air-slt --version=v2        looks twice; needs a set of lrsclip embed --second-look
 
 exit status: 0 done, 2 bad input (one line says what and where)"""
 
@@ -46,11 +47,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sel
     """Prints the table, and writes the result and the pictures where asked to."""
     options = parser(prog).parse_args(arguments)
     embedding_set = open_set(options.set)
+    check_set(options.set)
+    if options.steps and options.version == "v2":
+        raise InputError("--steps are of the first version: leave --version=v2 or --steps out")
     if options.out:
         if (options.out / "selo.json").exists():
             raise InputError(f"{options.out}/selo.json is there already: choose another --out")
         check_folder(options.out, _is_begun)
-    metrics = selo_of_set(embedding_set, options.steps)
+    metrics = selo_of_set(embedding_set, options.steps, version=options.version)
     print(table(metrics))
     if options.out:
         write(options.out, embedding_set, metrics, options.steps)
@@ -63,7 +67,7 @@ def _is_begun(out: Path) -> bool:
 
 def parser(prog: str) -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    parser = command_line(prog, _DESCRIPTION, _EXAMPLES, usage="SET [--out=DIR] [--steps=N,N]")
+    parser = command_line(prog, _DESCRIPTION, _EXAMPLES, usage="SET [--out=DIR] [--steps=N,N] [--version=v2]")
     add_subject(parser, "set", metavar="SET", help="the embedding set", type=path)
     parser.add_argument(
         "--out",
@@ -74,6 +78,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps", type=integers, metavar="N,N", help="sides of the windows to use, in pixels (all that the set has)"
     )
+    parser.add_argument("--version", choices=VERSIONS, default="v1", help="of the method (v1)")
     return parser
 
 
@@ -98,7 +103,7 @@ def write(out: Path, embedding_set: EmbeddingSet, metrics: dict, steps: Sequence
         if scene is None:
             continue
         polygons = embedding_set.text_rows[query["row"]]["points"]
-        map = query_map(embedding_set, query["row"], steps)
+        map = query_map(embedding_set, query["row"], steps, metrics["version"])
         picture = marked(overlay(scene, map), polygons, query["centres"])
         with whole(out / f"query_{query['row']}.png") as partial:
             Image.fromarray(picture).save(partial, "PNG")

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eval import memory
 from eval.embeddings import EmbeddingSet
 from eval.errors import InputError
 from eval.selo.grid import checked_windows
+
+BYTES_A_PIXEL = 10  # that a map takes, about
 
 
 class SceneWindows(NamedTuple):
@@ -31,7 +34,7 @@ def scene_of_query(embedding_set: EmbeddingSet, text_row: int) -> str:
 
 
 def read_scenes(
-    embedding_set: EmbeddingSet, names: Sequence[str], steps: Sequence[int] | None
+    embedding_set: EmbeddingSet, names: Sequence[str], steps: Sequence[int] | None, second_look: bool = False
 ) -> dict[str, SceneWindows]:
     """Returns scenes of a set by name.
 
@@ -39,6 +42,7 @@ def read_scenes(
       embedding_set: its images are windows.
       names: of the scenes.
       steps: sides of the windows to keep, in pixels, or None for all.
+      second_look: keep the windows that only a second look may ask for, too.
 
     Raises:
       InputError: a scene without a size or without windows, or a window that is none, lies outside its scene, or is
@@ -46,18 +50,22 @@ def read_scenes(
     """
     rows: dict[str, list[int]] = {name: [] for name in names}
     for row, image in enumerate(embedding_set.image_rows):
-        if image.get("scene") in rows:
+        if image.get("scene") in rows and (second_look or image.get("look") is None):
             rows[image["scene"]].append(row)
     return {name: _scene(embedding_set, name, rows[name], steps) for name in names}
 
 
 def _scene(embedding_set: EmbeddingSet, name: str, rows: list[int], steps: Sequence[int] | None) -> SceneWindows:
-    size = embedding_set.meta.get("scenes", {}).get(name, {})
-    height, width = size.get("height"), size.get("width")
-    if not all(isinstance(length, int) and length > 0 for length in (height, width)):
-        raise InputError(f"{embedding_set.path}/meta.json: 'scenes' has no height and width of {name!r}")
+    size = (embedding_set.meta.get("scenes") or {}).get(name)
+    if size is None:
+        raise InputError(f"{embedding_set.path}/meta.json: 'scenes' has no height and width of {name!r:.80}")
+    height, width = size["height"], size["width"]
+    memory.check(BYTES_A_PIXEL * height * width, f"{embedding_set.path}/meta.json: scene {name!r:.80}")
     file = embedding_set.path / "images.jsonl"
-    windows = [_window(embedding_set.image_rows[row].get("window"), f"{file}, line {row + 1}") for row in rows]
+    for row in rows:
+        if embedding_set.image_rows[row].get("window") is None:
+            raise InputError(f"{file}, line {row + 1}: no 'window', expected [r0, r1, c0, c1]")
+    windows = [embedding_set.image_rows[row]["window"] for row in rows]
     kept = [at for at, (r0, r1, _, _) in enumerate(windows) if steps is None or r1 - r0 in steps]
     if not kept:
         of = f" of {', '.join(map(str, steps))} pixels" if steps else ""
@@ -69,9 +77,3 @@ def _scene(embedding_set: EmbeddingSet, name: str, rows: list[int], steps: Seque
     if len(np.unique(checked, axis=0)) < len(checked):
         raise InputError(f"{file}: the scene {name!r} has a window twice")
     return SceneWindows(name, height, width, checked, np.array(rows, np.int64)[kept])
-
-
-def _window(window, where: str) -> list[int]:
-    if not isinstance(window, list) or len(window) != 4 or not all(isinstance(edge, int) for edge in window):
-        raise InputError(f"{where}: 'window' is {window}, expected [r0, r1, c0, c1]")
-    return window

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.command import add_subject, command_line, path
+from eval.command import add_subject, command_line, path, whole_number
 from eval.embeddings import find_sets
 from eval.errors import InputError, cli, nearest
 from eval.lock import alone
@@ -27,7 +27,7 @@ tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lr
   length        such texts, cut to n tokens as well (embed --text-lengths=…): R@1 against n
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
-  linear_probe  images with labels; so knn and few_shot
+  linear_probe  images with labels; so knn and few_shot. --probes=itra adds RemoteCLIP's protocol
   selo          windows of scenes, and queries with the regions that they speak of (semantic localisation)
 
 Where images carry several splits and one is "test", retrieval, length and zeroshot are of the test images.
@@ -39,10 +39,10 @@ in --out:
   results/      MODEL/DATASET/TASK.json
   splits/       train, validation and test images of the probes
 
-Started again, it measures what is missing and what belongs to a changed set, for probes also to another --seed. A task
-that fails is reported in one line, and the others continue.
+Started again, it measures what is missing, damaged, or of a changed set, for probes also of another --seed. A set that
+can't be read and a task that fails are reported in one line each, and the others are measured.
 
-exit status: 0 all is measured, 2 bad input, 1 a defect of the suite (with its traceback)
+exit status: 0 all is measured, 2 bad input (all the rest is measured), 1 a defect of the suite (with its traceback)
 """
 
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
             raise InputError(f"--only={name}: no task{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
     out: Path = check_folder(options.out, result_files.is_evaluation)
     with alone(out, prog):
-        outcome = task_runs.run(paths, out, only, options.seed, options.processes)
+        outcome = task_runs.run(paths, out, only, options.seed, options.processes, options.probes == "itra")
         if outcome.results:
             write_text(out / result_files.TABLE, result_files.csv_of(outcome.results))
             write_text(out / "report.html", suite_page.compose(outcome))
@@ -87,15 +87,23 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     add_subject(parser, "sets", metavar="SETS", help="folders: all embedding sets at or below are evaluated", many=True)
     parser.add_argument("--out", required=True, type=path, metavar="DIR", help="where results and the report go")
     parser.add_argument("--only", default="", metavar="TASK,…", help="measure these tasks alone")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of splits and few-shot draws (0)")
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count(), metavar="N", help="tasks at a time (one for each core)"
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of splits and few-shot draws (0)"
     )
-    options = parser.parse_args(arguments)
-    for name, value, least in (("seed", options.seed, 0), ("processes", options.processes, 1)):
-        if value < least:
-            raise InputError(f"--{name}={value}: expected a whole number from {least}")
-    return options
+    parser.add_argument(
+        "--probes",
+        choices=("itra",),
+        help="also linear_probe and knn as ITRA, RemoteCLIP's code, has them: the last fifth of each class's files is "
+        "tested; a linear layer by SGD, its best epoch on the test images; weighted vote",
+    )
+    parser.add_argument(
+        "--processes",
+        type=whole_number(1, 2**12),
+        default=os.cpu_count(),
+        metavar="N",
+        help="tasks at a time (one for each core)",
+    )
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

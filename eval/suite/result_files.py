@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from eval.embeddings import META, EmbeddingSet
+from eval.errors import InputError
 from eval.output import first_file
 from eval.probe.splits import Split, read_split, write_split
+from eval.results import checked_result
+from eval.seals import read_sealed
 from eval.whole import SUFFIX
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
 COLUMNS = ("model", "dataset", "split", "features", "task", "metric", "value")
 # Keys that say where a result comes from, and those that the JSON file alone holds.
 TABLE, _HEADER = "results.csv", ",".join(COLUMNS).encode()
-LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin"}
+LEFT_OUT = {*COLUMNS, "kind", "set", "made_by", "fingerprint", "tokens", "seed", "bin", "study"}
+FORM = 2  # of results: raised when they tell more, so that older ones are measured again
 
 
 def result_path(out: Path, embedding_set: EmbeddingSet, task: str) -> Path:
@@ -48,17 +52,17 @@ def fingerprint(path: Path, task: str, seed: int | None) -> str:
     """Returns what a result depends on, as a hash: meta.json, sizes and times of the set's files, task, any seed."""
     files = sorted(file for file in path.iterdir() if file.suffix in (".npy", ".jsonl"))
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed])
+    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed, FORM])
     return hashlib.sha256(of.encode()).hexdigest()
 
 
 def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Returns the result at `path` if it is there and has this fingerprint."""
+    """Returns the result at `path` if it is there, has this fingerprint, and is not damaged."""
     try:
-        result = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        result = checked_result(read_sealed(path, dict[str, Any]), str(path))
+    except InputError:
         return None
-    return result if isinstance(result, dict) and result.get("fingerprint") == fingerprint else None
+    return result if result.get("fingerprint") == fingerprint else None
 
 
 def is_evaluation(out: Path) -> bool:
@@ -85,7 +89,10 @@ def prepare_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> None:
 
 def kept_split(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Split:
     """Returns the split that `prepare_split` wrote."""
-    return read_split(_path(embedding_set, folder, seed), _ids(embedding_set))
+    try:
+        return read_split(_path(embedding_set, folder, seed), _ids(embedding_set))
+    except InputError as error:
+        raise InputError(f"{error}; delete the file, and the split is made again") from None
 
 
 def _path(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Path:
@@ -110,9 +117,15 @@ def csv_of(results: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def variant_of(result: Mapping[str, Any]) -> str | None:
+    """Returns which of several results of a task and a set this is: a kind of text, an average, …"""
+    return next(filter(None, (result.get(key) for key in ("kind", "average", "protocol", "version"))), None)
+
+
 def task_of(result: Mapping[str, Any]) -> str:
     """Returns a result's task with its variant, such as "retrieval_long" or "zeroshot_raw"."""
-    variant = result.get("kind") or ("raw" if result.get("average") == "raw" else None)
+    variant = variant_of(result)
+    variant = None if variant in ("normalised", "v1") else variant
     return f"{result['task']}_{variant}" if variant else result["task"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from eval.embeddings import EmbeddingSet, open_set
 from eval.html import elements
 from eval.papers.paper_tables import paper_tables
+from eval.suite.result_files import variant_of
 from eval.suite.sections import class_section, length_section, retrieval_section, selo_section
 from eval.suite.sections.result_groups import Result, data_of, model_of
 from eval.suite.task_runs import SuiteOutcome
@@ -19,7 +20,10 @@ SCORES = {
     ("zeroshot", "normalised"): ("Zero-shot", "accuracy"),
     ("linear_probe", None): ("Linear probe", "accuracy"),
     ("knn", None): ("k-NN", "accuracy"),
-    ("selo", None): ("Semantic localisation", "R_mi"),
+    ("linear_probe", "itra"): ("Linear probe, ITRA's", "accuracy"),
+    ("knn", "itra"): ("k-NN, ITRA's", "accuracy_weighted"),
+    ("selo", "v1"): ("Semantic localisation", "R_mi"),
+    ("selo", "v2"): ("SeLo v2", "R_mi"),
 }
 
 
@@ -102,7 +106,7 @@ def main_scores(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, st
     found: dict[tuple[str, str], dict[str, str]] = {}
     for kind, (heading, key) in SCORES.items():
         for result in results:
-            if (result["task"], result.get("kind") or result.get("average")) == kind:
+            if (result["task"], variant_of(result)) == kind:
                 score = f"{result[key]:.{4 if key == 'R_mi' else 2}f}"
                 found.setdefault((heading, data_of(result)), {})[model_of(result)] = score
     return found

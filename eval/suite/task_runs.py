@@ -15,12 +15,14 @@ import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from eval.embeddings import EmbeddingSet, open_set
+from eval.embeddings import META, EmbeddingSet, check_set, open_set
 from eval.errors import InputError
+from eval.papers.studies import study_of
 from eval.results import made_by, write_result
 from eval.suite import result_files
+from eval.suite.identity import benchmark, note_on
 from eval.suite.result_files import prepare_split
-from eval.suite.tasks import PROBES, EvalTask, MeasureSettings, measure, tasks_of
+from eval.suite.tasks import ITRA, PROBES, EvalTask, MeasureSettings, measure, tasks_of
 
 
 class MeasureJob(NamedTuple):
@@ -57,7 +59,14 @@ class _Done(NamedTuple):
     said: str = ""
 
 
-def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 0, processes: int = 1) -> SuiteOutcome:
+def run(
+    paths: Sequence[Path],
+    out: Path,
+    only: Sequence[str] = (),
+    seed: int = 0,
+    processes: int = 1,
+    itra: bool = False,
+) -> SuiteOutcome:
     """Measures what the sets allow and `out` does not hold yet, and returns all results.
 
     Args:
@@ -66,6 +75,7 @@ def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 
       only: names of the tasks to measure, none for all; results of others that are there and hold are returned too.
       seed: of the splits and draws of the probes.
       processes: how many tasks are measured at a time.
+      itra: measure the probes by ITRA's protocol, too.
 
     Raises:
       InputError: a process was killed.
@@ -74,10 +84,11 @@ def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 
     jobs = _planned(paths, out, seed, outcome)
     results = {job: result_files.read_result(job.result, job.fingerprint) for job in jobs}
     todo = [job for job in jobs if results[job] is None and (not only or job.task.name in only)]
+    todo = [job for job in todo if itra or job.task.variant != ITRA]
     outcome.reused = sum(result is not None for result in results.values())
     processes = max(1, min(processes, len(todo)))
     settings = MeasureSettings(out / "splits", seed, max(1, (os.cpu_count() or 1) // processes))
-    todo = _with_splits(todo, settings, outcome)
+    todo = _with_splits(_undamaged(todo, outcome), settings, outcome)
     for done in tqdm(
         _measured(todo, settings, processes), "measuring", len(todo), unit="task", leave=False, disable=None
     ):
@@ -87,6 +98,8 @@ def run(paths: Sequence[Path], out: Path, only: Sequence[str] = (), seed: int = 
         outcome.remarks += [f"{done.job}: {line}" for line in dict.fromkeys(done.said.splitlines())]
     # A set may have moved since a kept result was made.
     outcome.results = [result | {"set": str(job.set)} for job, result in results.items() if result]
+    warned = ((job, result["warning"]) for job, result in results.items() if result and "warning" in result)
+    outcome.remarks += [f"{job}: {warning}" for job, warning in warned]
     return outcome
 
 
@@ -95,14 +108,16 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome)
     for path in paths:
         try:
             embedding_set = open_set(path)
+            study_of(embedding_set.meta, f"{path}/{META}")
+            note, tasks = note_on(embedding_set), tasks_of(embedding_set)
         except InputError as error:
             outcome.failures.append(str(error))
             continue
-        tasks = tasks_of(embedding_set)
+        outcome.remarks += [note] if note else []
         if not tasks:
             outcome.remarks.append(f"{path}: nothing to measure in it")
         for task in tasks:
-            drawn = seed if task.name in PROBES else None
+            drawn = seed if _is_drawn(task) else None
             result = result_files.result_path(out, embedding_set, str(task))
             job = MeasureJob(path, task, result, result_files.fingerprint(path, str(task), drawn))
             first, other = jobs.setdefault(job.result, (job, embedding_set))
@@ -121,14 +136,31 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome)
 def _with_splits(jobs: Sequence[MeasureJob], settings: MeasureSettings, outcome: SuiteOutcome) -> list[MeasureJob]:
     """The jobs that can continue. Splits are written to files before any process needs them."""
     wrong: dict[Path, str] = {}
-    for path in dict.fromkeys(job.set for job in jobs if job.task.name in PROBES):
+    for path in dict.fromkeys(job.set for job in jobs if _is_drawn(job.task)):
         try:
             prepare_split(open_set(path), settings.splits, settings.seed)
         except InputError as error:
             wrong[path] = str(error)
-    stopped = [job for job in jobs if job.task.name in PROBES and job.set in wrong]
+    stopped = [job for job in jobs if _is_drawn(job.task) and job.set in wrong]
     outcome.failures += [f"{job}: {wrong[job.set]}" for job in stopped]
     return [job for job in jobs if job not in stopped]
+
+
+def _undamaged(jobs: Sequence[MeasureJob], outcome: SuiteOutcome) -> list[MeasureJob]:
+    """The jobs whose sets are what was written: read once, before any is measured."""
+    damaged: set[Path] = set()
+    for path in tqdm({job.set: None for job in jobs}, "checking", unit="set", leave=False, disable=None, delay=1):
+        try:
+            check_set(path)
+        except InputError as error:
+            outcome.failures.append(str(error))
+            damaged.add(path)
+    return [job for job in jobs if job.set not in damaged]
+
+
+def _is_drawn(task: EvalTask) -> bool:
+    """Whether a task depends on the seed."""
+    return task.name in PROBES and task.variant != ITRA
 
 
 def _measured(jobs: Sequence[MeasureJob], settings: MeasureSettings, processes: int) -> Iterator[_Done]:
@@ -170,6 +202,8 @@ def _result(job: MeasureJob, settings: MeasureSettings) -> dict[str, Any]:
         "dataset": embedding_set.dataset,
         "split": embedding_set.split,
         "features": embedding_set.features,
+        "benchmark": benchmark(embedding_set, job.task.name),
+        **({"study": embedding_set.meta["study"]} if "study" in embedding_set.meta else {}),
     }
     foot = {"set": str(job.set), "made_by": made_by(), "fingerprint": job.fingerprint}
     result = {**head, **measure(job.task, embedding_set, settings), **foot}

@@ -19,11 +19,13 @@ from eval.zeroshot import zeroshot_of_set
 
 CAPTIONS = ("long", "short")
 PROBES = ("linear_probe", "knn", "few_shot")
+ITRA = "itra"  # the variant of probes that follows ITRA, RemoteCLIP's code
 NAMES = ("retrieval", "length", "text_lengths", "zeroshot", *PROBES, "selo")
 
 
 class EvalTask(NamedTuple):
-    """A task and, for those that a set can allow more than once, which of them: a kind of text, an average."""
+    """A task and, for those that a set can allow more than once, which of them: a kind of text, an average, a
+    protocol, a version."""
 
     name: str
     variant: str = ""
@@ -51,7 +53,7 @@ def tasks_of(embedding_set: EmbeddingSet) -> list[EvalTask]:
     if len(embedding_set.images):
         found += [EvalTask("retrieval", kind) for kind in CAPTIONS if kind in whole]
         found += [EvalTask("length", kind) for kind in CAPTIONS if kind in cut]
-    if any("length" in text and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
+    if any(text.get("length") is not None and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
         found.append(EvalTask("text_lengths"))
     if labelled and templates:
         found.append(EvalTask("zeroshot"))
@@ -59,8 +61,10 @@ def tasks_of(embedding_set: EmbeddingSet) -> list[EvalTask]:
         found.append(EvalTask("zeroshot", "raw"))
     if labelled:
         found += [EvalTask(name) for name in PROBES]
+        found += [EvalTask(name, ITRA) for name in ("linear_probe", "knn")]
     if any(text["kind"] == "query" and text.get("points") for text in texts):
         found.append(EvalTask("selo"))
+        found += [EvalTask("selo", "v2")] if "shuffled" in {text["kind"] for text in texts} else []
     return found
 
 
@@ -78,9 +82,9 @@ def measure(task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettin
             part = evaluated_part(embedding_set)
             return {"split": part.split, **zeroshot_of_set(part, task.variant or "normalised")}
         case "selo":
-            return selo_of_set(embedding_set, threads=settings.threads)
+            return selo_of_set(embedding_set, threads=settings.threads, version=task.variant or "v1")
         case _:
-            return _probe(task.name, embedding_set, settings)
+            return _probe(task, embedding_set, settings)
 
 
 def evaluated_part(embedding_set: EmbeddingSet) -> EmbeddingSet:
@@ -111,7 +115,7 @@ def captions(embedding_set: EmbeddingSet, kind: str) -> tuple[np.ndarray, np.nda
 
 
 def _captions_an_image(text: Mapping) -> bool:
-    return "image" in text
+    return text.get("image") is not None
 
 
 def _retrieval(embedding_set: EmbeddingSet, kind: str) -> dict:
@@ -123,6 +127,7 @@ def _retrieval(embedding_set: EmbeddingSet, kind: str) -> dict:
         "kind": kind,
         "split": part.split,
         **retrieval_metrics(part.images, texts, image_of_text),
+        **({"stops": part.meta["stops"]} if "stops" in part.meta else {}),
         **_cut(part, rows),
         "chance": chance(len(part.images), image_of_text),
     }
@@ -137,14 +142,18 @@ def _cut(part: EmbeddingSet, rows: np.ndarray) -> dict:
     return {"context_length": context, "cut": sum(length > context for length in lengths)}
 
 
-def _probe(name: str, embedding_set: EmbeddingSet, settings: MeasureSettings) -> dict:
+def _probe(task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettings) -> dict:
     # scikit-learn takes longer to load than most tasks take: a process that measures no probe does without.
     from eval.probe import probe_set
 
-    probe = {
-        "linear_probe": probe_set.linear_probe_of_set,
-        "knn": probe_set.knn_of_set,
-        "few_shot": probe_set.few_shot_of_set,
-    }[name]
-    result = probe(embedding_set, settings.seed, kept_split(embedding_set, settings.splits, settings.seed))
+    if task.variant == ITRA:
+        probe = {"linear_probe": probe_set.itra_linear_of_set, "knn": probe_set.itra_knn_of_set}[task.name]
+        result = {"protocol": ITRA, **probe(embedding_set)}
+    else:
+        seeded = {
+            "linear_probe": probe_set.linear_probe_of_set,
+            "knn": probe_set.knn_of_set,
+            "few_shot": probe_set.few_shot_of_set,
+        }[task.name]
+        result = seeded(embedding_set, settings.seed, kept_split(embedding_set, settings.splits, settings.seed))
     return {"parts": result.pop("split"), **result}  # `split` of a result names the split of the data set

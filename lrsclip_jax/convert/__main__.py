@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.command import add_command, command_line, expanded
+from eval.command import add_command, command_line, expanded, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 _COMMANDS = """
@@ -99,18 +99,23 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--workdir", metavar="DIR", required=True, type=expanded, help="the run folder: new or empty")
     add(
         "--context-length",
-        type=int,
+        type=whole_number(2, 2**16),
         metavar="N",
         help="tokens of a text: 77 positions are stretched to 248 and the like",
     )
-    add("--size", type=int, metavar="N", help="side of the images in pixels: the position table is resized")
+    add(
+        "--size",
+        type=whole_number(1, 2**14),
+        metavar="N",
+        help="side of the images in pixels: the position table is resized",
+    )
     add(
         "--embed-dim",
-        type=int,
+        type=whole_number(1, 2**16),
         metavar="N",
         help="dimensions in which two towers meet; other projections are initialised at random",
     )
-    add("--seed", type=int, metavar="N", default=0, help="of what is drawn (%(default)s)")
+    add("--seed", type=whole_number(0, 2**32 - 1), metavar="N", default=0, help="of what is drawn (%(default)s)")
 
     usage, summary = "SRC --format=NAME --out=PATH [options]", "writes a model for PyTorch"
     add = add_command(commands, "export", _export, usage, summary, _EXPORT).add_argument
@@ -130,14 +135,18 @@ def parser(prog: str) -> argparse.ArgumentParser:
     other = "what they were exported to or imported from"
     add("--with", dest="export", metavar="EXPORT", required=True, type=expanded, help=other)
     add("--data", metavar="SOURCE", required=True, type=expanded, help="captioned images")
-    add("--count", type=int, metavar="N", help="only the first N images and their texts")
+    add("--count", type=whole_number(1), metavar="N", help="only the first N images and their texts")
 
     for command in commands.choices.values():
         group = command.add_argument_group("for a source whose files don't tell")
         group.add_argument("--model", metavar="NAME", help="a published model, such as RemoteCLIP-ViT-B-32")
         group.add_argument("--activation", metavar="NAME", help="of both towers: quick_gelu or gelu")
-        group.add_argument("--image-heads", type=int, metavar="N", help="attention heads of the image tower")
-        group.add_argument("--text-heads", type=int, metavar="N", help="attention heads of the text tower")
+        group.add_argument(
+            "--image-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the image tower"
+        )
+        group.add_argument(
+            "--text-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the text tower"
+        )
     return parse
 
 
@@ -145,9 +154,6 @@ def _import(options: argparse.Namespace) -> None:
     towers = {"image": options.image, "text": options.text}
     if (options.source and any(towers.values())) or (not options.source and not all(towers.values())):
         raise InputError("import: give one SRC, or a source for each tower with --image=SRC and --text=SRC")
-    for option in ("context_length", "size", "embed_dim"):
-        if (value := getattr(options, option)) is not None and value < 1:
-            raise InputError(f"--{option.replace('_', '-')}={value}: it must be at least 1")
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax.convert.import_checkpoint import Changes, import_checkpoint
 
@@ -172,8 +178,6 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if options.count is not None and options.count < 1:
-        raise InputError(f"--count={options.count}: it must be at least 1")
     from lrsclip_jax.convert.compare import compare
 
     return compare(options.source, options.export, options.data, _hints(options), options.count)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from eval.reading import read_json
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.families.openai import CONFIG as OPEN_CLIP_CONFIG
 
@@ -56,9 +56,10 @@ def twin(path: str) -> Side | None:
 
 def _model_type(folder: Path) -> str | None:
     try:
-        return json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError, AttributeError):
+        config: dict[str, Any] = read_json(folder / "config.json", dict[str, Any])
+    except InputError:
         return None
+    return config.get("model_type")
 
 
 def _transformers(folder: Path) -> Side:

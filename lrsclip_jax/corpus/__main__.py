@@ -16,7 +16,7 @@ _COMMANDS = """
   build RECIPE --out=DIR             reads sources, makes captions, filters, counts: DIR/corpus, DIR/statistics.html
   read KIND PATH --out=DIR           one source alone, as records
   statistics CORPUS --out=DIR        a page on any corpus: sources, lengths, words, licences
-  export CORPUS --out=FILE.json      in the shape of LRS2M; .jsonl: records as JSON lines
+  export CORPUS --out=FILE.json      in the shape of LRS2M, its keys renamed by --keys; .jsonl: records as JSON lines
 
 A corpus is a folder of Parquet files, or a .jsonl file of the same records. lrsclip prepare DIR/corpus
 --out=PREPARED makes it a training set. --help after a command says more.
@@ -37,7 +37,7 @@ examples:
       --config.clip_score.top=0.3
 
 Stopped at any moment, the same command continues, and no model is asked twice. Records that can't be used are set
-aside with their reason, in set_aside.jsonl of each stage. With other filters or further subsets the same command makes
+aside with their reason, in .set_aside.jsonl of each stage. With other filters or further subsets the same command makes
 the stages that differ again, and keeps the earlier results in DIR/earlier.
 """
 _READ = """
@@ -113,6 +113,16 @@ def parser(prog: str, reading: bool) -> argparse.ArgumentParser:
     add = add_command(commands, "export", _export, usage, summary).add_argument
     add("corpus", metavar="CORPUS", type=path, help="a folder of Parquet files, or a .jsonl file")
     add("--out", metavar="FILE", required=True, type=path, help=".json, in the shape of LRS2M, or .jsonl")
+    add(
+        "--keys",
+        metavar="NAME=KEY",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="of a .json file: other keys than image, long, short, source, label, licence and split; corpus read lrs2m "
+        "takes the same option",
+    )
+    add("--image-root", metavar="DIR", type=path, help="of a .json file: folder that paths of images are relative to")
     add("--allow-unknown-licences", action="store_true", help="also records whose licence nobody has stated")
     return parse
 
@@ -130,14 +140,14 @@ def _build(options: argparse.Namespace) -> None:
 def _read(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.reading import read_source
     from lrsclip_jax.corpus.reading.reading_options import given_options
-    from lrsclip_jax.corpus.stages.stage import is_stage, run_stage
+    from lrsclip_jax.corpus.stages.stage import is_stage, run_stage, said
 
     given = given_options(options)
     settings = {"kind": options.kind, "path": options.path, **given}
     check_folder(options.out, is_stage)
     with alone(options.out, "lrsclip corpus read"):
         counts = run_stage(options.out, lambda: read_source(options.kind, options.path, **given), iter, settings)
-    print(f"{options.out}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
+    print(f"{options.out}: {said(counts)}")
 
 
 def _statistics(options: argparse.Namespace) -> None:
@@ -153,6 +163,7 @@ def _statistics(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax.corpus.hygiene.licences import check_licences
     from lrsclip_jax.corpus.lrs2m_export import export_lrs2m
+    from lrsclip_jax.corpus.reading.reading_options import pairs
     from lrsclip_jax.corpus.records import store
 
     if options.out.suffix not in (".json", ".jsonl"):
@@ -161,9 +172,20 @@ def _export(options: argparse.Namespace) -> None:
     if options.out.is_dir() or not options.out.absolute().parent.is_dir():
         missing = "is a folder, a file is expected" if options.out.is_dir() else "is in a folder that is missing"
         raise InputError(f"--out={options.out} {missing}")
-    check_licences(store.read(options.corpus, ["licence"]), options.allow_unknown_licences)
-    write = export_lrs2m if options.out.suffix == ".json" else lambda records, path: store.write_lines(path, records)
-    print(f"{options.out}: {write(store.read(options.corpus), options.out):,} records")
+    if options.out.suffix == ".jsonl" and (options.keys or options.image_root):
+        raise InputError("--keys and --image-root are of .json files: a .jsonl file holds records as they are")
+    try:
+        keys = pairs(options.keys)
+    except InputError as error:
+        raise InputError(f"--keys: {error}") from None
+    allowed = options.allow_unknown_licences, "--allow-unknown-licences"
+    check_licences(store.read(options.corpus, ["licence"]), *allowed)
+    records = store.read(options.corpus)
+    if options.out.suffix == ".json":
+        count = export_lrs2m(records, options.out, keys, options.image_root)
+    else:
+        count = store.write_lines(options.out, records)
+    print(f"{options.out}: {count:,} records")
 
 
 if __name__ == "__main__":

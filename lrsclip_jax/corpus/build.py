@@ -31,6 +31,7 @@ from lrsclip_jax.corpus.stages.stage import (
     digest,
     is_stage,
     run_stage,
+    said,
     set_apart,
     set_aside,
     stages_of,
@@ -75,7 +76,8 @@ def build(config: ConfigDict, out: Path, engine: str = "local") -> list[str]:
 def _build(config: ConfigDict, filters: Sequence[Planned], out: Path, engine: str) -> list[str]:
     subsets = [_build_subset(config, row, out, engine) for row in config.subsets]
     filtered = _run_all([folders[-1] for folders in subsets], filters, out / FILTERS, out, engine)
-    licences.check_licences(store.read(filtered[-1], ["licence"]), config.allow_unknown_licences)
+    allowed = config.allow_unknown_licences, "--config.allow_unknown_licences=True"
+    licences.check_licences(store.read(filtered[-1], ["licence"]), *allowed)
     settings = {RECORDS: _digests(filtered[-1:], out)}
     if changed(out / CORPUS, settings):
         _give_way(out, _results(out), "made of other records")
@@ -154,7 +156,7 @@ def _run(
         total = sum(map(store.count, sources)) or None
         counts = run_stage(place, records, plan.stage, plan.settings, one_by_one=plan.one_by_one, total=total)
     if new:
-        print(f"{place}: {counts['kept']:,} records, {counts['set aside']:,} set aside")
+        print(f"{place}: {said(counts)}")
     if not counts["kept"]:
         last = [*deque(set_aside(place), maxlen=1)]
         why = f", {counts['set aside']:,} are set aside, the last one because: {last[0]['reason']}" if last else ""

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord
-from lrsclip_jax.sources.row_keys import Keys
+from lrsclip_jax.errors import InputError, nearest
+
+PARTS = ("image", "long", "short", "source", "label", "licence", "split")  # of a row
 
 
 def export_lrs2m(
@@ -27,10 +29,10 @@ def export_lrs2m(
 
     A row has the image, its texts (a text, or a list of several) and, where known, source, label, licence and split.
     Images below `image_root` get a path relative to it, others keep their absolute one. `keys` renames keys:
-    {"long": "long_caption"}.
+    {"long": "long_caption"}; InputError for a name that rows don't have, or two names with one key.
     """
     path, count = Path(path), 0
-    names = {field.name: field.name for field in fields(Keys)} | dict(keys or {})
+    names = _names(keys or {})
     root = None if image_root is None else Path(image_root).absolute()
     lines = path.suffix == ".jsonl"
     with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -43,14 +45,22 @@ def export_lrs2m(
     return count
 
 
+def _names(keys: Mapping[str, str]) -> dict[str, str]:
+    """The key of each part of a row."""
+    for name in keys:
+        if name not in PARTS:
+            raise InputError(f"rows have no {name!r} to rename{nearest(name, PARTS)} (known: {', '.join(PARTS)})")
+    names = {name: name for name in PARTS} | dict(keys)
+    for key, times in Counter(names.values()).items():
+        if times > 1:
+            raise InputError(f"{' and '.join(name for name in names if names[name] == key)} would both be {key!r}")
+    return names
+
+
 def _row(record: CorpusRecord, root: Path | None) -> dict[str, Any]:
     image = Path(record.image)
-    return {
-        "image": image.relative_to(root).as_posix() if root and image.is_relative_to(root) else record.image,
-        "long": record.long[0] if len(record.long) == 1 else list(record.long),
-        "short": record.short[0] if len(record.short) == 1 else list(record.short),
-        "source": record.source,
-        "label": record.label,
-        "licence": record.licence,
-        "split": record.split,
-    }
+    row = {name: getattr(record, name) for name in PARTS}
+    row["image"] = image.relative_to(root).as_posix() if root and image.is_relative_to(root) else record.image
+    for kind in ("long", "short"):
+        row[kind] = row[kind][0] if len(row[kind]) == 1 else list(row[kind])
+    return row

@@ -43,7 +43,8 @@ def defaults() -> ConfigDict:
     config.duplicate_distance = 4  # bits between perceptual hashes
     config.leakage = ConfigDict()  # evaluation set -> folder of its images; near ones are left out
     config.leakage_distance = 8
-    # CLIP tokens; images that one caption may stand at, where captions are one that share so much of their words.
+    # CLIP tokens, or None for any number; images that one caption may stand at, where captions are one that share so
+    # much of their words.
     config.texts = ConfigDict({"short": (3, 77), "long": (20, 248), "uses": None, "similarity": 1.0})
     # By an embedding set of this corpus: the share `top` of its images with the best scores stays, or scores ≥ `least`.
     config.clip_score = ConfigDict({"embeddings": None, "top": None, "least": None})

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -37,6 +38,7 @@ from PIL.TiffImagePlugin import (
     TiffImageFile,
 )
 
+from lrsclip_jax.data.remote import gdal_options, is_address, network_reason
 from lrsclip_jax.data.stretch import limits, stretched
 from lrsclip_jax.errors import InputError
 
@@ -47,6 +49,15 @@ _MAGIC = {
     b"MM\0+": "GTiff",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JP2OpenJPEG",
     b"\xff\x4f\xff\x51": "JP2OpenJPEG",  # a codestream without a box around it
+}
+# Of what lies at an address, by the end of its path; all else is taken for a TIFF. Their files name no others.
+_REMOTE = {
+    ".jp2": "JP2OpenJPEG",
+    ".j2k": "JP2OpenJPEG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
 }
 _PREMULTIPLIED = 1  # of ExtraSamples
 # Of the pixels that are read at once: three bands of 32 bits at the most pixels that an image may have.
@@ -182,6 +193,14 @@ def open_with_neighbours(path: Path, name: str) -> Any:
     return rasterio.open(place, driver=driver)
 
 
+def open_remote(url: str) -> Any:
+    """Opens the raster at an address; InputError where it can't be read, with the server's or the network's reason."""
+    rasterio = imported(url)
+    driver = _REMOTE.get(Path(urlsplit(url).path).suffix.lower(), "GTiff")
+    with errors_named(url), rasterio.Env(**gdal_options()):
+        return checked(rasterio.open(url, driver=driver), sys.maxsize, url)
+
+
 def checked(raster: Any, size: int, name: str) -> Any:
     """Returns an open raster; InputError where it leads to other files, or can't be what its header says.
 
@@ -227,7 +246,9 @@ def errors_named(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception:  # RasterioError, but also ValueError, OverflowError, UnicodeDecodeError, MemoryError …
+    except Exception as error:  # RasterioError, but also ValueError, OverflowError, UnicodeDecodeError, MemoryError …
+        if is_address(name):
+            raise InputError(f"{name}: can't be read ({network_reason(error)})") from None
         # GDAL's own words hold the random name of a file in memory: they would differ from run to run.
         raise InputError(f"{name}: torn or damaged TIFF or JPEG 2000 image") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -49,7 +50,9 @@ def in_processes(function: Callable[[A], R], arguments: Iterable[A], workers: in
     # Not forked: the parent runs threads (Rust's, the bar's) whose locks a fork would copy as they are.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
     try:
-        window = deque((a, pool.submit(function, a)) for a in itertools.islice(arguments, _AHEAD * workers))
+        first = list(itertools.islice(arguments, _AHEAD * workers))
+        with born_deaf(signal.SIGINT):  # these start the processes
+            window = deque((a, pool.submit(function, a)) for a in first)
         while window:
             argument, future = window.popleft()
             result = future.result()
@@ -61,6 +64,19 @@ def in_processes(function: Callable[[A], R], arguments: Iterable[A], workers: in
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def born_deaf(*signals: signal.Signals) -> Iterator[None]:
+    """A context in which processes and threads start deaf to these signals: the parent says when they end.
+
+    While they import, an interrupt would be a traceback from each. The parent gets at the end what it was sent.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from lrsclip_jax.data.blocks import Blocks, blocks_of
 from lrsclip_jax.data.geotiff import (
     Bands,
     band_numbers,
@@ -20,17 +24,19 @@ from lrsclip_jax.data.geotiff import (
     gdal_agrees,
     imported,
     open_raster,
+    open_remote,
     open_with_neighbours,
     pixel_limit,
     tiff_header,
     turned,
 )
-from lrsclip_jax.data.images import raster_driver, read_image
+from lrsclip_jax.data.images import raster_driver, read_image, size_of
 from lrsclip_jax.data.stretch import STRETCH, holds_data
 from lrsclip_jax.errors import InputError
 
 SURVEYED = 2048  # side of the reduced scene that the percentiles of a vast one are taken from
 _GLANCED = 1024  # side of the reduced scene that shows where data may lie
+UNREADABLE = "has a place on the map that can't be read"
 _STRIP = 1 << 24  # pixels whose validity is read at a time
 
 
@@ -65,6 +71,10 @@ class Scene:
     def width(self) -> int:
         return self.pixels.shape[1]
 
+    def unwritten(self, window: Sequence[int]) -> bool:
+        """Returns False: an image held whole was written."""
+        return False
+
     def read(self, window: np.ndarray) -> np.ndarray:
         """Returns the pixels of a window (r0, r1, c0, c1), uint8 [h, w, 3]."""
         r0, r1, c0, c1 = window
@@ -73,6 +83,14 @@ class Scene:
     def overview(self, height: int, width: int) -> np.ndarray:
         """Returns the whole scene at another size, uint8 [height, width, 3]."""
         return cv2.resize(self.pixels, (width, height), interpolation=cv2.INTER_AREA)
+
+    def look(self, window: Sequence[int], height: int, width: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns a window at another size, uint8 [height, width, 3], and None: it has data everywhere."""
+        r0, r1, c0, c1 = window
+        pixels = self.pixels[r0:r1, c0:c1]
+        if pixels.shape[:2] != (height, width):
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        return pixels, None
 
     def missing(self, height: int, width: int) -> np.ndarray | None:
         """Returns None: an image held whole has data everywhere."""
@@ -91,7 +109,7 @@ class RasterScene:
     reduced to 2048 pixels a side.
     """
 
-    path: Path
+    path: Path | str
     raster: Any = field(repr=False)
     bands: Bands
     georeference: Georeference | None
@@ -112,6 +130,53 @@ class RasterScene:
     def overview(self, height: int, width: int) -> np.ndarray:
         """Returns the whole scene at another size, uint8 [height, width, 3]; InputError where the file is torn."""
         return self._rgb(out_shape=(len(self.bands.numbers), height, width))
+
+    def look(self, window: Sequence[int], height: int, width: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns a window (r0, r1, c0, c1) at a size, and where it holds no data.
+
+        Where the size is smaller than the window, overviews are read if the file has them, and values are averaged.
+        A block that was never written holds no data, whether or not the file names a value for that.
+
+        Returns:
+          uint8 [height, width, 3] and bool [height, width], or None for data everywhere.
+
+        Raises:
+          InputError: the file is torn.
+        """
+        from rasterio.enums import Resampling
+
+        r0, r1, c0, c1 = (int(edge) for edge in window)
+        whole = self._without_gaps()
+        values = self._values(
+            bool(self.bands.limits) or not whole,
+            window=((r0, r1), (c0, c1)),
+            out_shape=(len(self.bands.numbers), height, width),
+            resampling=Resampling.nearest if self.bands.palette is not None else Resampling.average,
+        )
+        gaps = None if whole else ~holds_data(values)
+        if self._blocks:
+            rows, columns = (
+                (np.arange(n) + 0.5) * (stop - start) / n + start
+                for n, start, stop in ((height, r0, r1), (width, c0, c1))
+            )
+            absent = ~self._blocks.written(rows.astype(int), columns.astype(int))
+            gaps = absent if gaps is None else gaps | absent
+        return self.bands.rgb(values if self.bands.limits else np.ma.getdata(values)), gaps
+
+    def unwritten(self, window: Sequence[int]) -> bool:
+        """Returns whether no block that a window (r0, r1, c0, c1) touches was ever written; nothing is read."""
+        r0, r1, c0, c1 = window
+        return self._blocks is not None and not self._blocks.any(r0, r1, c0, c1)
+
+    def again(self) -> RasterScene:
+        """Returns the scene, opened once more: a thread reads by a handle of its own."""
+        other = replace(self, raster=raster_of(self.path))
+        other.__dict__["_blocks"] = self._blocks  # the same: thousands of questions to GDAL
+        return other
+
+    @cached_property
+    def _blocks(self) -> Blocks | None:
+        return blocks_of(self.raster, self.bands.numbers)
 
     def missing(self, height: int, width: int) -> np.ndarray | None:
         """Returns where the scene, at that size, holds no data in any band that is shown: bool [height, width].
@@ -166,20 +231,62 @@ class RasterScene:
 AnyScene = Scene | RasterScene
 
 
-def open_scene(path: Path, bands: tuple[int, ...] | None = None) -> AnyScene:
+@dataclass(frozen=True)
+class Survey:
+    """What the header of a scene says.
+
+    Attributes:
+      height, width: in pixels.
+      georeference: where it lies, None where it doesn't say or rasterio can't tell.
+      unplaced: why not, None where the file simply doesn't say.
+      tags: of rasterio: the file's own, and those of its domain IMAGERY.
+    """
+
+    height: int
+    width: int
+    georeference: Georeference | None = None
+    unplaced: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def survey(path: Path | str) -> Survey:
+    """Returns what the header of a scene says, a path or an address; InputError where it can't be read.
+
+    For a photograph, which has no place on the map, it is the size alone.
+    """
+    if isinstance(path, Path):
+        width, height = size_of(path)
+        if not raster_driver(path):
+            return Survey(height, width)
+        imported(str(path))
+        place, unplaced, tags = _place_of(path)
+        return Survey(height, width, place, unplaced, tags)
+    with raster_of(path) as raster:
+        return Survey(raster.height, raster.width, *_place_in(raster), _tags(raster))
+
+
+def raster_of(path: Path | str) -> Any:
+    """Opens a raster by its path or its address; InputError where it can't be read."""
+    return open_raster(path, str(path)) if isinstance(path, Path) else open_remote(path)
+
+
+def open_scene(path: Path | str, bands: tuple[int, ...] | None = None, reduction: float = 1) -> AnyScene:
     """Opens a scene: a TIFF or JPEG 2000 by rasterio, anything else, and everything where rasterio is missing, whole.
 
     Its pixels are those of `data.images.read_image`. A few kinds of TIFF, which GDAL reads otherwise than Pillow (white
     is 0, CMYK, less than eight bits, …), are held whole, too.
 
     Args:
-      path: of a JPEG, PNG, WebP, BMP, JPEG 2000 or (Geo)TIFF.
+      path: of a JPEG, PNG, WebP, BMP, JPEG 2000 or (Geo)TIFF; or an address that `data.remote` opens.
       bands: one (grey) or three 1-based band numbers; by default the first three, or the first where there are fewer.
+      reduction: by how much it will be reduced: percentiles are those of the reduced scene, which overviews may hold.
 
     Raises:
       InputError: the file is missing, torn, of another format, no regular file, too large for its format, or lacks a
         band.
     """
+    if isinstance(path, str):
+        return _remote_scene(path, bands, reduction)
     try:
         driver = raster_driver(path)
     except OSError as error:
@@ -198,20 +305,27 @@ def open_scene(path: Path, bands: tuple[int, ...] | None = None) -> AnyScene:
         raster = open_raster(path, str(path))
     except InputError:
         return Scene(path, np.asarray(read_image(path, bands)))  # Pillow reads some that GDAL doesn't
-    return _scene_of(path, raster, bands)
+    return _scene_of(path, raster, bands, reduction)
 
 
-def _scene_of(path: Path, raster: Any, bands: tuple[int, ...] | None) -> AnyScene:
-    name = str(path)
-    numbers = band_numbers(bands, raster.count, name)
+def _scene_of(path: Path, raster: Any, bands: tuple[int, ...] | None, reduction: float) -> AnyScene:
     header = tiff_header(path) if raster.width * raster.height <= pixel_limit() else None
+    place, unplaced, _ = _place_of(path)
+    if unplaced:
+        warnings.warn(f"{path} {unplaced}: its map has no coordinates", stacklevel=3)
     if bands is None and header is not None and not gdal_agrees(header):
-        place = _place_of(path)
-        if place and turned(header):
-            warnings.warn(f"{path} is turned by its orientation tag: its map has no coordinates", stacklevel=3)
-            place = None
         return Scene(path, np.asarray(read_image(path)), place)
-    size = (raster.height, raster.width)
+    return RasterScene(path, raster, _shown(raster, header, bands, reduction, str(path)), place)
+
+
+def _remote_scene(url: str, bands: tuple[int, ...] | None, reduction: float) -> RasterScene:
+    raster = open_remote(url)
+    return RasterScene(url, raster, _shown(raster, None, bands, reduction, url), _place_in(raster)[0])
+
+
+def _shown(raster: Any, header: Any, bands: tuple[int, ...] | None, reduction: float, name: str) -> Bands:
+    numbers = band_numbers(bands, raster.count, name)
+    size = tuple(math.ceil(side / reduction) for side in (raster.height, raster.width))
     if not fits_memory(raster, len(numbers)):
         size = tuple(min(side, SURVEYED) for side in size)
 
@@ -219,25 +333,39 @@ def _scene_of(path: Path, raster: Any, bands: tuple[int, ...] | None) -> AnyScen
         return raster.read(number, masked=True, out_shape=size)
 
     with errors_named(name):
-        how = bands_of(raster, header, bands, STRETCH, read, name)
-    return RasterScene(path, raster, how, _place_of(path))
+        return bands_of(raster, header, bands, STRETCH, read, name)
 
 
-def _place_of(path: Path) -> Georeference | None:
-    """Where a raster lies, None where it doesn't say. What names no place that rasterio knows is told in a note."""
+def _place_of(path: Path) -> tuple[Georeference | None, str | None, dict[str, str]]:
+    """Where a raster lies, why that can't be told, and its tags."""
+    try:
+        with open_with_neighbours(path, str(path)) as raster:
+            (place, unplaced), tags = _place_in(raster), _tags(raster)
+    except Exception:
+        return None, UNREADABLE, {}
+    try:
+        header = tiff_header(path)
+    except Image.DecompressionBombError:  # Pillow will not read it, nor turn it
+        header = None
+    if place and header is not None and turned(header):
+        return None, "is turned by its orientation tag", tags
+    return place, unplaced, tags
+
+
+def _place_in(raster: Any) -> tuple[Georeference | None, str | None]:
     from rasterio.transform import from_gcps
 
     try:
-        with open_with_neighbours(path, str(path)) as raster:
-            crs, transform, rational = raster.crs, raster.transform, raster.rpcs
-            points, crs_of_points = raster.gcps
+        crs, transform, rational = raster.crs, raster.transform, raster.rpcs
+        points, crs_of_points = raster.gcps
         if not transform.is_identity or (crs is not None and not points):
-            return Georeference(crs, transform)
+            return Georeference(crs, transform), None
         if points:
-            return Georeference(crs_of_points, from_gcps(points), tuple(points))
+            return Georeference(crs_of_points, from_gcps(points), tuple(points)), None
     except Exception:  # a CRS that PROJ doesn't know, points on one line …
-        warnings.warn(f"{path}: its place on the map can't be read: the map has no coordinates", stacklevel=4)
-        return None
-    if rational:
-        warnings.warn(f"{path} is placed by rational polynomials: its map has no coordinates", stacklevel=4)
-    return None
+        return None, UNREADABLE
+    return None, "is placed by rational polynomials" if rational else None
+
+
+def _tags(raster: Any) -> dict[str, str]:
+    return {**raster.tags(), **raster.tags(ns="IMAGERY")}

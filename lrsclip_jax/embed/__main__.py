@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from eval.command import add_subject, command_line, expanded, integers, path
+from eval.command import add_subject, command_line, expanded, integers, path, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
@@ -57,13 +56,35 @@ def parser(prog: str) -> argparse.ArgumentParser:
         default="projected",
         help="projected: rows in the space where images and texts meet (the default); encoder: the tower's own",
     )
-    add("--batch-size", type=int, metavar="N", default=64, help="rows at once, over all devices (%(default)s)")
-    add("--size", type=int, metavar="N", help="side of the images in pixels (the checkpoint's own; DINOv2's is 518)")
+    add(
+        "--batch-size",
+        type=whole_number(1, 2**24),
+        metavar="N",
+        default=64,
+        help="rows at once, over all devices (%(default)s)",
+    )
+    add(
+        "--size",
+        type=whole_number(1, 2**14),
+        metavar="N",
+        help="side of the images in pixels (the checkpoint's own; DINOv2's is 518)",
+    )
     add("--dtype", metavar="NAME", help="of the towers (float32 on a CPU, bfloat16 on accelerators)")
     add("--pictures", action="store_true", help="keep a small copy of every image in the set, for reports to show")
-    add("--max-bad", type=int, metavar="N", default=0, help="unusable rows and images to leave out (%(default)s)")
+    add(
+        "--max-bad",
+        type=whole_number(),
+        metavar="N",
+        default=0,
+        help="unusable rows and images to leave out (%(default)s)",
+    )
     add("--name", metavar="NAME", help="of the model in reports (default: the name of SRC)")
-    add("--dataset", metavar="NAME", help="of the data set in reports (default: the name of SOURCE)")
+    add(
+        "--dataset",
+        metavar="NAME",
+        help="of the data set in reports (default: as the papers call it, where the name of SOURCE or its classes are "
+        "known, or else the name of SOURCE)",
+    )
 
     add = parse.add_argument_group("texts").add_argument
     add(
@@ -89,6 +110,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="the long texts once more, cut to N tokens (the short ones where there are none)",
     )
 
+    add(
+        "--strip-stops",
+        action="store_true",
+        help="take the last full stop, and the space before it, from short texts: RSICD's end in ' .', and RemoteCLIP "
+        "takes it off; the set says so, and reports name it",
+    )
+
     add = parse.add_argument_group("lists of images").add_argument
     add("--image-root", metavar="DIR", type=expanded, help="folder of the images (default: the folder of SOURCE)")
     for name in ("image", "long", "short", "id", "label", "split"):
@@ -99,25 +127,27 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--crops",
         choices=("direct", "reference"),
-        default="direct",
-        help="reference: by way of 256×256 JPEG files, as the reference code crops",
+        default="reference",
+        help="reference (the default): by way of 256×256 JPEG files, as AIR-SLT's own code crops, to compare with "
+        "published numbers; direct: the pixels as they are. R_mi differs by 0.008",
+    )
+    add(
+        "--second-look",
+        action="store_true",
+        help="also the small windows and the shuffled queries that SeLo v2 needs: about twice as many windows",
     )
 
     add = parse.add_argument_group("for a checkpoint whose files don't tell").add_argument
     add("--model", metavar="NAME", help="a published model, such as RemoteCLIP-ViT-B-32")
     add("--activation", metavar="NAME", help="of both towers: quick_gelu or gelu")
-    add("--image-heads", type=int, metavar="N", help="attention heads of the image tower")
-    add("--text-heads", type=int, metavar="N", help="attention heads of the text tower")
+    add("--image-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the image tower")
+    add("--text-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the text tower")
     return parse
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.embed") -> None:
     """Embeds the source that the command line names, and writes the set."""
     options = parser(prog).parse_args(arguments)
-    for name, least in (("batch_size", 1), ("max_bad", 0), ("size", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')}={value}: it must be at least {least}")
 
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax import pretrained
@@ -137,7 +167,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         size=options.size,
     )
     context_length = model.context_length if model.embeds("text") else None
-    material = _for_model(_with_texts(material, options, context_length), model)
+    material = _named(_for_model(_with_texts(material, options, context_length), model), options)
     out = options.out
     skipped, cut = make_set(
         out,
@@ -167,8 +197,10 @@ def _material(options: argparse.Namespace) -> Any:
     for note in source.notes:
         print(f"note: {note}")
     if any(query.scene for query in source.queries):
-        return windows_of(source, options.steps, options.crops == "reference")
-    return material_of(source)
+        return windows_of(source, options.steps, options.crops == "reference", options.second_look)
+    if options.second_look:
+        raise InputError(f"--second-look: {options.data} has no scenes with queries")
+    return material_of(source, options.strip_stops)
 
 
 def _with_texts(material: Any, options: argparse.Namespace, context_length: int | None) -> Any:
@@ -207,38 +239,28 @@ def _for_model(material: Any, model: Any) -> Any:
     return material
 
 
+def _named(material: Any, options: argparse.Namespace) -> Any:
+    """The material under the name of its data set, with a note where that is another one than the source's."""
+    from lrsclip_jax.embed.naming import identity_of
+
+    if options.dataset:
+        return dataclasses.replace(material, name=options.dataset)
+    name, note = identity_of(options.data, material)
+    if note:
+        print(f"note: {note}; --dataset=NAME calls it otherwise")
+    return dataclasses.replace(material, name=name)
+
+
 def _about(options: argparse.Namespace, material: Any, model: Any) -> dict[str, Any]:
     """Returns the fields of meta.json."""
-    import jax
-    import numpy as np
+    from lrsclip_jax.embed.about_model import about_model
 
-    projected = model.features == "projected"
-    return {
-        "model": options.name or Path(options.checkpoint.rstrip("/")).stem.removeprefix("hf:"),
-        "checkpoint": model.source,
-        "family": model.family,
-        "step": model.step,
-        "weights": model.weights_hash,
-        "dataset": options.dataset or material.name,
+    return about_model(model, options.name) | {
+        "dataset": material.name,
         "split": material.split,
-        "features": model.features,
-        "preprocessing": dataclasses.asdict(model.preprocessing) if model.embeds("image") else None,
         "crops": options.crops if material.scenes else None,
-        "tokenizer": model.tokenizer.name if model.embeds("text") else None,
-        "context_length": model.context_length if model.embeds("text") else None,
-        "logit_scale": float(np.exp(np.asarray(model.params["logit_scale"]))) if projected else None,
-        "dtype": model.dtype,
-        "made_by": f"lrsclip_jax {_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
+        **({"stops": "stripped"} if options.strip_stops else {}),
     }
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("lrsclip_jax")
-    except metadata.PackageNotFoundError:
-        return "from a folder"
 
 
 if __name__ == "__main__":

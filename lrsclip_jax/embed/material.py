@@ -55,8 +55,11 @@ def open_material(
     return material_of(open_source(spec, keys, image_root, folders=folders))
 
 
-def material_of(source: Source) -> Material:
-    """Returns what a source holds. Of scenes with queries the whole scenes are the images, see `embed.windows`."""
+def material_of(source: Source, strip_stops: bool = False) -> Material:
+    """Returns what a source holds. Of scenes with queries the whole scenes are the images, see `embed.windows`.
+
+    `strip_stops` takes the full stop at its end, and spaces around it, from every short text that has other characters.
+    """
     items: list[Item] = []
     faults: list[Fault] = []
     drawn = drawing()
@@ -68,6 +71,8 @@ def material_of(source: Source) -> Material:
     if not items and not source.queries:
         raise InputError(f"{source.name}: no images in it")
     texts = [text for item in items for text in _captions(item)]
+    if strip_stops:
+        texts = [_without_stop(text) for text in texts]
     texts += [{"text": query.text, "kind": "query"} for query in source.queries]
     return Material(
         source.name, source.split, list(map(_row, items)), texts, lambda row: _read(items[row]), faults=faults
@@ -87,6 +92,11 @@ def _row(item: Item) -> Row:
 
 def _captions(item: Item) -> list[Row]:
     return [{"text": text, "kind": kind, "image": item.id} for kind in _KINDS for text in getattr(item, kind)]
+
+
+def _without_stop(row: Row) -> Row:
+    shorter = row["text"].rstrip(" .") if row["kind"] == "short" else ""
+    return {**row, "text": shorter} if shorter else row
 
 
 def _read(item: Item) -> Image.Image:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,10 +15,17 @@ import numpy as np
 from eval.embeddings import META, SIDES, write_lines
 from eval.file_names import all_spelled
 from eval.output import check_folder
+from eval.reading import read_arrays
+from eval.seals import read_sealed, seal
 from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
 
-FOLDER, PLAN = "parts", "plan.json"
+FOLDER, PLAN, COPY = "parts", "plan.json", "plan-copy.json"
+# The arrays of a part by its side, see `join`: (dtype, axes).
+_ARRAYS = {
+    "images": {"rows": ("f4", 2), "kept": ("i8", 1), "unusable": ("i8", 1), "reasons": ("U", 1)},
+    "texts": {"rows": ("f4", 2), "kept": ("i8", 1), "length": ("i8", 1)},
+}
 
 
 def check_out(out: Path) -> None:
@@ -34,14 +43,15 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
     if (out / META).exists():  # a kill between its end and this left the parts behind
         shutil.rmtree(out / FOLDER, ignore_errors=True)
     check_out(out)
-    path, text = out / FOLDER / PLAN, json.dumps(all_spelled(dict(plan)), indent=1, sort_keys=True)
-    if path.exists():
-        begun, asked = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+    folder, text = out / FOLDER, json.dumps(all_spelled(dict(plan)), indent=1, sort_keys=True)
+    if (folder / PLAN).exists():
+        begun, asked = _plan(folder), json.loads(text)
         differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))
         if differ:
             raise InputError(f"{out} was begun with other {', '.join(differ)}: choose another --out, or delete it")
         return
-    write_text(path, text)
+    for name in (COPY, PLAN):
+        write_text(folder / name, seal(text) + "\n")
 
 
 def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]:
@@ -51,15 +61,47 @@ def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]
 
 
 def save(path: Path, **arrays: Any) -> None:
-    """Writes a part, whole or not at all."""
+    """Writes a part, whole or not at all; the arrays are those of its side in `_ARRAYS`."""
+    schema = _ARRAYS[path.name.partition("-")[0]]
+    typed = {name: np.asarray(arrays[name], None if kind == "U" else kind) for name, (kind, _) in schema.items()}
     with whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **typed)  # type: ignore[arg-type]  # allow_pickle is none of the names
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """Returns what `save` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    """Returns what `save` wrote; InputError for a file that is damaged or holds something else."""
+    return read_arrays(path, _ARRAYS[path.name.partition("-")[0]])
+
+
+def is_done(path: Path, span: range) -> bool:
+    """Whether a part is there and sound. One that was damaged is made again; a line on stderr says so."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        part = load(path)
+        numbers = [*part["kept"].tolist(), *part.get("unusable", np.zeros(0, np.int64)).tolist()]
+        counts = {len(part[name]) for name in ("rows", "kept", "length") if name in part}
+        if sorted(numbers) != list(span) or len(counts) > 1 or len(part.get("reasons", ())) + min(counts) != len(span):
+            raise InputError(f"{path}: holds other rows than {span.start} to {span.stop - 1}")
+        return True
+    except InputError as error:
+        print(f"note: {error}; it is made again", file=sys.stderr)
+        return False
+
+
+def _plan(folder: Path) -> dict[str, Any]:
+    """What was begun; a damaged plan is mended from its copy, for the parts may be hours of work."""
+    try:
+        found: dict[str, Any] = read_sealed(folder / PLAN, dict[str, Any])
+        return found
+    except InputError as error:
+        try:
+            found = read_sealed(folder / COPY, dict[str, Any])
+        except InputError:
+            raise InputError(f"{error}; delete {folder}, and the set is begun again") from None
+        print(f"note: {error}; its copy is taken", file=sys.stderr)
+        write_text(folder / PLAN, (folder / COPY).read_text())
+        return found
 
 
 def join(out: Path, side: str, parts: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> int:

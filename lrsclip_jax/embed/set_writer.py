@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.embeddings import write_lines, write_meta
+from eval.embeddings import finish_set, write_lines
 from eval.lock import alone
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
@@ -78,7 +78,7 @@ def make_set(
         skipped += [{"id": name, "reason": reason} for name, reason in unusable.items()]
         if skipped:
             write_lines(out / "skipped.jsonl", skipped)
-        write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
+        finish_set(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
         shutil.rmtree(out / parts.FOLDER)
         return len(skipped), shortened
 
@@ -96,6 +96,14 @@ def sweep(texts: Sequence[Row], lengths: Sequence[int], context_length: int) -> 
     if kind not in kinds:
         raise InputError("--text-lengths: there are no long or short texts to cut")
     return [{**text, "tokens": length} for length in sorted(set(lengths)) for text in texts if text["kind"] == kind]
+
+
+def check_directions(rows: np.ndarray, names: Sequence[str], source: str) -> None:
+    """Raises InputError for rows that have no direction, naming the first and the model's source."""
+    lengths = np.linalg.norm(rows, axis=-1)
+    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(wrong):
+        raise InputError(f"{source} gives {names[wrong[0]]!r:.80} a row that is zero or not finite: damaged weights?")
 
 
 def _embed_images(
@@ -119,8 +127,8 @@ def _embed_images(
             _keep(image, out / material.images[row]["file"])
         return model.preprocess(image)
 
-    missing = {path: span for path, span in files.items() if not path.exists()}
-    bad = _unusable(path for path in files if path.exists())
+    missing = {path: span for path, span in files.items() if not parts.is_done(path, span)}
+    bad = _unusable(path for path in files if path not in missing)
     stream = in_threads(decoded, itertools.chain.from_iterable(missing.values()))
     with _progress("images", files, missing) as bar:
         for path, span in missing.items():
@@ -138,14 +146,14 @@ def _embed_images(
                         yield pixels
 
             rows = model.encode("image", usable())
-            _check_directions(rows, [material.images[row]["id"] for row in kept], model.source)
+            check_directions(rows, [material.images[row]["id"] for row in kept], model.source)
             unusable, reasons = [row for row, _ in bad[known:]], [reason for _, reason in bad[known:]]
             parts.save(path, rows=rows, kept=kept, unusable=unusable, reasons=np.array(reasons, np.str_))
 
 
 def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], model: Pretrained) -> None:
     """Writes the parts that are missing: `rows`, `kept`, and `length`, each text's own number of tokens."""
-    missing = {path: span for path, span in files.items() if not path.exists()}
+    missing = {path: span for path, span in files.items() if not parts.is_done(path, span)}
     with _progress("texts", files, missing) as bar:
         for path, span in missing.items():
             ids = model.tokenizer.encode([texts[row]["text"] for row in span])
@@ -162,7 +170,7 @@ def _embed_texts(files: Mapping[Path, range], texts: Sequence[Row], model: Pretr
                 found |= dict(zip(chosen, rows, strict=True))
                 bar.update(len(chosen))
             rows = np.stack([found[n] for n in range(len(span))])
-            _check_directions(rows, [texts[row]["text"] for row in span], model.source)
+            check_directions(rows, [texts[row]["text"] for row in span], model.source)
             parts.save(path, rows=rows, kept=np.array(span), length=[len(row) for row in ids])
 
 
@@ -175,13 +183,6 @@ def _check_count(reasons: Sequence[str], max_bad: int) -> None:
     if len(reasons) > max_bad:
         count = f"{len(reasons)} rows or images can't be used, the last: " if len(reasons) > 1 else ""
         raise InputError(f"{count}{reasons[-1]}; mend it and start again, or leave out up to N with --max-bad=N")
-
-
-def _check_directions(rows: np.ndarray, names: Sequence[str], source: str) -> None:
-    lengths = np.linalg.norm(rows, axis=-1)
-    wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-    if len(wrong):
-        raise InputError(f"{source} gives {names[wrong[0]]!r:.80} a row that is zero or not finite: damaged weights?")
 
 
 def _unusable(files: Iterable[Path]) -> list[tuple[int, str]]:

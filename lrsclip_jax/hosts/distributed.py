@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +25,7 @@ from etils import epath
 from jax._src.distributed import global_state  # the only door to the key-value service; Orbax uses it, too
 
 from lrsclip_jax.config import ConfigDict
-from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.errors import DEFECT, InputError, told
 from lrsclip_jax.hosts import cluster
 from lrsclip_jax.parameter_rules import path_of
 
@@ -217,20 +216,13 @@ def _leave(error: BaseException, place: cluster.Cluster) -> NoReturn:
     def again() -> None:
         raise error
 
-    came_from = error.__traceback__
-    try:
-        cli(again)
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exception(error.with_traceback(came_from))
+    status = told(again)
+    if status == DEFECT:
         print(
             f"process {place.index} of {place.count} ends; unless this is the first error of the run, that one is in "
             "another process's log. Start the same command again to continue.",
             file=sys.stderr,
         )
-        status = 1
-    sys.stdout.flush()
     sys.stderr.flush()
     if place.index == 0:
         time.sleep(_LAST_WORDS_SECONDS)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.command import add_subject, command_line, expanded, integers, path
+from eval.command import add_subject, command_line, expanded, integers, path, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EXAMPLES = """
@@ -44,10 +44,6 @@ def check(flags: argparse.Namespace) -> None:
     """Raises InputError for options that do not go together."""
     if not all(text.strip() for text in flags.text):
         raise InputError("--text is empty: say what to look for")
-    if flags.batch_size < 1:
-        raise InputError(f"--batch-size={flags.batch_size}: expected at least 1")
-    if flags.seed < 0:
-        raise InputError(f"--seed={flags.seed}: expected a whole number from 0")
     if flags.heatmap and (flags.method or flags.crops):
         raise InputError("--heatmap=patches maps patches, not windows: leave --method and --crops out")
     if flags.heatmap_size and not flags.heatmap:
@@ -71,12 +67,23 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--out", metavar="DIR", type=path, default=Path("localised"), help="folder of the files (%(default)s)")
     add("--steps", metavar="N,N", type=integers, help="sides of the windows in pixels (256,512,768)")
     add("--method", choices=("v1", "v2"), help="of AIR-SLT's reference code (v1)")
-    add("--seed", type=int, default=0, metavar="N", help="of the orders of words in v2 (%(default)s)")
+    add("--seed", type=whole_number(), default=0, metavar="N", help="of the orders of words in v2 (%(default)s)")
     add("--crops", choices=("direct", "reference"), help="as they are, or 256 px and JPEG as the reference's (direct)")
     add("--heatmap", choices=("patches",), help="a heat map of patches instead of windows")
-    add("--heatmap-size", type=int, metavar="N", help="pixels at which the tower sees a window (24 patches)")
+    add(
+        "--heatmap-size",
+        type=whole_number(1, 2**14),
+        metavar="N",
+        help="pixels at which the tower sees a window (24 patches)",
+    )
     add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
-    add("--batch-size", type=int, default=64, metavar="N", help="windows embedded at once (%(default)s)")
+    add(
+        "--batch-size",
+        type=whole_number(1, 2**24),
+        default=64,
+        metavar="N",
+        help="windows embedded at once (%(default)s)",
+    )
     return parse
 
 

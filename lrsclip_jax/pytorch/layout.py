@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from eval import memory
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.parameter_rules import path_of
@@ -119,10 +120,14 @@ def check(table: Table, shapes: Mapping[str, Shape], tensors: Tensors, what: str
                 f"{tensors.name}: {key} has shape {list(tensors.shape(key))}, "
                 f"the other tensors want {list(shape)}: a file of several models?"
             )
+    memory.check(4 * sum(map(math.prod, expected.values())), f"{tensors.name} in float32")
 
 
-def to_ours(table: Table, shapes: Mapping[str, Shape], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns the parameters of `table`, nested, float32, read one tensor at a time; see `check` for its errors."""
+def to_ours(table: Table, shapes: Mapping[str, Shape], tensors: Tensors) -> dict[str, Any]:
+    """Returns the parameters of `table`, nested, float32, read one tensor at a time, after `check`.
+
+    Raises InputError for a tensor that holds no real numbers, NaN, or what float32 does not hold.
+    """
     params: dict[str, Any] = {}
     for leaf in table:
         value = np.empty(shapes[leaf.path], np.float32)
@@ -131,13 +136,28 @@ def to_ours(table: Table, shapes: Mapping[str, Shape], tensors: Mapping[str, np.
                 found = tensors[keys[0]]
             else:
                 found = np.concatenate([tensors[key] for key in keys])
-            value[index] = leaf.form.ours(found, value[index].shape)
+            if found.dtype.kind not in "fiub":
+                raise InputError(f"{tensors.name}: {keys[0]} holds {found.dtype}, real numbers are expected")
+            with np.errstate(over="ignore"):
+                value[index] = leaf.form.ours(found, value[index].shape)
+            if not is_finite(value[index]):
+                wrong = next((key for key in keys if not is_finite(tensors[key])), keys[0])
+                raise InputError(
+                    f"{tensors.name}: {wrong} holds NaN or infinite numbers: damaged weights, or of a run that diverged"
+                )
         *parents, name = leaf.path.split("/")
         inner = params
         for parent in parents:
             inner = inner.setdefault(parent, {})
         inner[name] = value
     return params
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Whether an array of any float dtype holds neither NaN nor infinity, in float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.sum(array, dtype=np.float32)  # one pass and no copy; it may overflow where no number does
+        return bool(np.isfinite(total)) or bool(np.isfinite(np.asarray(array, np.float32)).all())
 
 
 def to_theirs(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:

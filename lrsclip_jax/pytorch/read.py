@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+from eval.reading import read_json
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.layers import ACTIVATIONS
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import FAMILIES, Family, known_models, strangers
 from lrsclip_jax.pytorch.files import hub
-from lrsclip_jax.pytorch.files.tensors import open_tensors, weights_file
+from lrsclip_jax.pytorch.files.tensors import Tensors, open_tensors, weights_file, without_prefix
+
+_LARGEST_SCALE = 80.0  # of the logarithm of a factor: float32 ends at 88
 
 
 def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
@@ -34,11 +37,14 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
     if path.is_dir():
         path = weights_file(path)
     tensors = open_tensors(path)
-    for name, config in FAMILIES.items():
-        family = cast(Family, importlib.import_module(f"lrsclip_jax.pytorch.families.{name}"))
-        if family.recognises(tensors):
-            return family.read(tensors, _json(path.parent / config), hints, path.parent)
-    strangers.refuse(tensors)
+    for named in _unwrapped(tensors):
+        for name, config in FAMILIES.items():
+            family = cast(Family, importlib.import_module(f"lrsclip_jax.pytorch.families.{name}"))
+            if family.recognises(named):
+                found = family.read(named, _config(path.parent / config), hints, path.parent)
+                _check_scale(found, path)
+                return found
+        strangers.refuse(named)
     some = ", ".join(sorted(tensors)[:3])
     raise InputError(
         f"{path} is a checkpoint of no known family, its keys are {some}, …; known families: the CLIPs of OpenAI, "
@@ -59,14 +65,20 @@ def _check(hints: Hints) -> None:
             raise InputError(f"{option}={heads}: a tower has at least one head")
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _unwrapped(tensors: Tensors) -> Iterator[Tensors]:
+    """The tensors, and then without the prefixes that all share: training programs wrap a model under any name."""
+    inner: Tensors | None = tensors
+    while inner is not None:
+        yield inner
+        inner = without_prefix(inner, f"{next(iter(inner)).partition('.')[0]}.")
+
+
+def _check_scale(found: ReadCheckpoint, path: Path) -> None:
+    scale = found.params.get("logit_scale")
+    if scale is not None and not abs(float(scale)) <= _LARGEST_SCALE:
+        raise InputError(f"{path}: logit_scale is {float(scale):g}, the logarithm of a factor that no float holds")
+
+
+def _config(path: Path) -> dict[str, Any] | None:
     """The object in a file; None where there is no such file."""
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read: {error}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path} is not a config: it holds no JSON object")
-    return config
+    return read_json(path, dict[str, Any]) if path.exists() else None

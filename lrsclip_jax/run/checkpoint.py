@@ -3,8 +3,8 @@
 `WORKDIR/checkpoints/STEP/` holds two trees, `params` (so that an evaluation reads no optimizer state) and
 `optimizer`, and JSON: step, skipped updates, data position, config and its hash, preprocessing, tokenizer. Random
 numbers have no state: every draw is keyed by the seed and a step or record. A checkpoint gets its name only once it
-is complete, so the newest name is the newest complete checkpoint, whenever the process was killed. A manifest of its
-files shows damage that came later.
+is complete, so the newest name is the newest complete checkpoint, whenever the process was killed. A manifest with the
+checksums of its files shows damage that came later: what is read is compared first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -24,10 +24,12 @@ from etils import epath
 from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
+from eval.reading import convert
 from lrsclip_jax.config import curve_hash
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.hosts import distributed
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.run import manifest
 from lrsclip_jax.run.workdir import CHECKPOINTS, folder_of, steps
@@ -36,6 +38,17 @@ from lrsclip_jax.step import TrainState
 # Orbax raises a failure, and also logs it with its traceback from each of its threads and tasks.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+_METRICS = "metrics"  # Orbax's name of a folder, and of the file in it
+
+
+class _About(TypedDict):
+    """The keys of `metadata` and `save` without which a checkpoint can't be read."""
+
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    tokenizer: dict[str, str]
+    step: int
 
 
 def _without_late_answers(usual: Callable[[Any], Any]) -> Callable[[Any], None]:
@@ -63,6 +76,10 @@ def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkp
       InputError: the config keeps none, or the file with a checkpoint's metrics is damaged.
     """
     directory = run / CHECKPOINTS
+    for folder in (directory / str(step) for step in steps(run)):
+        file = folder / _METRICS / _METRICS
+        if file.exists() and (defect := manifest.damage(folder, [_METRICS])):
+            raise _torn(folder, defect) if defect.startswith(manifest.NAME) else _torn_metrics(file, defect)
     try:
         return ocp.training.Checkpointer(
             directory,
@@ -71,11 +88,8 @@ def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkp
             preservation_policy=_preserved(config),
             cleanup_tmp_directories=True,
         )
-    except json.JSONDecodeError as error:  # from the only files whose content Orbax reads here
-        raise InputError(
-            f"{_torn_metrics(directory)} is not readable JSON ({error}): remove this file, "
-            "which only says which checkpoints are the best"
-        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # from the only files whose content Orbax reads here
+        raise _torn_metrics(_unreadable(directory), f"not readable JSON, {error}") from error
 
 
 def metadata(config: ConfigDict, preprocessing: Preprocessing, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -112,12 +126,11 @@ def save(
       InputError: the last save, or the beginning of this one, failed (a full disk); earlier ones are intact.
     """
     trees = {"params": state.params, "optimizer": state.opt_state}
-    names = list(trees)
     position = {"seed": about["config"]["seed"], "sample": step * about["config"]["batch_size"]}
     finite = {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
     options = ocp.options.AsyncOptions(
         # Orbax keeps the callback after the save: if it refers to the arrays, every saved state stays in memory.
-        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step), names),
+        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step)),
         # Otherwise a thread makes them, and where it fails the writing threads wait for twenty minutes, and the end of
         # the program with them.
         create_directories_asynchronously=False,
@@ -158,7 +171,7 @@ def write(run: epath.Path, params: Any, about: dict[str, Any]) -> None:
                 {"params": jax.tree.map(np.asarray, params)},
                 custom_metadata=about | {"step": 0, "skipped": 0, "data": position},
             )
-        manifest.write(folder, ["params"])
+        manifest.write(folder)
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise InputError(f"can't write {folder} ({_reason(error)})") from error
 
@@ -196,7 +209,7 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
     if newest is None:
         return None
     folder = checkpoints.directory / str(newest.step)
-    described = _described(folder)
+    described = _described(folder, "params", "optimizer")
     saved = described.custom_metadata
     for key in ("preprocessing", "tokenizer"):
         # A branch may change them with its config; under the same config they change only with other files.
@@ -219,7 +232,7 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
 def find(source: str) -> epath.Path | None:
     """Returns the checkpoint that `source` names: the newest of a run folder, or the folder itself; None for others."""
     folder = folder_of(source)
-    if (folder / "params").exists() and folder.name.isdigit():
+    if (folder / "params").exists() and folder.name.isascii() and folder.name.isdigit():
         return folder
     saved = steps(folder)
     return folder / CHECKPOINTS / str(saved[-1]) if saved else None
@@ -227,7 +240,7 @@ def find(source: str) -> epath.Path | None:
 
 def load_params(folder: epath.Path, like: Any) -> Any:
     """Returns the parameters of a checkpoint, shaped and sharded like the tree `like` (of arrays or their shapes)."""
-    return _load(folder, _described(folder), {"params": like})["params"]
+    return _load(folder, _described(folder, "params"), {"params": like})["params"]
 
 
 def read_metadata(folder: epath.Path) -> dict[str, Any]:
@@ -259,11 +272,17 @@ def _preserved(config: ConfigDict) -> ocp.training.preservation_policies.Preserv
     return policies.AnyPreservationPolicy(kept)
 
 
-def _torn_metrics(directory: epath.Path) -> epath.Path:
-    for file in directory.glob("*/metrics/metrics"):
+def _torn_metrics(file: epath.Path, reason: str) -> InputError:
+    return InputError(
+        f"{file} can't be read ({reason}): remove this file, which only says which checkpoints are the best"
+    )
+
+
+def _unreadable(directory: epath.Path) -> epath.Path:
+    for file in directory.glob(f"*/{_METRICS}/{_METRICS}"):
         try:
             json.loads(file.read_text())
-        except json.JSONDecodeError:
+        except ValueError:
             return file
     return directory
 
@@ -281,13 +300,18 @@ def _being_written(checkpoints: ocp.training.Checkpointer, step: int) -> epath.P
     return next(path for path in checkpoints.directory.iterdir() if path.name.split(".")[0] == str(step))
 
 
-def _described(folder: epath.Path) -> ocp.CheckpointMetadata:
-    # Orbax would notice a damaged file, too, but in many tasks at once, each of which prints its own traceback.
-    if defect := manifest.damage(folder):
+def _described(folder: epath.Path, *trees: str) -> ocp.CheckpointMetadata:
+    """Returns what a checkpoint says of itself, once it is known that its JSON and these trees are what was written."""
+    # Orbax would notice a torn file, too, but in many tasks at once, each of which prints its own traceback.
+    if defect := distributed.from_first(lambda: manifest.damage(folder, [manifest.METADATA, *trees])):
         raise _torn(folder, defect)
     described = _read(folder, lambda: ocp.checkpointables_metadata(folder))
     if not described.custom_metadata:
         raise _torn(folder, "its JSON is missing or cut off")
+    try:
+        convert(described.custom_metadata, manifest.METADATA, _About)
+    except InputError as error:
+        raise _torn(folder, str(error)) from None
     return described
 
 
@@ -338,6 +362,8 @@ def _read(folder: epath.Path, reader: Callable[[], Any]) -> Any:
 
 
 def _torn(folder: epath.Path, reason: str, unless: str = "") -> InputError:
+    if reason.startswith(manifest.NAME):
+        return InputError(f"{folder} can't be checked ({reason}): remove {folder / manifest.NAME} to do without")
     before = [step for step in steps(folder.parent.parent) if step < int(folder.name)]
     remedy = f" to continue from step {before[-1]}" if before else "; there is no earlier one"
     return InputError(f"{folder} can't be read ({reason}): {unless}remove this folder{remedy}")

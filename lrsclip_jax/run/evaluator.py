@@ -52,6 +52,7 @@ class Evaluator:
         self._every_steps = every_steps
         self._total_steps = total_steps
         self._decides = decides
+        self._written = False  # whether the scores of the next evaluation are in the run's metrics
         self.tables: list[heldout.Table] | None = None
 
     def due_before_save(self, step: int) -> bool:
@@ -67,12 +68,15 @@ class Evaluator:
 
         It does if it ended between a checkpoint and its scores, or if it is finished and was started again.
         """
-        if done == self._total_steps:
-            return True
-        return 0 < done and self._due(done) and not distributed.from_first(lambda: has_scores(self._run, done))
+        if not (0 < done and self._due(done)):
+            return False
+        self._written = distributed.from_first(lambda: has_scores(self._run, done))
+        return done == self._total_steps or not self._written
 
     def evaluate(self, params: Any, step: int) -> dict[str, float]:
         """Scores the parameters after `step` once they are known to be finite, and writes and returns the scores.
+
+        Those of a finished run are there already, and not written again.
 
         Raises:
           NotFinite: a step before was not finite: nothing is scored.
@@ -80,7 +84,9 @@ class Evaluator:
         with self._recorder.aside("evaluation"), self._watchdog.paused():
             self.tables = self._score(params)
         scores = heldout.flat(self.tables)
-        self._recorder.write(step, scores)
+        if not self._written:
+            self._recorder.write(step, scores)
+        self._written = False
         return scores
 
     def _due(self, step: int) -> bool:

@@ -1,45 +1,95 @@
-"""The manifest of a folder: its files and their sizes, written once it is complete, so that later damage shows."""
+"""The manifest of a checkpoint: the checksums of its files, written once it is complete, so that later damage shows.
+
+On an object store (gs://…) it has sizes alone: the store keeps a checksum of every object itself, and reading all of a
+checkpoint again would cost as much as writing it. Manifests of sizes alone, which older versions wrote, still count.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from etils import epath
 
+from eval.checksums import Checksum, as_json, checksums, defects, of_bytes
+from eval.reading import parse_json
+from eval.seals import parse_sealed
 from eval.whole import write_text
+from lrsclip_jax.errors import InputError
 
 NAME = "manifest.json"
+METADATA = "_CHECKPOINT_METADATA"  # Orbax's JSON on the checkpoint, with ours in it
+# Orbax writes these after the manifest: a marker of which nobody reads what it says, and the time in METADATA.
+_MARKER, _WRITTEN_AT = "commit_success.txt", "commit_timestamp_nsecs"
 
 
-def write(folder: epath.Path, parts: Sequence[str]) -> None:
-    """Writes the size in bytes of every file below the sub-folders `parts`, by its path inside the folder."""
-    sizes = {
-        (top / name).relative_to(folder).as_posix(): (top / name).stat().length
-        for part in parts
-        for top, _, names in (folder / part).walk()
-        for name in names
-    }
-    write_text(folder / NAME, json.dumps(sizes, indent=0, sort_keys=True) + "\n")
+def write(folder: epath.Path) -> None:
+    """Writes the checksum of every file of a complete checkpoint, by its path inside the folder."""
+    names = [(top / name).relative_to(folder).as_posix() for top, _, found in folder.walk() for name in found]
+    names = sorted(set(names) - {NAME, METADATA, _MARKER})
+    if "://" in os.fspath(folder):
+        with ThreadPoolExecutor(16) as pool:  # every size is a request
+            sizes = pool.map(lambda name: (folder / name).stat().length, names)
+            text = json.dumps(dict(zip(names, sizes, strict=True)), indent=0) + "\n"
+    else:
+        found = dict(zip(names, checksums([folder / name for name in names]), strict=True))
+        text = as_json(found | {METADATA: _of_metadata(folder)})
+    write_text(folder / NAME, text)
 
 
-def damage(folder: epath.Path) -> str | None:
-    """Returns which file is missing or cut off, or None; a folder without a manifest counts as whole."""
+def damage(folder: epath.Path, parts: Sequence[str] | None = None) -> str | None:
+    """Returns which file of a checkpoint is missing, cut off or altered, or None.
+
+    Args:
+      folder: of the checkpoint; one without a manifest counts as whole.
+      parts: the files and sub-folders that are looked at; None: all.
+    """
     manifest = folder / NAME
     if not manifest.exists():
         return None
+    schema: Any = dict[str, Checksum | int]
     try:
-        sizes = json.loads(manifest.read_text())
-    except json.JSONDecodeError:
-        return f"{NAME} is cut off"
+        expected: dict[str, Checksum | int] = parse_sealed(manifest.read_bytes(), NAME, schema)
+    except InputError as error:
+        return str(error)
+    chosen = {name: found for name, found in expected.items() if parts is None or name.split("/")[0] in parts}
+    sizes = {name: found for name, found in chosen.items() if isinstance(found, int)}
+    sums = {name: found for name, found in chosen.items() if not isinstance(found, int)}
+    described = sums.pop(METADATA, None)
+    try:
+        if described and described != _of_metadata(folder):
+            return f"{METADATA} is damaged: its content is not what was written"
+    except InputError as error:
+        return str(error)
+    found = itertools.chain(_by_size(folder, sizes), (what for _, what in defects(folder, sums)))
+    return next(found, None)
 
-    def defect(name: str) -> str | None:
+
+def _of_metadata(folder: epath.Path) -> Checksum:
+    """The checksum of what METADATA says, but for the time that Orbax adds last."""
+    try:
+        found: dict[str, Any] = parse_json((folder / METADATA).read_bytes(), METADATA, dict[str, Any])
+    except FileNotFoundError:
+        raise InputError(f"{METADATA} is missing") from None
+    except OSError as error:
+        raise InputError(f"{METADATA} can't be read: {error.strerror or error}") from None
+    return of_bytes(json.dumps(found | {_WRITTEN_AT: None}, sort_keys=True).encode())
+
+
+def _by_size(folder: epath.Path, sizes: dict[str, int]) -> Iterator[str]:
+    def length(name: str) -> int | None:
         try:
-            found = (folder / name).stat().length
-        except FileNotFoundError:
-            return f"{name} is missing"
-        return None if found == sizes[name] else f"{name} has {found} bytes of {sizes[name]}"
+            return (folder / name).stat().length
+        except OSError:
+            return None
 
     with ThreadPoolExecutor(16) as pool:  # on gs:// every size is a request
-        return next(filter(None, pool.map(defect, sizes)), None)
+        for name, found in zip(sizes, pool.map(length, sizes), strict=True):
+            if found is None:
+                yield f"{name} is missing"
+            elif found != sizes[name]:
+                yield f"{name} has {found:,} bytes of {sizes[name]:,}"

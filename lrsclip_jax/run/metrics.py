@@ -19,68 +19,105 @@ Of all steps since the row before, or since the start:
     ms/PART, share/PART             milliseconds a step, and share of all time, of each part of the loop's time
                                     (lrsclip_jax.run.progress) that took any
 
-Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout).
+Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout). The last field of every row is its checksum, `crc32`
+(eval.seals). A line that is damaged is named and stays in the file, and all others count; rows of older versions have
+no checksum.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
+import sys
+from typing import NamedTuple
 
 from etils import epath
 
-from eval.whole import write_text
+from eval.seals import parse_sealed, seal
+from lrsclip_jax.errors import InputError
+from lrsclip_jax.run.growing_file import GrowingFile
+
+NAME = "metrics.jsonl"
+Row = dict[str, int | float]
+# A sealed row of which the line end alone is damaged.
+_OPEN_END = re.compile(rb'("crc32": "[0-9a-f]{8}"\})[^\n](?=\{|\Z)')
 
 
 class MetricWriter:
     """Appends rows of metrics to `metrics.jsonl` and, if wanted, TensorBoard events; one process of a run writes.
 
     Rows after `step` (written by a run that was killed after its last checkpoint) are dropped first, so that the
-    file reads as if there had been no interruption.
+    file reads as if there had been no interruption. Damaged lines between the rows that stay are named, and stay too.
     """
 
     def __init__(self, workdir: epath.Path, step: int, tensorboard: bool):
-        self._path = workdir / "metrics.jsonl"
-        kept = [row for row in read_metrics(workdir) if row["step"] <= step]
-        self._lines = [json.dumps(row) for row in kept]
-        self._flush()
+        kept = _kept(_lines(workdir), step)
+        self._file = GrowingFile(workdir / NAME, b"".join(line.text + b"\n" for line in kept))
         self._events = None
         if tensorboard:
-            from tensorboardX import SummaryWriter  # costs a second, and only process 0 of a run needs it
+            from lrsclip_jax.run.tensorboard import EventFile  # costs a second, and only process 0 of a run needs it
 
-            self._events = SummaryWriter(os.fspath(workdir / "tensorboard"), purge_step=step + 1)
+            self._events = EventFile(workdir / "tensorboard", step + 1)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Adds one row, {"step": step, **metrics}."""
-        line = json.dumps({"step": step, **metrics})
-        self._lines.append(line)
-        if self._path.as_posix().startswith("gs:"):
-            self._flush()  # an object store has no append
-        else:
-            with self._path.open("a") as file:
-                file.write(line + "\n")
+        """Adds one row, {"step": step, **metrics}; InputError where that can't be."""
+        self._file.add(seal(json.dumps({"step": step, **metrics})).encode() + b"\n")
         if self._events:
-            for name, value in metrics.items():
-                self._events.add_scalar(name, value, step)
-            self._events.flush()
-
-    def _flush(self) -> None:
-        write_text(self._path, "".join(line + "\n" for line in self._lines))
+            self._events.write(step, metrics)
 
 
-def read_metrics(workdir: epath.Path) -> list[dict]:
-    """Returns the rows of a run's metrics.jsonl, without a last line that was cut off."""
-    path = epath.Path(workdir) / "metrics.jsonl"
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+def read_metrics(workdir: epath.PathLike) -> list[Row]:
+    """Returns the rows of a run's metrics.jsonl, without a last line that was cut off; a damaged line is named."""
+    lines = _lines(epath.Path(workdir))
+    _name_damage(lines)
+    return [line.row for line in lines if line.row is not None]
 
 
 def has_scores(workdir: epath.Path, step: int) -> bool:
     """Returns whether a run's metrics.jsonl holds an evaluation of `step`."""
-    rows = (row for row in read_metrics(workdir) if row["step"] == step)
+    rows = (line.row for line in _lines(workdir) if line.row and line.row["step"] == step)
     return any(name.startswith("eval/") for row in rows for name in row)
+
+
+class _Line(NamedTuple):
+    """A line of the file, and its row, or what is wrong with it."""
+
+    text: bytes
+    row: Row | None
+    damage: str = ""
+
+
+def _lines(workdir: epath.Path) -> list[_Line]:
+    path = workdir / NAME
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from None
+    *whole, torn = _OPEN_END.sub(rb"\1\n", data).split(b"\n")
+    found = [_parsed(text, f"{path}, line {number}") for number, text in enumerate(whole, 1) if text.strip()]
+    last = _parsed(torn, "")
+    return found if last.row is None else [*found, last]  # a kill may have torn it, or its line end alone
+
+
+def _parsed(text: bytes, where: str) -> _Line:
+    try:
+        row: Row = parse_sealed(text, where, Row)
+        if not isinstance(row.get("step"), int):
+            raise InputError(f"{where}: 'step' is missing or no whole number")
+    except InputError as error:
+        return _Line(text, None, str(error))
+    return _Line(text, row)
+
+
+def _kept(lines: list[_Line], step: int) -> list[_Line]:
+    """The lines of the steps up to `step`. Damaged ones are named; they are of the steps around them."""
+    later = next((n for n, line in enumerate(lines) if line.row and line.row["step"] > step), len(lines))
+    kept = [line for n, line in enumerate(lines) if (line.row["step"] <= step if line.row else n < later)]
+    _name_damage(kept)
+    return kept
+
+
+def _name_damage(lines: list[_Line]) -> None:
+    for line in lines:
+        if line.row is None:
+            print(f"note: {line.damage}; the line stays, and is left out", file=sys.stderr)

@@ -16,8 +16,8 @@ from lrsclip_jax.run.throughput import Throughput
 PARTS = ("data_wait", "host", "device", "checkpoint", "evaluation", "compile", "profile")
 TRAINING = ("data_wait", "host", "device")  # the others interrupt it
 
-# The names in a row of metrics.jsonl that two runs of one config do not share.
-CLOCK = ("pairs_per_second", "tflops_useful", "tflops_executed", "mfu", "data_wait") + tuple(
+# The names in a row of metrics.jsonl that two runs of one config do not share: what the clock says, and the checksum.
+CLOCK = ("pairs_per_second", "tflops_useful", "tflops_executed", "mfu", "data_wait", "crc32") + tuple(
     f"{unit}/{part}" for unit in ("ms", "share") for part in PARTS
 )
 

@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eval.file_names import spelled
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item, Member
 from lrsclip_jax.sources.json_scan import decode, reason
 from lrsclip_jax.sources.listing import split_of_folder, tar_files
 from lrsclip_jax.sources.numbering import numbered
-from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, clean, row_reader
-from lrsclip_jax.sources.row_values import clean_name
+from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, row_reader
+from lrsclip_jax.sources.row_values import clean, clean_name
 from lrsclip_jax.sources.source import Reading, Source, check_first
 
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())
@@ -58,7 +57,7 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
 
     Raises InputError for a torn or compressed tar.
     """
-    members: dict[str, Member | bytes] = {}
+    members: dict[str, Member | bytes | None] = {}  # None: a sparse file, whose holes take any memory
     key = ""
     try:
         with tarfile.open(path, "r:") as tar:
@@ -72,21 +71,26 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                     members = {}
                 key = member_key
                 members[extension] = Member(path, member.name, member.offset_data, member.size)
-                if (extension in _TEXTS or extension in text_keys) and member.size <= _LONGEST:
+                if member.issparse():
+                    members[extension] = None
+                elif (extension in _TEXTS or extension in text_keys) and member.size <= _LONGEST:
                     content = tar.extractfile(member)
                     assert content is not None  # as it is a file
                     members[extension] = content.read()
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
         last = f" after sample {clean_name(key)}" if members else ""
-        raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({error})") from None
+        said = clean(str(error))[:200] or type(error).__name__
+        raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({said})") from None
     if members:
         yield f"{clean_name(path.name)}, sample {clean_name(key)}", _row(key, members, text_keys)
 
 
-def _row(key: str, members: Mapping[str, Member | bytes], text_keys: Sequence[str]) -> dict[str, Any] | str:
-    row: dict[str, Any] = {"id": spelled(key)}
+def _row(key: str, members: Mapping[str, Member | bytes | None], text_keys: Sequence[str]) -> dict[str, Any] | str:
+    row: dict[str, Any] = {"id": key}
     contents: dict[str, Any] = {}
     for extension, content in members.items():
+        if content is None:
+            return f".{extension}: a sparse file: pack it as it is (tar without --sparse)"
         try:
             contents[extension] = content.decode() if isinstance(content, bytes) else content
             if extension == "json":
@@ -114,9 +118,9 @@ def _item(
         if isinstance(sample, str):
             raise InputError(sample)
         item = reader.item(sample, where)
-        if names and item.label and item.label.isdigit():
-            if int(item.label) >= len(names):
-                raise InputError(f"class {item.label}, where {_CLASS_NAMES} has {len(names)}")
+        if names and item.label and item.label.isascii() and item.label.isdigit():
+            if len(item.label) > 9 or int(item.label) >= len(names):
+                raise InputError(f"class {item.label:.40}, where {_CLASS_NAMES} has {len(names)}")
             item = replace(item, label=names[int(item.label)])
         return replace(item, split=item.split or split) if split else item
     except InputError as error:

@@ -119,8 +119,8 @@ def test_unused_tensors_are_listed(models, tmp_path, capsys):
         (["import", "{clip}", "--image={clip}"], "give one SRC, or a source for each tower"),
         (["import", "--image={clip}"], "give one SRC, or a source for each tower"),
         (["import"], "give one SRC, or a source for each tower"),
-        (["import", "{clip}", "--context-length=0"], "--context-length=0: it must be at least 1"),
-        (["import", "{clip}", "--embed-dim=0"], "--embed-dim=0: it must be at least 1"),
+        (["import", "{clip}", "--context-length=0"], "--context-length=0: expected a whole number from 2 to 65536"),
+        (["import", "{clip}", "--embed-dim=0"], "--embed-dim=0: expected a whole number from 1 to"),
         (["import", "{clip}", "--size=40"], "image tower: size 40 is not a multiple of patch 16"),
         (["import", "{clip}/none"], "no file or folder .*none"),
         (["import", "{clip}", "--activation=gelu"], "config.json says quick_gelu, --activation says gelu"),
@@ -137,7 +137,10 @@ def test_unused_tensors_are_listed(models, tmp_path, capsys):
             ["export", "{clip}", "--format=longclip", "--out={out}.safetensors"],
             "has 77 positions, .*--context-length=248",
         ),
-        (["compare", "{clip}", "--with={clip}", "--data=scenes:4:1", "--count=0"], "--count=0: it must be at least 1"),
+        (
+            ["compare", "{clip}", "--with={clip}", "--data=scenes:4:1", "--count=0"],
+            "--count=0: expected a whole number from 1",
+        ),
         (["compare", "{clip}", "--with={clip}/none", "--data=scenes:4:1"], "no file or folder"),
         (["compare", "{clip}", "--with={clip}", "--data={clip}/none"], "none"),
     ],
@@ -216,9 +219,8 @@ def test_an_export_is_read_back(models, tmp_path, capsys, format):
 
 def test_the_command_line_itself(capsys):
     for arguments in ([], ["import", "a"], ["export", "a", "--format=onnx", "--out=b"], ["import", "a", "--work=b"]):
-        with pytest.raises(SystemExit) as exit:
+        with pytest.raises(InputError, match="convert .*--help"):
             main(arguments)
-        assert exit.value.code == 2
     for command in ("import", "export", "compare"):
         with pytest.raises(SystemExit) as exit:
             main([command, "--help"])

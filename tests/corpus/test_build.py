@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow.dataset
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
@@ -10,6 +12,8 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.corpus import recipe_config
 from lrsclip_jax.corpus.__main__ import main
 from lrsclip_jax.corpus.records import store
+from lrsclip_jax.corpus.records.record import CorpusRecord
+from lrsclip_jax.corpus.stages.filters import planned_filters
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import open_source
 
@@ -51,7 +55,7 @@ def test_a_corpus_out_of_boxes_that_prepare_reads(scenes, capsys):
     assert all(len(record.short) == 5 and len(record.long) == 1 and record.source == "trees" for record in made)
     assert all("tree" in record.long[0] for record in made)
     assert "trees" in said and (out / "statistics.html").exists() and (out / "table.csv").exists()
-    reasons = [json.loads(line) for path in out.rglob("set_aside.jsonl") for line in path.read_text().splitlines()]
+    reasons = [json.loads(line) for path in out.rglob(".set_aside.jsonl") for line in path.read_text().splitlines()]
     assert any("torn.png" in row["id"] + row["reason"] for row in reasons)
     assert any(row["stage"] and "copy.png" in row["id"] for row in reasons)
 
@@ -68,8 +72,75 @@ def test_a_corpus_out_of_boxes_that_prepare_reads(scenes, capsys):
     main(["export", str(out / "corpus"), f"--out={scenes / 'lrs2m.json'}", "--allow-unknown-licences"])
     exported = json.loads((scenes / "lrs2m.json").read_text())
     assert len(exported) == len(made) and exported[0]["long"] == made[0].long[0]
-    with pytest.raises(InputError, match="licence"):
+    with pytest.raises(InputError, match="allow unknown licences by --allow-unknown-licences"):
         main(["export", str(out / "corpus"), f"--out={scenes / 'other.json'}"])
+
+
+def test_the_folder_of_a_corpus_is_one_table_to_pyarrow_and_pandas(scenes):
+    main(["build", f"{RECIPE}:{scenes / 'trees.csv'}", f"--out={scenes / 'out'}"])
+    folder = scenes / "out" / "corpus"
+    ids = [record.id for record in store.read(folder)]
+    assert len(list(folder.iterdir())) > len(store.parts(folder))
+    assert pq.read_table(folder).column("id").to_pylist() == ids
+    assert pyarrow.dataset.dataset(folder).count_rows() == len(ids)
+    pandas = pytest.importorskip("pandas")
+    assert pandas.read_parquet(folder)["id"].tolist() == ids
+
+
+def test_a_corpus_whose_files_have_their_earlier_names_is_finished_too(scenes, capsys):
+    arguments = ["build", f"{RECIPE}:{scenes / 'trees.csv'}", f"--out={scenes / 'out'}"]
+    main(arguments)
+    files = sorted(file for file in (scenes / "out").rglob(".*.json*") if file.name != ".checksums.json")
+    assert {file.name for file in files} == {".done.json", ".settings.json", ".set_aside.jsonl"}
+    for file in files:
+        file.rename(file.with_name(file.name.removeprefix(".")))
+    before = {path: path.stat().st_mtime_ns for path in (scenes / "out").rglob("part-*")}
+    main(arguments)
+    assert {path: path.stat().st_mtime_ns for path in (scenes / "out").rglob("part-*")} == before
+    assert all(file.exists() and not file.with_name(file.name[1:]).exists() for file in files)
+    with pytest.raises(InputError, match="made with other seed"):
+        main([*arguments, "--config.seed=1"])
+
+
+def test_keys_are_renamed_on_the_way_out_and_back(tmp_path):
+    record = CorpusRecord(
+        "a", str(tmp_path / "images" / "a.png"), "s", short=("one", "two"), long=("long",), licence="CC0"
+    )
+    store.write_lines(tmp_path / "records.jsonl", [record])
+    keys = ["--keys", "image=img_path", "long=long_caption", "short=short_caption"]
+    export = ["export", str(tmp_path / "records.jsonl"), f"--out={tmp_path / 'x.json'}"]
+    main([*export, f"--image-root={tmp_path}", *keys])
+    (row,) = json.loads((tmp_path / "x.json").read_text())
+    assert row == {"img_path": "images/a.png", "long_caption": "long", "short_caption": ["one", "two"]} | {
+        "source": "s",
+        "licence": "CC0",
+    }
+    main(["read", "lrs2m", str(tmp_path / "x.json"), f"--out={tmp_path / 'back'}", *keys])
+    (back,) = store.read(tmp_path / "back")
+    assert (back.image, back.short, back.long, back.licence) == (record.image, record.short, record.long, "CC0")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--keys", "lnog=x"], "rows have no 'lnog' to rename, did you mean 'long'"),
+        (["--keys", "long=short"], "long and short would both be 'short'"),
+        (["--keys", "long"], "--keys: 'long' is neither NAME=VALUE nor a file"),
+        (["--out=x.jsonl", "--keys", "long=l"], "--keys and --image-root are of .json files"),
+    ],
+)
+def test_keys_that_can_not_be_renamed_are_named(tmp_path, options, message):
+    store.write_lines(tmp_path / "records.jsonl", [CorpusRecord("a", "a.png", "s", short=("one",), licence="CC0")])
+    with pytest.raises(InputError, match=message):
+        main(["export", str(tmp_path / "records.jsonl"), f"--out={tmp_path / 'x.json'}", *options])
+
+
+def test_the_recipe_of_lrs2m_has_no_filter_until_one_is_asked_for():
+    config = configs.load("lrs2m:DATA", folder=recipe_config.RECIPES)
+    (images,) = planned_filters(config)
+    assert images.settings == {"min_side": 1, "uniform": None}
+    config.update({"duplicates": "perceptual", "texts": {"long": (20, 248)}})
+    assert [plan.name for plan in planned_filters(config)] == ["images", "duplicates", "texts"]
 
 
 def test_every_recipe_can_be_loaded_and_names_its_generators():

@@ -81,7 +81,7 @@ def test_leaks_are_told_in_a_file_and_on_the_page_and_survive_a_stop(folder, fir
     assert ids(first / "corpus") == [f"a/{n}.png" for n in range(IMAGES - 1)]
 
     shutil.copytree(first, tmp_path / "out")
-    done = [tmp_path / "out" / name / "done.json" for name in ("filters/2-leakage", "filters/3-texts", "corpus")]
+    done = [tmp_path / "out" / name / ".done.json" for name in ("filters/2-leakage", "filters/3-texts", "corpus")]
     for path in done:  # as if it had been killed behind its last record
         path.unlink()
     build(recipe(folder, "a"), tmp_path / "out")
@@ -151,10 +151,10 @@ def test_ray_builds_the_same_corpus(folder, first, tmp_path):
     finally:
         ray.shutdown()
     build(config, tmp_path / "local")
-    stages = [path.parent.relative_to(tmp_path / "local") for path in (tmp_path / "local").rglob("settings.json")]
+    stages = [path.parent.relative_to(tmp_path / "local") for path in (tmp_path / "local").rglob(".settings.json")]
     assert len(stages) == 2 + 7 + 1
     for name in stages:
-        for file in ("set_aside.jsonl", "settings.json", "done.json"):  # these hold the digests of the records
+        for file in (".set_aside.jsonl", ".settings.json", ".done.json"):  # these hold the digests of the records
             assert (tmp_path / "ray" / name / file).read_text() == (tmp_path / "local" / name / file).read_text()
     assert (tmp_path / "ray/leakage.json").read_text() == (tmp_path / "local/leakage.json").read_text()
     assert 0 < len(ids(tmp_path / "ray/corpus")) < 3

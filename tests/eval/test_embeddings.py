@@ -81,16 +81,19 @@ def cut(path, data=None):
             lambda s: cut(s / "meta.json", json.dumps(META | {"dim": 9}).encode()),
             "says dim 9, images.npy has",
         ),
-        (lambda s: cut(s / "images.npy"), "images.npy: torn"),
-        (lambda s: np.save(s / "images.npy", np.array([{}], object)), "images.npy: torn, or no .npy array"),
+        (lambda s: cut(s / "images.npy"), "images.npy: 92? bytes|images.npy: .* torn or damaged"),
+        (lambda s: np.save(s / "images.npy", np.array([{}], object)), "images.npy: no .npy array"),
         (lambda s: np.save(s / "images.npy", np.eye(3)), "float64 of shape"),
         (lambda s: np.save(s / "texts.npy", np.eye(4, dtype=np.float32)), "8 dimensions and texts 4"),
         (lambda s: np.save(s / "text_norms.npy", np.ones(3, np.float32)), "texts.npy has 4 rows, text_norms.npy has 3"),
         (lambda s: (s / "image_norms.npy").unlink(), "image_norms.npy is missing"),
         (lambda s: cut(s / "images.jsonl"), "images.jsonl, line 3: not JSON"),
-        (lambda s: cut(s / "images.jsonl", b'{"label": "x"}\n' * 3), "line 1: 'id' is missing"),
+        (
+            lambda s: cut(s / "images.jsonl", b'{"label": "x"}\n' * 3),
+            "line 1: object missing required field 'id'",
+        ),
         (lambda s: cut(s / "texts.jsonl", b'{"text": "x", "kind": "caption"}\n' * 4), "kind is 'caption'"),
-        (lambda s: cut(s / "texts.jsonl", b"[]\n" * 4), "line 1: expected an object, found a list"),
+        (lambda s: cut(s / "texts.jsonl", b"[]\n" * 4), "texts.jsonl, line 1: expected an object, got a list"),
     ],
 )
 def test_what_is_damaged_is_named(folder, damage, message):
@@ -111,5 +114,5 @@ def test_texts_without_images_images_of_one_id_and_missing_labels_are_named(tmp_
         found.image_of_text([1])
     with pytest.raises(InputError, match="line 1: no label, other images have one"):
         found.labels()
-    with pytest.raises(InputError, match="rows 0 and 1 have one id, 'a'"):
-        made("b", [{"id": "a"}] * 2, [short] * 2).image_of_text([0])
+    with pytest.raises(InputError, match=r"images\.jsonl: lines 1 and 2 have one id, 'a'"):
+        made("b", [{"id": "a"}] * 2, [short] * 2)

@@ -12,15 +12,16 @@ import pytest
 from eval.errors import InputError
 from eval.html.elements import escaped
 from eval.papers.__main__ import main
-from eval.papers.paper_tables import ASIDES, LEGEND, OTHERS, arrange, as_html, as_text, named_tables, paper_tables
-from eval.papers.published_tables import tables
+from eval.papers.paper_tables import ASIDES, LEGEND, OTHERS, arrange, as_html, as_text, paper_tables
+from eval.papers.published_tables import named_tables, tables
 
 MODEL = "ours <b>16</b>"
 RESULTS = [
     {"task": "zeroshot", "model": MODEL, "dataset": "whu-rs19", "split": "test", "features": "projected"}
     | {"accuracy": 81.25, "images": 201, "templates": ["a satellite photo of {}"]},
     {"task": "selo", "model": MODEL, "dataset": "AIR-SLT", "features": "projected"}
-    | {"R_su": 0.71, "R_as": 0.31, "R_da": 0.61, "R_mi": 0.678},
+    | {"R_su": 0.71, "R_as": 0.31, "R_da": 0.61, "R_mi": 0.678, "crops": "direct"}
+    | {"study": {"table": "lrsclip:IX", "heads": {"from": "scratch"}}},
     {"task": "few_shot", "model": MODEL, "dataset": "aid", "features": "projected"}
     | {"shots": {"4": {"mean": 71.5, "std": 1.0}}},
 ]
@@ -57,6 +58,7 @@ def test_tables_with_a_row_of_ours_come_first_and_the_others_are_folded(sections
     assert escaped(LEGEND) in contents[headings[0]]
     assert all("<details" not in content for _, content in sections[:-2])
     assert "0.6780" in contents[ASIDES] and "LRSCLIP, Table IX" in contents[ASIDES]
+    assert escaped(f"scratch ({MODEL}, seed 0)") in contents[ASIDES] and "LRSCLIP, Table VI:" not in contents[ASIDES]
     assert 'class="origin ours"' not in contents[OTHERS]
     assert [heading for heading, _ in paper_tables([])] == [OTHERS]
 
@@ -92,6 +94,12 @@ def test_our_row_stands_only_in_the_blocks_where_something_was_measured():
     assert [cell.text for cell in line.cells] == ["–"] * 6 + ["71.50", "–", "–"]
 
 
+def test_what_an_ablation_varies_stands_at_its_heads():
+    ours = {**RESULTS[1], "study": {"table": "lrsclip:VII", "heads": {"method": "CLIP", "data": "mine"}, "seed": 2}}
+    ((_, lines),) = arrange(table("lrsclip:VII"), [ours]).blocks
+    assert [line.heads for line in lines if line.ours] == [(f"CLIP ({MODEL}, seed 2)", "mine")]
+
+
 def test_text_has_digits_below_digits():
     text = as_text(arrange(table("lrsclip:II"))).splitlines()
     rows = [line for line in text if line.startswith("published")]
@@ -120,7 +128,7 @@ def test_the_command_prints_ours_beside_the_published_rows(tmp_path, capsys):
     main(["--table=lrsclip:V", f"--results={tmp_path}"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("published", "ours"))]
     assert rows[-2] == ["published", "LRSCLIP", "ViT-L/14", "0.7803", "0.2495", "0.7620", "0.7653"]
-    assert rows[-1] == ["ours", *MODEL.split(), "0.7100", "0.3100", "0.6100", "0.6780"]
+    assert rows[-1] == ["ours", *MODEL.split(), *(f"{value}[1]" for value in ("0.7100", "0.3100", "0.6100", "0.6780"))]
 
 
 def test_the_command_ends_with_status_2_and_one_line(tmp_path):

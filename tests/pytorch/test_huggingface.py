@@ -197,7 +197,10 @@ def drop(name):
             "'gelu_new' .config.json. is not supported, quick",
         ),
         (lambda t, c: c["text_config"].update(num_attention_heads=3), "text width 8 does not divide into 3 heads"),
-        (lambda t, c: c["text_config"].update(eos_token_id=[2, 3]), r"eos_token_id \[2, 3\], it should be one number"),
+        (
+            lambda t, c: c["text_config"].update(eos_token_id=[2, 3]),
+            r"eos_token_id \[2, 3\], it is the number of",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(tensors, config, tmp_path, spoil, message):

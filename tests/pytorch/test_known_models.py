@@ -28,7 +28,7 @@ def test_heads_are_not_always_64_wide():
 def test_the_activations_of_the_families():
     quick = {name for name, model in known_models.PUBLISHED.items() if model.activation == "quick_gelu"}
     assert {"OpenAI-ViT-L-14", "RemoteCLIP-ViT-B-32", "GeoRSCLIP-ViT-B-32", "SkyCLIP-ViT-L-14"} < quick
-    assert {"LRSCLIP-ViT-B-16", "LongCLIP-ViT-L-14", "laion400m-ViT-B-32"} < quick
+    assert {"GeoRSCLIP-ViT-L-14", "LRSCLIP-ViT-B-16", "LongCLIP-ViT-L-14", "laion400m-ViT-B-32"} < quick
     assert quick.isdisjoint({"GeoRSCLIP-ViT-H-14", "SkyCLIP-ViT-B-32", "laion2b-ViT-B-32"})
     assert all(model.architecture in known_models.ARCHITECTURES for model in known_models.PUBLISHED.values())
 

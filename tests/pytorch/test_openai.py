@@ -313,7 +313,7 @@ def test_sources_must_agree(tmp_path):
         ({"vision_cfg": {"pool_type": "avg"}}, "vision_cfg pools by 'avg'"),
         ({"vision_cfg": {"attentional_pool": True}}, "vision_cfg has attentional_pool=True"),
         ({"vision_cfg": {"timm_model_name": "vit"}}, "vision_cfg has timm_model_name='vit'"),
-        ({"vision_cfg": {"width": "wide"}}, "is not a config of open_clip"),
+        ({"vision_cfg": {"width": "wide"}}, "model_cfg: vision_cfg.width: expected a whole number, got text"),
         ({"text_cfg": {"no_causal_mask": True}}, "text_cfg has no_causal_mask=True"),
         ({"text_cfg": {"pool_type": "last"}}, "pool_type='last'"),
         ({"text_cfg": {"hf_model_name": "roberta-base"}}, "hf_model_name='roberta-base'"),

@@ -61,8 +61,8 @@ def test_the_newer_file_goes_first(tmp_path):
         ({"do_center_crop": False}, "do_center_crop is False, only true is supported"),
         ({"do_resize": None}, "do_resize is None"),
         ({"rescale_factor": 1 / 127.5}, "rescale_factor is 0.0078"),
-        ({"image_mean": None}, "image_mean is missing"),
-        ({"image_std": [0.5]}, r"image_std is \[0.5\], it should be three numbers"),
+        ({"image_mean": None}, "image_mean: expected a list, got null"),
+        ({"image_std": [0.5]}, "image_std: expected a list of length 3, got 1"),
     ],
 )
 def test_another_transform_is_named(tmp_path, values, message):
@@ -81,7 +81,7 @@ def test_a_model_of_another_size_wants_its_size_said(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_a_torn_file_is_one_line(tmp_path, text):
     (tmp_path / "preprocessor_config.json").write_text(text)
-    with pytest.raises(InputError, match="preprocessor_config.json (can't be read|holds no settings)"):
+    with pytest.raises(InputError, match="preprocessor_config.json: (not JSON|expected an object, got a list)"):
         preprocessing(tmp_path, 224, CLIP_PREPROCESSING)
 
 

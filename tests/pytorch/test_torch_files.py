@@ -89,7 +89,7 @@ def test_a_pickle_that_wants_more_is_refused_by_name(save, tmp_path):
 
 
 def test_files_without_a_model(save):
-    with pytest.raises(InputError, match="model.pt holds no tensors of a model, only epoch, optimizer"):
+    with pytest.raises(InputError, match="model.pt holds no tensors of a model, only 'epoch', 'optimizer'"):
         open_tensors(save({"epoch": 3, "optimizer": {"state": {0: torch.ones(2)}}}))
     with pytest.raises(InputError, match="model.pt holds no tensors of a model, only an empty dict"):
         open_tensors(save({"state_dict": {}}))

@@ -96,3 +96,14 @@ def test_a_new_run_has_missed_nothing_and_a_finished_one_is_evaluated_again(tmp_
     asked = evaluator(tmp_path)
     write_rows(tmp_path, {"step": 10} | SCORES)
     assert not asked.missed(0) and asked.missed(10)
+
+
+def test_the_scores_of_a_finished_run_are_not_written_again(tmp_path):
+    around = Around()
+    asked = evaluator(tmp_path, around)
+    write_rows(tmp_path, {"step": 10} | SCORES)
+    assert asked.missed(10) and asked.evaluate("params", 10) == SCORES
+    assert (10, SCORES) not in around.events
+    write_rows(tmp_path, {"step": 10, "loss": 1.0})  # it was killed before its last evaluation
+    assert asked.missed(10) and asked.evaluate("params", 10) == SCORES
+    assert (10, SCORES) in around.events

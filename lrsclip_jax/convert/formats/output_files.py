@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,8 @@ def write_pt(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         raise InputError(
             "a .pt file needs torch: pip install 'lrsclip_jax[torch]', or let --out end in .safetensors"
         ) from None
-    with path.open("wb") as file:
+    with path.open("wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # torch.save only reads it
         try:
             torch.save({key: torch.from_numpy(value) for key, value in tensors.items()}, file)
         except RuntimeError as error:

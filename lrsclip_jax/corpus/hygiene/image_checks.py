@@ -17,7 +17,7 @@ UNIFORM = 0.9
 
 
 def check_images(
-    records: Iterable[CorpusRecord], min_side: int = MIN_SIDE, uniform: float = UNIFORM
+    records: Iterable[CorpusRecord], min_side: int = MIN_SIDE, uniform: float | None = UNIFORM
 ) -> Iterator[CorpusRecord | SetAside]:
     """Sets aside images that can't be read, are small, or are nearly all of one grey value; the others get their size.
 
@@ -26,14 +26,15 @@ def check_images(
     Args:
       records: of which nothing but a few images a core is held.
       min_side: least length of the shorter side, in pixels.
-      uniform: the share of pixels of a single grey value at which an image shows nothing: no-data, cloud, open water.
+      uniform: the share of pixels of a single grey value at which an image shows nothing: no-data, cloud, open water;
+        None: that is not looked at.
     """
-    if min_side < 1 or not 0 < uniform <= 1:
+    if min_side < 1 or (uniform is not None and not 0 < uniform <= 1):
         raise InputError(f"a least side of {min_side} pixels, a uniform share of {uniform}: choose ≥ 1, and 0 to 1")
     return in_threads(lambda record: _checked(record, min_side, uniform), records)
 
 
-def _checked(record: CorpusRecord, min_side: int, uniform: float) -> CorpusRecord | SetAside:
+def _checked(record: CorpusRecord, min_side: int, uniform: float | None) -> CorpusRecord | SetAside:
     try:
         image = read_image(record.file)
     except InputError as error:
@@ -41,8 +42,7 @@ def _checked(record: CorpusRecord, min_side: int, uniform: float) -> CorpusRecor
     width, height = image.size
     if min(width, height) < min_side:
         return SetAside(record.id, "images", f"{record.image}: {width}×{height} pixels, a side under {min_side}")
-    share = uniform_share(image)
-    if share >= uniform:
+    if uniform is not None and (share := uniform_share(image)) >= uniform:
         return SetAside(record.id, "images", f"{record.image}: {share:.1%} of its pixels have one grey value")
     return replace(record, width=width, height=height)
 

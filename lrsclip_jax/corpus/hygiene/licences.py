@@ -9,10 +9,13 @@ from lrsclip_jax.corpus.records.record import CorpusRecord
 from lrsclip_jax.errors import InputError
 
 
-def check_licences(records: Iterable[CorpusRecord], allow_unknown: bool = False) -> Counter[tuple[str, str | None]]:
+def check_licences(
+    records: Iterable[CorpusRecord], allow_unknown: bool = False, option: str = ""
+) -> Counter[tuple[str, str | None]]:
     """Returns how many records each (source, licence) has; the licence is None where it is unknown.
 
-    InputError, with the counts of every source, where one is unknown, unless told that this is all right. Holds counts.
+    InputError, with the counts of every source, where one is unknown, unless told that this is all right; `option` is
+    what tells so, for its text. Holds counts.
     """
     counts = Counter((record.source, record.licence or None) for record in records)
     unknown = sum(number for (_, licence), number in counts.items() if licence is None)
@@ -21,6 +24,6 @@ def check_licences(records: Iterable[CorpusRecord], allow_unknown: bool = False)
         listed = "; ".join(f"{source}: {number:,} {licence or 'unknown'}" for (source, licence), number in ordered)
         raise InputError(
             f"the licence of {unknown:,} of {counts.total():,} records is unknown ({listed}): name it with the source, "
-            "leave the source out, or allow unknown licences"
+            f"leave the source out, or allow unknown licences{f' by {option}' if option else ''}"
         )
     return counts

@@ -12,6 +12,9 @@ ROOT holds the published sets, as they are unpacked:
 
 The paper names the models, but neither their sizes nor the other settings below. Each model has an address of its own:
 an OpenAI-compatible server such as `vllm serve Qwen/Qwen2-VL-7B-Instruct --port=8001`.
+
+The paper has no filters: only images that can't be read are left out here, so that counts can be those of Table I.
+`--config.duplicates=perceptual --config.texts.short=3,77 --config.texts.long=20,248` and the like switch filters on.
 """
 
 from __future__ import annotations
@@ -66,4 +69,6 @@ def get_config(root: str) -> ConfigDict:
         subset("OpenLandMap", "anchor", openlandmap, long="qwen2-vl", short="qwen2-5"),
     )
     config.allow_unknown_licences = True  # most of these sets state none
+    config.images = ConfigDict({"min_side": 1, "uniform": None})
+    config.duplicates = config.texts.short = config.texts.long = None
     return config

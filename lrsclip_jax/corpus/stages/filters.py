@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from eval.embeddings import META, EmbeddingSet, open_set
+from eval.embeddings import META, EmbeddingSet, check_set, open_set
 from lrsclip_jax.corpus.hygiene import balance, caption_checks, clip_score, duplicates, image_checks, leakage
 from lrsclip_jax.corpus.hygiene.near import checked_distance
 from lrsclip_jax.corpus.records.record import CorpusRecord
@@ -43,8 +44,9 @@ def _filters(config: ConfigDict) -> Iterator[Planned]:
         raise InputError(f"config.duplicates is {config.duplicates!r}: expected 'perceptual', 'exact' or None")
     if config.leakage:
         yield _leakage(config.leakage.to_dict(), config.leakage_distance)
-    bounds: dict[str, Any] = {kind: _bounds(kind, config.texts[kind]) for kind in ("short", "long")}
-    yield Planned("texts", functools.partial(caption_checks.bound_captions, **bounds), bounds)
+    if config.texts.short is not None or config.texts.long is not None:
+        bounds: dict[str, Any] = {kind: _bounds(kind, config.texts[kind]) for kind in ("short", "long")}
+        yield Planned("texts", functools.partial(caption_checks.bound_captions, **bounds), bounds)
     if config.texts.uses is not None:
         uses = {"limit": _number("texts.uses", config.texts.uses, int), "similarity": config.texts.similarity}
         yield Planned("uses", functools.partial(caption_checks.cap_captions, **uses), uses, one_by_one=False)
@@ -95,6 +97,7 @@ def _by_clip_score(folder: str, top: float | None, least: float | None, records:
 
 @functools.lru_cache(1)
 def _opened(folder: str) -> EmbeddingSet:
+    check_set(folder)
     return open_set(folder)
 
 
@@ -123,7 +126,9 @@ def _balance(by: str, limit: int, edges: tuple[int, ...], seed: int) -> Planned:
     return Planned("balance", even, {"by": by, "limit": limit, "seed": seed, **bins}, one_by_one=False)
 
 
-def _bounds(kind: str, bounds: Sequence[int]) -> tuple[int, int]:
+def _bounds(kind: str, bounds: Sequence[int] | None) -> tuple[int, int]:
+    if bounds is None:
+        return 0, sys.maxsize
     if len(bounds) != 2:
         raise InputError(f"config.texts.{kind} is {tuple(bounds)}: expected (least, most) CLIP tokens")
     least, most = (_number(f"texts.{kind}", bound, int) for bound in bounds)

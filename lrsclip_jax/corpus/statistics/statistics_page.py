@@ -12,7 +12,8 @@ from PIL import Image
 
 from eval.html import elements, galleries, plots
 from eval.html.elements import Html
-from eval.papers.paper_tables import arrange, as_html, named_tables
+from eval.papers.paper_tables import arrange, as_html
+from eval.papers.published_tables import named_tables
 from lrsclip_jax.corpus.statistics.counting import KINDS, CorpusStatistics
 from lrsclip_jax.corpus.statistics.sketches import Distinct, Frequent
 from lrsclip_jax.corpus.statistics.summary import CONTEXTS, DRAWN, bars, texts_values, writers

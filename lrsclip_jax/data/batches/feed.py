@@ -24,7 +24,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from lrsclip_jax.data.parallel import start_worker
+from lrsclip_jax.data.parallel import born_deaf, start_worker
 from lrsclip_jax.errors import InputError
 
 R = TypeVar("R")
@@ -176,12 +176,8 @@ def _from_processes(made: grain.MapDataset, ahead: int, threads: int, workers: i
     options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=1)
     elements = iter(by_threads.mp_prefetch(options, worker_init_fn=lambda worker, workers: start_worker()))
     elements.get_state()  # makes all workers known to close(), not only those that the reader has met
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
+    with born_deaf(signal.SIGINT, signal.SIGTERM):
         elements.start_prefetch()  # in threads, which inherit this one's mask as the processes do theirs
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return elements
 
 

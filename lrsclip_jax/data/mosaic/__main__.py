@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from eval.command import command_line, expanded, path
+from eval.command import command_line, expanded, path, whole_number
 from lrsclip_jax.data.mosaic.mosaic_text import MAX_TOKENS
 from lrsclip_jax.errors import InputError, cli
 
@@ -27,12 +27,17 @@ def parser(prog: str) -> argparse.ArgumentParser:
     parse.add_argument("prepared", metavar="PREPARED", type=expanded, help="folder of a prepared set with captions")
     parse.add_argument("--out", required=True, metavar="DIR", type=path, help="folder of the mosaics")
     parse.add_argument("--split", default="train", help="split whose images are tiles (%(default)s)")
-    parse.add_argument("--n", type=int, default=3, help="tiles in a row (%(default)s)")
-    parse.add_argument("--count", type=int, help="mosaics (default: every image about once)")
-    parse.add_argument("--size", type=int, default=384, help="side of a mosaic in pixels, at most (%(default)s)")
-    parse.add_argument("--seed", type=int, default=0, help="which mosaics (%(default)s)")
+    parse.add_argument("--n", type=whole_number(2, 100), default=3, help="tiles in a row (%(default)s)")
+    parse.add_argument("--count", type=whole_number(1), help="mosaics (default: every image about once)")
     parse.add_argument(
-        "--max-tokens", type=int, default=MAX_TOKENS, help="longest caption in CLIP tokens (%(default)s)"
+        "--size", type=whole_number(1, 2**14), default=384, help="side of a mosaic in pixels, at most (%(default)s)"
+    )
+    parse.add_argument("--seed", type=whole_number(), default=0, help="which mosaics (%(default)s)")
+    parse.add_argument(
+        "--max-tokens",
+        type=whole_number(2, 2**16),
+        default=MAX_TOKENS,
+        help="longest caption in CLIP tokens (%(default)s)",
     )
     return parse
 
@@ -46,9 +51,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 
     records = RecordReader(flags.prepared, flags.split)
     check_out(flags.out)
-    count = flags.count if flags.count is not None else max(1, len(records) // max(1, flags.n) ** 2)
-    if count < 1 or flags.seed < 0:
-        raise InputError(f"--count={count} --seed={flags.seed}: expected at least one mosaic and a seed from 0")
+    count = flags.count or max(1, len(records) // flags.n**2)
     try:
         write_mosaics(records, flags.out, flags.n, count, flags.size, flags.seed, flags.max_tokens)
     except OSError as error:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from eval.command import command_line, expanded, floats, integers
+from eval.command import command_line, expanded, floats, integers, whole_number
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.sources import TEMPLATE, Keys, open_source
 
@@ -78,13 +78,17 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     parse.add_argument(
         "--size",
-        type=int,
+        type=whole_number(1, 2**14),
         metavar="N",
         default=256,
         help="shorter side in pixels, at most (%(default)s; RSCLIP: 512)",
     )
     parse.add_argument(
-        "--quality", type=int, metavar="N", default=92, help="JPEG quality of what is resized (%(default)s)"
+        "--quality",
+        type=whole_number(1, 100),
+        metavar="N",
+        default=92,
+        help="JPEG quality of what is resized (%(default)s)",
     )
     parse.add_argument(
         "--bands",
@@ -106,11 +110,20 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help=f"short text of an image that has a label and no text (of class folders: '{TEMPLATE}')",
     )
     parse.add_argument(
-        "--max-bad", type=int, metavar="N", help="unusable rows and images to bear (the larger of 10 and 1 %%)"
+        "--max-bad",
+        type=whole_number(),
+        metavar="N",
+        help="unusable rows and images to bear (the larger of 10 and 1 %%)",
     )
-    parse.add_argument("--shard-size", type=int, metavar="N", default=4096, help="records in a shard (%(default)s)")
     parse.add_argument(
-        "--workers", type=int, metavar="N", default=os.cpu_count(), help="processes (one a core: %(default)s)"
+        "--shard-size", type=whole_number(1), metavar="N", default=4096, help="records in a shard (%(default)s)"
+    )
+    parse.add_argument(
+        "--workers",
+        type=whole_number(1, 2**12),
+        metavar="N",
+        default=os.cpu_count(),
+        help="processes (one a core: %(default)s)",
     )
     group = parse.add_argument_group("keys", "where a record of a list keeps what")
     for field in fields(Keys):

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from lrsclip_jax.data.prepared.records import KINDS
 
 CONTEXT_LENGTHS = (77, 248)  # CLIP's and Long-CLIP's: how many texts would be cut there
 MISSING, UNREADABLE, NO_TEXT, BAD_ROW = "image not found", "image unreadable", "no text", "row unusable"
 _BAR, _BINS = 40, 16
+
+
+class TextLengthCounts(TypedDict):
+    """[tokens, texts] of each length, by kind."""
+
+    long: list[tuple[int, int]]
+    short: list[tuple[int, int]]
+
+
+class StatisticsDocument(TypedDict):
+    """Statistics as JSON types."""
+
+    written: int
+    bytes: int
+    empty_texts: int
+    skipped: list[dict[str, str]]
+    lengths: TextLengthCounts
 
 
 @dataclass
@@ -53,8 +71,16 @@ class Statistics:
         }
 
     @classmethod
-    def from_json(cls, document: dict) -> Statistics:
-        return cls(**{**document, "lengths": {kind: Counter(dict(document["lengths"][kind])) for kind in KINDS}})
+    def from_json(cls, document: StatisticsDocument) -> Statistics:
+        """Returns what `to_json` has written; keys of other things in the document are passed over."""
+        lengths = document["lengths"]
+        return cls(
+            written=document["written"],
+            bytes=document["bytes"],
+            empty_texts=document["empty_texts"],
+            skipped=document["skipped"],
+            lengths={"long": Counter(dict(lengths["long"])), "short": Counter(dict(lengths["short"]))},
+        )
 
 
 def table(splits: dict[str, Statistics]) -> str:

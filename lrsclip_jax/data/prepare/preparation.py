@@ -3,7 +3,8 @@
 The source is read twice: first its list alone, to count it and to find the rows that can't be used before hours are
 spent, then item by item, in its own order. Worker processes make records of the items; this process alone writes, shard
 by shard. A shard takes its name when it is whole, and its counts are kept next to it. Stopped at any moment, the same
-command continues at the first unfinished shard, and ends with the same bytes.
+command continues at the first unfinished shard, and ends with the same bytes. Shards that were damaged in between are
+made again (lrsclip_jax.data.prepare.state).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from eval.checksums import Checksum, checksums
 from eval.lock import alone
 from eval.output import check_folder
 from eval.whole import write_text
@@ -28,23 +30,28 @@ from lrsclip_jax.data.parallel import in_processes
 from lrsclip_jax.data.prepare.census import bad_limit, take_census, usable
 from lrsclip_jax.data.prepare.counts import BAD_ROW, Statistics
 from lrsclip_jax.data.prepare.encode import Options, encode_item
-from lrsclip_jax.data.prepared.records import RecordWriter, shard_path
+from lrsclip_jax.data.prepare.state import (
+    MANIFEST,
+    PROGRESS,
+    Finished,
+    Shard,
+    add_shard,
+    claim,
+    damaged_files,
+    files_of,
+    finish,
+    finished_shards,
+)
+from lrsclip_jax.data.prepared.records import RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Fault, Item, Source
 from lrsclip_jax.sources.row_values import clean_name
 
-MANIFEST, PROGRESS, SKIPPED = "prepare.json", ".progress", "skipped.jsonl"
+SKIPPED = "skipped.jsonl"
+_OTHERS = (SKIPPED, "features.json", "dataset_info.json")  # files that are no shard's; TFDS writes the last two
 _CHUNK = 16  # items that travel to a worker together
-
-
-class Shard(NamedTuple):
-    """One of the `count` shards of a split."""
-
-    split: str
-    index: int  # type: ignore[assignment]  # not the method of a tuple
-    count: int  # type: ignore[assignment]  # not the method of a tuple
 
 
 class Task(NamedTuple):
@@ -67,8 +74,8 @@ def prepare(
     """Writes the prepared set `out` and returns what was counted in each split.
 
     `split` is for items that name none. A shard holds `shard_size` items, less the skipped ones. More than `max_bad`
-    rows and images that can't be used (by default the larger of 10 and 1 % of all) stop it. A finished set is left
-    alone, an unfinished one continued.
+    rows and images that can't be used (by default the larger of 10 and 1 % of all) stop it. An unfinished set is
+    continued; of a finished one what was damaged is named and made again.
 
     Raises InputError for a source that can't be prepared, and for an `out` that was made from another source or with
     other options, or can't be written; finished shards stay.
@@ -82,57 +89,47 @@ def prepare(
     plan = {"source": digest, "split": split, **asdict(options), "shard_size": shard_size}
     plan["tokenizer"] = clip_tokenizer().hash
     with alone(out, "lrsclip prepare"):
+        shards = {
+            Shard(name, index, -(-size // shard_size)): min(shard_size, size - index * shard_size)
+            for name, size in sizes.items()
+            for index in range(-(-size // shard_size))
+        }
         try:
-            if (finished := _claim(out, plan)) is not None:
-                return finished
-            counts = _finished_shards(out, sizes, shard_size)
-            tasks = (task for task in _tasks(source, split, sizes, shard_size) if task.shard not in counts)
-            with tqdm(total=total, unit=" records", smoothing=0.05, mininterval=1) as bar:
-                bar.update(sum(shard.items for shard in counts.values()))
-                bad = sum(shard.bad for shard in counts.values())
-                workers = min(workers, -(-total // _CHUNK))
-                for shard, shard_counts in _write_shards(tasks, out, options, workers, limit - bad, bar):
-                    write_text(_counts_path(out, shard), json.dumps(shard_counts.to_json()))
-                    counts[shard] = shard_counts
-            return _finish(out, plan, counts, faults)
+            finished = claim(out, plan)
+            if finished is None:
+                counts, files = finished_shards(out, plan, shards)
+                missing = shards.keys() - counts
+            else:
+                damaged = damaged_files(out, finished.files)
+                counts, files = {}, finished.files
+                missing = {
+                    shard for shard in shards if damaged.intersection(file.name for file in files_of(out, shard))
+                }
+                if not damaged:
+                    shutil.rmtree(out / PROGRESS, ignore_errors=True)
+                    return finished.statistics
+            tasks = (task for task in _tasks(source, split, sizes, shard_size) if task.shard in missing)
+            left = sum(shards[shard] for shard in missing)
+            bad = sum(of_shard.bad for of_shard in counts.values())
+            with tqdm(total=total, initial=total - left, unit=" records", smoothing=0.05, mininterval=1) as bar:
+                workers = min(workers, -(-left // _CHUNK))
+                for shard, of_shard in _write_shards(tasks, out, options, workers, limit - bad, bar):
+                    files |= add_shard(out, plan, shard, of_shard)
+                    counts[shard] = of_shard
+            statistics = finished.statistics if finished else _in_all(plan["split"], counts, faults)
+            return _finish(out, plan, statistics, files)
         except OSError as error:
             raise InputError(f"{error}; finished shards stay, the same command continues") from None
 
 
 def check_out(out: str | os.PathLike[str]) -> Path:
     """Returns the folder of a set, new or one of prepare; InputError as of `eval.output.check_folder`."""
-    return check_folder(Path(out).expanduser(), lambda folder: (folder / MANIFEST).exists(), begun=[PROGRESS])
+    return check_folder(Path(out).expanduser(), _is_begun)
 
 
-def _claim(out: Path, plan: dict) -> dict[str, Statistics] | None:
-    """Makes `out` the folder of this plan. Returns what was counted if the set is finished already."""
-    plan = json.loads(json.dumps(plan))
-    manifest = out / MANIFEST
-    if not manifest.exists():
-        check_out(out)  # again: something may have come while the list was read
-        (out / PROGRESS).mkdir(exist_ok=True)
-        write_text(manifest, json.dumps(plan))
-        return None
-    before = json.loads(manifest.read_text())
-    for key, value in plan.items():
-        if before.get(key) != value:
-            what = "from another source" if key == "source" else f"with {key}={before.get(key)}, not {value}"
-            raise InputError(f"{out} was prepared {what}: choose another --out, or delete it first")
-    if "statistics" not in before:
-        return None
-    shutil.rmtree(out / PROGRESS, ignore_errors=True)
-    return {split: Statistics.from_json(counts) for split, counts in before["statistics"].items()}
-
-
-def _finished_shards(out: Path, sizes: dict[str, int], shard_size: int) -> dict[Shard, Statistics]:
-    counts = {}
-    for split, size in sizes.items():
-        shards = -(-size // shard_size)
-        for shard in (Shard(split, index, shards) for index in range(shards)):
-            path = _counts_path(out, shard)
-            if path.exists() and shard_path(out, *shard).exists():
-                counts[shard] = Statistics.from_json(json.loads(path.read_text()))
-    return counts
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder is one of prepare, finished or not; what else is in it is told when the plan is claimed."""
+    return (folder / MANIFEST).exists() or (folder / PROGRESS).is_dir()
 
 
 def _tasks(source: Source, split: str, sizes: dict[str, int], shard_size: int) -> Iterator[Task]:
@@ -186,17 +183,21 @@ def _encode(tasks: list[Task], options: Options) -> list[tuple[bytes | None, Sta
     return [encode_item(task.item, options) for task in tasks]
 
 
-def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics], faults: Iterable[Fault]) -> dict[str, Statistics]:
-    """Makes the shards a data set: metadata for TFDS, the list of what was skipped, and last the manifest."""
+def _in_all(unnamed: str, counts: dict[Shard, Statistics], faults: Iterable[Fault]) -> dict[str, Statistics]:
+    """What was counted in each split; rows that make no item have no split, and count in the one called `unnamed`."""
     splits: dict[str, Statistics] = {}
     for shard in sorted(counts):
         total = splits.setdefault(shard.split, Statistics())
         total += counts[shard]
-    unusable = splits.get(plan["split"], next(iter(splits.values())))  # rows that make no item have no split
-    unusable.skipped[:0] = [
+    splits.get(unnamed, next(iter(splits.values()))).skipped[:0] = [
         {"id": clean_name(fault.id), "reason": BAD_ROW, "detail": clean_name(f"{fault.where}: {fault.reason}")}
         for fault in faults
     ]
+    return splits
+
+
+def _finish(out: Path, plan: dict, splits: dict[str, Statistics], shards: dict[str, Checksum]) -> dict[str, Statistics]:
+    """Makes the shards a data set: metadata for TFDS, the list of what was skipped, and last the manifest."""
     skipped = [{"split": split, **skip} for split in splits for skip in splits[split].skipped]
     if not any(split.written for split in splits.values()):
         raise InputError(
@@ -206,11 +207,7 @@ def _finish(out: Path, plan: dict, counts: dict[Shard, Statistics], faults: Iter
     lines = "".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped)
     write_text(out / SKIPPED, lines)
     write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare")
-    statistics = {split: count.to_json() for split, count in splits.items()}
-    write_text(out / MANIFEST, json.dumps({**plan, "statistics": statistics}))
-    shutil.rmtree(out / PROGRESS)
+    others = dict(zip(_OTHERS, checksums([out / name for name in _OTHERS]), strict=True))
+    finish(out, plan, Finished(splits, {**shards, **others}))
+    shutil.rmtree(out / PROGRESS, ignore_errors=True)
     return splits
-
-
-def _counts_path(out: Path, shard: Shard) -> Path:
-    return out / PROGRESS / f"{shard.split}-{shard.index:05d}.json"

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import json
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -27,6 +26,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 from tqdm import tqdm
 
+from eval.reading import read_json
 from eval.whole import beginning, discard, finish, remove_leftovers
 from lrsclip_jax.data.prepared.shard import Shard, allow_open_files
 from lrsclip_jax.data.prepared.text_lengths import TextLengths, read_lengths, write_lengths
@@ -189,7 +189,7 @@ class RecordReader(Records):
         def found() -> Iterator[tuple[bool, bool]]:
             with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
                 for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
-                    if kept := read_lengths(_lengths_path(shard.path), end - start):
+                    if kept := read_lengths(lengths_path(shard.path), end - start):
                         yield bool(kept[0][:, 0].any()), bool(kept[0][:, 1].any())
                         bar.update(end - start)
                         continue
@@ -219,7 +219,7 @@ class RecordReader(Records):
         described = f"measuring the texts of {self.folder.name}"
         with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
             for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
-                kept = read_lengths(_lengths_path(shard.path), end - start)
+                kept = read_lengths(lengths_path(shard.path), end - start)
                 if kept and (tokenizer is None or tokenizer.hash in kept[1]):
                     counts.append(kept[0])
                     tokens.append(kept[1][tokenizer.hash] if tokenizer else tokens[0])
@@ -283,7 +283,7 @@ class RecordWriter:
     def close(self) -> None:
         """Makes the shard durable under its final name."""
         self._attempt(self._writer.close)
-        write_lengths(_lengths_path(self.path), self._counts, self._tokens)
+        write_lengths(lengths_path(self.path), self._counts, self._tokens)
         finish(self._partial, self.path)
 
     def discard(self) -> None:
@@ -318,7 +318,8 @@ def shard_path(folder: Path, split: str, shard: int, shards: int) -> Path:
     return folder / f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
 
 
-def _lengths_path(shard: Path) -> Path:
+def lengths_path(shard: Path) -> Path:
+    """Returns where the lengths of a shard's texts are kept."""
     name = shard.name.removeprefix(f"{NAME}-").replace(".array_record", "")
     return shard.with_name(f"texts-{name}.npz")
 
@@ -330,15 +331,24 @@ def split_names(folder: str | os.PathLike) -> list[str]:
 
 def _shard_lengths(folder: Path) -> dict[str, list[int]]:
     path = folder / "dataset_info.json"
-    try:
-        splits = json.loads(path.read_text())["splits"]
-        return {split["name"]: [int(length) for length in split["shardLengths"]] for split in splits}
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         raise InputError(
             f"{folder} is not a finished prepared set (it has no dataset_info.json): make it with lrsclip prepare"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        )
+    try:
+        found: _Info = read_json(path, _Info)
+        return {split["name"]: [int(length) for length in split["shardLengths"]] for split in found["splits"]}
+    except ValueError as error:  # InputError is one, too
         raise InputError(f"{path} can't be read ({error}): prepare the set again") from None
+
+
+class _Split(TypedDict):
+    name: str
+    shardLengths: list[str | int]
+
+
+class _Info(TypedDict):
+    splits: list[_Split]
 
 
 def _text(values: Iterable[str]) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from eval.reading import read_json, read_text
 from lrsclip_jax.data.tokenizer import bert_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
@@ -118,7 +118,7 @@ def text_fields(
     Raises:
       InputError: see `read`.
     """
-    config = config or {}
+    config = tower_fields.checked(tensors, config or {})
     _refuse_relatives(tensors, config, prefix)
     pool = "pooler" if f"{prefix}pooler.dense.weight" in tensors else "cls"
     sizes = text_sizes(table(pool, prefix), tensors)
@@ -144,12 +144,9 @@ def check_vocabulary(folder: Path) -> None:
     ours = bert_tokenizer().engine.get_vocab()
     for name, read_vocabulary in (("vocab.txt", _of_lines), ("tokenizer.json", _of_tokenizer)):
         path = folder / name
-        if not path.is_file():
+        if not path.exists():
             continue
-        try:
-            theirs = read_vocabulary(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise InputError(f"{path} can't be read as a BERT vocabulary ({error})") from None
+        theirs = read_vocabulary(path)
         if theirs != ours:
             token, index = min(theirs.items() ^ ours.items(), key=lambda item: item[1])
             raise InputError(
@@ -158,12 +155,25 @@ def check_vocabulary(folder: Path) -> None:
             )
 
 
-def _of_lines(text: str) -> dict[str, int]:
-    return {token: index for index, token in enumerate(text.removesuffix("\n").split("\n"))}
+class _TokenizerModel(TypedDict):
+    vocab: dict[str, int]
 
 
-def _of_tokenizer(text: str) -> dict[str, int]:
-    return dict(json.loads(text)["model"]["vocab"])
+class _TokenizerFile(TypedDict):
+    """What is read of a tokenizer.json."""
+
+    model: _TokenizerModel
+
+
+def _of_lines(path: Path) -> dict[str, int]:
+    return {token: index for index, token in enumerate(read_text(path).removesuffix("\n").split("\n"))}
+
+
+def _of_tokenizer(path: Path) -> dict[str, int]:
+    try:
+        return read_json(path, _TokenizerFile)["model"]["vocab"]
+    except InputError as error:
+        raise InputError(f"{error}; a BERT vocabulary is expected") from None
 
 
 def _refuse_relatives(tensors: Tensors, config: dict[str, Any], prefix: str) -> None:
@@ -174,10 +184,11 @@ def _refuse_relatives(tensors: Tensors, config: dict[str, Any], prefix: str) -> 
     if config.get("model_type", "bert") != "bert":
         relatives.append(config["model_type"])
     if relatives:
-        raise InputError(f"{tensors.name} is a {relatives[0]}, which can't be converted: of its family, BERT alone can")
+        name = " ".join(relatives[0].split())[:80]
+        raise InputError(f"{tensors.name} is a {name}, which can't be converted: of its family, BERT alone can")
     for key, supported in (("position_embedding_type", "absolute"), ("is_decoder", False)):
         if config.get(key, supported) != supported:
-            raise InputError(f"{tensors.name}: config.json has {key} {config[key]}, supported is {supported}")
+            raise InputError(f"{tensors.name}: config.json has {key} {config[key]!r:.80}, supported is {supported}")
 
 
 def _check_size(tensors: Tensors, tokens: int) -> None:

@@ -160,7 +160,8 @@ def image_fields(
     width = sizes["width"]
     if (config or {}).get("model_type") == "dinov2":
         source = tower_fields.CONFIG
-        said: dict[str, Any] = {"num_attention_heads": 12} | (config or {})  # an absent key has transformers' default
+        told = tower_fields.checked(tensors, config or {})
+        said: dict[str, Any] = {"num_attention_heads": 12} | told  # an absent key has transformers' default
     else:
         source, said = "DINOv2's", {"num_attention_heads": _PUBLISHED_HEADS.get(width)}
     heads, heads_reason = tower_fields.heads(

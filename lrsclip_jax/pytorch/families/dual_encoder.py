@@ -52,7 +52,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     """
     model_type = (config or {}).get("model_type")
     if config is None or model_type != "vision-text-dual-encoder":
-        found = "there is none" if config is None else f"its model_type is {model_type!r}"
+        found = "there is none" if config is None else f"its model_type is {model_type!r:.80}"
         raise InputError(f"{tensors.name}: only a dual encoder with its config.json can be converted, {found}")
     tensors = dinov2.with_saved_names(bert.with_current_names(huggingface.with_current_names(tensors)))
     kinds = _kind(tensors, _IMAGE_TOWERS, "image"), _kind(tensors, _TEXT_TOWERS, "text")

@@ -54,7 +54,8 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     if config is None:
         raise InputError(f"{tensors.name}: a CLIPModel comes with a config.json, which alone says heads and activation")
     if config.get("model_type") not in ("clip", "vision-text-dual-encoder"):
-        raise InputError(f"{tensors.name}: config.json has model_type {config.get('model_type')!r}, a CLIPModel 'clip'")
+        said = config.get("model_type")
+        raise InputError(f"{tensors.name}: config.json has model_type {said!r:.80}, a CLIPModel 'clip'")
     tensors = with_current_names(tensors)
     image, image_reasons = image_fields(tensors, tower_config(tensors, config, "vision"), hints)
     text, text_reasons = text_fields(tensors, tower_config(tensors, config, "text"), hints)
@@ -131,8 +132,8 @@ def tower_config(tensors: Tensors, config: dict[str, Any], tower: str) -> dict[s
     old, new = config.get(f"{tower}_config_dict"), config.get(f"{tower}_config")
     found = (new if old is None else old) or {}
     if not isinstance(found, dict):
-        raise InputError(f"{tensors.name}: config.json has {tower}_config {found}, it should hold settings by name")
-    return found
+        raise InputError(f"{tensors.name}: config.json has {tower}_config {found!r:.80}, it holds settings by name")
+    return tower_fields.checked(tensors, found)
 
 
 def image_fields(tensors: Tensors, config: dict[str, Any], hints: Hints) -> tuple[dict[str, Any], dict[str, str]]:
@@ -161,8 +162,8 @@ def text_fields(tensors: Tensors, config: dict[str, Any], hints: Hints) -> tuple
             f"supported is CLIP's of {tokenizer.vocab_size}"
         )
     end = config.get("eos_token_id", tokenizer.end)
-    if not isinstance(end, int):
-        raise InputError(f"{tensors.name}: config.json has eos_token_id {end}, it should be one number")
+    if type(end) is not int or not 0 <= end < tokenizer.vocab_size:
+        raise InputError(f"{tensors.name}: config.json has eos_token_id {end!r:.80}, it is the number of one token")
     # Configs had a 2 there by mistake; it makes transformers pool at the highest id of a text, which is CLIP's end.
     end_token = tokenizer.end if end == 2 else end
     told, reasons = _told(tensors, "text", sizes["width"], {"num_attention_heads": 8} | config, hints)

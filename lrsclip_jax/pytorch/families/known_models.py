@@ -34,6 +34,7 @@ ARCHITECTURES = {
 
 _OWN = "its own code has QuickGELU"
 _TUNED = "tuned from OpenAI's weights"
+_TUNED_TOO = "taken to be tuned from OpenAI's weights, as the same authors' B/32 is"
 _LAION = "tuned from laion2b's weights"
 _TABLE = "open_clip's table of pretrained models says so"
 
@@ -48,6 +49,7 @@ PUBLISHED = {
     "RemoteCLIP-ViT-B-32": Published("ViT-B-32", "quick_gelu", _TUNED),
     "RemoteCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _TUNED),
     "GeoRSCLIP-ViT-B-32": Published("ViT-B-32", "quick_gelu", _TUNED),
+    "GeoRSCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _TUNED_TOO),
     "GeoRSCLIP-ViT-H-14": Published("ViT-H-14", "gelu", _LAION),
     "SkyCLIP-ViT-B-32": Published("ViT-B-32", "gelu", _LAION),
     "SkyCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _TUNED),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from eval.reading import convert
 from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import tower_fields
-from lrsclip_jax.pytorch.families.tower_fields import image_sizes
+from lrsclip_jax.pytorch.families.tower_fields import Deviation, Mean, image_sizes
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, IN_BATCH, TOKEN, Leaf
 
@@ -76,7 +77,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     shapes = layout.shapes(zoo.create("tiny", image=image))
     unused = tuple(sorted(key for key in tensors if _UNUSED.fullmatch(key)))
     layout.check(whole, shapes, tensors, "a MAE or plain timm ViT checkpoint", unused)
-    preprocessing, pixels_reason = _preprocessing(config, sizes["size"])
+    preprocessing, pixels_reason = _preprocessing(tensors, config, sizes["size"])
     return ReadCheckpoint(
         family=FAMILY,
         params=layout.to_ours(whole, shapes, tensors),
@@ -111,9 +112,20 @@ def table(final_norm: str = "norm") -> list[Leaf]:
     ]
 
 
-def _preprocessing(config: dict[str, Any] | None, size: int) -> tuple[Preprocessing, str]:
-    timm = (config or {}).get("pretrained_cfg") or {}
-    if {"mean", "std"} <= timm.keys():
-        mean, std = (tuple(map(float, timm[name])) for name in ("mean", "std"))
-        return Preprocessing(size, mean, std), tower_fields.CONFIG  # type: ignore[arg-type]  # three, or normalise fails
+class _Pretrained(TypedDict, total=False):
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+
+
+class _TimmConfig(TypedDict, total=False):
+    """What is read of timm's config.json."""
+
+    pretrained_cfg: _Pretrained | None
+
+
+def _preprocessing(tensors: Tensors, config: dict[str, Any] | None, size: int) -> tuple[Preprocessing, str]:
+    said: _TimmConfig = convert(config or {}, f"{tensors.name}: {tower_fields.CONFIG}", _TimmConfig)
+    timm = said.get("pretrained_cfg") or {}
+    if "mean" in timm and "std" in timm:
+        return Preprocessing(size, timm["mean"], timm["std"]), tower_fields.CONFIG
     return replace(IMAGENET_PREPROCESSING, size=size), "MAE's"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
+import msgspec
+
+from eval.reading import convert
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.families import tower_fields
 
 # Keys that our towers have a field for, or that do not change what a trained model computes. Any other is refused
 # unless it is off (absent, null, false, 0, empty).
@@ -73,28 +77,70 @@ def towers(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[
     Raises:
       InputError: not a config of open_clip, or of a model that our towers do not compute.
     """
-    try:
-        model = config.get("model_cfg", config)
-        vision, text = model["vision_cfg"], model["text_cfg"]
-        preprocess = config.get("preprocess_cfg") or {}
-        parts = {"model_cfg": model, "vision_cfg": vision, "text_cfg": text, "preprocess_cfg": preprocess}
-        for part, values in parts.items():
-            _check(part, values, where)
-        activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-        both = {"embed_dim": model["embed_dim"], "activation": activation}
-        return both | _image(vision, where), both | _text(text), _preprocessing(preprocess)
-    except InputError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{where} is not a config of open_clip ({type(error).__name__}: {error})") from None
+    model = config.get("model_cfg", config)
+    _check("model_cfg", model, where)
+    _check("vision_cfg", model.get("vision_cfg"), where)
+    _check("text_cfg", model.get("text_cfg"), where)
+    preprocess = config.get("preprocess_cfg") or {}
+    _check("preprocess_cfg", preprocess, where)
+    convert(model, f"{where}: model_cfg", _Model)
+    convert(preprocess, f"{where}: preprocess_cfg", _Pixels)
+    activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    both = {"embed_dim": model["embed_dim"], "activation": activation}
+    pixels = _preprocessing(preprocess, where)
+    return both | _image(model["vision_cfg"], where), both | _text(model["text_cfg"]), pixels
 
 
-def _check(part: str, values: Mapping[str, Any], where: str) -> None:
+_Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+
+
+class _Norm(TypedDict, total=False):
+    eps: tower_fields.Epsilon
+
+
+class _Tower(TypedDict):
+    width: _Size
+    layers: _Size
+    mlp_ratio: NotRequired[Annotated[float, msgspec.Meta(gt=0, le=1000)]]
+    norm_kwargs: NotRequired[_Norm | None]
+
+
+class _Vision(_Tower):
+    image_size: _Size | list[_Size]
+    patch_size: _Size
+    head_width: NotRequired[_Size]
+    pool_type: NotRequired[str]
+    no_ln_pre: NotRequired[bool | None]
+    final_ln_after_pool: NotRequired[bool | None]
+
+
+class _Text(_Tower):
+    context_length: NotRequired[_Size]
+    vocab_size: NotRequired[_Size]
+    heads: NotRequired[_Size]
+
+
+class _Model(TypedDict):
+    embed_dim: _Size
+    vision_cfg: _Vision
+    text_cfg: _Text
+    quick_gelu: NotRequired[bool | None]
+
+
+class _Pixels(TypedDict, total=False):
+    size: _Size | list[_Size]
+    mean: tuple[tower_fields.Mean, tower_fields.Mean, tower_fields.Mean]
+    std: tuple[tower_fields.Deviation, tower_fields.Deviation, tower_fields.Deviation]
+
+
+def _check(part: str, values: Any, where: str) -> None:
+    if not isinstance(values, dict):
+        raise InputError(f"{where} is not a config of open_clip: {part} is {values!r:.80}, it holds settings by name")
     for key, value in values.items():
         known = _ONLY.get((part, key), value)
         if value and (key not in _KNOWN[part] or value != known):
             only = f", only {known!r} can" if value != known else ""
-            raise InputError(f"{where}: {part} has {key}={value!r}: such a model can't be converted{only}")
+            raise InputError(f"{where}: {part} has {key!s:.80}={value!r:.80}: such a model can't be converted{only}")
 
 
 def _image(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -102,10 +148,10 @@ def _image(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
     # Of the mean, the norm of the mean is ours; the mean of the norms is another function.
     if pool not in ("tok", "avg") or (pool == "avg" and not vision.get("final_ln_after_pool")):
         raise InputError(
-            f"{where}: vision_cfg pools by {pool!r}, not by the class token or, before ln_post, by the mean"
+            f"{where}: vision_cfg pools by {pool!r:.80}, not by the class token or, before ln_post, by the mean"
         )
     return _tower(vision) | {
-        "size": _side(vision["image_size"]),
+        "size": _side(vision["image_size"], where),
         "patch": vision["patch_size"],
         "heads": vision["width"] // vision.get("head_width", 64),
         "pool": {"tok": "cls", "avg": "mean"}[pool],
@@ -131,14 +177,16 @@ def _tower(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _preprocessing(values: Mapping[str, Any]) -> dict[str, Any]:
+def _preprocessing(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     fields: dict[str, Any] = {name: tuple(map(float, values[name])) for name in ("mean", "std") if name in values}
     if "size" in values:
-        fields["size"] = _side(values["size"])
+        fields["size"] = _side(values["size"], where)
     return fields
 
 
-def _side(size: int | list[int]) -> int:
+def _side(size: int | list[int], where: str) -> int:
     """One side of a square, given as one or two numbers."""
-    (side,) = {size} if isinstance(size, int) else set(size)
-    return side
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1:
+        raise InputError(f"{where}: images of {size!r:.80} pixels, squares are expected")
+    return sides.pop()

@@ -7,10 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from eval.reading import convert, read_json
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.families.tower_fields import Deviation, Mean
 
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 _BICUBIC = 3  # Pillow's number
@@ -35,18 +37,19 @@ def preprocessing(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Pr
         return replace(otherwise, size=size), "the family's"
     faults = [step for step in _STEPS if values.get(step, True) is not True]
     if faults:
-        raise InputError(f"{path}: {faults[0]} is {values[faults[0]]}, only true is supported")
+        raise InputError(f"{path}: {faults[0]} is {values[faults[0]]!r:.80}, only true is supported")
     if values.get("resample", _BICUBIC) != _BICUBIC:
-        raise InputError(f"{path}: resample is {values['resample']}, only {_BICUBIC} (bicubic) is supported")
-    if not math.isclose(factor := values.get("rescale_factor", 1 / 255), 1 / 255):
-        raise InputError(f"{path}: rescale_factor is {factor}, only 1/255 is supported")
+        raise InputError(f"{path}: resample is {values['resample']!r:.80}, only {_BICUBIC} (bicubic) is supported")
+    factor = values.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, float) or not math.isclose(factor, 1 / 255):
+        raise InputError(f"{path}: rescale_factor is {factor!r:.80}, only 1/255 is supported")
     for key, forms in (
         ("size", (size, {"shortest_edge": size})),
         ("crop_size", (size, {"height": size, "width": size})),
     ):
         if values.get(key, 224) not in forms:
             raise InputError(
-                f"{path}: {key} is {json.dumps(values[key] if key in values else 224)}, the model's images have "
+                f"{path}: {key} is {json.dumps(values.get(key, 224)):.80}, the model's images have "
                 f"{size} pixels: only {json.dumps(forms[1])} is supported"
             )
     # CLIPImageProcessor's crop, PIL's and torchvision's alike, begins at the whole pixel below half the margin.
@@ -67,29 +70,21 @@ def normalisation(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Pr
 def _values(folder: Path) -> tuple[Path | None, dict[str, Any]]:
     """The settings and their file; transformers, too, looks first into the processor's file, which is the newer one."""
     path = folder / "processor_config.json"
-    if path.is_file() and isinstance(values := _object(path).get("image_processor"), dict):
+    if path.exists() and isinstance(values := _object(path).get("image_processor"), dict):
         return path, values
     path = folder / "preprocessor_config.json"
-    return (path, _object(path)) if path.is_file() else (None, {})
+    return (path, _object(path)) if path.exists() else (None, {})
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read ({error})") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no settings by name")
-    return values
+    return read_json(path, dict[str, Any])
+
+
+class _Normalisation(TypedDict):
+    image_mean: tuple[Mean, Mean, Mean]
+    image_std: tuple[Deviation, Deviation, Deviation]
 
 
 def _normalised(path: Path, values: Mapping[str, Any], size: int) -> Preprocessing:
-    found: list[tuple[float, float, float]] = []
-    for key in ("image_mean", "image_std"):
-        value = values.get(key)
-        if not isinstance(value, list) or len(value) != 3 or not all(isinstance(x, int | float) for x in value):
-            raise InputError(f"{path}: {key} is {'missing' if value is None else value}, it should be three numbers")
-        red, green, blue = map(float, value)
-        found.append((red, green, blue))
-    mean, std = found
-    return Preprocessing(size, mean, std)
+    found: _Normalisation = convert(dict(values), str(path), _Normalisation)
+    return Preprocessing(size, found["image_mean"], found["image_std"])

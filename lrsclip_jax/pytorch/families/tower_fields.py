@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import msgspec
+
+from eval.reading import Positive, convert
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import Shape, Table
@@ -17,6 +20,26 @@ from lrsclip_jax.pytorch.layout import Shape, Table
 CONFIG = "config.json"
 
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_python": "gelu"}  # transformers' names and ours
+
+
+Epsilon = Annotated[float, msgspec.Meta(ge=0, lt=1)]  # of layer norms
+Mean = Annotated[float, msgspec.Meta(ge=-100, le=100)]
+Deviation = Annotated[float, msgspec.Meta(gt=1e-6, le=100)]
+
+
+class TowerSettings(TypedDict, total=False):
+    """The settings of a tower in a config.json of transformers that its tensors do not show."""
+
+    model_type: str
+    num_attention_heads: Positive | None
+    hidden_act: str
+    layer_norm_eps: Epsilon
+
+
+def checked(tensors: Tensors, config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a tower's settings as they are; InputError where one that is read here has another type."""
+    convert(config, f"{tensors.name}: {CONFIG}", TowerSettings)
+    return config
 
 
 def heads(
@@ -56,7 +79,7 @@ def activation(tensors: Tensors, said: str, source: str, hint: str | None) -> tu
     """
     if said not in _ACTIVATIONS:
         raise InputError(
-            f"{tensors.name}: the activation {said!r} ({source}) is not supported, {' and '.join(_ACTIVATIONS)} are"
+            f"{tensors.name}: the activation {said!r:.80} ({source}) is not supported, {' and '.join(_ACTIVATIONS)} are"
         )
     return _agreed(tensors, "--activation", _ACTIVATIONS[said], source, hint)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from eval.reading import read_json
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.files.stored import Stored
 from lrsclip_jax.pytorch.files.torch_files import saved_tensors
@@ -27,7 +27,10 @@ _USUAL_NAMES = (
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )
+_LONGEST_NAME = 1000  # characters of a tensor's name
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+# Names that torch.compile, FSDP and recomputation put between those of modules, wherever they wrap one.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _INDEX_SUFFIX = ".safetensors.index.json"
 _SAFETENSORS_DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 
@@ -86,7 +89,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
     Args:
       path: .safetensors, .safetensors.index.json (its shards next to it), or a file of torch.save or torch.jit.save
         (.pt, .pth, .bin, .ckpt), of which the state dict is taken out of its usual wrappers. The prefix "module." of
-        data-parallel training is left out.
+        data-parallel training is left out, and so are the names that compiled and sharded modules have in addition.
 
     Raises:
       InputError: no such file, a torn or foreign one, one without tensors, a pickle that wants more than tensors, a
@@ -94,7 +97,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
     """
     kind: Kind
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} is not a file")
     if path.name.endswith(_INDEX_SUFFIX):
         kind, stored = "safetensors", _sharded(path)
@@ -108,9 +111,21 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
         kind, stored = "pt", saved_tensors(path)
     if not stored:
         raise InputError(f"{path} holds no tensors")
-    if all(key.startswith("module.") for key in stored):
-        stored = {key.removeprefix("module."): tensor for key, tensor in stored.items()}
-    return Tensors(str(path), kind, stored)
+    if odd := next((key for key in stored if not key.isprintable() or len(key) > _LONGEST_NAME), None):
+        raise InputError(f"{path}: {odd!a:.80} can't be the name of a tensor")
+    tensors = Tensors(str(path), kind, stored).renamed(_without_wrappers)
+    return without_prefix(tensors, "module.") or tensors
+
+
+def without_prefix(tensors: Tensors, prefix: str) -> Tensors | None:
+    """Returns the tensors without a prefix that all their names have; None where one lacks it, or is nothing else."""
+    if not all(key.startswith(prefix) and key != prefix for key in tensors):
+        return None
+    return tensors.renamed(lambda key: key.removeprefix(prefix))
+
+
+def _without_wrappers(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS) or key
 
 
 def weights_file(folder: Path) -> Path:
@@ -151,8 +166,8 @@ def _safetensors(path: Path) -> dict[str, Stored]:
     try:
         with safe_open(path, "numpy") as file:
             return {key: stored(file, key) for key in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} can't be read as safetensors, or is cut short: {error}") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{path} can't be read as safetensors, or is cut short: {_line(error)}") from None
 
 
 def _read(path: Path, key: str) -> np.ndarray:
@@ -160,23 +175,34 @@ def _read(path: Path, key: str) -> np.ndarray:
     try:
         with safe_open(path, "numpy") as file:
             return file.get_tensor(key)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} can't be read any more: {error}") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{path} can't be read any more: {_line(error)}") from None
+
+
+class _Index(TypedDict):
+    """An index of shards: which file each tensor is in."""
+
+    weight_map: dict[str, str]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _sharded(index: Path) -> dict[str, Stored]:
     try:
-        shard_of = json.loads(index.read_bytes())["weight_map"]
-        names = sorted(set(shard_of.values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise InputError(f"{index} is not an index of shards: it has no weight_map of tensors to files") from None
+        content: _Index = read_json(index, _Index)
+    except InputError as error:
+        raise InputError(f"{error}; an index of shards has a weight_map of tensors to files") from None
+    shard_of = content["weight_map"]
+    names = sorted(set(shard_of.values()))
     for name in names:
         if Path(name).name != name:
-            raise InputError(f"{index} names the shard {name}, which would not lie next to it")
-        if not (index.parent / name).is_file():
-            raise InputError(f"{index.parent / name}, a shard that {index.name} names, is missing")
+            raise InputError(f"{index} names the shard {name!r:.80}, which would not lie next to it")
+        if not os.path.isfile(index.parent / name):
+            raise InputError(f"{index.parent}/{name!r:.300}, a shard that {index.name} names, is missing")
     shards = {name: _safetensors(index.parent / name) for name in names}
     for key, name in shard_of.items():
         if key not in shards[name]:
-            raise InputError(f"{index.parent / name} lacks {key}, which {index.name} says it holds")
+            raise InputError(f"{index.parent / name} lacks {key!r:.80}, which {index.name} says it holds")
     return {key: shards[name][key] for key, name in shard_of.items()}

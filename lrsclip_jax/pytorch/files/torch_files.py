@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 # Keys under which training programs keep the model, next to the optimizer, the epoch and the arguments.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+_MOST_WRAPPERS = 8  # one in the other; a dictionary may also hold itself
 
 
 def saved_tensors(path: Path) -> dict[str, Stored]:
@@ -57,7 +58,9 @@ def saved_tensors(path: Path) -> dict[str, Stored]:
 def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
     import torch
 
-    while isinstance(content, Mapping):
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
@@ -66,8 +69,20 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict of tensors by name")
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
     if not tensors:
-        raise InputError(f"{path} holds no tensors of a model, only {', '.join(map(str, content)) or 'an empty dict'}")
+        names = ", ".join(f"{key!r:.40}" for key in list(content)[:10] if isinstance(key, str | int))
+        raise InputError(f"{path} holds no tensors of a model, only {names or 'an empty dict'}")
+    for key, value in tensors.items():
+        if _claims_more_than_it_has(value):
+            raise InputError(f"{path}: {key!r:.80} has the shape {list(value.shape)} and fewer numbers: damaged")
     return tensors
+
+
+def _claims_more_than_it_has(tensor: torch.Tensor) -> bool:
+    """Whether a few numbers stand for many, which as_strided can do: a copy could take any memory."""
+    try:
+        return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    except (RuntimeError, TypeError):  # sparse, or without numbers: not read as they are
+        return False
 
 
 def _array(tensor: torch.Tensor, where: str) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections
 import functools
 import io
+import itertools
+import math
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from eval import memory
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.files.stored import Stored
 
@@ -33,6 +36,9 @@ _DTYPES = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+# Far more than any archive has.
+_LARGEST_PICKLE = 1 << 28  # bytes
+_MOST_MODULES, _DEEPEST = 100_000, 100
 
 
 def is_torchscript(path: Path) -> bool:
@@ -40,7 +46,7 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return _root(archive) is not None
-    except zipfile.BadZipFile:
+    except Exception:  # damaged bytes make zipfile raise many kinds
         return False
 
 
@@ -57,11 +63,12 @@ def scripted_tensors(path: Path) -> dict[str, Stored]:
     assert root is not None, "`is_torchscript` was asked first"
     try:
         unpickler = _Unpickler(archive, root, path)
-        tensors = dict(_flat(unpickler.load(), unpickler.module))
+        tensors = dict(_flat(unpickler.load(), unpickler.module, itertools.count()))
     except InputError:
         raise
     except Exception as error:  # foreign bytes make an unpickler raise anything
-        raise InputError(f"{path} can't be read as a TorchScript archive ({type(error).__name__}: {error})") from None
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(f"{path} can't be read as a TorchScript archive ({said})") from None
     return {
         name: Stored(tensor.shape, functools.partial(_array, archive, tensor, path)) for name, tensor in tensors.items()
     }
@@ -82,11 +89,15 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-class _Unpickler(pickle.Unpickler):
+# Python's own unpickler: the one in C makes room for as many objects as the pickle says it will name.
+class _Unpickler(pickle._Unpickler):
     """Makes plain records of tensors and modules: what the pickle names is looked up here, and never imported."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, path: Path):
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
+        info = archive.getinfo(f"{root}data.pkl")
+        if info.file_size > _LARGEST_PICKLE:
+            raise ValueError(f"data.pkl has {info.file_size:,} bytes, at most {_LARGEST_PICKLE:,} are read")
+        super().__init__(io.BytesIO(archive.read(info)))
         self.archive, self.root, self.path = archive, root, path
         # A class of this archive's own, as a pickle can write to the objects it is given.
         self.module = type("Module", (), {})
@@ -111,13 +122,17 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, saved_id: Any) -> _Storage:
         _, kind, key, _, size = saved_id
         storage = _Storage(f"{self.root}data/{key}", _DTYPES[kind], size)
-        stored = self.archive.getinfo(storage.entry).file_size
-        if stored != size * np.dtype(storage.dtype).itemsize:
-            raise ValueError(f"{storage.entry} has {stored} bytes for {size} {kind} elements")
+        info = self.archive.getinfo(storage.entry)
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{storage.entry} is compressed")
+        if type(size) is not int or info.file_size != size * np.dtype(storage.dtype).itemsize:
+            raise ValueError(f"{storage.entry} has {info.file_size} bytes for {size!r:.40} {kind} elements")
         return storage
 
     def _tensor(self, storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> _Tensor:
-        # as_strided below reads wherever it is told to.
+        # as_strided below reads wherever it is told to, as often as it is told to.
+        if not all(type(number) is int for number in (offset, *shape, *strides)) or math.prod(shape) > storage.size:
+            raise ValueError(f"a tensor of shape {shape!r:.80} in {storage.entry}, which has {storage.size} elements")
         last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         if min(offset, *shape, *strides, 0) < 0 or (0 not in shape and last >= storage.size):
             raise ValueError(f"a tensor reaches beyond {storage.entry}")
@@ -130,19 +145,22 @@ def _root(archive: zipfile.ZipFile) -> str | None:
     return next((name[: 1 - len(suffix)] for name in archive.namelist() if name.endswith(suffix)), None)
 
 
-def _flat(module: Any, kind: type, prefix: str = "") -> Iterator[tuple[str, _Tensor]]:
-    """The tensors of a module and of those in it by their dotted names."""
+def _flat(module: Any, kind: type, met: Iterator[int], prefix: str = "", depth: int = 0) -> Iterator:
+    """The tensors of a module and of those in it by their dotted names; `met` counts modules."""
+    if depth > _DEEPEST or next(met) > _MOST_MODULES:
+        raise ValueError("its modules hold each other, or there is no end of them")
     for name, value in vars(module).items():
         if isinstance(value, _Tensor):
             yield prefix + name, value
         elif isinstance(value, kind):
-            yield from _flat(value, kind, f"{prefix}{name}.")
+            yield from _flat(value, kind, met, f"{prefix}{name}.", depth + 1)
 
 
 def _array(archive: zipfile.ZipFile, tensor: _Tensor, path: Path) -> np.ndarray:
+    memory.check(tensor.storage.size * np.dtype(tensor.storage.dtype).itemsize, f"{path}: {tensor.storage.entry}")
     try:
         content = archive.read(tensor.storage.entry)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile raises many kinds for damaged bytes
         raise InputError(f"{path} is damaged: {error}") from None
     elements = np.frombuffer(content, tensor.storage.dtype)[tensor.offset :]
     strides = [stride * elements.itemsize for stride in tensor.strides]

@@ -210,9 +210,9 @@ def test_command_writes_the_same_bytes_again(run, prepared, tmp_path):
     [
         (["--split=tain"], "did you mean 'train'?"),
         (["--n=5"], "needs 25 captioned images, there are 20"),
-        (["--n=1"], "n must be at least 2"),
+        (["--n=1"], "--n=1: expected a whole number from 2"),
         (["--max-tokens=20"], "allow more tokens"),
-        (["--count=0"], "at least one mosaic"),
+        (["--count=0"], "--count=0: expected a whole number from 1"),
     ],
 )
 def test_command_refuses(run, prepared, tmp_path, arguments, line):

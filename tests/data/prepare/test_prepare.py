@@ -355,7 +355,7 @@ def test_the_command_ends_with_status_2_and_one_line(tmp_path):
             ["--short-key=shrt", "--long-key=lng"],
             "error: list.jsonl, line 1: no key 'lng' or 'shrt' of the texts",
         ),
-        (["--size=0"], "error: size 0: a positive number of pixels"),
+        (["--size=0"], "error: --size=0: expected a whole number from 1"),
         (["--bands=4,3"], "error: bands (4, 3): one or three band numbers"),
         (
             [f"--out={tmp_path / 'file/out'}"],

@@ -46,6 +46,7 @@ def test_equal_to_scikit_learn_on_the_drawn_images():
         assert found["std"] == pytest.approx(np.std(accuracies, ddof=1))
     assert result["shots"]["16"]["mean"] > result["shots"]["1"]["mean"] > 100 / 3
     assert {key: result[key] for key in result if key != "shots"} == {
+        "estimator": "logistic regression, C = 1",
         "draws": 3,
         "seed": 5,
         "C": 1.0,

@@ -105,10 +105,10 @@ GOOD = {"train": ["a", "b"], "validation": [], "test": ["c"]}
     "written, message",
     [
         ("{", "not JSON"),
-        ([], "no split"),
-        ({"train": ["a"], "test": ["b"]}, "lists named train, validation, test"),
+        ([], "expected an object, got a list"),
+        ({"train": ["a"], "test": ["b"]}, "missing required field 'validation'"),
         (GOOD | {"test": ["z"]}, "test names 'z', which is not among the 3 images"),
-        (GOOD | {"test": [["c"]]}, r"test names \['c'\]"),
+        (GOOD | {"test": [["c"]]}, r"test\[0\]: expected text, got a list"),
         (GOOD | {"test": ["c", "a"]}, "'a' is in train and again in test"),
         (GOOD | {"train": ["a"]}, "image 'b' is in no part"),
         (GOOD | {"train": ["a", "b", "c"], "test": []}, "train and test need an image each"),

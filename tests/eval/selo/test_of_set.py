@@ -118,8 +118,11 @@ def only_largest(rows):
         (lambda rows: rows["texts"][3].update(points=[square(900, 900)]), r"line 4: polygon 0 lies outside the scene"),
         (lambda rows: rows["texts"][3].update(scene="sea.png"), r"meta.json: 'scenes' has no height and width of 'sea"),
         (drop_window, r"images.jsonl: no windows of the scene 'lake.png', which a query is of"),
-        (lambda rows: rows["images"].append(rows["images"][0]), r"the scene '.*' has a window twice"),
-        (lambda rows: rows["images"][4].update(window=[0, 64, 0]), r"images.jsonl, line 5: 'window' is \[0, 64, 0\]"),
+        (lambda rows: rows["images"].append(rows["images"][0] | {"id": "again"}), r"the scene '.*' has a window twice"),
+        (
+            lambda rows: rows["images"][4].update(window=[0, 64, 0]),
+            r"line 5: window: expected a list of length 4",
+        ),
         (lambda rows: rows["images"][4].update(window=[0, 64, 0, 640]), r"scene '.*': window \d+, .* is empty or not"),
         (only_largest, r"texts.jsonl, line \d: no window holds the pixel"),
     ],

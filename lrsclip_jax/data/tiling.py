@@ -1,0 +1,74 @@
+"""Where tiles lie in a scene: square windows on a grid, at one or several sizes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lrsclip_jax.errors import InputError
+
+
+class Level(NamedTuple):
+    """Tiles of one size.
+
+    Attributes:
+      number: from 0, the finest.
+      side: of a tile in pixels of the scene.
+      pixels: at which it is read; not above `side`.
+      step: from a tile to the next, in pixels of the scene.
+    """
+
+    number: int
+    side: int
+    pixels: int
+    step: int
+
+
+def check_tiling(tile: int, overlap: float, levels: int) -> None:
+    """Raises InputError for tiles that can't be laid out."""
+    for wrong, message in (
+        (tile < 1, f"--tile={tile}: a tile has at least a pixel"),
+        (not 0 <= overlap < 1, f"--overlap={overlap:g}: a share from 0 to less than 1 is expected"),
+        (not 1 <= levels <= 16, f"--levels={levels}: from 1 to 16"),
+    ):
+        if wrong:
+            raise InputError(message)
+
+
+def levels_of(height: int, width: int, tile: int, overlap: float, levels: int = 1, reduction: float = 1) -> list[Level]:
+    """Returns the sizes of a scene's tiles; each level's tiles are twice as wide as those of the level before.
+
+    Tiles are squares, so that a tower's central crop loses nothing. A scene that is smaller than a tile gives tiles as
+    small as its shorter side, and no further level.
+
+    Args:
+      height, width: of the scene in pixels.
+      tile: side of a tile, in pixels at which it is read.
+      overlap: share of its side by which a tile overlaps the next.
+      levels: how many sizes, at most.
+      reduction: how many pixels of the scene become one, along both sides; at least 1.
+    """
+    found: list[Level] = []
+    for number in range(levels):
+        side = min(max(1, round(tile * reduction * 2**number)), height, width)
+        if found and side == found[-1].side:
+            break
+        found.append(Level(number, side, min(tile, side), max(1, round(side * (1 - overlap)))))
+    return found
+
+
+def windows(height: int, width: int, size: int, step: int) -> np.ndarray:
+    """Returns the windows (r0, r1, c0, c1) of a scene's tiles, int64 [N, 4], row by row.
+
+    The last tile of a row or column ends at the edge of the scene; a scene that is smaller than `size` gives tiles as
+    small as it is.
+    """
+    rows, columns = (_starts(length, size, step) for length in (height, width))
+    r0, c0 = (grid.ravel() for grid in np.meshgrid(rows, columns, indexing="ij"))
+    return np.stack([r0, np.minimum(r0 + size, height), c0, np.minimum(c0 + size, width)], axis=1)
+
+
+def _starts(length: int, size: int, step: int) -> np.ndarray:
+    last = max(length - size, 0)
+    return np.array([*range(0, last, step), last], np.int64)
