@@ -14,6 +14,7 @@ import dataclasses
 import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict
 
@@ -48,6 +49,19 @@ class _About(TypedDict):
     preprocessing: dict[str, Any]
     tokenizer: dict[str, str]
     step: int
+
+
+def _without_late_answers(usual: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """After a failure, TensorStore's threads still answer to Orbax's loop that is closed; each prints a traceback."""
+
+    def hook(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            usual(found)
+
+    return hook
+
+
+sys.unraisablehook = _without_late_answers(sys.unraisablehook)
 
 
 def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkpointer:
