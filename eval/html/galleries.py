@@ -83,7 +83,11 @@ def jpeg_uri(image: np.ndarray, longest: int = LONGEST_SIDE) -> str:
     picture = Image.fromarray(image)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+    try:
+        picture.save(buffer, "JPEG", quality=88, subsampling=0, optimize=True)
+    except OSError:  # the file of an image that is all noise outgrows the buffer that optimising needs
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=88, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

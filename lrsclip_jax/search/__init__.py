@@ -1,1 +1,40 @@
-"""An archive of imagery, searched by text: `lrsclip index` makes its index."""
+"""An archive of imagery, searched by text: `lrsclip index` makes its index, `lrsclip search` asks it.
+
+import lrsclip_jax.search
+index = lrsclip_jax.search.open("archive.index")
+hits = index.search(text="two planes beside a terminal", bbox=(11, 47, 12, 49), top=20)
+for hit in hits:
+    print(hit.cosine, hit.z, hit.scene, hit.place)
+hits.write("found.gpkg")
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lrsclip_jax.search.engine import Engine
+    from lrsclip_jax.search.index import Index
+
+__all__ = ["open"]
+
+
+def open(  # it shadows the builtin in this file alone
+    path: str | os.PathLike[str], checkpoint: str | None = None, engine: str | Engine = "exact"
+) -> Index:
+    """Opens an index.
+
+    Args:
+      path: its folder.
+      checkpoint: weights, where they have moved since the index was made; by default as the index names them.
+      engine: what finds the highest scores: "exact", in process and equal to a comparison with every tile, or
+        "milvus:URI", a Milvus cluster or a Milvus Lite file, see `search.milvus`.
+
+    Raises:
+      InputError: no index, an unfinished or torn one, an unknown engine; one line.
+    """
+    from lrsclip_jax.search.index import Index  # imports Arrow and shapely
+
+    return Index(Path(path).expanduser(), checkpoint, engine)

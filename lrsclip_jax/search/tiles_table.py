@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from eval.whole import whole
 from lrsclip_jax.errors import InputError
 
 TILES, SCENES = "tiles.parquet", "scenes.parquet"
-GROUP = 4096  # rows of a row group: about what is held in memory
+GROUP = 512  # rows of a row group: what is held in memory, and what is read for the thumbnail of one tile
 _MOMENT = pa.timestamp("ms", tz="UTC")
 _BBOX = ("xmin", "ymin", "xmax", "ymax")
 
@@ -143,25 +143,38 @@ def _read(path: str | os.PathLike[str], schema: pa.Schema, columns: Sequence[str
         return file.read(columns)
 
 
+def open_tiles(path: str | os.PathLike[str]) -> pq.ParquetFile:
+    """Returns tiles.parquet, open; for a caller that reads it within `reading`; InputError as of `read_tiles`."""
+    return _open(path, TILE_SCHEMA)
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns the errors of a block that reads a Parquet file into InputErrors."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(f"{path}: torn, or no Parquet file ({said:.200})") from None
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str], schema: pa.Schema) -> Iterator[pq.ParquetFile]:
-    """Opens a Parquet file that has the columns of a schema; reading errors of the block become InputErrors, too."""
+    with _open(path, schema) as file, reading(path):
+        yield file
+
+
+def _open(path: str | os.PathLike[str], schema: pa.Schema) -> pq.ParquetFile:
+    """Opens a Parquet file that has the columns of a schema."""
     if not Path(path).is_file():
         raise InputError(f"{path} is missing")
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            found = file.schema_arrow
-            for column in schema:
-                if column.name not in found.names:
-                    raise InputError(f"{path}: the column '{column.name}' is missing")
-                if found.field(column.name).type != column.type:
-                    kind = found.field(column.name).type
-                    raise InputError(f"{path}: the column '{column.name}' is {kind}, expected {column.type}")
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        _torn(path, error)
-
-
-def _torn(path: str | os.PathLike[str], error: Exception) -> NoReturn:
-    said = " ".join(str(error).split())
-    raise InputError(f"{path}: torn, or no Parquet file ({said:.200})") from None
+    with reading(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    found = file.schema_arrow
+    for column in schema:
+        if column.name not in found.names:
+            raise InputError(f"{path}: the column '{column.name}' is missing")
+        if found.field(column.name).type != column.type:
+            kind = found.field(column.name).type
+            raise InputError(f"{path}: the column '{column.name}' is {kind}, expected {column.type}")
+    return file

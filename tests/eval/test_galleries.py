@@ -54,3 +54,9 @@ def test_pictures_beside_each_other():
     assert document.all("img")[0]["alt"] == f"{EVIL}: below & so on"
     encoded = document.all("img")[0]["src"].removeprefix("data:image/jpeg;base64,")
     assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (160, 320)
+
+
+def test_an_image_that_is_all_noise_is_embedded_too():
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    data = galleries.jpeg_uri(noise).removeprefix("data:image/jpeg;base64,")
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (224, 224)
