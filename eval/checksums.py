@@ -1,6 +1,6 @@
 """Checksums of files, by which damage is noticed that came after they were written.
 
-A folder's `checksums.json` has the size and the CRC-32 of its files:
+A folder's `.checksums.json` has the size and the CRC-32 of its files:
 
     {"images.npy": [40128, "8f3e0a12"], …, "crc32": "91c07a3d"}
 
@@ -24,7 +24,7 @@ from eval.errors import InputError
 from eval.seals import read_sealed, seal
 from eval.whole import write_text
 
-NAME = "checksums.json"
+NAME = ".checksums.json"  # pyarrow, pandas and datasets pass over hidden files: to them a corpus is one table
 BLOCK = 1 << 20  # bytes that a thread reads at a time
 _THREADS = min(16, os.cpu_count() or 1)
 
@@ -83,30 +83,30 @@ def defects(folder: str | os.PathLike[str], expected: Mapping[str, Checksum]) ->
 
 
 def write_checksums(folder: Path, expected: Mapping[str, Checksum]) -> None:
-    """Writes `checksums.json` into a folder, whole or not at all."""
+    """Writes `.checksums.json` into a folder, whole or not at all."""
     write_text(folder / NAME, as_json(expected))
 
 
 def write_checksums_of(folder: Path, names: Iterable[str]) -> None:
-    """Writes `checksums.json` with what these files of a folder hold now."""
+    """Writes `.checksums.json` with what these files of a folder hold now."""
     names = list(names)
     write_checksums(folder, dict(zip(names, checksums([folder / name for name in names]), strict=True)))
 
 
 def as_json(expected: Mapping[str, Checksum]) -> str:
-    """Returns the text of `checksums.json`, a line for each file."""
+    """Returns the text of `.checksums.json`, a line for each file."""
     lines = (f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(expected[name])}" for name in sorted(expected))
     return seal("{\n" + ",\n".join(lines) + "\n}") + "\n"
 
 
 def read_checksums(folder: str | os.PathLike[str]) -> dict[str, Checksum]:
-    """Returns the checksums of a folder's files, none where it has no `checksums.json`; InputError if that is torn."""
+    """Returns the checksums of a folder's files, none where it has no `.checksums.json`; InputError if that is torn."""
     path = Path(folder) / NAME
     return read_sealed(path, dict[str, Checksum]) if path.exists() else {}
 
 
 def check(folder: str | os.PathLike[str], names: Iterable[str] | None = None, *, remedy: str) -> None:
-    """Reads the files that a folder's `checksums.json` names, or those of `names` among them, and compares.
+    """Reads the files that a folder's `.checksums.json` names, or those of `names` among them, and compares.
 
     Raises:
       InputError: one differs; it names the first, and ends with `remedy`.

@@ -12,7 +12,8 @@
 A set may lack its images or its texts. `tokens` is the number of tokens that the text was cut to (a length sweep);
 `length` counts a text's own tokens, start and end token included, before any cut. `file` is a path to the picture,
 relative to the set or absolute; nothing but a report needs it. meta.json is written last: a folder without one is not
-finished.
+finished. `lrsclip embed` adds the checksums of these files, `.checksums.json`. An evaluation compares them once, before
+it measures; whoever edits a file deletes them.
 
 `study` says which row of a published ablation the model is: {"table": "lrsclip:fig10", "heads": {"ratio": "9:1"},
 "seed"?: 0}, the table as `lrsclip papers --table` takes it, with a value for each head of its rows. Tables of ablations
@@ -33,6 +34,8 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import msgspec
 import numpy as np
 
+from eval.checksums import NAME as CHECKSUMS
+from eval.checksums import Checksum, check, checksums, of_bytes, read_checksums, write_checksums
 from eval.errors import InputError, nearest
 from eval.reading import Finite, Positive, convert, numbered_lines, parse_json, read_array, read_json
 from eval.whole import whole, write_text
@@ -67,6 +70,8 @@ class Meta(TypedDict):
     dim: NotRequired[Positive | None]
     context_length: NotRequired[_Tokens | None]
     scenes: NotRequired[dict[str, Scene] | None]
+    crops: NotRequired[str | None]
+    stops: NotRequired[str | None]
 
 
 class ImageRow(TypedDict):
@@ -77,6 +82,7 @@ class ImageRow(TypedDict):
     split: NotRequired[str | None]
     scene: NotRequired[str | None]
     window: NotRequired[tuple[_Edge, _Edge, _Edge, _Edge] | None]
+    look: NotRequired[int | None]
     file: NotRequired[str | None]
 
 
@@ -88,6 +94,7 @@ class TextRow(TypedDict):
     image: NotRequired[str | None]
     label: NotRequired[str | None]
     scene: NotRequired[str | None]
+    query: NotRequired[str | None]
     template: NotRequired[str | None]
     points: NotRequired[list[list[tuple[Finite, Finite]]] | None]
     tokens: NotRequired[_Tokens | None]
@@ -284,6 +291,35 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     """Writes meta.json, whole or not at all: from then on the set is finished."""
     write_text(path / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+
+
+def finish_set(path: Path, meta: Mapping[str, Any]) -> None:
+    """Writes the checksums of a set's files, for `check_set`, and then meta.json."""
+    names = [name for name in _FILES if (path / name).exists()]
+    found = dict(zip(names, checksums([path / name for name in names]), strict=True))
+    write_checksums(path, found | {META: _of_meta(meta)})
+    write_meta(path, meta)
+
+
+def check_set(path: str | os.PathLike[str]) -> None:
+    """Reads all of a set, at the speed of the disk, and compares it with the checksums that it may have.
+
+    Raises InputError naming the file that is not what was written.
+    """
+    remedy = f"embed again or, if you have changed it yourself, delete {os.fspath(path)}/{CHECKSUMS}"
+    check(path, _FILES, remedy=remedy)
+    expected = read_checksums(path).get(META)
+    if expected and expected != _of_meta(read_json(Path(path) / META, dict[str, Any])):
+        raise InputError(f"{os.fspath(path)}/{META} is damaged: its content is not what was written: {remedy}")
+
+
+_FILES = [name for side, one in SIDES.items() for name in (f"{side}.npy", f"{one}_norms.npy", f"{side}.jsonl")]
+
+
+def _of_meta(meta: Mapping[str, Any]) -> Checksum:
+    """The checksum of the fields of meta.json, but for `study`, which is added by hand."""
+    fields = {name: value for name, value in meta.items() if name != "study"}
+    return of_bytes(json.dumps(fields, sort_keys=True).encode())
 
 
 def _save(path: Path, array: np.ndarray) -> None:

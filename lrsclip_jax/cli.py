@@ -54,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "localise": Command("lrsclip_jax.localise.__main__", "find where a scene shows what a text says"),
     "index": Command("lrsclip_jax.search.index_command", "index an archive of imagery, to be searched by text"),
     "search": Command("lrsclip_jax.search.search_command", "find what a text says in an indexed archive of imagery"),
+    "serve": Command("lrsclip_jax.search.page.__main__", "serve a page that searches an indexed archive, and its API"),
     "plan": Command("lrsclip_jax.plan.__main__", "say whether a training job fits a machine that is not there"),
     "papers": Command("eval.papers.__main__", "print the papers' tables, with measured rows next to them"),
 }

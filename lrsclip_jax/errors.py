@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 from eval import errors
 from eval.errors import DEFECT, InputError, nearest
 
-__all__ = ["DEFECT", "InputError", "Terminated", "cli", "nearest", "told"]
+__all__ = ["DEFECT", "InputError", "MissingPackage", "Terminated", "cli", "nearest", "optional", "told"]
+
+
+class MissingPackage(InputError):
+    """A package that only some installations have is needed: no record after this one would fare better."""
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """Returns a module of an extra of this package; MissingPackage says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        reason = "is missing" if isinstance(error, ModuleNotFoundError) else f"can't be imported ({error})"
+        raise MissingPackage(f"{module} {reason}: pip install 'lrsclip_jax[{extra}]'") from None
 
 
 class Terminated(Exception):

@@ -66,7 +66,7 @@ def _zeroshot(result: Result, dataset: str, table: PublishedTable) -> Iterator[s
 def _selo(result: Result) -> Iterator[str]:
     queries, scenes = result.get("queries"), result.get("scenes")
     if queries is not None and (len(queries), scenes) != (QUERIES, SCENES):
-        yield f"{len(queries)} queries of {scenes} scenes, published {QUERIES} of {SCENES}"
+        yield f"queries: {len(queries)}, scenes: {scenes}; published {QUERIES} and {SCENES}"
     crops = result.get("crops")
     if crops == "direct":
         yield "windows as they are, AIR-SLT's code makes JPEG files of 256×256 of them"

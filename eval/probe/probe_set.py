@@ -54,7 +54,7 @@ def few_shot_of_set(embedding_set: EmbeddingSet, seed: int = 0, parts: Split | N
 def itra_linear_of_set(embedding_set: EmbeddingSet) -> dict:
     """Returns the result of `sgd_layer` by ITRA's split, and its `split`: the linear probe of RemoteCLIP's numbers."""
     parts, order = itra_split(embedding_set)
-    train = order[np.isin(order, parts.train_and_validation)]
+    train = order[np.isin(order, parts.train)]
     with _naming(embedding_set):
         return sgd_layer(*_raw(embedding_set, train), *_raw(embedding_set, parts.test)) | {"split": parts.describe()}
 
@@ -62,7 +62,7 @@ def itra_linear_of_set(embedding_set: EmbeddingSet) -> dict:
 def itra_knn_of_set(embedding_set: EmbeddingSet) -> dict:
     """Returns the result of `knn` by ITRA's split, and its `split`; ITRA's vote is the weighted one."""
     parts, _ = itra_split(embedding_set)
-    train, test = (_unit(embedding_set, rows) for rows in (parts.train_and_validation, parts.test))
+    train, test = (_unit(embedding_set, rows) for rows in (parts.train, parts.test))
     with _naming(embedding_set):
         return knn(*train, *test) | {"split": parts.describe()}
 
@@ -71,7 +71,8 @@ def itra_split(embedding_set: EmbeddingSet) -> tuple[Split, np.ndarray]:
     """Returns ITRA's split, the last fifth of the files of each class for testing, and all rows in its order."""
     labels, ids = _labels(embedding_set), [image["id"] for image in embedding_set.image_rows]
     with _naming(embedding_set):
-        parts = split(labels, seed=None, ids=ids)
+        drawn = split(labels, seed=None, ids=ids)
+    parts = replace(drawn, train=drawn.train_and_validation, validation=np.zeros(0, np.int64))
     order = sorted(range(len(ids)), key=lambda row: (labels[row], ids[row]))
     return parts, np.asarray(order, np.int64)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from eval.command import add_subject, command_line, integers, path
-from eval.embeddings import EmbeddingSet, open_set
+from eval.embeddings import EmbeddingSet, check_set, open_set
 from eval.errors import InputError, cli
 from eval.html.set_images import marked, scene_of
 from eval.output import check_folder
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sel
     """Prints the table, and writes the result and the pictures where asked to."""
     options = parser(prog).parse_args(arguments)
     embedding_set = open_set(options.set)
+    check_set(options.set)
     if options.steps and options.version == "v2":
         raise InputError("--steps are of the first version: leave --version=v2 or --steps out")
     if options.out:

@@ -7,7 +7,13 @@ from eval.facts.identify import identify
 from eval.facts.names import Kind, meaning, says_nothing
 from eval.papers.published_tables import key
 
-_KINDS: dict[str, Kind] = {"retrieval": "captions", "selo": "scenes"}  # of tasks; all others are of classes
+# Of tasks; all others are of classes.
+_KINDS: dict[str, Kind] = {
+    "retrieval": "captions",
+    "length": "captions",
+    "text_lengths": "captions",
+    "selo": "scenes",
+}
 
 
 def benchmark(embedding_set: EmbeddingSet, task: str) -> str | None:

@@ -15,7 +15,7 @@ import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from eval.embeddings import META, EmbeddingSet, open_set
+from eval.embeddings import META, EmbeddingSet, check_set, open_set
 from eval.errors import InputError
 from eval.papers.studies import study_of
 from eval.results import made_by, write_result
@@ -88,7 +88,7 @@ def run(
     outcome.reused = sum(result is not None for result in results.values())
     processes = max(1, min(processes, len(todo)))
     settings = MeasureSettings(out / "splits", seed, max(1, (os.cpu_count() or 1) // processes))
-    todo = _with_splits(todo, settings, outcome)
+    todo = _with_splits(_undamaged(todo, outcome), settings, outcome)
     for done in tqdm(
         _measured(todo, settings, processes), "measuring", len(todo), unit="task", leave=False, disable=None
     ):
@@ -144,6 +144,18 @@ def _with_splits(jobs: Sequence[MeasureJob], settings: MeasureSettings, outcome:
     stopped = [job for job in jobs if _is_drawn(job.task) and job.set in wrong]
     outcome.failures += [f"{job}: {wrong[job.set]}" for job in stopped]
     return [job for job in jobs if job not in stopped]
+
+
+def _undamaged(jobs: Sequence[MeasureJob], outcome: SuiteOutcome) -> list[MeasureJob]:
+    """The jobs whose sets are what was written: read once, before any is measured."""
+    damaged: set[Path] = set()
+    for path in tqdm({job.set: None for job in jobs}, "checking", unit="set", leave=False, disable=None, delay=1):
+        try:
+            check_set(path)
+        except InputError as error:
+            outcome.failures.append(str(error))
+            damaged.add(path)
+    return [job for job in jobs if job.set not in damaged]
 
 
 def _is_drawn(task: EvalTask) -> bool:

@@ -14,11 +14,12 @@ import numpy as np
 
 from eval.embeddings import META, SIDES, write_lines
 from eval.output import check_folder
-from eval.reading import read_arrays, read_json
+from eval.reading import read_arrays
+from eval.seals import read_sealed, seal
 from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
 
-FOLDER, PLAN = "parts", "plan.json"
+FOLDER, PLAN, COPY = "parts", "plan.json", "plan-copy.json"
 # The arrays of a part by its side, see `join`: (dtype, axes).
 _ARRAYS = {
     "images": {"rows": ("f4", 2), "kept": ("i8", 1), "unusable": ("i8", 1), "reasons": ("U", 1)},
@@ -41,14 +42,15 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
     if (out / META).exists():  # a kill between its end and this left the parts behind
         shutil.rmtree(out / FOLDER, ignore_errors=True)
     check_out(out)
-    path, text = out / FOLDER / PLAN, json.dumps(plan, indent=1, sort_keys=True)
-    if path.exists():
-        begun, asked = _plan(path), json.loads(text)
+    folder, text = out / FOLDER, json.dumps(plan, indent=1, sort_keys=True)
+    if (folder / PLAN).exists():
+        begun, asked = _plan(folder), json.loads(text)
         differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))
         if differ:
             raise InputError(f"{out} was begun with other {', '.join(differ)}: choose another --out, or delete it")
         return
-    write_text(path, text)
+    for name in (COPY, PLAN):
+        write_text(folder / name, seal(text) + "\n")
 
 
 def plan_parts(out: Path, side: str, count: int, size: int) -> dict[Path, range]:
@@ -86,11 +88,19 @@ def is_done(path: Path, span: range) -> bool:
         return False
 
 
-def _plan(path: Path) -> dict[str, Any]:
+def _plan(folder: Path) -> dict[str, Any]:
+    """What was begun; a damaged plan is mended from its copy, for the parts may be hours of work."""
     try:
-        return read_json(path, dict[str, Any])
+        found: dict[str, Any] = read_sealed(folder / PLAN, dict[str, Any])
+        return found
     except InputError as error:
-        raise InputError(f"{error}; delete {path.parent}, and the set is begun again") from None
+        try:
+            found = read_sealed(folder / COPY, dict[str, Any])
+        except InputError:
+            raise InputError(f"{error}; delete {folder}, and the set is begun again") from None
+        print(f"note: {error}; its copy is taken", file=sys.stderr)
+        write_text(folder / PLAN, (folder / COPY).read_text())
+        return found
 
 
 def join(out: Path, side: str, parts: Sequence[Path], rows: Sequence[Mapping[str, Any]]) -> int:

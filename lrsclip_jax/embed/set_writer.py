@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.embeddings import write_lines, write_meta
+from eval.embeddings import finish_set, write_lines
 from eval.lock import alone
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
@@ -78,7 +78,7 @@ def make_set(
         skipped += [{"id": name, "reason": reason} for name, reason in unusable.items()]
         if skipped:
             write_lines(out / "skipped.jsonl", skipped)
-        write_meta(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
+        finish_set(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
         shutil.rmtree(out / parts.FOLDER)
         return len(skipped), shortened
 

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from lrsclip_jax.convert.export import FORMATS, export
+from lrsclip_jax.convert.formats.output_files import write_pt
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
@@ -191,6 +192,15 @@ def test_files_are_read_back_bit_by_bit(format, length, suffix, tmp_path):
     found = read(str(tmp_path / f"x{suffix}"), hints)
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
     assert zoo.fields(zoo.create("custom", image=found.image, text=found.text)) == zoo.fields(model)
+
+
+def test_torch_has_nothing_to_warn_of(tmp_path, recwarn):
+    torch = pytest.importorskip("torch")
+    array = np.arange(3, dtype=np.float32)
+    array.flags.writeable = False  # as arrays that come from JAX are
+    write_pt(tmp_path / "x.pt", {"a": array})
+    assert [str(warning.message) for warning in recwarn] == []
+    assert torch.load(tmp_path / "x.pt", weights_only=True)["a"].tolist() == [0, 1, 2]
 
 
 def test_what_a_file_does_not_tell_is_said(model, params, tmp_path):

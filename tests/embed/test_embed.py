@@ -13,7 +13,8 @@ import tiny_clip
 from PIL import Image
 
 import lrsclip_jax
-from eval.embeddings import open_set
+from eval.embeddings import check_set, open_set
+from eval.suite import task_runs
 from lrsclip_jax import pretrained
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.__main__ import main as prepare
@@ -257,6 +258,47 @@ def test_damaged_parts_of_a_stopped_command_are_made_again(world, pairs, tmp_pat
     assert [saved[0].name in notes[0], saved[2].name in notes[1], len(notes)] == [True, True, 2]
     for file in (tmp_path / "whole").iterdir():
         assert (tmp_path / "begun" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_finished_set_that_is_damaged_is_named_before_anything_is_measured(world, pairs, tmp_path, monkeypatch):
+    material = open_material(f"{world}/captions.json", image_root=f"{world}/images")
+    out, rng = tmp_path / "set", np.random.default_rng(0)
+    set_writer.make_set(out, material, pairs, ABOUT)
+    check_set(out)
+    files = sorted(file for file in out.iterdir() if file.is_file())
+    assert len(files) == 8  # matrices, norms and rows of both sides, meta.json, the checksums
+    meta = open_set(out).meta
+    for file in files:
+        kept = file.read_bytes()
+        for at in rng.choice(8 * len(kept), 20, replace=False):
+            damaged = bytearray(kept)
+            damaged[at // 8] ^= 1 << at % 8
+            file.write_bytes(damaged)
+            try:
+                check_set(out)
+                assert file.name == "meta.json" and open_set(out).meta == meta  # between its values
+            except InputError as error:
+                assert file.name in str(error) and "\n" not in str(error)
+        file.write_bytes(kept)
+    outcome = task_runs.run([out], tmp_path / "results")
+    assert outcome.results and not outcome.failures
+    (out / "images.npy").write_bytes((out / "images.npy").read_bytes()[:-1] + b"\xff")
+    outcome = task_runs.run([out], tmp_path / "others")
+    remedy = f"embed again or, if you have changed it yourself, delete {out}/.checksums.json"
+    assert outcome.failures == [f"{out}/images.npy is damaged: its content is not what was written: {remedy}"]
+    assert not outcome.results
+
+
+def test_a_study_may_be_added_by_hand(world, pairs, tmp_path):
+    set_writer.make_set(tmp_path, open_material(f"{world}/captions.json", image_root=f"{world}/images"), pairs, ABOUT)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    (tmp_path / "meta.json").write_text(json.dumps(meta | {"study": {"table": "lrsclip:fig10", "heads": {}}}))
+    check_set(tmp_path)
+    (tmp_path / "meta.json").write_text(json.dumps(meta | {"dim": 5}))
+    with pytest.raises(
+        InputError, match="meta.json is damaged: .* if you have changed it yourself, delete .*checksums"
+    ):
+        check_set(tmp_path)
 
 
 def test_what_was_begun_is_only_continued_as_it_was_begun(world, pairs, tmp_path, small_parts):

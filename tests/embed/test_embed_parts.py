@@ -66,9 +66,25 @@ def test_what_is_no_part_at_all_is_made_again(part, capsys):
     assert all("made again" in line for line in capsys.readouterr().err.splitlines())
 
 
+def test_a_damaged_plan_is_mended_from_its_copy(part, tmp_path, capsys):
+    parts.claim(tmp_path, PLAN)
+    plan = tmp_path / parts.FOLDER / "plan.json"
+    sound = plan.read_bytes()
+    for damaged in (b"", sound[:20], sound.replace(b"runs/m", b"runs/n")):
+        plan.write_bytes(damaged)
+        parts.claim(tmp_path, PLAN)
+        assert capsys.readouterr().err.endswith("; its copy is taken\n")
+        assert plan.read_bytes() == plan.with_name("plan-copy.json").read_bytes() == sound
+    plan.with_name("plan-copy.json").unlink()  # older versions made none
+    parts.claim(tmp_path, PLAN)
+    refused(lambda: parts.claim(tmp_path, PLAN | {"model": "n"}), "was begun with other model")
+    assert part.exists() and capsys.readouterr().err == ""
+
+
 def test_a_damaged_plan_is_named_and_what_was_finished_stays(part, tmp_path):
     parts.claim(tmp_path, PLAN)
     plan = tmp_path / parts.FOLDER / "plan.json"
+    plan.with_name("plan-copy.json").unlink()
     before = part.read_bytes()
     for _ in unreadable(plan):
         refused(lambda: parts.claim(tmp_path, PLAN), str(plan), f"delete {plan.parent}, and the set is begun again")

@@ -133,4 +133,4 @@ def test_scenes_are_cropped_as_the_reference_does_and_hold_what_a_second_look_as
     assert found == {"selo.json", "selo_v2.json"}
     ours, said = rows_of("lrsclip:V", tmp_path / "out", capsys)
     assert len(ours) == 2 and "b16, SeLo v2" in ours[1]
-    assert "AIR-SLT: 2 queries of 1 scenes, published 59 of 22; windows of 256 and 512 pixels, published" in said
+    assert "AIR-SLT: queries: 2, scenes: 1; published 59 and 22; windows of 256 and 512 pixels, published" in said

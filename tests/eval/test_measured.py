@@ -172,7 +172,7 @@ def test_localisation_stands_in_every_table_that_has_it():
         ({"crops": "direct"}, "windows as they are, AIR-SLT's code makes JPEG files of 256×256 of them"),
         ({"crops": None}, "how windows were cut is not stated, AIR-SLT's code makes JPEG files of 256×256 of them"),
         ({"sides": [256, 512]}, "windows of 256 and 512 pixels, published 256, 512 and 768"),
-        ({"queries": [{}] * 16, "scenes": 4}, "16 queries of 4 scenes, published 59 of 22"),
+        ({"queries": [{}] * 16, "scenes": 4}, "queries: 16, scenes: 4; published 59 and 22"),
     ],
 )
 def test_localisation_says_how_it_differs(other, said):

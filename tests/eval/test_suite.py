@@ -295,6 +295,58 @@ def test_a_defect_keeps_its_traceback_and_the_rest_goes_on(world, tmp_path, caps
     assert {path.name for path in results_of(tmp_path / "out")} == {"length_long.json"}
 
 
+def test_probes_by_itra_are_measured_where_they_are_asked_for_and_stay(copy, capsys):
+    sets, out = copy
+    assert run(sets / "encoder", out, "--probes=itra", "--only=linear_probe,knn") == 0
+    linear = json.loads((out / "results" / safe_name(OURS) / "harbours" / "linear_probe_itra@encoder.json").read_text())
+    assert linear["protocol"] == "itra" and linear["parts"] == {
+        "rule": "80/20 of each class, by the order of ids",
+        "train": 27,
+        "validation": 0,
+        "test": 9,
+    }
+    assert linear["seed"] == 0 and linear["accuracy"] >= linear["accuracy_last"]
+    assert run(sets, out) == 0
+    document = Document((out / "report.html").read_text(encoding="utf-8"))
+    assert f"{OURS}, encoder features, by ITRA" in document.text("th")
+    with open(out / "results.csv", encoding="utf-8", newline="") as file:
+        assert (OURS, "linear_probe_itra") in {(row[0], row[4]) for row in csv.reader(file)}
+
+
+def test_what_is_below_chance_is_said_in_result_page_and_terminal(copy, capsys):
+    sets, out = copy
+    path = sets / "theirs_scenes" / "texts.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if row["kind"] == "class":
+            row["label"] = CLASSES[(CLASSES.index(row["label"]) + 1) % 3]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    images = path.with_name("images.jsonl")
+    images.write_text(images.read_text().replace('"split"', '"part"'))  # of the 12 test images none could be right
+    assert run(sets, out, "--only=zeroshot") == 0
+    (line, _) = (line for line in capsys.readouterr().err.splitlines() if "zeroshot" in line)  # of both averages
+    assert "per cent are right, below chance (33" in line and "labels and texts disagree" in line
+    result = json.loads((out / "results" / "theirs" / "harbours" / "zeroshot.json").read_text())
+    assert line.endswith(result["warning"])
+    told = Document((out / "report.html").read_text(encoding="utf-8")).text("p")
+    assert f"theirs: {result['warning']}." in told
+    assert run(sets, out, "--only=zeroshot") == 0  # a result that is reused says it again
+    assert result["warning"] in capsys.readouterr().err
+
+
+def test_a_row_of_a_study_is_carried_into_the_results_and_one_of_none_is_named(copy, capsys):
+    sets, out = copy
+    for name, study in (
+        ("theirs_scenes", {"table": "lrsclip:VI", "heads": {"pcm": "True"}}),
+        ("encoder", {"table": "lrsclip:II", "heads": {}}),
+    ):
+        meta = json.loads((sets / name / "meta.json").read_text())
+        (sets / name / "meta.json").write_text(json.dumps(meta | {"study": study}))
+    assert run(sets, out, "--only=knn,zeroshot") == 2
+    assert f"error: {sets}/encoder/meta.json, study: table is 'lrsclip:II', a table of an" in capsys.readouterr().err
+    assert json.loads((out / "results/theirs/harbours/knn.json").read_text())["study"]["heads"] == {"pcm": "True"}
+
+
 def test_two_checkpoints_of_one_name_are_told_apart(world, tmp_path, capsys):
     sets, out = tmp_path / "sets", tmp_path / "out"
     for name in ("a", "b"):

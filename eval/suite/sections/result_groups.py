@@ -16,8 +16,9 @@ def model_of(result: Result) -> str:
 
 
 def data_of(result: Result) -> str:
-    """Returns the name of a result's data: the data set, and its split where it is of one."""
-    return f"{result['dataset']}, {result['split']}" if result["split"] else result["dataset"]
+    """Returns the name of a result's data: the data set, as the papers call it, and its split where it is of one."""
+    name = result.get("benchmark") or result["dataset"]
+    return f"{name}, {result['split']}" if result["split"] else name
 
 
 def by_data(results: Iterable[Result], task: str, **wanted: str) -> dict[str, list[Result]]:
@@ -31,7 +32,7 @@ def by_data(results: Iterable[Result], task: str, **wanted: str) -> dict[str, li
 
 def told_once(remarks: Iterable[tuple[str, str]]) -> Html:
     """Returns remarks (name of a row, what to say of it), those that say the same together."""
-    of_text: dict[str, list[str]] = {}
+    of_text: dict[str, dict[str, None]] = {}
     for name, text in remarks:
-        of_text.setdefault(text, []).append(name)
+        of_text.setdefault(text, {})[name] = None
     return join(*(remark(f"{'; '.join(names)}: {text}.") for text, names in of_text.items()))

@@ -12,6 +12,8 @@ from eval.html.set_images import picture_of
 from eval.suite.sections.result_groups import Result, by_data, model_of, told_once
 from eval.suite.tasks import CAPTIONS, captions, evaluated_part
 
+STRIPPED = "the last full stop of short texts is taken off"
+
 
 def section(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> list[tuple[str, elements.Html]]:
     """Returns tables of recalls with chance and, where images are at hand, galleries.
@@ -30,6 +32,7 @@ def section(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> list
                     elements.join(
                         recall_table(_chances(rows) | {model_of(row): row for row in rows}),
                         _cut(kind, rows),
+                        told_once((model_of(row), STRIPPED) for row in rows if row.get("stops") == "stripped"),
                         _gallery(sets[best["set"]], kind, best),
                     ),
                 )

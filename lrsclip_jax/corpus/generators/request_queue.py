@@ -17,6 +17,7 @@ from tqdm import tqdm
 from lrsclip_jax.corpus.generators.answer_checks import tidied
 from lrsclip_jax.corpus.generators.journal import Journal, fingerprint
 from lrsclip_jax.corpus.generators.protocol import Answer, Check, Outcome, Request, Server
+from lrsclip_jax.errors import optional
 
 if TYPE_CHECKING:
     from lrsclip_jax.corpus.generators.client import Caller
@@ -48,6 +49,7 @@ def ask(
       InputError: none would have an answer (no server, wrong key, unknown model, too many failures in a row), or the
         journal is damaged or in use. What was answered is kept.
     """
+    optional("httpx2", "corpus")
     from lrsclip_jax.corpus.generators.client import Caller, Failed  # the client takes a second to import
 
     caller = Caller(server)

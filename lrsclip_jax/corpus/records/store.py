@@ -1,4 +1,8 @@
-"""Records on disk: folders of Parquet files, or JSON lines for people; appended part by part, never torn."""
+"""Records on disk: folders of Parquet files, or JSON lines for people; appended part by part, never torn.
+
+The checksum of every Parquet file is in `.checksums.json` next to it, and compared whenever the file is read. Files
+without a checksum, of others and of older versions, are read as they are.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eval.checksums import check, checksums, read_checksums, write_checksums
+from eval.reading import convert, numbered_lines, parse_json
 from eval.whole import remove_leftovers, whole
-from lrsclip_jax.corpus.records.record import CorpusRecord, Step
+from lrsclip_jax.corpus.records.record import CorpusRecord
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.item import Thing
 
 PART = 2048  # records of a file: what is held in memory
+NEEDED = ("id", "image", "source")
+_REMEDY = "delete this file and .done.json, and the command that wrote it makes its records again"
 _TEXTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
     {
@@ -50,10 +57,9 @@ def read(path: str | os.PathLike, columns: Sequence[str] | None = None) -> Itera
     """Yields the records of a folder of Parquet files, in order, or of a .jsonl file; a few are in memory at a time.
 
     With `columns`, a part of the fields ("id", "image" and "source" are always read), others are at their defaults.
-    Raises InputError for a path without records and for a torn file, naming it.
+    Raises InputError for a path without records and for a torn or damaged file, naming it, and the column or line.
     """
     path = Path(path)
-    wanted = None if columns is None else list(dict.fromkeys(("id", "image", "source", *columns)))
     if path.suffix == ".jsonl":
         yield from _of_lines(path)
         return
@@ -61,31 +67,38 @@ def read(path: str | os.PathLike, columns: Sequence[str] | None = None) -> Itera
     if not files:
         raise InputError(f"{path}: no records there (a folder of .parquet files or a .jsonl file is expected)")
     for file in files:
-        try:
-            with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(PART, columns=wanted):
-                    yield from map(from_row, batch.to_pylist())
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file}: torn, or no Parquet file ({_line(error)})") from None
+        yield from read_part(file, columns)
+
+
+def read_part(file: Path, columns: Sequence[str] | None = None) -> Iterator[CorpusRecord]:
+    """Yields the records of one Parquet file, as `read` does."""
+    wanted = SCHEMA.names if columns is None else [name for name in SCHEMA.names if name in {*NEEDED, *columns}]
+    for batch in _batches(file, wanted):
+        for row in batch.to_pylist():
+            yield from_row(row, str(file))
 
 
 def count(path: str | os.PathLike) -> int:
     """Returns how many records a folder of Parquet files holds, by what the files say."""
-    total = 0
-    for file in parts(path):
-        try:
-            total += pq.read_metadata(file).num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file}: torn, or no Parquet file ({_line(error)})") from None
-    return total
+    return sum(map(count_part, parts(path)))
+
+
+def count_part(file: Path) -> int:
+    """Returns how many records one Parquet file holds, by what it says."""
+    try:
+        return pq.read_metadata(_regular(file)).num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _torn(file, error) from None
 
 
 def ids(path: str | os.PathLike) -> set[str]:
     """Returns the ids of what a folder of Parquet files holds so far; none where there is no such folder."""
-    found: set[str] = set()
-    for file in parts(path):
-        found.update(pq.read_table(file, columns=["id"]).column("id").to_pylist())
-    return found
+    return {name for file in parts(path) for name in ids_of_part(file)}
+
+
+def ids_of_part(file: Path) -> list[str]:
+    """Returns the ids of the records of one Parquet file, in order."""
+    return [name for batch in _batches(file, ["id"]) for name in batch.column("id").to_pylist()]
 
 
 def digest(path: str | os.PathLike) -> str:
@@ -112,7 +125,9 @@ class Writer:
         self._folder, self._size = Path(folder), size
         self._rows: list[dict[str, Any]] = []
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._next = 1 + max((int(file.stem.removeprefix("part-")) for file in parts(folder)), default=-1)
+        written = {file.name for file in parts(folder)}
+        self._checksums = {name: found for name, found in read_checksums(self._folder).items() if name in written}
+        self._next = 1 + max((int(Path(name).stem.removeprefix("part-")) for name in written), default=-1)
         remove_leftovers(self._next_path())
 
     def write(self, record: CorpusRecord) -> None:
@@ -127,6 +142,9 @@ class Writer:
             return
         with whole(self._next_path()) as partial:
             pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), partial, compression="zstd")
+            # First the checksum: a kill between the two leaves one without a file, which the next writer removes.
+            [self._checksums[self._next_path().name]] = checksums([partial])
+            write_checksums(self._folder, self._checksums)
         self._next += 1
         self._rows = []
 
@@ -155,36 +173,81 @@ def to_row(record: CorpusRecord) -> dict[str, Any]:
     return dataclasses.asdict(record)
 
 
-def from_row(row: Mapping[str, Any]) -> CorpusRecord:
-    """Returns the record of such a row; what it lacks is at its default. InputError where it is no record."""
+def from_row(row: Mapping[str, Any], where: str) -> CorpusRecord:
+    """Returns the record of such a row; what it lacks is at its default.
+
+    Raises InputError where it is no record: `where`, its id, and the field.
+    """
+    where = f"{where}: record {row.get('id')!r:.80}"
+    known = {name: row[name] for name in SCHEMA.names if row.get(name) is not None}
     try:
-        known = {name: row[name] for name in SCHEMA.names if row.get(name) is not None}
-        known |= {name: tuple(known[name]) for name in ("short", "long") if name in known}
-        known["things"] = tuple(map(_thing, known.get("things", ())))
-        known["provenance"] = tuple(Step(**step) for step in known.get("provenance", ()))
-        return CorpusRecord(**known)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"record {row.get('id')!r}: {error}") from None
+        return convert(known, where, CorpusRecord)
+    except InputError:  # rows of others may say nothing of a part's fields
+        lists = {name: known[name] for name in ("things", "provenance") if isinstance(known.get(name), list)}
+        return convert(known | {name: [*map(_known, parts)] for name, parts in lists.items()}, where, CorpusRecord)
 
 
-def _thing(row: Mapping[str, Any]) -> Thing:
-    box = row.get("box")
-    return Thing(row["name"], tuple(box) if box else None, tuple(map(tuple, row.get("polygon") or ())))
+def _known(part: Any) -> Any:
+    """A thing or a step without the fields that say nothing."""
+    return (
+        {name: value for name, value in part.items() if value not in (None, [])} if isinstance(part, Mapping) else part
+    )
+
+
+def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of a Parquet file with those of `columns` that it has, once it is known to be what was written."""
+    check(file.parent, [file.name], remedy=_REMEDY)
+    try:
+        with pq.ParquetFile(_regular(file)) as parquet:
+            there = parquet.schema_arrow
+            for name in columns:
+                if name in there.names and not _fits(there.field(name).type, SCHEMA.field(name).type):
+                    found, wanted = there.field(name).type, SCHEMA.field(name).type
+                    raise InputError(f"{file}: column '{name}' is {found}, expected {wanted}")
+                if name in NEEDED and name not in there.names:
+                    raise InputError(f"{file}: column '{name}' is missing")
+            yield from parquet.iter_batches(PART, columns=[name for name in columns if name in there.names])
+    except (pa.ArrowException, OSError) as error:
+        raise _torn(file, error) from None
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of one type are values of another as Python sees them."""
+    kinds = pa.types
+    if kinds.is_null(found):
+        return True
+    if kinds.is_dictionary(found):
+        return _fits(found.value_type, wanted)
+    if kinds.is_list(wanted):
+        lists = (kinds.is_list, kinds.is_large_list, kinds.is_list_view, kinds.is_large_list_view)
+        return any(of_kind(found) for of_kind in lists) and _fits(found.value_type, wanted.value_type)
+    if kinds.is_struct(wanted):
+        named = {part.name: part.type for part in wanted.fields}
+        return kinds.is_struct(found) and all(
+            _fits(part.type, named.get(part.name, part.type)) for part in found.fields
+        )
+    if kinds.is_string(wanted):
+        return kinds.is_string(found) or kinds.is_large_string(found) or kinds.is_string_view(found)
+    return kinds.is_integer(found) or (kinds.is_floating(found) and kinds.is_floating(wanted))
+
+
+def _regular(file: Path) -> Path:
+    if not file.is_file():
+        raise OSError(0, "no regular file")
+    return file
+
+
+def _torn(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file}: torn, or no Parquet file ({_line(error)}): {_REMEDY}")
 
 
 def _of_lines(path: Path) -> Iterator[CorpusRecord]:
     empty = True
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    empty = False
-                    try:
-                        yield from_row(json.loads(line))
-                    except ValueError as error:  # InputError is one, too
-                        raise InputError(f"{path}, line {number}: {error}") from None
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror})") from None
+    for number, line in numbered_lines(path):
+        if line.strip():
+            empty = False
+            where = f"{path}, line {number}"
+            yield from_row(parse_json(line, where, dict[str, Any]), where)
     if empty:
         raise InputError(f"{path}: no records in it, a JSON object a line is expected")
 

@@ -13,7 +13,7 @@ from lrsclip_jax.corpus.rules.long import long
 from lrsclip_jax.corpus.rules.scene import sort
 from lrsclip_jax.corpus.rules.short import short
 from lrsclip_jax.data.draws import stream
-from lrsclip_jax.errors import InputError
+from lrsclip_jax.errors import InputError, MissingPackage
 from lrsclip_jax.sources.item import Thing
 
 STAGE = "captions"
@@ -72,6 +72,8 @@ def caption_by_rules(records: Iterable[CorpusRecord], seed: int = 0) -> Iterator
             continue
         try:
             found = describe(record.things, record.width, record.height, key=(seed, record.id), label=record.label)
+        except MissingPackage:
+            raise
         except InputError as error:
             yield record if record.short or record.long else SetAside(record.id, STAGE, str(error))
             continue

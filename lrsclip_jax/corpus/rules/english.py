@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from eval.facts.classes import dataset, datasets, words
 from eval.papers.published_tables import key
 from lrsclip_jax.corpus.rules import nouns
 from lrsclip_jax.data.draws import pick
-from lrsclip_jax.errors import InputError
+from lrsclip_jax.errors import InputError, optional
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # The words for counts beyond ten, from the count on at which they are true.
@@ -64,7 +65,8 @@ def noun(name: str) -> Noun | None:
 
     "small-vehicle", "ground_track_field", "storageTank", "tenniscourt" and "Trees" become what a sentence can use.
     """
-    text = words(re.sub(r"\([^)]*\)", " ", name).replace("/", " or "))
+    text = re.sub(r"\bw/", "with ", re.sub(r"\([^)]*\)", " ", name))  # "Truck w/Box" of xView
+    text = words(text.replace("/", " or "))
     text = re.sub(r"[^\w' ]+", " ", text)
     text = re.sub(r"\s+", " ", text).strip()
     if not any(letter.isalpha() for letter in text):
@@ -76,7 +78,7 @@ def noun(name: str) -> Noun | None:
     if stuff := nouns.STUFF.get(text) or nouns.STUFF.get(one):
         return Noun(stuff, stuff, stuff=True)
     one = nouns.MEANINGS.get(one, one)
-    return Noun(one, plural(one))
+    return Noun(_capitals(one), _capitals(plural(one)))
 
 
 def singular(text: str) -> str:
@@ -91,7 +93,8 @@ def plural(text: str) -> str:
 
 def with_article(text: str) -> str:
     """Returns a singular noun phrase with "a" or "an", by its sound."""
-    vowel = re.match(nouns.VOWEL_SOUND, text) and not re.match(nouns.CONSONANT_SOUND, text)
+    sound = text.lower()
+    vowel = re.match(nouns.VOWEL_SOUND, sound) and not re.match(nouns.CONSONANT_SOUND, sound)
     return f"{'an' if vowel else 'a'} {text}"
 
 
@@ -139,6 +142,7 @@ def scene(label: str) -> str:
     text = nouns.SCENES.get(text) or _compounds().get(key(text), text)
     if text.split()[-1] in nouns.AREAS:
         text += " area"
+    text = _capitals(text)
     stuff = nouns.STUFF.get(text) or (text if text.split()[-1] in nouns.STUFF and text != "sea" else None)
     if stuff:
         return "a forest" if stuff == "forest" else stuff
@@ -172,6 +176,8 @@ def _plural(word: str) -> str:
         return nouns.IRREGULAR[word]
     if word.endswith("man") and word != "human":
         return f"{word[:-3]}men"
+    if re.search(nouns.UNSURE, word):
+        return _inflect().plural_noun(word)
     if re.search(r"(s|x|z|ch|sh)$", word):
         return f"{word}es"
     return f"{word[:-1]}ies" if re.search(r"[^aeiou]y$", word) else f"{word}s"
@@ -180,11 +186,33 @@ def _plural(word: str) -> str:
 def _singular(word: str) -> str:
     if word in nouns.INVARIANT or word in nouns.SINGULAR:
         return word
-    for one, many in nouns.IRREGULAR.items():
-        if word == many:
-            return one
+    if word in _SINGULARS:
+        return _SINGULARS[word]
     if word.endswith("ies") and len(word) > 4:
         return f"{word[:-3]}y"
     if re.search(r"(ss|x|z|ch|sh)es$", word) or (word.endswith("es") and word[:-2] in nouns.SINGULAR):
         return word[:-2]
-    return word[:-1] if word.endswith("s") and not re.search(r"(ss|us|is)$", word) else word
+    if re.search(nouns.UNSURE_PLURAL, word):
+        return _inflect().singular_noun(word) or word
+    return word[:-1] if word.endswith("s") and not re.search(r"(ss|(?<!ea)us|is)$", word) else word
+
+
+_SINGULARS = {many: one for one, many in nouns.IRREGULAR.items()}
+
+
+@functools.cache
+def _inflect() -> Any:
+    """It knows the words that follow no rule, and takes a second to import; it does not know those of `nouns`."""
+    return optional("inflect", "corpus").engine()
+
+
+def _capitals(text: str) -> str:
+    """Gives what is spelled out its capitals: "SUV", "UAVs", "HVAC unit"."""
+    return re.sub(r"\w+", _capital, text)
+
+
+def _capital(match: re.Match[str]) -> str:
+    word = match[0]
+    if word in nouns.SPELLED:
+        return word.upper()
+    return f"{word[:-1].upper()}s" if word.endswith("s") and word[:-1] in nouns.SPELLED else word

@@ -10,23 +10,33 @@ IRREGULAR = {
     "mouse": "mice",
     "ox": "oxen",
     "person": "people",
+    "prairie": "prairies",
     "shelf": "shelves",
+    "ski": "skis",
+    "taxi": "taxis",
     "wharf": "wharves",
     "wolf": "wolves",
     "woman": "women",
 }
 INVARIANT = frozenset(
-    "aircraft barracks crossroads deer fish headquarters hovercraft livestock offspring rotorcraft series sheep "
-    "spacecraft species watercraft works".split()
+    "aircraft barracks brickworks crossroads debris deer earthworks fish gasworks headquarters hovercraft ironworks "
+    "livestock offspring roadworks rotorcraft saltworks series sheep spacecraft species steelworks warcraft watercraft "
+    "waterworks works".split()
 )
 # Singular though they end in an s.
 SINGULAR = frozenset(
-    "apparatus atlas bus campus canvas canopus circus debris gas glass grass lens minibus moss omnibus pass terminus "
+    "apparatus atlas bus campus canvas canopus circus gas glass grass lens minibus moss omnibus pass terminus "
     "tennis trolleybus".split()
 )
+# The endings by which a plural doesn't follow the regular rules, or may not: "tomatoes" but "photos", "knives" but
+# "roofs", "oases"; and those of plurals, "volcanoes" but "canoes", "leaves" but "caves", "oases" but "bases".
+UNSURE = r"(o|fe?|is)$"
+UNSURE_PLURAL = r"(oes|ves|(?<!ou)ses)$"
+# Spelled out letter by letter: they stay in capitals.
+SPELLED = frozenset("atv bmx gps hgv hvac lng lpg mlrs rv suv tv uav ufo".split())
 # A vowel letter with a consonant's sound takes "a"; a consonant letter with a vowel's sound takes "an".
-CONSONANT_SOUND = r"eu|ewe|one\b|uni(?![dmn])|ura|use|usu|uti|u-"
-VOWEL_SOUND = r"[aeiou]|heir|honest|hour|(atv|hgv|lng|lpg|rv|suv|x-ray)\b"
+CONSONANT_SOUND = r"eu|ewe|one\b|once\b|uav|ufo|uni(?![dmn])|ura|use|usu|uti|u[ -]"
+VOWEL_SOUND = r"[aeiou]|heir|honest|hour|[fhlmnrsx]\b|(hgv|hvac|lng|lpg|mlrs|rv|suv)\b"
 
 # Names that a data set gives and a sentence can't use as they are.
 MEANINGS = {
@@ -39,6 +49,9 @@ MEANINGS = {
     "human": "person",
     "motor": "motorcycle",
     "oiltank": "oil tank",
+    "other airplane": "airplane",
+    "other ship": "ship",
+    "other vehicle": "vehicle",
     "soccer ball field": "soccer field",
     "trainstation": "train station",
 }

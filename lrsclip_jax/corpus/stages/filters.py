@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from eval.embeddings import META, EmbeddingSet, open_set
+from eval.embeddings import META, EmbeddingSet, check_set, open_set
 from lrsclip_jax.corpus.hygiene import balance, caption_checks, clip_score, duplicates, image_checks, leakage
 from lrsclip_jax.corpus.hygiene.near import checked_distance
 from lrsclip_jax.corpus.records.record import CorpusRecord
@@ -97,6 +97,7 @@ def _by_clip_score(folder: str, top: float | None, least: float | None, records:
 
 @functools.lru_cache(1)
 def _opened(folder: str) -> EmbeddingSet:
+    check_set(folder)
     return open_set(folder)
 
 

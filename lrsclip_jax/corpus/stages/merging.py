@@ -98,7 +98,9 @@ def _met(
             continue
         database.execute("UPDATE other SET met = 1 WHERE key = ?", (value,))
         yield functools.reduce(
-            functools.partial(_joined, name), (store.from_row(json.loads(row)) for (row,) in rows), record
+            functools.partial(_joined, name),
+            (store.from_row(json.loads(row), "the other side") for (row,) in rows),
+            record,
         )
 
 

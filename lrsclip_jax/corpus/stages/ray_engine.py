@@ -23,7 +23,6 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
@@ -70,8 +69,8 @@ def _outcomes(folder: Path, sources: Sequence[Path], stage: Stage, workers: int 
     made = store.ids(folder) | {row["id"] for row in set_aside(folder)}
     parts = {}
     for file in itertools.chain.from_iterable(map(store.parts, sources)):
-        known = made.intersection(_ids(file)) if made else set()
-        if len(known) < pq.read_metadata(file).num_rows:
+        known = made.intersection(store.ids_of_part(file)) if made else set()
+        if len(known) < store.count_part(file):
             parts[str(file.absolute())] = known
     if not parts:
         return
@@ -94,7 +93,7 @@ def _outcomes(folder: Path, sources: Sequence[Path], stage: Stage, workers: int 
 def _apply(block: pa.Table, stage: Stage, known: set[str]) -> pa.Table:
     """Runs on a worker: the outcomes of the records of a part, but for those that are `known`, pickled in one row."""
     [file] = block.column("part").to_pylist()
-    records = (store.from_row(row) for row in pq.read_table(file).to_pylist() if row["id"] not in known)
+    records = (record for record in store.read_part(Path(file)) if record.id not in known)
     outcomes: list[CorpusRecord | SetAside | InputError] = []
     try:
         for outcome in stage(records):
@@ -102,10 +101,6 @@ def _apply(block: pa.Table, stage: Stage, known: set[str]) -> pa.Table:
     except InputError as error:  # as the last outcome: raised through Ray, it comes as a traceback and without the rest
         outcomes.append(error)
     return pa.table({"outcomes": pa.array([pickle.dumps(outcomes)], pa.large_binary())})
-
-
-def _ids(file: Path) -> list[str]:
-    return pq.read_table(file, columns=["id"]).column("id").to_pylist()
 
 
 def _started() -> ModuleType:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tqdm import tqdm
 
+from eval.reading import convert, numbered_lines
+from eval.seals import parse_sealed, read_sealed, seal, seal_bytes
 from eval.whole import whole, write_text
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
@@ -21,9 +25,15 @@ Made = Iterator[CorpusRecord | SetAside]
 Stage = Callable[[Iterator[CorpusRecord]], Made]
 # pyarrow, pandas and datasets pass over hidden files: to them the folder is one table.
 DONE, SETTINGS, ASIDE = ".done.json", ".settings.json", ".set_aside.jsonl"
-_DIGEST = "digest"
+_Done = TypedDict("_Done", {"read": int, "kept": int, "set aside": int, "digest": NotRequired[str]})
 EARLIER = "earlier"
 _STAGE = re.compile(r"(\d+)-.+")
+
+
+class _Aside(TypedDict):
+    id: str
+    stage: str
+    reason: str
 
 
 class Planned(NamedTuple):
@@ -68,14 +78,15 @@ def run_stage(
             f"{folder} was made with other {', '.join(differ)}: choose another --out, or delete the folder"
         )
     if (folder / DONE).exists():
-        return {name: count for name, count in _read(folder / DONE).items() if name != _DIGEST}
+        done = _done(folder)
+        return {"read": done["read"], "kept": done["kept"], "set aside": done["set aside"]}
     if (folder / SETTINGS).exists() and not one_by_one:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / SETTINGS, settings)
     read = _make(folder, records, stage, total)
     result = {"read": read, "kept": store.count(folder), "set aside": sum(1 for _ in set_aside(folder))}
-    _write(folder / DONE, {**result, _DIGEST: store.digest(folder)})
+    _write(folder / DONE, {**result, "digest": store.digest(folder)})
     return result
 
 
@@ -89,16 +100,19 @@ def _make(
     folder: Path, records: Callable[[], Iterable[CorpusRecord | SetAside]], stage: Stage, total: int | None
 ) -> int:
     """Adds to the folder what is not there yet of what `stage` makes, and returns how many records it has read."""
-    known, read = store.ids(folder) | _mended(folder), 0
+    earlier, read = store.ids(folder), 0
+    known = earlier | _mended(folder)
     with (
         store.Writer(folder) as made,
-        open(folder / ASIDE, "a", encoding="utf-8") as aside,
+        open(folder / ASIDE, "ab", buffering=0) as aside,  # a full disk is noticed at the row that finds no room
         tqdm(desc=folder.name, total=total, unit=" records", disable=None, leave=False) as bar,
     ):
 
         def put_aside(found: SetAside) -> None:
-            if found.id not in known:
-                aside.write(_line(asdict(found)))
+            if found.id in earlier:
+                print(f"note: {found.id} was made before, and can't be made now: {found.reason}", file=sys.stderr)
+            elif found.id not in known:
+                _add(aside, asdict(found))
 
         def fresh() -> Iterator[CorpusRecord]:
             nonlocal read
@@ -123,7 +137,14 @@ def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     _rename_old_files(folder)
     if not (folder / DONE).exists() and not store.parts(folder) and not any(set_aside(folder)):
         return []
-    made, asked = _read(folder / SETTINGS), json.loads(json.dumps(settings))
+    try:
+        made: dict[str, Any] = read_sealed(folder / SETTINGS, dict[str, Any])
+    except InputError as error:
+        raise InputError(
+            f"{error}: restore it, or delete the folder, and the same command makes it again; answers of models are "
+            "in their journals, and stay"
+        ) from None
+    asked = json.loads(json.dumps(settings))
     return sorted(name for name in made | asked if made.get(name) != asked.get(name))
 
 
@@ -136,45 +157,62 @@ def _rename_old_files(folder: Path) -> None:
 
 def digest(folder: Path) -> str:
     """Returns 32 hex digits of the records that a finished stage has made."""
-    return _read(folder / DONE).get(_DIGEST) or store.digest(folder)
+    return _done(folder).get("digest") or store.digest(folder)
 
 
 def set_aside(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a stage's .set_aside.jsonl; a last line that a kill cut off is left out."""
+    """Yields the rows of a stage's .set_aside.jsonl; a last line that a kill cut off is left out.
+
+    Raises InputError naming a line that is damaged.
+    """
     path = folder / ASIDE
     if not path.exists():
         return
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                if next(file, None) is not None:
-                    raise InputError(f"{path}, line {number}: not JSON ({error})") from None
+    for number, line in numbered_lines(path):
+        try:
+            row: dict[str, Any] = parse_sealed(line, f"{path}, line {number}", dict[str, Any])
+            convert(row, f"{path}, line {number}", _Aside)
+        except InputError as error:
+            if not line.endswith(b"\n") and not (folder / DONE).exists():
                 return
-            yield row
+            raise InputError(f"{error}: delete this line and {DONE}, and the same command finds it again") from None
+        yield row
 
 
 def _mended(folder: Path) -> set[str]:
     """Takes what a kill cut off from the end of a stage's .set_aside.jsonl, and returns the ids in it."""
     known = set()
-    with whole(folder / ASIDE) as partial, partial.open("w", encoding="utf-8") as file:
+    with whole(folder / ASIDE) as partial, partial.open("wb") as file:
         for row in set_aside(folder):
             known.add(row["id"])
             file.write(_line(row))
     return known
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def _add(file: FileIO, row: Mapping[str, Any]) -> None:
+    line = _line(row)
+    try:
+        written = file.write(line)
+    except OSError as error:
+        raise InputError(f"can't write {file.name}: {error.strerror or error}") from error
+    if written != len(line):
+        raise InputError(f"can't write {file.name}: the disk is full")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _line(row: Mapping[str, Any]) -> bytes:
+    return seal_bytes(json.dumps(row, ensure_ascii=False).encode()) + b"\n"
+
+
+def _done(folder: Path) -> _Done:
+    try:
+        done: _Done = read_sealed(folder / DONE, _Done)
+        return done
+    except InputError as error:
+        raise InputError(f"{error}: delete it, and the same command counts again what is there") from None
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, seal(json.dumps(values, indent=1, ensure_ascii=False)) + "\n")
 
 
 def is_stage(folder: Path) -> bool:

@@ -57,8 +57,8 @@ def annotated(
         inside = _fitted(thing, number, size)
         if isinstance(inside, str):
             return Fault(where, inside, key)
-        fitted.append(inside)
-        clipped += inside != thing
+        fitted += inside
+        clipped += inside != (thing,)
     notes = (note, f"clipped at the edge: {clipped}" if clipped else "", "" if fitted else "no objects")
     return Item(
         id=key,
@@ -91,17 +91,17 @@ def _pixels(side: Any) -> int:
     return int(digits)
 
 
-def _fitted(thing: Thing, number: int, size: Size) -> Thing | str:
+def _fitted(thing: Thing, number: int, size: Size) -> tuple[Thing, ...] | str:
     """The thing, clipped to its image, or why it can't be."""
     if thing.box is None:
-        return thing
+        return (thing,)
     x0, y0, x1, y1 = thing.box
     corners = (*thing.box, *(value for point in thing.polygon for value in point))
     if not all(map(math.isfinite, corners)) or x1 <= x0 or y1 <= y0:
         fault = "has no area"
-    elif (inside := clip(thing, (0, 0, *size))) is None:
-        fault = f"is outside the image of {size[0]} × {size[1]} pixels"
-    else:
+    elif inside := clip(thing, (0, 0, *size)):
         return inside
+    else:
+        fault = f"is outside the image of {size[0]} × {size[1]} pixels"
     box = ", ".join(f"{value:g}" for value in thing.box)
     return f"object {number}, '{thing.name}', {fault} (box {box})"

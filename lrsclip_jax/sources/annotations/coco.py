@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations.annotated import annotated, size_said
+from lrsclip_jax.sources.annotations.annotated import Size, annotated, size_said
+from lrsclip_jax.sources.annotations.outlines import Polygon
+from lrsclip_jax.sources.annotations.run_lengths import is_run_lengths, outline_of_runs
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.json_files import JsonLists
 from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY, reason, scan
@@ -21,9 +25,10 @@ from lrsclip_jax.sources.text_encoding import open_text
 def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     """Yields an item an image, and at the end a fault for each annotation of no image.
 
-    A box [x, y, w, h] is as annotated. An object keeps its outline where that is one polygon; of one in several parts,
-    or run-length encoded, the box alone. Regions marked as crowds are left out, which the note says. An image with an
-    unknown category, or a malformed annotation, is a fault.
+    A box [x, y, w, h] is as annotated. An object keeps its outline where that is one polygon, or a mask by run lengths;
+    of one in several polygons, the box alone. Of a region marked as a crowd, whose objects nobody counted, the presence
+    of its class alone is kept, which the note says. An image with an unknown category, or a malformed annotation, is a
+    fault.
 
     The file is read once to learn where its images and annotations stand, and then image by image: some 50 bytes are
     held for each image and each annotation, next to the categories.
@@ -126,7 +131,7 @@ def _joined(
                 claimed[place] = True
         crowds = sum(bool(row.get("iscrowd")) for row in mine)
         note = f"crowds left out: {crowds}" if crowds else ""
-        things = (_thing(row, names, name) for row in mine if not row.get("iscrowd"))
+        things = _things(mine, names, name, functools.partial(_size, path, said))
         yield annotated(path, root, source, things, where, said, note)
     for place in np.flatnonzero(~claimed).tolist():
         row = annotations.read(file, place)
@@ -142,7 +147,20 @@ def _repeated(hashes: array) -> set[int]:
     return set(values[counts > 1].tolist())
 
 
-def _thing(row: dict, names: Mapping[Any, str], file: str) -> Thing | Fault:
+def _size(path: Path, said: Size | None) -> Size:
+    """The size of an image that is there, and as large as is said: `annotated` reads no thing before."""
+    return said or size_of(path)
+
+
+def _things(
+    rows: Sequence[dict], names: Mapping[Any, str], file: str, sized: Callable[[], Size]
+) -> Iterator[Thing | Fault]:
+    for row in rows:
+        found = _thing(row, names, file, sized)
+        yield Thing(found.name) if isinstance(found, Thing) and row.get("iscrowd") else found
+
+
+def _thing(row: dict, names: Mapping[Any, str], file: str, sized: Callable[[], Size]) -> Thing | Fault:
     where = _where(file, row)
     category = row.get("category_id")
     if not isinstance(category, str | int | float) or category not in names:
@@ -152,22 +170,24 @@ def _thing(row: dict, names: Mapping[Any, str], file: str) -> Thing | Fault:
         if not isinstance(row["bbox"], list):
             raise TypeError
         x, y, width, height = map(float, row["bbox"])
-        outline = _outline(row.get("segmentation"))
     except (KeyError, TypeError, ValueError, OverflowError):
         return Fault(where, f"bbox is {row.get('bbox')!r:.60}, [x, y, width, height] is expected")
-    if outline is None:
-        return Fault(where, "segmentation is no list of x and y")
+    segmentation = row.get("segmentation")
+    try:
+        outline = outline_of_runs(segmentation, sized()) if is_run_lengths(segmentation) else _outline(segmentation)
+    except InputError as error:
+        return Fault(where, str(error))
     return Thing(names[category], (x, y, x + width, y + height), outline)
 
 
-def _outline(segmentation: Any) -> tuple[tuple[float, float], ...] | None:
+def _outline(segmentation: Any) -> Polygon:
     if not isinstance(segmentation, list) or len(segmentation) != 1:
         return ()
     try:
         values = list(map(float, segmentation[0]))
         return tuple(zip(values[::2], values[1::2], strict=True)) if len(values) >= 6 else ()
     except (TypeError, ValueError, OverflowError):
-        return None
+        raise InputError("segmentation is no list of x and y") from None
 
 
 def _where(file: str, row: Mapping[str, Any]) -> str:

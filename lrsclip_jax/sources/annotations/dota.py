@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
-from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.image_files import of_stem
+from lrsclip_jax.sources.annotations.outlines import bounds
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
 from lrsclip_jax.sources.row_values import clean

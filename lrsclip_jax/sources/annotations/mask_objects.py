@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources.annotations.outlines import Polygon, joined
 from lrsclip_jax.sources.item import Thing
 
 Point = tuple[int, int]
@@ -37,19 +38,15 @@ def things_of_mask(mask: np.ndarray, names: Mapping[int, str], min_pixels: int =
         part_of, stats = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=8)[1:3]
         for part, (x, y, width, height, pixels) in enumerate(stats.tolist()[1:], 1):
             if pixels >= min_pixels:
-                outline = _outline(part_of[y : y + height, x : x + width] == part)
-                polygon = tuple((float(x + across), float(y + down)) for across, down in outline)
+                corners = outline(part_of[y : y + height, x : x + width] == part)
+                polygon = tuple((float(x + across), float(y + down)) for across, down in corners)
                 things.append(Thing(name, (float(x), float(y), float(x + width), float(y + height)), polygon))
     return tuple(things)
 
 
-def _outline(part: np.ndarray) -> list[Point]:
-    """The rings around a part, bool [H, W], as one polygon: clockwise outside, then each hole against the clock."""
-    first, *holes = _rings(part)
-    polygon = list(first)
-    for ring in holes:
-        polygon += [first[0], *ring, ring[0]]
-    return [*polygon, first[0]] if holes else polygon
+def outline(mask: np.ndarray) -> Polygon:
+    """Returns the rings around the pixels of a mask, bool [H, W] with one at least, as one polygon with their area."""
+    return joined(_rings(mask))
 
 
 def _rings(part: np.ndarray) -> list[list[Point]]:

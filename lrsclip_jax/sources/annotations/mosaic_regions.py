@@ -10,7 +10,7 @@ from typing import Any
 
 from lrsclip_jax.data.prepared.records import split_names
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.annotations.clipping import bounds
+from lrsclip_jax.sources.annotations.outlines import bounds
 from lrsclip_jax.sources.item import Box, Fault, Item, Thing
 from lrsclip_jax.sources.json_files import json_lines
 from lrsclip_jax.sources.prepared import read_prepared

@@ -19,9 +19,9 @@ from xml.parsers import expat
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated, size_said
-from lrsclip_jax.sources.annotations.clipping import bounds
 from lrsclip_jax.sources.annotations.hrsc2016 import CLASSES
 from lrsclip_jax.sources.annotations.image_files import of_stem
+from lrsclip_jax.sources.annotations.outlines import bounds
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
 from lrsclip_jax.sources.row_values import clean
