@@ -95,7 +95,8 @@ class Guard:
                 "cross-origin-opener-policy": "same-origin",
                 "cross-origin-resource-policy": "same-origin",
                 "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-                "referrer-policy": "no-referrer",
+                # Public tile servers want to know the site that asks, and get no more than that.
+                "referrer-policy": "strict-origin-when-cross-origin" if background else "no-referrer",
                 "x-content-type-options": "nosniff",
                 "x-frame-options": "DENY",
             }.items()

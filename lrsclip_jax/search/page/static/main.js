@@ -228,6 +228,10 @@ async function begin() {
       ? `${count(about.tiles - about.placed, "tile")} of the archive have no place on this map.`
       : "No scene of this archive has a place on this map.";
   }
+  if (about.background) {
+    byId("credit").hidden = false;
+    byId("credit").textContent = `Background map: ${about.background.split("/")[2].replace("{s}.", "")}`;
+  }
   await show(null);
   if (!state.tile && matchMedia("(pointer: fine)").matches) byId("text").focus();
 }
