@@ -104,7 +104,7 @@ async function tell(begun) {
 function opening() {
   if (!about.tiles) return "This archive is empty: lrsclip index adds scenes to it.";
   const missing = state.not.length || state.unlike.length ? "Say what to look for, too. " : "";
-  return `${missing}Some of the archive's tiles. Type what to look for, drop an image, or press + on a picture.`;
+  return `${missing}Some of the archive's tiles. Type what to look for, drop an image, or open one of these for more like it.`;
 }
 
 function offer(query) {
