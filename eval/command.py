@@ -11,6 +11,7 @@ and exit status 2, like any other bad input (`eval.errors.cli`).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import re
@@ -124,6 +125,18 @@ def whole_number(least: int = 0, most: int = 2**31 - 1) -> Callable[[str], int]:
         return int(digits[1])
 
     return whole_number
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Returns the reader of a finite number from `least` to `most`."""
+
+    def number(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if least <= (value := _finite(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, not {_shown(text)}")
+
+    return number
 
 
 def integers(text: str) -> tuple[int, ...]:

@@ -70,6 +70,8 @@ class Meta(TypedDict):
     dim: NotRequired[Positive | None]
     context_length: NotRequired[_Tokens | None]
     scenes: NotRequired[dict[str, Scene] | None]
+    crops: NotRequired[str | None]
+    stops: NotRequired[str | None]
 
 
 class ImageRow(TypedDict):
@@ -80,6 +82,7 @@ class ImageRow(TypedDict):
     split: NotRequired[str | None]
     scene: NotRequired[str | None]
     window: NotRequired[tuple[_Edge, _Edge, _Edge, _Edge] | None]
+    look: NotRequired[int | None]
     file: NotRequired[str | None]
 
 
@@ -91,6 +94,7 @@ class TextRow(TypedDict):
     image: NotRequired[str | None]
     label: NotRequired[str | None]
     scene: NotRequired[str | None]
+    query: NotRequired[str | None]
     template: NotRequired[str | None]
     points: NotRequired[list[list[tuple[Finite, Finite]]] | None]
     tokens: NotRequired[_Tokens | None]

@@ -49,8 +49,8 @@ def cli(main: Callable[[], int | None]) -> None:
     from eval import streams
 
     try:
+        streams.open_streams()  # before any other file takes the number of a closed one
         interrupts.heed()
-        streams.open_streams()
         status = told(main)
         interrupts.heed_at_end()
     except KeyboardInterrupt:  # outside of `main`
@@ -72,7 +72,10 @@ def told(main: Callable[[], int | None]) -> int:
         lines, status = _outcome(error)
     with contextlib.suppress(Exception, SystemExit):
         sys.stdout.flush()
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    if interrupts.received():
+        interrupts.say()
+    else:
+        print("\n".join(lines), file=sys.stderr, flush=True)
     return status
 
 

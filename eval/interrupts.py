@@ -25,6 +25,7 @@ LINE = "interrupted"
 _GRACE_SECONDS = 5.0
 _PACKAGES = ("eval", "lrsclip_jax")
 _SCRIPT = "lrsclip"
+_unsaid = [LINE]
 
 
 def heed_as_program() -> None:
@@ -54,6 +55,8 @@ def heed() -> None:
     # Native code that runs for minutes keeps the main thread from its handler: another thread hears the signal, too.
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=_end_late, args=(reader,), name="interrupts", daemon=True).start()
+    # For the process that removes the semaphores of a pool whose parent has ended: it would count them on stderr.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     sys.unraisablehook = _swallowed
     threading.excepthook = _failed
     # The last of all: from then on the interpreter takes itself down, and would die by the signal without a line.
@@ -73,12 +76,17 @@ def received() -> bool:
 
 def end() -> NoReturn:
     """Ends the process with the line "interrupted" and status 130, without taking the interpreter down."""
-    line = f"{LINE}\n"
-    try:
-        os.write(2, f"\n{line}".encode() if os.isatty(2) else line.encode())  # a bar leaves its line open
-    except OSError:
-        pass  # nobody reads it
+    say()
     os._exit(STATUS)
+
+
+def say() -> None:
+    """Writes "interrupted" to stderr, once: the main thread and the one that waits for it may both come to it."""
+    try:
+        line = _unsaid.pop()
+        os.write(2, f"\n{line}\n".encode() if os.isatty(2) else f"{line}\n".encode())  # a bar leaves its line open
+    except (IndexError, OSError):
+        pass  # said already, or nobody reads it
 
 
 def _is_program() -> bool:

@@ -278,12 +278,14 @@ def _reason(text: str, data: bytes | str, error: Exception) -> str:
 def _misfit(error: Exception) -> str:
     """A ValidationError in the order of all messages here: where first, then what."""
     said, _, place = str(error).partition(" - at `$")
-    said = re.sub(
-        "`([\\w |]+)`", lambda match: " or ".join(_KINDS.get(it, repr(it)) for it in match[1].split(" | ")), said
-    )
+    said = re.sub(r"`([\w |]+)`", _kinds, said)
     said = f"{said[0].lower()}{said[1:]}"
     place = place.rstrip("`").removeprefix(".")
     return f"{place}: {said}" if place else said
+
+
+def _kinds(named: re.Match[str]) -> str:
+    return " or ".join(_KINDS.get(kind, repr(kind)) for kind in named[1].split(" | "))
 
 
 def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> InputError:

@@ -1,9 +1,8 @@
-"""Results as JSON files, with the versions of the packages that made them, and a checksum that shows damage."""
+"""Results as JSON files, with the versions of the packages that made them, and sealed, so that damage shows."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -11,14 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from eval.errors import InputError
 from eval.reading import Finite, convert
+from eval.seals import seal
 from eval.whole import write_text
 
 PACKAGES = ("lrsclip_jax", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "faiss-cpu")
-
-
-CHECKSUM = "checksum"
 
 
 class _Result(TypedDict):
@@ -27,6 +23,9 @@ class _Result(TypedDict):
     dataset: str
     split: NotRequired[str | None]
     features: NotRequired[str | None]
+    protocol: NotRequired[str | None]
+    version: NotRequired[str | None]
+    benchmark: NotRequired[str | None]
 
 
 class _Retrieval(_Result):
@@ -36,6 +35,7 @@ class _Retrieval(_Result):
     kind: NotRequired[str | None]
     texts: NotRequired[int | None]
     image_queries: NotRequired[int | None]
+    images: NotRequired[int | None]
 
 
 class _ZeroShot(_Result):
@@ -43,9 +43,21 @@ class _ZeroShot(_Result):
     per_template: NotRequired[dict[str, Finite]]
     templates: NotRequired[list[str]]
     images: NotRequired[int | None]
+    classes: NotRequired[list[str]]
 
 
-class _Probe(_Result):
+class _Parts(TypedDict, total=False):
+    test: int
+    rule: str | None
+
+
+class _Probed(_Result):
+    parts: NotRequired[_Parts | None]
+    estimator: NotRequired[str | None]
+    draws: NotRequired[int]
+
+
+class _Probe(_Probed):
     accuracy: Finite
 
 
@@ -53,7 +65,11 @@ class _Draws(TypedDict):
     mean: Finite
 
 
-class _FewShot(_Result):
+class _WeightedProbe(_Probe):
+    accuracy_weighted: Finite
+
+
+class _FewShot(_Probed):
     shots: dict[str, _Draws]
 
 
@@ -62,6 +78,10 @@ class _Selo(_Result):
     R_as: Finite
     R_da: Finite
     R_mi: Finite
+    queries: NotRequired[list[Any]]
+    scenes: NotRequired[int]
+    crops: NotRequired[str | None]
+    sides: NotRequired[list[int] | None]
 
 
 _SCHEMAS: dict[str, Any] = {
@@ -69,6 +89,7 @@ _SCHEMAS: dict[str, Any] = {
     "zeroshot": _ZeroShot,
     "linear_probe": _Probe,
     "knn": _Probe,
+    "knn by itra": _WeightedProbe,
     "few_shot": _FewShot,
     "selo": _Selo,
 }
@@ -84,24 +105,13 @@ def made_by() -> dict[str, str]:
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Writes a result as JSON with its checksum, whole or not at all; InputError where that fails."""
-    told = json.loads(json.dumps(result, allow_nan=False))
-    write_text(path, json.dumps({**told, CHECKSUM: _checksum(told)}, indent=1, ensure_ascii=False) + "\n")
+    """Writes a result as JSON with a seal, whole or not at all; InputError where that fails."""
+    write_text(path, seal(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def checked_result(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """Returns a result out of a file without its checksum.
-
-    Raises InputError, which begins with `where`, for a field that is missing or of another type, and for a file that
-    was changed or damaged after it was written. One without a checksum, as of other tools, can't be told to be damaged.
-    """
-    result = {key: value for key, value in content.items() if key != CHECKSUM}
-    convert(result, where, _Result)
-    convert(result, where, _SCHEMAS.get(result["task"], _Result))
-    if content.get(CHECKSUM, said := _checksum(result)) != said:
-        raise InputError(f"{where}: damaged, or changed by hand: its checksum differs; measure it again")
-    return result
-
-
-def _checksum(result: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(result, sort_keys=True).encode(), digest_size=8).hexdigest()
+    """Returns a result as it is; InputError, which begins with `where`, for a missing field or one of another type."""
+    convert(content, where, _Result)
+    task, protocol = content["task"], content.get("protocol")
+    convert(content, where, _SCHEMAS.get(f"{task} by {protocol}") or _SCHEMAS.get(task, _Result))
+    return content

@@ -36,6 +36,7 @@ WRONG_EVERYWHERE = (
     *("True", "many", "a b", "3\n", "\udcff", "é", "9" * 30, "9" * 5000, str(2**32), "~", "1;2", "$(id)", "../1", "%s"),
 )
 RIGHT_FOR_NUMBERS = {"3\n"}
+RIGHT_FOR_FRACTIONS = {"3\n", "1.5", "1e3"}  # or for some of them
 RIGHT_SOMEWHERE = {integers: {"3\n", "1,2"}, floats: {"3\n", "1,2", "-1", "-0.5", "1.5", "1e3", "9" * 30, str(2**32)}}
 
 
@@ -69,7 +70,17 @@ def parsers(monkeypatch) -> dict[str, argparse.ArgumentParser]:
 
 
 def numeric(action: argparse.Action) -> bool:
-    return getattr(action.type, "__name__", "") == "whole_number" or action.type in (integers, floats, int, float)
+    return getattr(action.type, "__name__", "") in ("whole_number", "number") or action.type in (
+        integers,
+        floats,
+        int,
+        float,
+    )
+
+
+def right(action: argparse.Action) -> set[str]:
+    fractions = getattr(action.type, "__name__", "") == "number"
+    return RIGHT_SOMEWHERE.get(action.type, RIGHT_FOR_FRACTIONS if fractions else RIGHT_FOR_NUMBERS)
 
 
 def test_every_number_that_a_command_takes_has_a_range(monkeypatch):
@@ -88,7 +99,7 @@ def test_a_value_that_is_no_such_number_is_one_line_with_the_option_and_the_rang
         for action in filter(numeric, parser._actions):
             option = action.option_strings[0]
             for value in WRONG_EVERYWHERE:
-                if value in RIGHT_SOMEWHERE.get(action.type, RIGHT_FOR_NUMBERS):
+                if value in right(action):
                     continue
                 with pytest.raises(InputError) as slip:  # the value is read before the other options are missed
                     parser.parse_args([f"{option}={value}"])

@@ -11,8 +11,8 @@ from eval.facts.names import Kind, meaning
 from eval.papers.departures import ITRA, Result, departures
 from eval.papers.published_tables import PublishedTable, address, key
 from eval.papers.studies import is_of, study_of
-from eval.reading import read_json
 from eval.results import checked_result
+from eval.seals import read_sealed
 
 SELO = ("R_su", "R_as", "R_da", "R_mi")
 PROBES = {"linear_probe": "linear/accuracy", "knn": "knn/accuracy"}
@@ -44,7 +44,7 @@ def read_results(folder: str | Path) -> list[dict]:
         raise InputError(f"{folder}: no such folder")
     found = []
     for path in sorted(folder.rglob("*.json")):
-        content: Any = read_json(path)
+        content: Any = read_sealed(path)
         if isinstance(content, dict) and {"task", "model", "dataset"} <= content.keys():
             found.append(checked_result(content, str(path)))
     if not found:

@@ -18,8 +18,8 @@ from eval.embeddings import META, EmbeddingSet
 from eval.errors import InputError
 from eval.output import first_file
 from eval.probe.splits import Split, read_split, write_split
-from eval.reading import read_json
 from eval.results import checked_result
+from eval.seals import read_sealed
 from eval.whole import SUFFIX
 
 LONGEST_NAME = 80  # characters; what is cut off is told apart by a hash
@@ -58,7 +58,7 @@ def fingerprint(path: Path, task: str, seed: int | None) -> str:
 def read_result(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """Returns the result at `path` if it is there, has this fingerprint, and is not damaged."""
     try:
-        result = checked_result(read_json(path, dict[str, Any]), str(path))
+        result = checked_result(read_sealed(path, dict[str, Any]), str(path))
     except InputError:
         return None
     return result if result.get("fingerprint") == fingerprint else None

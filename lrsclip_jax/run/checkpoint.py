@@ -218,7 +218,7 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
 def find(source: str) -> epath.Path | None:
     """Returns the checkpoint that `source` names: the newest of a run folder, or the folder itself; None for others."""
     folder = folder_of(source)
-    if (folder / "params").exists() and folder.name.isdigit():
+    if (folder / "params").exists() and folder.name.isascii() and folder.name.isdigit():
         return folder
     saved = steps(folder)
     return folder / CHECKPOINTS / str(saved[-1]) if saved else None

@@ -128,7 +128,7 @@ def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
 
 def steps(folder: epath.Path) -> list[int]:
     """Returns the steps of a run folder's complete checkpoints, in order."""
-    named = [path for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit()]
+    named = [path for path in (folder / CHECKPOINTS).glob("*") if path.name.isascii() and path.name.isdigit()]
     if "://" in str(folder):  # an object store can't rename a complete folder, so Orbax adds a file to it
         named = [path for path in named if (path / "commit_success.txt").exists()]
     return sorted(int(path.name) for path in named)

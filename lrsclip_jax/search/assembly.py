@@ -59,6 +59,7 @@ def assemble(out: Path, scenes: Sequence[SceneRows], meta: Mapping[str, Any], di
     if not count:
         reasons = [scene.row["reason"] for scene in scenes if scene.row["reason"]]
         raise InputError(f"{out}: not one tile of {len(scenes):,} scenes{': ' + reasons[0] if reasons else ''}")
+    (out / FOLDER).mkdir(exist_ok=True)
     with whole(out / FOLDER / _NEXT) as folder:
         folder.mkdir()
         with (

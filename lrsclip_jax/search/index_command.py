@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.command import add_subject, command_line, expanded, integers, path
+from eval.command import add_subject, command_line, expanded, integers, number, path, whole_number
 from eval.lock import alone
 from eval.whole import LOCK
 from lrsclip_jax.errors import InputError, cli
@@ -54,12 +54,40 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add = parse.add_argument
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
     add("--out", metavar="INDEX", required=True, type=path, help="folder of the index: new, empty, or to be grown")
-    add("--tile", type=int, metavar="N", help="side of a tile in pixels (the model's own, mostly 224)")
-    add("--overlap", type=float, metavar="X", default=0.25, help="of neighbouring tiles, as a share of a side (0.25)")
-    add("--gsd", type=float, metavar="M", help="metres a pixel: finer scenes are reduced to it (each scene's own)")
+    add(
+        "--tile",
+        type=whole_number(1, 2**14),
+        metavar="N",
+        help="side of a tile in pixels (the model's own, mostly 224)",
+    )
+    add(
+        "--overlap",
+        type=number(0, 0.9),
+        metavar="X",
+        default=0.25,
+        help="of neighbouring tiles, as a share of a side (0.25)",
+    )
+    add(
+        "--gsd",
+        type=number(1e-3, 1e6),
+        metavar="M",
+        help="metres a pixel: finer scenes are reduced to it (each scene's own)",
+    )
     add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
-    add("--levels", type=int, metavar="N", default=1, help="sizes of tiles, each twice as wide as the last (1)")
-    add("--batch-size", type=int, metavar="N", default=64, help="tiles encoded at once, over all devices (64)")
+    add(
+        "--levels",
+        type=whole_number(1, 16),
+        metavar="N",
+        default=1,
+        help="sizes of tiles, each twice as wide as the last (1)",
+    )
+    add(
+        "--batch-size",
+        type=whole_number(1, 2**24),
+        metavar="N",
+        default=64,
+        help="tiles encoded at once, over all devices (64)",
+    )
     add("--engine", choices=("here", "ray"), default="here", help="ray: on all machines of a Ray cluster (here)")
     return parse
 

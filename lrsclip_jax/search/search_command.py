@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.command import command_line, expanded, path
+from eval.command import command_line, expanded, path, whole_number
 from eval.whole import whole
 from lrsclip_jax.errors import InputError, cli
 
@@ -57,7 +57,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--since", metavar="DATE", help="such as 2024, 2024-05, 2024-05-31 or 2024-05-31T12:00 (UTC)")
     add("--until", metavar="DATE", help="the same; the whole of it counts")
     add("--scene", metavar="NAME", action="append", default=[], help="a scene, or a pattern such as '2024/*.tif'")
-    add("--top", metavar="N", type=int, default=50, help="hits at most (%(default)s)")
+    add("--top", metavar="N", type=whole_number(1), default=50, help="hits at most (%(default)s)")
     add("--out", metavar="FILE", type=path, help="found.geojson, .gpkg, .csv or .html")
     add("--heatmap", action="store_true", help="draw where within the best tiles the query is; needs --out")
     add("--engine", metavar="NAME", default="exact", type=expanded, help="exact, or milvus:URI (%(default)s)")

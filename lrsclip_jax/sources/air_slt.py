@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from eval.reading import Finite, convert
 from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item
@@ -47,9 +48,9 @@ def read_air_slt(folder: str) -> Source:
 
 def _scene(name: str, paths: list[Path], root: Path, annotations: Path) -> Item:
     if not paths:
-        raise InputError(f"{annotations}: the scene {name} is not below {root}")
+        raise InputError(f"{annotations}: the scene {name!r:.80} is not below {root}")
     if len(paths) > 1:
-        raise InputError(f"{annotations}: the scene {name} is there twice: {paths[0]} and {paths[1]}")
+        raise InputError(f"{annotations}: the scene {name!r:.80} is there twice: {paths[0]} and {paths[1]}")
     width, height = size_of(paths[0])
     return Item(name, root.name, paths[0], width=width, height=height)
 
@@ -70,12 +71,19 @@ def _query(row: dict[str, Any] | str, where: str) -> Query:
     if isinstance(row, str):
         raise InputError(f"{where}: {row}")
     try:
-        scene, text = row["jpg_name"], row["caption"].strip()
-        points = [[[float(x), float(y)] for x, y in polygon] for polygon in row["points"]]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(f"{where}: jpg_name, caption and points [[[x, y], …], …] are expected") from None
-    if not isinstance(scene, str) or not isinstance(text, str) or not text:
+        annotation: _Annotation = convert(row, where, _Annotation)
+    except InputError as error:
+        raise InputError(f"{error}; jpg_name, caption and points [[[x, y], …], …] are expected") from None
+    scene, text = annotation["jpg_name"], annotation["caption"].strip()
+    points = [[[x, y] for x, y in polygon] for polygon in annotation["points"]]
+    if not scene or not text:
         raise InputError(f"{where}: jpg_name and caption are texts that hold something")
     if not points or min(map(len, points)) < 3:
         raise InputError(f"{where}: a polygon has fewer than three points")
     return Query(text, scene, points)
+
+
+class _Annotation(TypedDict):
+    jpg_name: str
+    caption: str
+    points: list[list[tuple[Finite, Finite]]]

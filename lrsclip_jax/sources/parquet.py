@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
-import json
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eval.checksums import check
+from eval.reading import parse_json
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Cell, Fault, Item
 from lrsclip_jax.sources.listing import parquet_files, split_of_folder, split_of_shard
@@ -99,6 +100,7 @@ def _cursor(file: Path, column: str, group: int) -> _Cursor:
 
 
 def _rows(file: Path, keys: Keys) -> Iterator[tuple[str, dict[str, Any]]]:
+    check(file.parent, [file.name], remedy="make it again")  # a part of a corpus has a checksum
     try:
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
@@ -150,13 +152,29 @@ def _with_cell(row: dict[str, Any], cell: Cell, number: str) -> dict[str, Any]:
     return {**row, "id": path or number if own is None else own, cell.column: cell, "image": cell}
 
 
+class _Info(TypedDict):
+    features: dict[str, Any]
+
+
+class _HuggingFace(TypedDict):
+    """What the datasets library says of the columns of a file."""
+
+    info: _Info
+
+
 def _class_names(schema: pa.Schema) -> dict[str, Sequence[str]]:
     """The names of the classes in Hugging Face's columns of numbers."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: found["names"] for name, found in features.items() if found.get("_type") == "ClassLabel"}
-    except (KeyError, ValueError, TypeError, AttributeError):
+        told: _HuggingFace = parse_json((schema.metadata or {}).get(b"huggingface", b""), "metadata", _HuggingFace)
+    except InputError:
         return {}
+    labels = {name: it for name, it in told["info"]["features"].items() if isinstance(it, dict)}
+    names = {name: it.get("names") for name, it in labels.items() if it.get("_type") == "ClassLabel"}
+    return {name: of_class for name, of_class in names.items() if _are_texts(of_class)}
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _named(value: Any, names: Sequence[str]) -> Any:

@@ -56,7 +56,7 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
 
     Raises InputError for a torn or compressed tar.
     """
-    members: dict[str, Member | bytes] = {}
+    members: dict[str, Member | bytes | None] = {}  # None: a sparse file, whose holes take any memory
     key = ""
     try:
         with tarfile.open(path, "r:") as tar:
@@ -70,21 +70,26 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                     members = {}
                 key = member_key
                 members[extension] = Member(path, member.name, member.offset_data, member.size)
-                if (extension in _TEXTS or extension in text_keys) and member.size <= _LONGEST:
+                if member.issparse():
+                    members[extension] = None
+                elif (extension in _TEXTS or extension in text_keys) and member.size <= _LONGEST:
                     content = tar.extractfile(member)
                     assert content is not None  # as it is a file
                     members[extension] = content.read()
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
         last = f" after sample {clean(key)}" if members else ""
-        raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({error})") from None
+        said = clean(str(error))[:200] or type(error).__name__
+        raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({said})") from None
     if members:
         yield f"{path.name}, sample {clean(key)}", _row(key, members, text_keys)
 
 
-def _row(key: str, members: Mapping[str, Member | bytes], text_keys: Sequence[str]) -> dict[str, Any] | str:
+def _row(key: str, members: Mapping[str, Member | bytes | None], text_keys: Sequence[str]) -> dict[str, Any] | str:
     row: dict[str, Any] = {"id": key}
     contents: dict[str, Any] = {}
     for extension, content in members.items():
+        if content is None:
+            return f".{extension}: a sparse file: pack it as it is (tar without --sparse)"
         try:
             contents[extension] = content.decode() if isinstance(content, bytes) else content
             if extension == "json":
@@ -112,9 +117,9 @@ def _item(
         if isinstance(sample, str):
             raise InputError(sample)
         item = reader.item(sample, where)
-        if names and item.label and item.label.isdigit():
-            if int(item.label) >= len(names):
-                raise InputError(f"class {item.label}, where {_CLASS_NAMES} has {len(names)}")
+        if names and item.label and item.label.isascii() and item.label.isdigit():
+            if len(item.label) > 9 or int(item.label) >= len(names):
+                raise InputError(f"class {item.label:.40}, where {_CLASS_NAMES} has {len(names)}")
             item = replace(item, label=names[int(item.label)])
         return replace(item, split=item.split or split) if split else item
     except InputError as error:

@@ -13,7 +13,8 @@ import tiny_clip
 from PIL import Image
 
 import lrsclip_jax
-from eval.embeddings import open_set
+from eval.embeddings import check_set, open_set
+from eval.suite import task_runs
 from lrsclip_jax import pretrained
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.__main__ import main as prepare
@@ -294,7 +295,9 @@ def test_a_study_may_be_added_by_hand(world, pairs, tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps(meta | {"study": {"table": "lrsclip:fig10", "heads": {}}}))
     check_set(tmp_path)
     (tmp_path / "meta.json").write_text(json.dumps(meta | {"dim": 5}))
-    with pytest.raises(InputError, match="meta.json is damaged: .* if you have changed it yourself, delete .*checksums"):
+    with pytest.raises(
+        InputError, match="meta.json is damaged: .* if you have changed it yourself, delete .*checksums"
+    ):
         check_set(tmp_path)
 
 

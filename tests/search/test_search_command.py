@@ -90,7 +90,7 @@ def test_heat_maps_stand_in_the_page_or_next_to_another_file(archive, tmp_path, 
     [
         (["a", "--heatmap"], "--heatmap needs --out"),
         (["a", "--out=found.pdf"], "expected a name that ends in"),
-        (["a", "--top=0"], "top is 0"),
+        (["a", "--top=0"], "--top=0: expected a whole number from 1"),
         (["a", "--bbox=1,2"], "expected west,south,east,north"),
         (["a", "--within=none.geojson"], "none.geojson is missing"),
         (["a", "--since=soon"], "expected a date"),
@@ -108,6 +108,5 @@ def test_bad_input_is_one_line(archive, arguments, said):
 
 def test_an_unknown_option_and_a_missing_index_end_with_status_2(archive, capsys):
     for arguments, said in (([archive, "a", "--botom=3"], "unknown argument --botom=3"), ([], "INDEX")):
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(InputError, match=said):
             run(*arguments)
-        assert ended.value.code == 2 and said in capsys.readouterr().err

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from eval.reading import read_text
 from lrsclip_jax.corpus.reading import options_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.named_kinds import NAMED_KINDS
@@ -38,8 +38,8 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
 
 def _lines(file: str) -> list[str]:
     try:
-        return [line for line in Path(file).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError):
+        return [line for line in read_text(file).splitlines() if line.strip()]
+    except InputError:
         raise InputError(f"{file!r:.80} is neither NAME=VALUE nor a file of such lines") from None
 
 

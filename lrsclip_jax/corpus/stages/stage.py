@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import FileIO
@@ -99,7 +100,8 @@ def _make(
     folder: Path, records: Callable[[], Iterable[CorpusRecord | SetAside]], stage: Stage, total: int | None
 ) -> int:
     """Adds to the folder what is not there yet of what `stage` makes, and returns how many records it has read."""
-    known, read = store.ids(folder) | _mended(folder), 0
+    earlier, read = store.ids(folder), 0
+    known = earlier | _mended(folder)
     with (
         store.Writer(folder) as made,
         open(folder / ASIDE, "ab", buffering=0) as aside,  # a full disk is noticed at the row that finds no room
@@ -107,7 +109,9 @@ def _make(
     ):
 
         def put_aside(found: SetAside) -> None:
-            if found.id not in known:
+            if found.id in earlier:
+                print(f"note: {found.id} was made before, and can't be made now: {found.reason}", file=sys.stderr)
+            elif found.id not in known:
                 _add(aside, asdict(found))
 
         def fresh() -> Iterator[CorpusRecord]:

@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from eval.command import add_subject, command_line, path
+from eval.command import add_subject, command_line, path, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EXAMPLES = """
@@ -64,7 +64,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--host", default="127.0.0.1", metavar="HOST", help="the address to answer at (%(default)s: this machine alone)"
     )
-    add("--port", type=int, default=8600, metavar="PORT", help="the port to answer at (%(default)s)")
+    add("--port", type=whole_number(1, 65535), default=8600, metavar="PORT", help="the port to answer at (%(default)s)")
     add("--token", metavar="TOKEN", help="what requests must carry; needed with a --host that others reach")
     add("--background", metavar="URL", help="tiles of a map below the scenes, with {z}, {x} and {y}")
     return parse
