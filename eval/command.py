@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import math
 import os
 import re
@@ -98,8 +99,13 @@ def add_subject(
 def expanded(text: str) -> str:
     """Returns a path or a source with a leading "~" expanded, also behind a name as in "NAME:~/ARG": no shell does.
 
-    Raises argparse.ArgumentTypeError for the home folder of nobody.
+    Raises argparse.ArgumentTypeError for the home folder of nobody, and for a name that no file can have.
     """
+    try:
+        os.lstat(text)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and ":" not in text:
+            raise argparse.ArgumentTypeError(f"{text[:60]}…: {error.strerror}") from None
     name, colon, rest = text.partition(":")
     start, told = (name + colon, rest) if rest.startswith("~") and "/" not in name else ("", text)
     found = os.path.expanduser(told)

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from eval.embeddings import META, SIDES, write_lines
+from eval.file_names import all_spelled
 from eval.output import check_folder
 from eval.reading import read_arrays
 from eval.seals import read_sealed, seal
@@ -42,7 +43,7 @@ def claim(out: Path, plan: Mapping[str, Any]) -> None:
     if (out / META).exists():  # a kill between its end and this left the parts behind
         shutil.rmtree(out / FOLDER, ignore_errors=True)
     check_out(out)
-    folder, text = out / FOLDER, json.dumps(plan, indent=1, sort_keys=True)
+    folder, text = out / FOLDER, json.dumps(all_spelled(dict(plan)), indent=1, sort_keys=True)
     if (folder / PLAN).exists():
         begun, asked = _plan(folder), json.loads(text)
         differ = sorted(name for name in begun | asked if begun.get(name) != asked.get(name))

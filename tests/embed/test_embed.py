@@ -372,7 +372,15 @@ def test_names_of_files_that_are_no_utf8_do_not_end_a_set(world, tmp_path):
     shutil.copy(world / "images" / "a.png", tmp_path / "images" / "b\udcff.png")
     shutil.copy(world / "images" / "b.png", tmp_path / "images" / "c.png")
     made = embed(world, tmp_path / "s", tmp_path / "images")
-    assert [row["id"] for row in made.image_rows] == ["b?.png", "c.png"]
+    assert [row["id"] for row in made.image_rows] == ["b⟨ff⟩.png", "c.png"]
+    assert made.picture(0).read_bytes() == (world / "images" / "a.png").read_bytes()
+
+
+def test_a_checkpoint_whose_name_is_no_utf8_has_one_in_the_set(world, tmp_path):
+    shutil.copytree(world / "clip", tmp_path / "cl\udcffip")
+    main([str(world / "classes"), f"--checkpoint={tmp_path}/cl\udcffip", f"--out={tmp_path / 's'}"])
+    meta = open_set(tmp_path / "s").meta
+    assert meta["model"] == "cl?ip" and meta["checkpoint"] == f"{tmp_path}/cl?ip"
 
 
 def test_folders_of_no_known_data_set_are_classes_only_where_that_is_said(world, tmp_path, capsys):
