@@ -30,7 +30,7 @@ _OPEN = ("/health",)
 _BACK = "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=0><title>One moment</title><p>One moment …"
 _ASK = (  # {rest}: the search that was asked for
     "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    "<link rel=stylesheet href=/static/page.css><title>Token needed</title>"
+    "<link rel=icon href=data:,><link rel=stylesheet href=/static/page.css><title>Token needed</title>"
     "<body class=door><form method=get action=/><h1>This archive asks for its token</h1>"
     "<p>Whoever started the page has it.</p>{rest}"
     "<label>Token <input type=password name=token autofocus required></label>"

@@ -22,7 +22,7 @@ from lrsclip_jax.search.page.sentences import Refusal
 THUMBNAIL = 128  # pixels
 _SMALLEST = 6  # pixels of the map that a thumbnail takes at least
 _POINT = 16  # pixels of half the side of a photograph, which has a point for a place
-_SCENES = 8  # read for one tile of the map
+_SCENES = 16  # read for one tile of the map
 _CACHED = 64 << 20  # bytes of finished tiles
 _LIMIT = 85.0511287  # degrees of latitude, where the web map ends
 

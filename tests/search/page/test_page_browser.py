@@ -204,9 +204,11 @@ def test_no_hits_and_2000_words_are_sentences(visit):
     page = visit()
     ask(page, "word " * 2000)
     expect(page.locator("#said")).to_contain_text("was cut to")
+    page.locator("#text").fill("another text")
     page.locator("#narrow").click()
     page.locator("#box").fill("1,1,2,2")
     page.locator("#box").press("Enter")
+    expect(page).to_have_url(re.compile(r"text=another\+text&bbox=1"))
     expect(page.locator("#said")).to_contain_text("No tile passes the filters")
     expect(page.locator("#exports")).to_be_hidden()
 
