@@ -25,7 +25,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes out, after so many seconds; with `drop` the connection closes instead."""
+    """What goes out, after so many seconds; with `drop` the connection closes instead, `raw` is the whole body."""
 
     text: str = "a river between green fields"
     finish: str = "stop"
@@ -34,6 +34,7 @@ class Reply:
     seconds: float = 0.0
     drop: bool = False
     message: str = "as the test wants it"
+    raw: bytes | None = None
 
 
 class ChatServer:
@@ -105,11 +106,12 @@ class ChatServer:
                         server.answered[prompt] += 1
 
             def _send(self, reply: Reply, answer: Mapping[str, Any]) -> None:
-                data = json.dumps(answer).encode()
+                data = json.dumps(answer).encode() if reply.raw is None else reply.raw
                 self.send_response(reply.status)
                 for name, value in {"content-type": "application/json", **reply.headers}.items():
                     self.send_header(name, value)
-                self.send_header("content-length", str(len(data)))
+                if "transfer-encoding" not in reply.headers:
+                    self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 

@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from eval import selo
+from eval.file_names import spelled
 from eval.selo.v2 import anchor_windows, coarse_windows, shuffled
 from lrsclip_jax.data.crops import crop_window
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.embed.material import Material, Row
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Item, Source
-from lrsclip_jax.sources.row_values import clean
 
 STEPS = (256, 512, 768)  # sides in pixels, as the reference code has them
 
@@ -54,13 +54,11 @@ def windows_of(
             for query, scene in dict.fromkeys((query.text, query.scene) for query in source.queries)
             for text in shuffled(query, seed=0)
         ]
-    about = {name: {"height": one.height, "width": one.width, **_file(one)} for name, one in scenes.items()}
+    about = {
+        name: {"height": one.height, "width": one.width, "file": spelled(str(one.image))}
+        for name, one in scenes.items()
+    }
     return Material(source.name, source.split, images, queries, read, about)
-
-
-def _file(scene: Item) -> Row:
-    file = str(scene.image)
-    return {"file": file} if clean(file) == file else {}  # no UTF-8: the picture can be found by hand alone
 
 
 def _rows(scene: Item, steps: Sequence[int], second_look: bool) -> Iterable[Row]:

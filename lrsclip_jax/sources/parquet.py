@@ -13,6 +13,7 @@ from typing import Any, TypedDict, TypeGuard
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from eval.checksums import check
 from eval.reading import parse_json
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Cell, Fault, Item
@@ -99,6 +100,7 @@ def _cursor(file: Path, column: str, group: int) -> _Cursor:
 
 
 def _rows(file: Path, keys: Keys) -> Iterator[tuple[str, dict[str, Any]]]:
+    check(file.parent, [file.name], remedy="make it again")  # a part of a corpus has a checksum
     try:
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow

@@ -15,6 +15,7 @@ from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.stages.stage import run_stage, set_aside
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.sources import open_source
 from lrsclip_jax.sources.item import Thing
 
 THING = Thing("ship", (1.0, 2.0, 3.5, 4.0), ((0.0, 0.0), (1.0, 0.5), (2.0, 2.0)))
@@ -87,6 +88,14 @@ def test_a_torn_state_file_is_one_line(folder, name, text):
     with pytest.raises(InputError, match=rf"{name}: |made with other") as error:
         run(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_damaged_part_is_not_prepared(folder):
+    part = folder / "part-000002.parquet"
+    assert len([*open_source(str(folder))]) == 26
+    part.write_bytes(flip(part.read_bytes(), 1200))
+    with pytest.raises(InputError, match="part-000002.parquet is damaged"):
+        [*open_source(str(folder))]
 
 
 def test_a_stage_whose_end_was_damaged_counts_again_without_it(whole, folder):

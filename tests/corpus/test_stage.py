@@ -69,3 +69,13 @@ def test_of_a_record_in_several_none_is_made_twice(tmp_path):
         run_stage(tmp_path, lambda: RECORDS, lambda records: halves(records, stop=(4, "b")), {})
     assert run_stage(tmp_path, lambda: RECORDS, halves, {})["kept"] == 24
     assert len(store.ids(tmp_path)) == 24
+
+
+def test_a_record_that_can_no_longer_be_made_stays_and_is_named(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path, lambda: RECORDS, lambda records: without_threes(records, stop=7), {})
+    changed = [SetAside("02", "read", "/images/2.jpg: torn"), *RECORDS[:2], *RECORDS[3:]]
+    counts = run_stage(tmp_path, lambda: changed, without_threes, {})
+    assert counts["kept"] == 8 and "02" in store.ids(tmp_path)
+    said = "note: 02 was made before, and can't be made now: /images/2.jpg: torn"
+    assert capsys.readouterr().err.splitlines() == [said]

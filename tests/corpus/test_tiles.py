@@ -1,3 +1,4 @@
+import itertools
 import warnings
 from pathlib import Path
 
@@ -68,6 +69,33 @@ def test_tiles_are_written_once_and_whole(tmp_path, monkeypatch):
     monkeypatch.undo()
     smaller = list(tiles.cut([record], 60, tmp_path / "out"))  # next to the others
     assert not {tile.image for tile in smaller} & {tile.image for tile in first}
+
+
+def test_a_tile_that_was_damaged_between_two_starts_is_named_and_made_again(tmp_path, capsys):
+    record = scene(tmp_path, [(0, 0, 9, 9)])
+    first = list(tiles.cut([record], 100, tmp_path / "out"))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    damaged = Path(first[2].image)
+    assert len(before) == 7  # and the checksums
+    damaged.write_bytes(before[damaged][:-40] + b"\xff" + before[damaged][-39:])
+    kept = {
+        path: path.stat().st_mtime_ns for path in before if path not in (damaged, damaged.parent / ".checksums.json")
+    }
+    assert list(tiles.cut([record], 100, tmp_path / "out")) == first
+    assert (
+        capsys.readouterr().err
+        == f"note: {damaged} is damaged: its content is not what was written; it is made again\n"
+    )
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_tiles_of_a_scene_that_a_kill_left_unfinished_are_made_again(tmp_path):
+    record = scene(tmp_path, [(0, 0, 9, 9)])
+    *_, tile = itertools.islice(tiles.cut([record], 100, tmp_path / "out"), 4)
+    Path(tile.image).write_bytes(b"")  # a power cut
+    found = list(tiles.cut([record], 100, tmp_path / "out"))
+    assert len(found) == 6 and all(Image.open(tile.image).size == (tile.width, tile.height) for tile in found)
 
 
 def test_ids_do_not_lead_out_of_the_folder(tmp_path):

@@ -10,8 +10,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import openai
+import httpx2
 
+from eval.errors import printable
+from eval.redaction import redacted, without
+from lrsclip_jax.corpus.generators.completion import LARGEST, parse_completion, said_by
 from lrsclip_jax.corpus.generators.encoded_images import data_url
 from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
 from lrsclip_jax.errors import InputError
@@ -20,6 +23,8 @@ _PASSING = (408, 409, 429)  # and all from 500
 _CONNECT_SECONDS = 10.0
 _PATIENCE_SECONDS = 3600.0  # longer waits are no business of a running program
 _FAILURES = 20  # in a row, and not fewer than two for each request in flight
+_SAID = 200  # characters of what a server says of an error
+_TELLING = 6  # characters of a secret, from which on it is no word of a caption (some servers' key is "none")
 LONGEST = 60.0  # seconds between two tries that the server doesn't ask for
 
 
@@ -27,31 +32,43 @@ class Failed(Exception):
     """A request without an answer; the others may have one. Its text is a single line for a person."""
 
 
+class _Passing(Exception):
+    """A failure that may pass, and the seconds that the server asks to wait."""
+
+    def __init__(self, reason: str, wait: float = 0.0):
+        super().__init__(reason)
+        self.wait = wait
+
+
 class Caller:
     """A connection to a server. Its coroutines run in one event loop."""
 
     def __init__(self, server: Server):
         self._server = server
+        self._secrets = server.secrets()
         self._pace = Pace(server.per_minute)
         limit = server.timeout_seconds
-        self._client = openai.AsyncOpenAI(
-            base_url=server.base_url,
-            api_key=server.key(),
-            max_retries=0,  # its own don't know our rate
-            timeout=openai.Timeout(limit, connect=min(limit, _CONNECT_SECONDS)),
+        address = httpx2.URL(server.base_url)
+        self._address = address.copy_with(path=f"{address.path.rstrip('/')}/chat/completions")
+        self._client = httpx2.AsyncClient(
+            headers={"authorization": f"Bearer {server.key()}"},
+            timeout=httpx2.Timeout(limit, connect=min(limit, _CONNECT_SECONDS)),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=server.concurrency),
+            follow_redirects=False,  # the key goes nowhere else
         )
         self._reached = False
         self._failures = 0
 
     async def answer(self, request: Request, attempt: int = 0) -> Answer:
-        """Returns the answer of a server to a request.
+        """Returns the answer of a server to a request, without the server's key should it repeat it.
 
         Args:
           request: the question; an image is read here.
           attempt: 0, or 1 where an answer was rejected: other settings then.
 
         Raises:
-          Failed: for this request there is none: unreadable image, refused by the server, retries used up.
+          Failed: for this request there is none: unreadable image, refused by the server, no chat completion, retries
+            used up.
           InputError: for no request will there be one: no server, wrong key, unknown model, too many failures in a
             row.
         """
@@ -65,7 +82,7 @@ class Caller:
             self._failures += 1
             if self._failures >= max(_FAILURES, 2 * self._server.concurrency):
                 raise InputError(
-                    f"{self._server.base_url}: {self._failures} requests in a row failed, the last by: {failure}; "
+                    f"{self._server.shown}: {self._failures} requests in a row failed, the last by: {failure}; "
                     "what was answered is kept, the same command continues"
                 ) from None
             raise
@@ -74,66 +91,62 @@ class Caller:
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._client.close()
+        await self._client.aclose()
 
     async def _persistently(self, body: dict[str, Any]) -> Answer:
         sent = 0
         while True:
             await self._pace.turn()
             sent += 1
+            last = sent > self._server.retries
             try:
-                return await self._once(body)
-            except (TimeoutError, openai.APIConnectionError, openai.APIStatusError) as error:
-                last = sent > self._server.retries
-                reason = self._reason(error, last)
-                wanted = retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else 0.0
+                return await self._once(body, last)
+            except _Passing as failure:
+                reason, wanted = str(failure), failure.wait
             if last:
                 raise Failed(f"{reason}; sent {sent} times")
             if wanted > _PATIENCE_SECONDS:
                 raise InputError(
-                    f"{self._server.base_url}: {reason}; it asks to wait {wanted:.0f} seconds: the same command "
+                    f"{self._server.shown}: {reason}; it asks to wait {wanted:.0f} seconds: the same command "
                     "continues then"
                 )
             self._pace.hold(wanted)
             await asyncio.sleep(max(wanted, back_off(sent, self._server.back_off_seconds)))
 
-    async def _once(self, body: dict[str, Any]) -> Answer:
+    async def _once(self, body: dict[str, Any], last: bool) -> Answer:
         start = time.monotonic()
-        async with asyncio.timeout(self._server.timeout_seconds):  # the client's own starts again with every byte
-            completion = await self._client.chat.completions.create(**body)
-        self._reached = True
         try:
-            choice = completion.choices[0]
-            text = choice.message.content or ""
-        except (AttributeError, IndexError, TypeError):
-            raise Failed("no chat completion: is the end of base_url right (often /v1)?") from None
-        usage = completion.usage
-        return Answer(
-            text=text,
-            tokens_in=usage.prompt_tokens if usage else 0,
-            tokens_out=usage.completion_tokens if usage else 0,
-            seconds=time.monotonic() - start,
-            truncated=choice.finish_reason == "length",
-        )
-
-    def _reason(self, error: Exception, last: bool) -> str:
-        """Why a request failed in a way that may pass; raises what won't."""
-        where = self._server.base_url
-        if isinstance(error, openai.APIStatusError):
-            self._reached = True
-            return self._status_reason(error)
-        # httpx or httpx2, by the version of the client: their names are the same.
-        if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+            async with asyncio.timeout(self._server.timeout_seconds):  # the client's own starts again with every byte
+                async with self._client.stream("POST", self._address, json=body) as response:
+                    self._reached = True
+                    data = await _received(response)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
             if not self._reached or last:
-                raise InputError(f"{where}: no server there (can't connect): start it, or correct base_url") from None
-            return "can't connect"
-        if isinstance(error, TimeoutError | openai.APITimeoutError):
-            return f"no answer within {self._server.timeout_seconds:g} seconds"
-        return "connection lost"
+                raise InputError(
+                    f"{self._server.shown}: no server there (can't connect): start it, or correct base_url"
+                ) from None
+            raise _Passing("can't connect") from None
+        except (TimeoutError, httpx2.TimeoutException):
+            raise _Passing(f"no answer within {self._server.timeout_seconds:g} seconds") from None
+        except httpx2.TransportError:
+            raise _Passing("connection lost") from None
+        except httpx2.DecodingError:
+            raise Failed("its answer is compressed and torn") from None
+        if response.status_code != 200:
+            self._refuse(response, data)
+        if data is None:
+            raise Failed(f"its answer has more than {LARGEST:,} bytes")
+        try:
+            answer = parse_completion(data)
+        except InputError as error:
+            raise Failed(self._line(f"no chat completion: {error}")) from None
+        text = without(answer.text, [secret for secret in self._secrets if len(secret) >= _TELLING])
+        return Answer(text, answer.tokens_in, answer.tokens_out, time.monotonic() - start, answer.truncated)
 
-    def _status_reason(self, error: openai.APIStatusError) -> str:
-        where, status = self._server.base_url, error.status_code
-        said = self._said(error)
+    def _refuse(self, response: httpx2.Response, data: bytes | None) -> None:
+        """Raises what an answer of another status than 200 means."""
+        where, status = self._server.shown, response.status_code
+        said = self._line(said_by(data or b""))[:_SAID]
         if status in (401, 403):  # what the server says of keys may hold ours
             variable = self._server.key_variable
             mend = f"the key in {variable} is wrong or lacks the right" if variable else "it wants a key: key_variable"
@@ -141,13 +154,23 @@ class Caller:
         if status == 404:
             raise InputError(f"{where}: no model {self._server.model!r}, or no chat completions there (404: {said})")
         if status in _PASSING or status >= 500:
-            return f"status {status} ({said})"
+            raise _Passing(f"status {status} ({said})", retry_after(response.headers))
+        if 300 <= status < 400:
+            said = self._line(f"it points to {response.headers.get('location', 'nowhere')}")[:_SAID]
         raise Failed(f"status {status} ({said})")
 
-    def _said(self, error: openai.APIStatusError) -> str:
-        body = error.body if isinstance(error.body, dict) else {}
-        message = body.get("message") or error.message
-        return " ".join(str(message).replace(self._client.api_key, "…").split())[:200]
+    def _line(self, text: str) -> str:
+        return printable(" ".join(redacted(text, self._secrets).split()))
+
+
+async def _received(response: httpx2.Response) -> bytes | None:
+    """The body, or None where it is larger than any completion."""
+    data = bytearray()
+    async for part in response.aiter_bytes():
+        data += part
+        if len(data) > LARGEST:
+            return None
+    return bytes(data)
 
 
 def _messages(request: Request, server: Server) -> list[dict[str, Any]]:
@@ -193,5 +216,5 @@ def retry_after(headers: Mapping[str, str]) -> float:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return 0.0

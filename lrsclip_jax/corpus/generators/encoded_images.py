@@ -27,8 +27,8 @@ class Fit:
     crop: bool = False
 
     def __post_init__(self) -> None:
-        if self.side < 1:
-            raise InputError(f"an image is sent with a side of 1 pixel or more, not {self.side}")
+        if type(self.side) is not int or self.side < 1:
+            raise InputError(f"an image is sent with a side of 1 pixel or more, not {self.side!r:.40}")
 
 
 # RSCLIP, §II-A: "resized and cropped to a uniform 512 pixel square".

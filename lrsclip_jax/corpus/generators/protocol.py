@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
+from eval.redaction import redacted, secrets_of
 from lrsclip_jax.corpus.generators.encoded_images import Fit
 from lrsclip_jax.errors import InputError
+
+# The kinds of number that a setting may be, its least and its greatest value.
+_TINY = 1e-9
+_BOUNDS: dict[str, tuple[tuple[type, ...], float, float]] = {
+    "concurrency": ((int,), 1, 10_000),
+    "per_minute": ((int, float), _TINY, 1e9),
+    "timeout_seconds": ((int, float), _TINY, 1e6),
+    "retries": ((int,), 0, 1_000_000),
+    "back_off_seconds": ((int, float), 0, 1e6),
+    "max_tokens": ((int,), 1, 10**9),
+    "temperature": ((int, float), 0, 100),
+    "seed": ((int,), -(2**63), 2**63 - 2),  # 64 bits on servers, and the next one is asked for, too
+    "price_in": ((int, float), 0, 1e12),
+    "price_out": ((int, float), 0, 1e12),
+}
+_MAY_BE_NONE = ("per_minute", "price_in", "price_out")
+
+
+def _range(least: float, most: float) -> str:
+    return f"more than 0 and at most {most:g}" if least == _TINY else f"at least {least:g} and at most {most:g}"
 
 
 @dataclass(frozen=True)
@@ -47,16 +70,43 @@ class Server:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
-            raise InputError(f"base_url {self.base_url!r}: expected an address such as http://localhost:8000/v1")
-        least = {"concurrency": 1, "retries": 0, "back_off_seconds": 0, "max_tokens": 1, "temperature": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InputError(f"{self.base_url}: {name} is {getattr(self, name)}, expected at least {low}")
-        for name in ("timeout_seconds", "per_minute"):
+        try:
+            parts = urlsplit(self.base_url)
+            complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except (ValueError, TypeError, AttributeError):
+            complete = False
+        if not complete or not self.base_url.isprintable() or " " in self.base_url:
+            shown = redacted(repr(self.base_url)[:100])
+            raise InputError(f"base_url {shown}: expected an address such as http://localhost:8000/v1")
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise InputError(
+                f"{self.shown}: model is {self.model!r:.40}, expected the name that the server knows it by"
+            )
+        if self.key_variable is not None and not re.fullmatch(r"[A-Za-z_]\w*", str(self.key_variable), re.ASCII):
+            raise InputError(  # which may be the key itself
+                f"{self.shown}: key_variable is no name of an environment variable, such as OPENAI_API_KEY; "
+                "a key itself has no place in a recipe"
+            )
+        for name, (kinds, least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise InputError(f"{self.base_url}: {name} is {value}, expected more than 0")
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            whole = kinds == (int,)
+            if type(value) not in kinds:
+                raise InputError(f"{self.shown}: {name} is {value!r:.40}, expected a {'whole ' * whole}number")
+            if not least <= value <= most:
+                raise InputError(f"{self.shown}: {name} is {value}, expected {_range(least, most)}")
+        if not isinstance(self.fit, Fit):
+            raise InputError(f"{self.shown}: fit is {self.fit!r:.40}, expected side and crop")
+
+    @property
+    def shown(self) -> str:
+        """The address as messages show it: without user, password or key."""
+        return redacted(self.base_url)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Returns what no text that is kept or shown may hold: the key, and those of the address."""
+        return (*((self.key(),) if self.key_variable else ()), *secrets_of(self.base_url))
 
     def settings(self, attempt: int = 0) -> dict[str, Any]:
         """Returns what shapes an answer: the arguments of the request, but for its messages."""
@@ -68,12 +118,16 @@ class Server:
         }
 
     def key(self) -> str:
-        """Returns the key from the environment; InputError where the variable is not set."""
+        """Returns the key from the environment; InputError where the variable is not set, or holds no key."""
         if self.key_variable is None:
-            return "none"  # the client insists on one
-        if not os.environ.get(self.key_variable):
-            raise InputError(f"{self.base_url}: {self.key_variable} is not set: put its key there")
-        return os.environ[self.key_variable]
+            return "none"  # some servers insist on one
+        key = os.environ.get(self.key_variable)
+        name = self.key_variable if self.key_variable.isupper() else "the variable of key_variable"
+        if not key:
+            raise InputError(f"{self.shown}: {name} is not set: put its key there")
+        if not re.fullmatch(r"[!-~]+", key):
+            raise InputError(f"{self.shown}: the key in {name} holds what no key has (a space, a line end, é)")
+        return key
 
     def cost(self, tokens_in: int, tokens_out: int) -> float | None:
         """Returns the cost of these tokens, or None where no price is known."""

@@ -49,7 +49,7 @@ def ask(
       InputError: none would have an answer (no server, wrong key, unknown model, too many failures in a row), or the
         journal is damaged or in use. What was answered is kept.
     """
-    optional("openai", "corpus")
+    optional("httpx2", "corpus")
     from lrsclip_jax.corpus.generators.client import Caller, Failed  # the client takes a second to import
 
     caller = Caller(server)

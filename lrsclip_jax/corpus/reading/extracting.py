@@ -37,7 +37,7 @@ def extracted(item: Item, folder: Path, source: str) -> Path:
     FOLDER/SOURCE/SPLIT/ID for a record of a prepared set; an id gets the suffix of its image's format.
 
     Raises InputError for an image that can't be read, a name that leads out of the folder or is none, and where a file
-    of that name but of another size is there.
+    of that name with another content is there: another image, or this one damaged.
     """
     image = item.image
     match image:
@@ -58,11 +58,14 @@ def _written(image: Member | bytes, size: int, folder: Path, name: str) -> Path:
         raise InputError(f"{name!r:.80} is no name of an image, or leads out of {folder}")
     path = folder / inside
     try:
-        if path.is_file():
-            if path.stat().st_size != size:
-                raise InputError(f"{path}: another image is there, extract to another folder or delete it")
-            return path
+        there = path.is_file()
+        if there and path.stat().st_size != size:
+            raise InputError(f"{path}: another image is there, extract to another folder or delete it")
         data = image if isinstance(image, bytes) else _bytes_of(image)
+        if there:
+            if path.read_bytes() != data:
+                raise InputError(f"{path}: another image is there, or it is damaged: delete it, or extract elsewhere")
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, data)
     except OSError as error:

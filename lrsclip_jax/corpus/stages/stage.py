@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from io import FileIO
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tqdm import tqdm
 
+from eval.file_names import all_spelled
 from eval.reading import convert, numbered_lines
 from eval.seals import parse_sealed, read_sealed, seal, seal_bytes
 from eval.whole import whole, write_text
@@ -99,7 +101,8 @@ def _make(
     folder: Path, records: Callable[[], Iterable[CorpusRecord | SetAside]], stage: Stage, total: int | None
 ) -> int:
     """Adds to the folder what is not there yet of what `stage` makes, and returns how many records it has read."""
-    known, read = store.ids(folder) | _mended(folder), 0
+    earlier, read = store.ids(folder), 0
+    known = earlier | _mended(folder)
     with (
         store.Writer(folder) as made,
         open(folder / ASIDE, "ab", buffering=0) as aside,  # a full disk is noticed at the row that finds no room
@@ -107,7 +110,9 @@ def _make(
     ):
 
         def put_aside(found: SetAside) -> None:
-            if found.id not in known:
+            if found.id in earlier:
+                print(f"note: {found.id} was made before, and can't be made now: {found.reason}", file=sys.stderr)
+            elif found.id not in known:
                 _add(aside, asdict(found))
 
         def fresh() -> Iterator[CorpusRecord]:
@@ -140,7 +145,7 @@ def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
             f"{error}: restore it, or delete the folder, and the same command makes it again; answers of models are "
             "in their journals, and stay"
         ) from None
-    asked = json.loads(json.dumps(settings))
+    asked = all_spelled(json.loads(json.dumps(settings)))
     return sorted(name for name in made | asked if made.get(name) != asked.get(name))
 
 
@@ -196,7 +201,7 @@ def _add(file: FileIO, row: Mapping[str, Any]) -> None:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    return seal_bytes(json.dumps(row, ensure_ascii=False).encode()) + b"\n"
+    return seal_bytes(json.dumps(all_spelled(dict(row)), ensure_ascii=False).encode()) + b"\n"
 
 
 def _done(folder: Path) -> _Done:
@@ -208,7 +213,7 @@ def _done(folder: Path) -> _Done:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, seal(json.dumps(values, indent=1, ensure_ascii=False)) + "\n")
+    write_text(path, seal(json.dumps(all_spelled(dict(values)), indent=1, ensure_ascii=False)) + "\n")
 
 
 def is_stage(folder: Path) -> bool:

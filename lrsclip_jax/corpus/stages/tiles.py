@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from eval.checksums import defects, read_checksums, write_checksums_of
 from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.images import size_of
@@ -39,7 +41,8 @@ def cut(
       records: of the scenes.
       size: side of a tile in pixels. The last tile of a row or column ends at the edge of the scene; a scene that is
         smaller gives tiles as small as it is.
-      out: folder of the tiles, JPEG files in a folder for each scene. Those that are there are not written again.
+      out: folder of the tiles, JPEG files in a folder for each scene. Those of a finished scene are not written again,
+        unless they were damaged since.
       overlap: of neighbouring tiles, in pixels.
       min_visible: share of its box with which a thing must lie in a tile to be one of the tile's things.
       quality: of the JPEG files.
@@ -64,32 +67,39 @@ def _cut(
     records: Iterable[CorpusRecord], size: int, out: Path, overlap: int, min_visible: float, quality: int
 ) -> Iterator[CorpusRecord | SetAside]:
     for record in records:
-        for found in _windows_of(record, size, out, overlap):
+        folder = _folder(out, record.id)
+        kept = _intact(folder)
+        made: dict[str, bool] = {}
+        for found in _windows_of(record, size, overlap, folder, kept):
             if isinstance(found, SetAside):
                 yield found
+                made = {}
                 continue
             window, file, pixels = found
             if pixels is not None:  # written here, where a full disk ends the stage: it is no fault of the scene
                 _write(pixels, file, quality)
+            made[file.name] = pixels is not None
             yield _tile(record, window, file, min_visible)
+        if any(made.values()):
+            write_checksums_of(folder, kept | made.keys())
 
 
 def _windows_of(
-    record: CorpusRecord, size: int, out: Path, overlap: int
+    record: CorpusRecord, size: int, overlap: int, folder: Path, kept: Container[str]
 ) -> Iterator[tuple[Window, Path, np.ndarray | None] | SetAside]:
-    """Yields each window, its file, and its pixels unless the file is there; at the end why a scene can't be read."""
+    """Yields each window, its file, and its pixels unless the file is kept; at the end why a scene can't be read."""
     try:
-        width, height = size_of(Path(record.image))
+        width, height = size_of(record.file)
         if record.width and record.height and (record.width, record.height) != (width, height):
             raise InputError(
                 f"{record.image}: {width} × {height} pixels, its annotation is for {record.width} × {record.height}"
             )
         scene: AnyScene | None = None
         for window in windows(height, width, size, size - overlap).tolist():
-            file = _file(out, record.id, window)
+            file = folder / _name(window)
             pixels = None
-            if not file.exists() or not file.stat().st_size:  # empty: a power cut
-                scene = scene or open_scene(Path(record.image))
+            if file.name not in kept:
+                scene = scene or open_scene(record.file)
                 pixels = scene.read(np.array(window))
             yield window, file, pixels
     except InputError as error:
@@ -117,10 +127,27 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
     )
 
 
-def _file(out: Path, scene: str, window: Window) -> Path:
-    """A path for each scene, place and size: what is there under it needs no second look."""
+def _folder(out: Path, scene: str) -> Path:
+    return out / f"{quote(scene, safe='')}.tiles"
+
+
+def _name(window: Window) -> str:
+    """A name for each place and size: what is there under it needs no second look."""
     r0, r1, c0, c1 = window
-    return out / f"{quote(scene, safe='')}.tiles" / f"r{r0}_c{c0}_{c1 - c0}x{r1 - r0}.jpg"
+    return f"r{r0}_c{c0}_{c1 - c0}x{r1 - r0}.jpg"
+
+
+def _intact(folder: Path) -> set[str]:
+    """The names of a finished scene's tiles that are what was written; others are named."""
+    try:
+        expected = read_checksums(folder)
+    except InputError as error:
+        print(f"note: {error}; its tiles are made again", file=sys.stderr)
+        return set()
+    damaged = dict(defects(folder, expected))
+    for what in damaged.values():
+        print(f"note: {folder}/{what}; it is made again", file=sys.stderr)
+    return expected.keys() - damaged.keys()
 
 
 def _write(pixels: np.ndarray, file: Path, quality: int) -> None:

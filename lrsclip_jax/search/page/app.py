@@ -53,5 +53,5 @@ def app_of(service: Service, token: str | None = None, background: str | None = 
         return HTMLResponse(documentation.page(app.openapi()))
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    sentences.install(app)
+    sentences.install(app, str(service.index.path))
     return Guard(app, token, background)

@@ -11,14 +11,16 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.localise.heatmap import NEUTRAL, heat, patch_encoder
-from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.search.page.scene_views import SceneViews
+
+if TYPE_CHECKING:
+    from lrsclip_jax.pretrained import Pretrained
 
 Window = tuple[int, int, int, int]
 TILES = 3  # that the region is wide
@@ -56,17 +58,17 @@ class HeatMaps:
         self._lock = threading.Lock()
         self._encode: Callable | None = None
         self._usual: np.ndarray | None = None
-        self._neutral: np.ndarray | None = None
 
-    def of(self, scene: str, tile: Window, query: np.ndarray, usual: np.ndarray | None = None) -> HeatMap:
-        """Returns the heat of a query around a tile of a scene.
+    def of(self, scene: str, tile: Window, direction: np.ndarray) -> HeatMap:
+        """Returns the heat along a direction around a tile of a scene.
 
         Args:
           scene: its name.
           tile: r0, r1, c0, c1 in its pixels.
-          query: a row in the model's space, float32 [E].
-          usual: the row that is taken off the query's, float32 [E]; None: the mean of texts that name nothing.
+          direction: a query less what is neutral, [E].
         """
+        from lrsclip_jax.localise.heatmap import heat
+
         row = self._views.row(scene)
         region = region_of(tile, row["height"], row["width"])
         windows = windows_of(region)
@@ -75,10 +77,11 @@ class HeatMaps:
             by = max(1.0, max(r1 - r0, c1 - c0) / _SEEN)
             crops.append(self._views.window(scene, (r0, r1, c0, c1), round((r1 - r0) / by), round((c1 - c0) / by)))
         with self._lock:
-            direction = (query - (self._neutral_row() if usual is None else usual))[None].astype(np.float32)
             patches = self._encoder()(crops)
-            low, high = np.percentile(self._usual_patches() @ direction[0], (_COLD, _HOT))
-        heats = heat(patches, direction)[:, 0]
+            usual = self._usual_patches()
+        along = direction.astype(np.float32)
+        heats = heat(patches, along[None])[:, 0]
+        low, high = np.percentile(usual @ along if len(usual) else heats, (_COLD, _HOT))
         values = np.clip((_mean(heats, windows, region) - low) / max(high - low, 1e-6), 0, 1)
         return HeatMap(region, _png(values), float(values.max()))
 
@@ -87,20 +90,18 @@ class HeatMaps:
         with self._lock:
             self._usual_patches()
 
-    def _neutral_row(self) -> np.ndarray:
-        if self._neutral is None:
-            self._neutral = self._model().texts(list(NEUTRAL)).mean(axis=0)
-        return self._neutral
-
     def _encoder(self) -> Callable:
+        from lrsclip_jax.localise.heatmap import patch_encoder  # imports JAX: the page answers before
+
         if self._encode is None:
-            self._encode = patch_encoder(self._model(), batch_size=1)
+            self._encode = patch_encoder(self._model(), batch_size=1)  # most maps are of one window
         return self._encode
 
     def _usual_patches(self) -> np.ndarray:
         if self._usual is None:
-            rows = self._encoder()(mosaics(self._background()))
-            self._usual = rows.reshape(-1, rows.shape[-1])
+            images = mosaics(self._background())
+            rows = self._encoder()(images) if images else np.zeros((0, 0), np.float32)
+            self._usual = rows.reshape(-1, rows.shape[-1]) if len(rows) else rows
         return self._usual
 
 
@@ -123,6 +124,8 @@ def windows_of(region: Window) -> list[Window]:
 
 def mosaics(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns images, nine to one, as wide as a region: what is usual is seen at the scale of a heat map."""
+    if not images:
+        return []
     small = [cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA) for image in images]
     small += small[: -len(small) % TILES**2] if len(small) >= TILES**2 else small * TILES**2
     lines = [np.concatenate(small[at : at + TILES], axis=1) for at in range(0, len(small) - TILES + 1, TILES)]

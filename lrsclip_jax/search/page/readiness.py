@@ -27,13 +27,19 @@ class Readiness:
         self._steps, self._after = steps, after
         self._begun = time.monotonic()
         self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
         self.doing = next(iter(steps))
         self.failure: str | None = None
 
     def begin(self) -> None:
         """Starts the thread."""
         self._begun = time.monotonic()
-        threading.Thread(target=self._run, name="loading", daemon=True).start()
+        self._thread.start()
+
+    @property
+    def working(self) -> bool:
+        """Whether the thread still works."""
+        return self._thread.is_alive()
 
     @property
     def ready(self) -> bool:
@@ -64,13 +70,13 @@ class Readiness:
             for name, step in self._steps.items():
                 self.doing = name
                 step()
-            self._done.set()
-            self._after()
-        except InputError as error:
-            log.error("%s", error)
+        except Exception as error:
+            log.error("%s: %s", self.doing, error, exc_info=not isinstance(error, InputError))
             self.failure = "The model can't be loaded; the server's log says why."
-        except Exception:
-            log.exception("%s", self.doing)
-            self.failure = "The model can't be loaded; the server's log says why."
+            return
         finally:
             self._done.set()
+        try:
+            self._after()
+        except Exception:  # whoever needs it will be told
+            log.exception("after loading")

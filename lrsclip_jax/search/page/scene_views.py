@@ -139,13 +139,14 @@ def _of_raster(scene: Any, z: int, x: int, y: int, size: int) -> np.ndarray | No
 
 def _of_whole(scene: Any, z: int, x: int, y: int, size: int) -> np.ndarray | None:
     """A tile of an image that is held whole, where it has a place."""
+    from morecantile import Tile
     from rasterio.transform import from_bounds
     from rasterio.warp import Resampling, reproject
     from rio_tiler.constants import WEB_MERCATOR_TMS
 
     if scene.georeference is None or scene.georeference.crs is None:
         return None
-    edges = WEB_MERCATOR_TMS.xy_bounds(x, y, z)
+    edges = WEB_MERCATOR_TMS.xy_bounds(Tile(x, y, z))
     out = np.zeros((4, size, size), np.uint8)
     pixels = np.concatenate([scene.pixels.transpose(2, 0, 1), np.full((1, scene.height, scene.width), 255, np.uint8)])
     reproject(

@@ -33,8 +33,13 @@ class Refusal(Exception):
         self.status = status
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error of an app one sentence, {"error": …}."""
+def install(app: FastAPI, folder: str) -> None:
+    """Makes every error of an app one sentence, {"error": …}.
+
+    Args:
+      app: whose handlers are set.
+      folder: of the index; no answer names it.
+    """
 
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> JSONResponse:
@@ -42,13 +47,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(InputError)
     async def bad_input(request: Request, error: InputError) -> JSONResponse:
-        return sentence(400, str(error))
+        return sentence(400, _capital(str(error).replace(folder, "the index")))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
         said = {
             404: f"There is nothing at {shown(request.url.path)}; /docs lists what there is.",
-            405: f"{shown(request.method)} is not answered here; /docs says what is.",
+            405: f"This address does not answer {shown(request.method)}; /docs says what does.",
         }
         answer = sentence(error.status_code, said.get(error.status_code, str(error.detail)))
         answer.headers.update(error.headers or {})
@@ -66,6 +71,12 @@ def install(app: FastAPI) -> None:
 def sentence(status: int, text: str) -> JSONResponse:
     """Returns the answer of an error."""
     return JSONResponse({"error": text}, status, {"Cache-Control": "no-store"})
+
+
+def _capital(text: str) -> str:
+    """A message of the package as a sentence."""
+    ended = text if text.endswith((".", "?", "…")) else f"{text}."
+    return ended[0].upper() + ended[1:]
 
 
 def shown(value: Any) -> str:
@@ -86,7 +97,8 @@ def _first(error: dict[str, Any], known: list[str]) -> str:
     name = str(error["loc"][1] if len(error["loc"]) > 1 else error["loc"][-1])
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"Unknown parameter {shown(name)}{nearest(name, known)}."
+        meant = nearest(name, known)
+        return f"Unknown parameter {shown(name)}{meant or '; /docs lists those that there are.'}"
     if kind in _KINDS:
         said = _KINDS[kind]
     elif kind in ("less_than_equal", "greater_than_equal"):

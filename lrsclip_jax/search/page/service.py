@@ -21,7 +21,6 @@ from lrsclip_jax.search.page.scene_views import SceneViews
 from lrsclip_jax.search.page.sentences import Refusal
 
 _BACKGROUND = 36  # tiles whose patches say what is usual
-_USUAL = 256  # tiles whose mean is taken off an example
 
 
 class Service:
@@ -66,19 +65,13 @@ class Service:
     def heat_map(self, key: str, asked: Search) -> HeatMap:
         """Returns the heat map of a search around a tile: of its texts where it has some, else of its examples."""
         (row,) = self.index.tiles.rows_of([key])
-        usual = None
-        if asked.text:
-            query = self.index.model.texts(asked.text)
-        elif asked.image or asked.like:
-            images = [self.shelf.get(image).pixels for image in asked.image]
-            liked = self.index.rows[self.index.tiles.rows_of(asked.like)]
-            query = np.concatenate([self.index.model.images(images), liked]) if images else liked
-            usual = np.asarray(self.index.rows[archive.spread_rows(self.index, _USUAL)]).mean(axis=0)
-        else:
+        parts = {"text": asked.text} if asked.text else {"image": asked.image, "like": asked.like}
+        direction = self.search(Search.model_validate({**parts, "top": 1})).contrast
+        if direction is None:
             raise Refusal(400, "A heat map needs a text, an image or an example.")
         names, of_tile = self.index.tiles.scenes
         r0, r1, c0, c1 = self.index.tiles.windows[row].tolist()
-        return self.heat.of(names[of_tile[row]], (r0, r1, c0, c1), query.mean(axis=0), usual)
+        return self.heat.of(names[of_tile[row]], (r0, r1, c0, c1), direction)
 
     def thumbnails(self, rows: Sequence[int] | np.ndarray) -> list[bytes | None]:
         """Returns the JPEGs of some rows."""

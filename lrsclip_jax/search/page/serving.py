@@ -7,9 +7,13 @@ import errno
 import os
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.search.page.guard import is_loopback
+from lrsclip_jax.search.page.guard import App, is_loopback
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _LONGEST_ADDRESS = 1 << 17  # bytes of a request's head: a text of 2,000 words stands in it
 
@@ -30,8 +34,22 @@ def serve(flags: argparse.Namespace) -> None:
     service = Service(search.open(flags.index))
     taken = listening(flags.host, flags.port)
     port = taken.getsockname()[1]
-    settings = uvicorn.Config(
-        app_of(service, flags.token, flags.background),
+    print(greeting(service.facts, flags.host, port, flags.token is not None), flush=True)
+    try:
+        uvicorn.Server(settings(app_of(service, flags.token, flags.background))).run(sockets=[taken])
+    except KeyboardInterrupt:
+        if service.readiness.working:  # nothing stops JAX in its thread, and Python's own end would abort with it
+            print("interrupted", file=sys.stderr, flush=True)
+            os._exit(130)
+        raise
+
+
+def settings(app: App) -> uvicorn.Config:
+    """Returns how an app is served."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
         http="h11",
         ws="none",
         log_level="warning",
@@ -40,8 +58,6 @@ def serve(flags: argparse.Namespace) -> None:
         timeout_graceful_shutdown=3,
         limit_concurrency=512,
     )
-    print(greeting(service.facts, flags.host, port, flags.token is not None), flush=True)
-    uvicorn.Server(settings).run(sockets=[taken])
 
 
 def greeting(facts: dict, host: str, port: int, token: bool) -> str:

@@ -70,6 +70,16 @@ def test_what_is_there_is_kept(tiles):
     assert (images / "d.png").read_bytes() == b"another" and not list(images.rglob("*.incomplete"))
 
 
+def test_an_image_that_was_damaged_since_is_not_taken(tiles):
+    file = tiles.parent / "images/tiles/train/d.png"
+    read(tiles, only="train")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    found = read(tiles, only="train")
+    assert "d.png: another image is there, or it is damaged: delete it" in found[3].reason
+    file.unlink()
+    assert read(tiles, only="train")[3].image == str(file)
+
+
 def test_a_torn_record_and_an_image_that_is_none_are_set_aside(tiles):
     with RecordWriter(tiles, "test") as writer:
         for number, name in enumerate(IDS[:2]):
