@@ -1,28 +1,67 @@
-"""An HTTP server of a folder that answers requests for ranges, counts its bytes, and can stall in the middle of one."""
+"""An HTTP server of a folder that answers requests for ranges, counts its bytes, and can stall in the middle of one.
 
+It is a process of its own: GDAL, in the test's process, may hold Python's lock while it waits for an answer.
+"""
+
+import multiprocessing
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_bool
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
 class Served:
-    """What a test may look at and change: bytes sent, requests, the names of files that stall, the ETag of all."""
+    """What a test may look at and change: the bytes sent, whether files stall after their beginning, their ETag."""
 
-    def __init__(self, url: str):
-        self.url, self.sent, self.requests = url, 0, 0
-        self.stalls: set[str] = set()
-        self.etag = "one"
-        self.over = threading.Event()
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._values = {name: context.Value(kind, 0) for name, kind in (("port", "i"), ("sent", "q"), ("etag", "i"))}
+        self._stalls = context.Value(c_bool, False)
+        self._ready = context.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._values['port'].value}"
+
+    @property
+    def sent(self) -> int:
+        return self._values["sent"].value
+
+    @sent.setter
+    def sent(self, count: int) -> None:
+        self._values["sent"].value = count
+
+    def stall(self, yes: bool = True) -> None:
+        """Files whose name begins with "stall" send but the first 50 bytes of a range that is not their first."""
+        self._stalls.value = yes
+
+    def change(self) -> None:
+        """Gives all files another ETag."""
+        self._values["etag"].value += 1
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Served]:
     """Serves a folder on a free port of this machine."""
+    served = Served()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve, args=(folder, served._values, served._stalls, served._ready), daemon=True
+    )
+    process.start()
+    try:
+        assert served._ready.wait(60)
+        yield served
+    finally:
+        process.kill()
+        process.join()
 
+
+def _serve(folder: Path, values: dict[str, Any], stalls: Any, ready: Any) -> None:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -36,7 +75,6 @@ def serving(folder: Path) -> Iterator[Served]:
             self.answer(head=False)
 
         def answer(self, head):
-            served.requests += 1
             path = folder / unquote(urlsplit(self.path).path).lstrip("/")
             if not path.is_file():
                 self.send_response(404)
@@ -53,31 +91,23 @@ def serving(folder: Path) -> Iterator[Served]:
                 self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(stop - start))
-            self.send_header("ETag", f'"{served.etag}"')
+            self.send_header("ETag", f'"{values["etag"].value}"')
             self.end_headers()
             if head:
                 return
-            part = data[start:stop]
-            if path.name in served.stalls and start > 0:
-                part = part[:50]
-            served.sent += len(part)
+            stall = stalls.value and start > 0 and path.name.startswith("stall")
+            part = data[start : start + 50] if stall else data[start:stop]
+            with values["sent"].get_lock():
+                values["sent"].value += len(part)
             try:
                 self.wfile.write(part)
-                self.wfile.flush()
-                if path.name in served.stalls and start > 0:
-                    served.over.wait(60)
-                    self.close_connection = True
+                if stall:
+                    threading.Event().wait(60)
             except OSError:  # the client has given up
                 self.close_connection = True
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    served = Served(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield served
-    finally:
-        served.over.set()
-        server.shutdown()
-        server.server_close()
+    values["port"].value = server.server_port
+    ready.set()
+    server.serve_forever()

@@ -125,7 +125,7 @@ def test_a_catalogue_and_a_raster_at_an_address(tmp_path):
         assert [entry.scene for entry in found] == ["alps/one", "alps/two", f"{server.url}/b.tif"]
         assert found[0].source == f"{server.url}/tiffs/one.tif" and found[0].fingerprint and found[0].size
         assert entries_of([f"{server.url}/b.tif"])[0] == found[2]
-        server.etag = "two"
+        server.change()
         assert entries_of([f"{server.url}/b.tif"])[0].fingerprint != found[2].fingerprint
         (tmp_path / "tiffs" / "one.tif").unlink()
         assert "404" in entries_of([f"{server.url}/catalog.json"])[0].fault
