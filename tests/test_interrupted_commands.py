@@ -35,7 +35,7 @@ def world(tmp_path_factory):
     (folder / "recipe.py").write_text(RECIPE)
     for arguments in (
         ["prepare", "scenes:48:1", "--size=64", "--workers=1", f"--out={folder / 'prepared'}"],
-        ["embed", "scenes:48:1", f"--checkpoint={folder / 'clip'}", "--dataset=scenes", f"--out={folder / 'set'}"],
+        ["embed", "scenes:96:1", f"--checkpoint={folder / 'clip'}", "--dataset=scenes", f"--out={folder / 'set'}"],
     ):
         made = run(arguments, folder / arguments[0])
         assert made.status == 0, made.said
@@ -78,7 +78,7 @@ COMMANDS = {
         ["embed", "{world}/prepared", "--checkpoint={world}/clip", "--pictures", "--text-lengths=20,40"],
         contents,
     ),
-    "evaluate": (["evaluate", "{world}/set", "--only=retrieval,few_shot,text_lengths", "--processes=1"], results),
+    "evaluate": (["evaluate", "{world}/set", "--only=retrieval,linear_probe,text_lengths", "--processes=1"], results),
     "corpus": (["corpus", "build", "{world}/recipe.py:{world}"], results),
     "import": (["convert", "import", "{world}/clip", "--context-length=100"], parameters),
 }

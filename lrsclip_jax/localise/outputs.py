@@ -39,7 +39,9 @@ def plan_files(out: Path, scene: AnyScene, texts: Sequence[str], begun: Path) ->
         words = re.sub(r"\W+", "-", text.lower()).strip("-")[:60].strip("-") or "text"
         stem = next(name for n in range(1, len(texts) + 1) if (name := f"{words}-{n}" if n > 1 else words) not in taken)
         taken.add(stem)
-        plan.append({what: out / f"{_short(scene.path.stem)}-{stem}-{suffix}" for what, suffix in suffixes.items()})
+        plan.append(
+            {what: out / f"{_short(Path(scene.path).stem)}-{stem}-{suffix}" for what, suffix in suffixes.items()}
+        )
     if not begun.exists():
         for path in _files(plan):
             if path.exists():
