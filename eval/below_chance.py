@@ -8,7 +8,6 @@ into one class is right by chance, not below it.
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, stats
 
 LEVEL = 1e-3  # so rarely are as few right by chance
 
@@ -26,7 +25,11 @@ def below_chance(confusion: np.ndarray) -> dict[str, str]:
     confusion = np.asarray(confusion)
     images, right = int(confusion.sum()), int(confusion.trace())
     chance = float(confusion.sum(axis=1) @ confusion.sum(axis=0)) / images**2
-    if stats.binom.cdf(right, images, chance) >= LEVEL:
+    if right >= images * chance:
+        return {}
+    from scipy import optimize, special  # they take a while to load, and are rarely needed
+
+    if special.bdtr(right, images, chance) >= LEVEL:
         return {}
     matched = 100 * confusion[optimize.linear_sum_assignment(confusion, maximize=True)].sum() / images
     said = (

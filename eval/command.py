@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -98,8 +100,13 @@ def add_subject(
 def expanded(text: str) -> str:
     """Returns a path or a source with a leading "~" expanded, also behind a name as in "NAME:~/ARG": no shell does.
 
-    Raises argparse.ArgumentTypeError for the home folder of nobody.
+    Raises argparse.ArgumentTypeError for the home folder of nobody, and for a name that no file can have.
     """
+    try:
+        os.lstat(text)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and ":" not in text:
+            raise argparse.ArgumentTypeError(f"{text[:60]}…: {error.strerror}") from None
     name, colon, rest = text.partition(":")
     start, told = (name + colon, rest) if rest.startswith("~") and "/" not in name else ("", text)
     found = os.path.expanduser(told)
@@ -171,6 +178,13 @@ def _shown(text: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's, but for a value "--", which argparse drops before Python 3.13."""
+        for argument in sys.argv[1:] if args is None else args:
+            if re.fullmatch(r"--[\w-]+=--", argument):
+                self.error(f"{argument}: a value is expected")
+        return super().parse_known_args(args, namespace)
 
     # argparse has an overload for each kind of namespace; this one takes and returns any.
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]

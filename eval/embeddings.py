@@ -37,6 +37,7 @@ import numpy as np
 from eval.checksums import NAME as CHECKSUMS
 from eval.checksums import Checksum, check, checksums, of_bytes, read_checksums, write_checksums
 from eval.errors import InputError, nearest
+from eval.file_names import all_spelled, named
 from eval.reading import Finite, Positive, convert, numbered_lines, parse_json, read_array, read_json
 from eval.whole import whole, write_text
 
@@ -180,7 +181,7 @@ class EmbeddingSet:
     def picture(self, image: int) -> Path | None:
         """Returns the path of an image's picture, or None where the set names none or it is not there."""
         name = self.image_rows[image].get("file")
-        path = self.path / name if name else None
+        path = self.path / named(name) if name else None
         return path if path and os.path.isfile(path) else None  # Path.is_file raises for a name that is too long
 
 
@@ -285,17 +286,18 @@ def write_set(
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes JSON lines, whole or not at all."""
     with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(json.dumps(all_spelled(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     """Writes meta.json, whole or not at all: from then on the set is finished."""
-    write_text(path / META, json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+    write_text(path / META, json.dumps(all_spelled(meta), indent=1, ensure_ascii=False) + "\n")
 
 
 def finish_set(path: Path, meta: Mapping[str, Any]) -> None:
     """Writes the checksums of a set's files, for `check_set`, and then meta.json."""
     names = [name for name in _FILES if (path / name).exists()]
+    meta = all_spelled(dict(meta))
     found = dict(zip(names, checksums([path / name for name in names]), strict=True))
     write_checksums(path, found | {META: _of_meta(meta)})
     write_meta(path, meta)

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable
 
 from eval import interrupts
@@ -50,9 +51,11 @@ def cli(main: Callable[[], int | None]) -> None:
 
     try:
         streams.open_streams()  # before any other file takes the number of a closed one
-        interrupts.heed()
+        at_end = interrupts.heed()
+        before, threading.excepthook = threading.excepthook, _thread_failed
         status = told(main)
-        interrupts.heed_at_end()
+        threading.excepthook = before
+        at_end()
     except KeyboardInterrupt:  # outside of `main`
         interrupts.end()
     if interrupts.received():
@@ -96,9 +99,9 @@ def _outcome(error: BaseException) -> tuple[list[str], int]:
     if isinstance(error, KeyboardInterrupt) or interrupts.received():
         return [interrupts.LINE], interrupts.STATUS
     if isinstance(error, InputError):
-        return [*getattr(error, "__notes__", ()), f"error: {printable(str(error))}"], BAD_INPUT
+        return [*getattr(error, "__notes__", ()), f"error: {_shown(error)}"], BAD_INPUT
     if isinstance(error, MemoryError):
-        detail = f" ({printable(str(error))})" if str(error) else ""
+        detail = f" ({_shown(error)})" if str(error) else ""
         return [f"error: not enough memory{detail}: less at once needs less; {_KEPT}"], BAD_INPUT
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _REFUSALS):
         return [f"error: {_refusal(error)}; {_KEPT}"], BAD_INPUT
@@ -110,6 +113,20 @@ def _outcome(error: BaseException) -> tuple[list[str], int]:
 def printable(text: str) -> str:
     """Returns a text on one line, with escapes for what moves a terminal's cursor and for bytes that are no text."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _shown(error: BaseException) -> str:
+    """The text of an error on one line, without the passwords of the addresses in it."""
+    from eval.redaction import redacted
+
+    return printable(redacted(str(error)))
+
+
+def _thread_failed(details: threading.ExceptHookArgs) -> None:
+    """An exception that ends a thread; the program may well do without it."""
+    if details.exc_value is not None and not interrupts.received():
+        lines, _ = _outcome(details.exc_value)
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _refusal(error: OSError) -> str:

@@ -17,6 +17,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any, NoReturn
 
@@ -38,17 +39,21 @@ def heed_as_program() -> None:
         signal.signal(signal.SIGINT, _end_now)
 
 
-def heed() -> None:
+def heed() -> Callable[[], None]:
     """Lets the first Ctrl-C raise KeyboardInterrupt in the main thread, and the second end the process.
 
     In the midst of an import the first one ends it: modules that are half imported turn it into errors of their own.
     Where Ctrl-C is ignored, as in a shell's background job, it stays so. Call it in the main thread.
+
+    Returns a function to be called once the outcome is told. From then on Ctrl-C ends a program at once; where another
+    program has called this one, it means what it meant before.
     """
     import atexit
     import threading
 
-    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, _raise_once, _raised):
-        return
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.SIG_IGN, _raise_once, _raised):
+        return lambda: None
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.signal(signal.SIGINT, _raise_once)
@@ -57,16 +62,36 @@ def heed() -> None:
     threading.Thread(target=_end_late, args=(reader,), name="interrupts", daemon=True).start()
     # For the process that removes the semaphores of a pool whose parent has ended: it would count them on stderr.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
-    sys.unraisablehook = _swallowed
-    threading.excepthook = _failed
+    hook, sys.unraisablehook = sys.unraisablehook, _swallowed
     # The last of all: from then on the interpreter takes itself down, and would die by the signal without a line.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
+    def at_end() -> None:
+        if received():
+            return
+        signal.signal(signal.SIGINT, before)
+        if before is not _end_now:
+            signal.set_wakeup_fd(-1)
+            os.close(writer)  # which ends the thread
+            sys.unraisablehook = hook
 
-def heed_at_end() -> None:
-    """Lets Ctrl-C end the process at once: its work is done, and its outcome told."""
-    if signal.getsignal(signal.SIGINT) is _raise_once:
-        signal.signal(signal.SIGINT, _end_now)
+    return at_end
+
+
+class born_deaf:
+    """A context in which processes and threads start deaf to these signals: the parent says when they end.
+
+    While they import, an interrupt would be a traceback from each. The parent gets at the end what it was sent.
+    """
+
+    def __init__(self, *signals: signal.Signals):
+        self._signals = signals
+
+    def __enter__(self) -> None:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
 def received() -> bool:
@@ -125,11 +150,14 @@ def _end_late(reader: int) -> None:
     import select
 
     interrupt = bytes([signal.SIGINT])
-    while os.read(reader, 1) != interrupt:
+    while (heard := os.read(reader, 1)) not in (interrupt, b""):
         pass  # other signals come this way, too
-    while select.select([reader], [], [], _GRACE_SECONDS)[0] and os.read(reader, 1) != interrupt:
-        pass
-    end()
+    while heard and select.select([reader], [], [], _GRACE_SECONDS)[0]:
+        if (heard := os.read(reader, 1)) == interrupt:
+            break
+    if heard:
+        end()
+    os.close(reader)  # the program is over
 
 
 def _swallowed(details: Any) -> None:
@@ -138,11 +166,3 @@ def _swallowed(details: Any) -> None:
         end()
     if not received():
         sys.__unraisablehook__(details)
-
-
-def _failed(details: Any) -> None:
-    """An exception that ends a thread."""
-    import threading
-
-    if not received():
-        threading.__excepthook__(details)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 MARK = "…"
-_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW", re.IGNORECASE)  # of environment variables
+_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)  # of environment variables
 _SHORTEST = 6  # a shorter value is a word of its own ("true", "none")
 _USER = re.compile(r"(?<=://)[^\s/@?#\"']+@")
 _TELLING = r"[\w.-]*(?:key|token|secret|sig|signature|passw\w*|auth\w*)"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+from eval.file_names import all_spelled
 from eval.reading import Finite, convert
 from eval.seals import seal
 from eval.whole import write_text
@@ -106,7 +107,7 @@ def made_by() -> dict[str, str]:
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Writes a result as JSON with a seal, whole or not at all; InputError where that fails."""
-    write_text(path, seal(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)) + "\n")
+    write_text(path, seal(json.dumps(all_spelled(dict(result)), indent=1, ensure_ascii=False, allow_nan=False)) + "\n")
 
 
 def checked_result(content: dict[str, Any], where: str) -> dict[str, Any]:

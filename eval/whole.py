@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from eval.errors import InputError
+from eval.file_names import writable
 
 SUFFIX = ".incomplete"
 LOCK = ".lock"  # of `eval.lock`: no file of anybody's
@@ -106,7 +107,7 @@ def write_text(path: Writable, text: str) -> None:
     Raises:
       InputError: the file can't be written.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, writable(text).encode())
 
 
 def write_bytes(path: Writable, data: bytes) -> None:

@@ -21,6 +21,7 @@ from lrsclip_jax.models.precision import compute_dtype
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch import read as pytorch
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.layout import is_finite
 from lrsclip_jax.run import checkpoint
 
 RUN = "lrsclip_jax"  # the family of lrsclip_jax's own runs
@@ -238,6 +239,9 @@ def _of_run(folder: epath.Path) -> ReadCheckpoint:
         raise InputError(f"{folder}: its config is damaged ({error})") from None
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     params = jax.tree.map(np.asarray, checkpoint.load_params(folder, shapes))
+    for path, value in jax.tree.leaves_with_path(params):
+        if not is_finite(value):
+            raise InputError(f"{folder}: {path_of(path)} holds NaN or infinite numbers: the run diverged before it")
     image, text = zoo.fields(model)
     saved: Preprocessing = convert(about["preprocessing"], f"{folder}: preprocessing", Preprocessing)
     return ReadCheckpoint(RUN, params, image, text, saved)

@@ -126,6 +126,13 @@ def test_no_secret_is_in_the_line_or_the_file_of_a_defect(capsys, monkeypatch, t
         assert not re.search("sk-123456|me:word|=abc", said)
 
 
+def test_no_secret_is_in_the_line_of_an_error(capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_123456")
+    monkeypatch.setenv("HF_TOKEN_PATH", "/home/me")
+    assert told(raising(InputError("/home/me: s3://me:word@bucket/a?sig=b&c=1 with hf_123456"))) == 2
+    assert capsys.readouterr().err == "error: /home/me: s3://…@bucket/a?sig=…&c=1 with …\n"
+
+
 def test_a_device_without_memory_is_no_defect(capsys):
     kind = type("JaxRuntimeError", (RuntimeError,), {})
     assert told(raising(kind("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBuffers: …"))) == 2

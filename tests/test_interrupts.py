@@ -119,7 +119,7 @@ PROGRAMS = {
     "prepare with workers": "lrsclip_jax.data.prepare scenes:200:1 --size=64 --workers=2 --out=OUT",
     "mosaic": "lrsclip_jax.data.mosaic HERE/prepared --count=60 --out=OUT",
     "corpus read": "lrsclip_jax.corpus read boxes-csv HERE/boxes.csv --image-root=HERE --out=OUT",
-    "corpus build": "lrsclip_jax.corpus build HERE/recipe.py --out=OUT",
+    "corpus build": "lrsclip_jax.corpus build HERE/recipe.py --out=OUT --config.allow_unknown_licences=True",
     "corpus statistics": "lrsclip_jax.corpus statistics HERE/corpus --out=OUT",
     "convert import": "lrsclip_jax.convert import HERE/clip --workdir=OUT",
     "convert export": "lrsclip_jax.convert export HERE/clip --format=open_clip --out=OUT",
@@ -176,6 +176,7 @@ def test_ctrl_c_at_any_moment_is_one_line_and_status_130(name, place, tmp_path):
 
 
 if __name__ == "__main__":  # all commands at twenty moments each: half an hour on two cores
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
         there = furnished(Path(scratch))
         for program in sys.argv[1:] or PROGRAMS:

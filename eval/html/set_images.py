@@ -13,6 +13,7 @@ from PIL import Image
 
 from eval.embeddings import EmbeddingSet
 from eval.errors import InputError
+from eval.file_names import named
 
 LONGEST = 720  # pixels of a scene in the report
 # Naming them keeps Pillow's rarer decoders (PostScript runs a program) away from the files that a set names.
@@ -30,7 +31,7 @@ def picture_of(embedding_set: EmbeddingSet, image: int) -> np.ndarray:
 def scene_of(embedding_set: EmbeddingSet, name: str) -> np.ndarray | None:
     """Returns a scene, uint8 [H, W, 3], or None where the set names no picture of it or it is not there."""
     scene = (embedding_set.meta.get("scenes") or {}).get(name, {})
-    path = embedding_set.path / scene["file"] if scene.get("file") else None
+    path = embedding_set.path / named(scene["file"]) if scene.get("file") else None
     if path is None or not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         return None
     picture = read_picture(path)

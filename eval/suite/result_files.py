@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import numbers
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def data_name(embedding_set: EmbeddingSet) -> str:
 def safe_name(name: str) -> str:
     """Returns a name as one that any file system takes; different names stay different."""
     safe = re.sub(r"[^A-Za-z0-9._+-]", "_", name).lstrip(".")[:LONGEST_NAME]
-    return name if safe == name != "" else f"{safe}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name if safe == name != "" else f"{safe}_{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def fingerprint(path: Path, task: str, seed: int | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from lrsclip_jax import config as configs
@@ -24,6 +26,7 @@ from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.run import checkpoint, workdir
+from lrsclip_jax.sources.row_values import clean
 
 _TOWERS = ("image", "text")
 _EMBED_DIM = 512  # where neither tower has a projection: the dimensions of RSCLIP's and CLIP's B models
@@ -76,6 +79,7 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
         config = _config(sources, imported.model)
         about = checkpoint.metadata(config, imported.preprocessing, tokenizer)
         run = workdir.new(folder)
+        _check_space(run, imported.params)
         checkpoint.write(run, imported.params, about)
         workdir.write_config(run, config)  # last: without it an import is unfinished
     seconds = time.perf_counter() - begun
@@ -118,6 +122,13 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     return Imported(found, model, params, dataclasses.replace(preprocessing, size=model.image.size), drawn)
 
 
+def _check_space(run: epath.Path, params: Any) -> None:
+    """Raises InputError where the disk of a local run folder is too small for parameters."""
+    needed = sum(np.size(leaf) * np.dtype(np.float32).itemsize for leaf in jax.tree.leaves(params))
+    if "://" not in str(run) and (free := shutil.disk_usage(run).free) < needed:
+        raise InputError(f"can't write {run}: {needed / 1e6:,.1f} MB are needed, {free / 1e6:,.1f} MB are free")
+
+
 def _fields(tower: str, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     fields = getattr(found, tower)
     if fields is None:
@@ -151,6 +162,7 @@ def _config(sources: Mapping[str, str], model: CLIP) -> ConfigDict:
     config.model.text.update(text)
     with config.ignore_type():
         config.model.name = _name(model)
+        sources = {tower: clean(source) for tower, source in sources.items()}  # a config holds text
         if sources["image"] == sources["text"]:
             config.model.init = sources["image"]
         else:

@@ -10,13 +10,15 @@ from typing import Any
 import jax
 
 from lrsclip_jax.pretrained import Pretrained
+from lrsclip_jax.sources.row_values import clean
 
 
 def about_model(model: Pretrained, name: str | None = None) -> dict[str, Any]:
     """Returns the fields of a model; `name` is its name in reports, by default that of its source."""
     return {
-        "model": name or Path(model.source.rstrip("/")).stem.removeprefix("hf:"),
-        "checkpoint": model.source,
+        # A path may hold bytes that are no text, which meta.json can't.
+        "model": clean(name or Path(model.source.rstrip("/")).stem.removeprefix("hf:")),
+        "checkpoint": clean(model.source),
         "family": model.family,
         "step": model.step,
         "weights": model.weights_hash,

@@ -10,11 +10,12 @@ from typing import Any, Literal
 from PIL import Image
 from tqdm import tqdm
 
+from eval.file_names import spelled
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Drawing, Fault, Item, Keys, Source, open_source
 from lrsclip_jax.sources.prepared import drawing
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 from lrsclip_jax.sources.texts import read_texts
 
 Row = dict[str, Any]
@@ -84,9 +85,7 @@ def queries(path: str) -> list[Row]:
 
 
 def _row(item: Item) -> Row:
-    file = str(item.image) if isinstance(item.image, Path) else None
-    if file and clean(file) != file:
-        file = None  # no UTF-8: the picture can be found by hand alone
+    file = spelled(str(item.image)) if isinstance(item.image, Path) else None
     row = {"id": item.id, "label": item.label, "split": item.split, "file": file}
     return {name: value for name, value in row.items() if value is not None}
 
@@ -103,7 +102,7 @@ def _without_stop(row: Row) -> Row:
 def _read(item: Item) -> Image.Image:
     image = item.image
     assert not isinstance(image, Drawing)
-    name = clean(str(image))
+    name = clean_name(str(image))
     try:
         return read_image(image if isinstance(image, Path) else image.read_bytes(), name=name)
     except OSError as error:

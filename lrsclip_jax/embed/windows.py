@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from eval import selo
+from eval.file_names import spelled
 from eval.selo.v2 import anchor_windows, coarse_windows, shuffled
 from lrsclip_jax.data.crops import crop_window
 from lrsclip_jax.data.images import read_image
@@ -53,7 +54,10 @@ def windows_of(
             for query, scene in dict.fromkeys((query.text, query.scene) for query in source.queries)
             for text in shuffled(query, seed=0)
         ]
-    about = {name: {"height": one.height, "width": one.width, "file": str(one.image)} for name, one in scenes.items()}
+    about = {
+        name: {"height": one.height, "width": one.width, "file": spelled(str(one.image))}
+        for name, one in scenes.items()
+    }
     return Material(source.name, source.split, images, queries, read, about)
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict
 
@@ -50,6 +51,19 @@ class _About(TypedDict):
     step: int
 
 
+def _without_late_answers(usual: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """After a failure, TensorStore's threads still answer to Orbax's loop that is closed; each prints a traceback."""
+
+    def hook(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            usual(found)
+
+    return hook
+
+
+sys.unraisablehook = _without_late_answers(sys.unraisablehook)
+
+
 def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkpointer:
     """Opens the checkpoints of a run folder, on every process, and removes what killed saves left behind.
 
@@ -62,20 +76,27 @@ def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkp
       InputError: the config keeps none, or the file with a checkpoint's metrics is damaged.
     """
     directory = run / CHECKPOINTS
-    for folder in (directory / str(step) for step in steps(run)):
+    preserved = _preserved(config)
+    for folder in (directory / str(step) for step in steps(run)):  # Orbax reads this much of each
         file = folder / _METRICS / _METRICS
+        # A kill may leave the rest of a superseded checkpoint that was being removed.
+        if (folder / manifest.METADATA).exists() and (defect := manifest.damage(folder, [manifest.METADATA])):
+            raise _torn(folder, defect)
         if file.exists() and (defect := manifest.damage(folder, [_METRICS])):
-            raise _torn(folder, defect) if defect.startswith(manifest.NAME) else _torn_metrics(file, defect)
+            raise _torn_metrics(file, defect)
     try:
         return ocp.training.Checkpointer(
             directory,
             # The saver decides when to save: it counts steps and minutes.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=_preserved(config),
+            preservation_policy=preserved,
             cleanup_tmp_directories=True,
         )
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # from the only files whose content Orbax reads here
-        raise _torn_metrics(_unreadable(directory), f"not readable JSON, {error}") from error
+    except ValueError as error:  # from checkpoints without a manifest, whose JSON nobody has compared
+        if file := _torn_json(directory, f"*/{_METRICS}/{_METRICS}"):
+            raise _torn_metrics(file, f"not readable JSON, {error}") from error
+        folder = _torn_json(directory, f"*/{manifest.METADATA}") or directory
+        raise InputError(f"{folder} can't be read ({_reason(error)}): remove that checkpoint") from error
 
 
 def metadata(config: ConfigDict, preprocessing: Preprocessing, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -264,13 +285,13 @@ def _torn_metrics(file: epath.Path, reason: str) -> InputError:
     )
 
 
-def _unreadable(directory: epath.Path) -> epath.Path:
-    for file in directory.glob(f"*/{_METRICS}/{_METRICS}"):
+def _torn_json(directory: epath.Path, pattern: str) -> epath.Path | None:
+    for file in directory.glob(pattern):
         try:
-            json.loads(file.read_text())
+            json.loads(file.read_bytes())
         except ValueError:
             return file
-    return directory
+    return None
 
 
 def _scalar(value: int, like: Any) -> jax.Array:

@@ -31,7 +31,7 @@ def write(folder: epath.Path) -> None:
     """Writes the checksum of every file of a complete checkpoint, by its path inside the folder."""
     names = [(top / name).relative_to(folder).as_posix() for top, _, found in folder.walk() for name in found]
     names = sorted(set(names) - {NAME, METADATA, _MARKER})
-    if "://" in os.fspath(folder):
+    if _checks_itself(folder):
         with ThreadPoolExecutor(16) as pool:  # every size is a request
             sizes = pool.map(lambda name: (folder / name).stat().length, names)
             text = json.dumps(dict(zip(names, sizes, strict=True)), indent=0) + "\n"
@@ -67,6 +67,10 @@ def damage(folder: epath.Path, parts: Sequence[str] | None = None) -> str | None
         return str(error)
     found = itertools.chain(_by_size(folder, sizes), (what for _, what in defects(folder, sums)))
     return next(found, None)
+
+
+def _checks_itself(folder: epath.Path) -> bool:
+    return "://" in os.fspath(folder)
 
 
 def _of_metadata(folder: epath.Path) -> Checksum:

@@ -16,6 +16,8 @@ WIDTH, HEIGHT = 960, 420  # of the drawing, in its own units
 _SMALL = 9  # a footprint narrower than this gets a dot, too
 _EARTH = 6371.0088  # km
 _NICE = (1, 2, 5)
+_TURNS = (10, 20, 30, 45, 60, 90)  # degrees that a turn of the Earth is a multiple of
+_APART = 14  # numbers closer than this to a better one are left out
 
 
 class Place(NamedTuple):
@@ -56,7 +58,7 @@ def footprint_map(places: Sequence[Place], scenes: Sequence[tuple[float, float, 
         turn = 360 if west > east else 0
         ring = np.array([[west, south], [east + turn, south], [east + turn, north], [west, north]])
         drawn.append(f'<path class="scene" d="{_path(ring, view)}"/>')
-    drawn += [_place(place, view) for place in reversed(places)]
+    drawn += [_place(place, view, numbered) for place, numbered in reversed(_numbered(places, view))]
     label = html.escape(f"Map of {len(places)} places")
     return Html(
         f'<figure class="places"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">\n'
@@ -85,7 +87,20 @@ def _middle(longitudes: np.ndarray) -> float:
     return float(ranked[widest] + gaps[widest] / 2 + 180)
 
 
-def _place(place: Place, view: View) -> str:
+def _numbered(places: Sequence[Place], view: View) -> list[tuple[Place, bool]]:
+    """Places with whether there is room for their numbers, which are given to the first."""
+    taken = np.empty((0, 2))
+    found = []
+    for place in places:
+        corners = shapely.get_coordinates(place.shape)
+        spot = np.array([[view.x(corners[:, 0]).mean(), view.y(corners[:, 1]).mean()]])
+        free = bool((np.abs(taken - spot).max(axis=1) > _APART).all())
+        taken = np.concatenate([taken, spot]) if free else taken
+        found.append((place, free))
+    return found
+
+
+def _place(place: Place, view: View, numbered: bool) -> str:
     parts = shapely.get_parts(place.shape)
     shapes = [part for part in parts if part.geom_type == "Polygon"]
     d = " ".join(_path(shapely.get_coordinates(part.exterior), view) for part in shapes)
@@ -93,7 +108,7 @@ def _place(place: Place, view: View) -> str:
     xs, ys = view.x(corners[:, 0]), view.y(corners[:, 1])
     x, y = (xs.min() + xs.max()) / 2, (ys.min() + ys.max()) / 2
     dot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>' if not shapes or np.ptp(xs) < _SMALL else ""
-    number = f'<text x="{x:.1f}" y="{y - 7 if dot else y + 4:.1f}">{place.number}</text>'
+    number = f'<text x="{x:.1f}" y="{y - 7 if dot else y + 4:.1f}">{place.number}</text>' if numbered else ""
     title = f"<title>{html.escape(place.words)}</title>"
     return f'<a href="#hit-{place.number}">{title}' + (f'<path d="{d}"/>' if d else "") + f"{dot}{number}</a>"
 
@@ -107,13 +122,15 @@ def _path(ring: np.ndarray, view: View) -> str:
 def _frame(view: View) -> str:
     """Lines of whole degrees or parts of them, with what they are, and the bar."""
     lines = []
-    step = _nice(120 / min(view.east, view.north))
+    least = 120 / min(view.east, view.north)
+    step = _nice(least) if least <= 5 else next((turn for turn in _TURNS if turn >= least), _TURNS[-1])
     digits = max(0, -math.floor(math.log10(step)))
-    for number in _steps(view.longitude, WIDTH / 2 / view.east, step):
+    for number in _steps(view.longitude, min(WIDTH / 2 / view.east, 180), step):
         x = WIDTH / 2 + (number - view.longitude) * view.east
         said = _degrees((number + 180) % 360 - 180, digits, "E", "W")
         lines.append(
-            f'<path class="grid" d="M{x:.1f},0V{HEIGHT}"/><text class="grid" x="{x + 3:.1f}" y="12">{said}</text>'
+            f'<path class="grid" d="M{x:.1f},0V{HEIGHT}"/>'
+            f'<text class="grid" x="{x + 3:.1f}" y="2" dy=".9em">{said if x < WIDTH - 60 else ""}</text>'
         )
     for number in _steps(view.latitude, HEIGHT / 2 / view.north, step):
         if abs(number) > 90:

@@ -72,8 +72,8 @@ def _item(hit: Hit, picture: str | None) -> str:
     said = [hit.scene, place_words(hit), hit.date.strftime("%Y-%m-%d") if hit.date else ""]
     lines = "".join(f"<div>{html.escape(line)}</div>" for line in said if line)
     return (
-        f'<li id="hit-{hit.rank}">{shown}<div><b>{hit.rank}</b> cosine {hit.cosine:.4f}, z {hit.z:.1f}, '
-        f"{percentile_words(hit.percentile)}</div>{lines}</li>\n"
+        f'<li id="hit-{hit.rank}">{shown}<div><b>{hit.rank}</b> cosine\xa0{hit.cosine:.4f}, z\xa0{hit.z:.1f}, '
+        f"{percentile_words(hit.percentile).replace(' ', chr(0xA0))}</div>{lines}</li>\n"
     )
 
 

@@ -14,7 +14,7 @@ from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.json_kinds import read_json
 from lrsclip_jax.sources.listing import Parts, images_below, metadata_files, split_of_folder
 from lrsclip_jax.sources.numbering import numbered
-from lrsclip_jax.sources.row_values import caption_of_label, clean
+from lrsclip_jax.sources.row_values import caption_of_label, clean_name
 from lrsclip_jax.sources.source import TEMPLATE, Reading, Source
 from lrsclip_jax.sources.tables import read_table
 
@@ -105,12 +105,12 @@ def _notes(path: Path, layout: _Layout, depth: int | None) -> Iterator[str]:
             )
     elif left_out := total - layout.images[depth]:
         example = next(example for other, example in layout.example.items() if other != depth)
-        yield f"{left_out:,} of {total:,} images lie at another depth than the others ({clean(example)}): left out"
+        yield f"{left_out:,} of {total:,} images lie at another depth than the others ({clean_name(example)}): left out"
 
 
 def _item(root: Path, parts: Parts, label: str | None, template: str | None, split: str | None = None) -> Item:
-    file, name = root.joinpath(*parts), clean("/".join(parts))
-    label = clean(label) if label else None
+    file, name = root.joinpath(*parts), clean_name("/".join(parts))
+    label = clean_name(label) if label else None
     short = (caption_of_label(label, template),) if label and template else ()
     return Item(name, root.name, file, short=short, label=label, split=split, where=name)
 
@@ -128,7 +128,7 @@ def read_imagefolder(path: Path, reading: Reading) -> Source:
             for item in source.stream():
                 if isinstance(item, Item):
                     name = f"{folder.as_posix()}/{item.id}" if folder.parts else item.id
-                    item = replace(item, id=clean(name), split=item.split or split)
+                    item = replace(item, id=clean_name(name), split=item.split or split)
                 yield item
 
     return Source(

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
 from lrsclip_jax.sources.json_scan import BadValue, Window, decode, reason, scan
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.text_encoding import TextFile, open_text
 
@@ -40,7 +40,7 @@ class JsonLines:
                 offset += len(line)
 
     def where(self, place: Place) -> str:
-        return clean(f"{self.path.name}, line {place.number}")
+        return clean_name(f"{self.path.name}, line {place.number}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class JsonLists:
     def where(self, place: Place) -> str:
         key = self.key(place)
         unit = {"": "record", "images": "image", "annotations": "annotation"}.get(key, f"{key:.60} record")
-        return clean(f"{self.path.name}, {unit} {place.number}")
+        return clean_name(f"{self.path.name}, {unit} {place.number}")
 
     def _lists(self, window: Window) -> Iterator[Row]:
         if window.next() == "}":

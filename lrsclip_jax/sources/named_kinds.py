@@ -19,7 +19,7 @@ from lrsclip_jax.sources.listing import images_below
 from lrsclip_jax.sources.published import lrs2m_json, remoteclip, rs5m, vhm
 from lrsclip_jax.sources.published.opened import items_of
 from lrsclip_jax.sources.row_keys import Keys
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 
 class NamedKind(NamedTuple):
@@ -60,7 +60,7 @@ def read_images(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     """Reads all images below a folder, without texts, in the order of their paths. None is opened."""
     empty = True
     for parts in images_below(path):
-        empty, name = False, clean("/".join(parts))
+        empty, name = False, clean_name("/".join(parts))
         yield Item(name, source, path.joinpath(*parts), where=name)
     if empty:
         raise InputError(f"{path}: no images below it ({', '.join(SUFFIXES)})")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Drawing, Entry, Fault, Item
 from lrsclip_jax.sources.numbering import numbered
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 from lrsclip_jax.sources.source import Source
 
 if TYPE_CHECKING:
@@ -100,5 +100,5 @@ def read_record(item: Item) -> Record:
     try:
         data = image.read_bytes()
     except OSError as error:
-        raise InputError(f"{clean(str(image))}: image can't be read ({error.strerror})") from None
+        raise InputError(f"{clean_name(str(image))}: image can't be read ({error.strerror})") from None
     return Record(item.id, item.source, data, item.long, item.short, item.label, item.licence)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eval.file_names import named
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sources.item import Cell, Item, Member
@@ -17,6 +18,7 @@ from lrsclip_jax.sources.row_values import (
     can_be_path,
     caption_of_label,
     clean,
+    clean_name,
     label_under,
     texts_under,
     value,
@@ -117,9 +119,9 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
         if template and label and not long and not short:
             short = (caption_of_label(label, template),)
         return Item(
-            words.get("id") or clean(str(image)),
+            words.get("id") or clean_name(str(image)),
             words.get("source") or source,
-            root / image if isinstance(image, str) else image,
+            root / named(image) if isinstance(image, str) else image,
             long,
             short,
             label,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.facts import classes
+from eval.file_names import spelled
 from lrsclip_jax.errors import InputError
 
 ABSENT: Any = object()
@@ -31,6 +32,11 @@ def clean(text: str) -> str:
     if text.isprintable():  # neither line ends nor surrogates
         return text.strip()
     return " ".join(text.splitlines()).strip().encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_name(name: str) -> str:
+    """Returns the name or path of a file on one line, bytes that are no UTF-8 `eval.file_names.spelled`."""
+    return name.strip() if name.isprintable() and "⟨" not in name else clean(spelled(name))
 
 
 def value(row: Any, key: str, path: bool = False) -> Any:

@@ -15,7 +15,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault
 from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY
 from lrsclip_jax.sources.lists import list_stream
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 from lrsclip_jax.sources.rows import Place, Row, located
 from lrsclip_jax.sources.source import Reading, Source
 from lrsclip_jax.sources.text_encoding import TextFile, open_text, with_line_ends
@@ -55,7 +55,7 @@ class Table:
                 yield Row(place, dict.fromkeys(columns) | dict(zip(columns, cells, strict=False)))
 
     def where(self, place: Place) -> str:
-        return clean(f"{self.path.name}, line {place.number}")
+        return clean_name(f"{self.path.name}, line {place.number}")
 
     def _cells(self, start: Place, file: BinaryIO | None) -> Iterator[tuple[Place, list[str] | str]]:
         with self.text.at(start.offset, file) as opened:

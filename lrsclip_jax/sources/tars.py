@@ -14,7 +14,8 @@ from lrsclip_jax.sources.item import Fault, Item, Member
 from lrsclip_jax.sources.json_scan import decode, reason
 from lrsclip_jax.sources.listing import split_of_folder, tar_files
 from lrsclip_jax.sources.numbering import numbered
-from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, clean, row_reader
+from lrsclip_jax.sources.row_keys import AskedKeys, RowReader, row_reader
+from lrsclip_jax.sources.row_values import clean, clean_name
 from lrsclip_jax.sources.source import Reading, Source, check_first
 
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())
@@ -66,7 +67,7 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                     continue
                 member_key, extension = _split(member.name)
                 if members and member_key != key:
-                    yield f"{path.name}, sample {clean(key)}", _row(key, members, text_keys)
+                    yield f"{clean_name(path.name)}, sample {clean_name(key)}", _row(key, members, text_keys)
                     members = {}
                 key = member_key
                 members[extension] = Member(path, member.name, member.offset_data, member.size)
@@ -77,11 +78,11 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                     assert content is not None  # as it is a file
                     members[extension] = content.read()
     except (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
-        last = f" after sample {clean(key)}" if members else ""
+        last = f" after sample {clean_name(key)}" if members else ""
         said = clean(str(error))[:200] or type(error).__name__
         raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({said})") from None
     if members:
-        yield f"{path.name}, sample {clean(key)}", _row(key, members, text_keys)
+        yield f"{clean_name(path.name)}, sample {clean_name(key)}", _row(key, members, text_keys)
 
 
 def _row(key: str, members: Mapping[str, Member | bytes | None], text_keys: Sequence[str]) -> dict[str, Any] | str:

@@ -1,11 +1,13 @@
 import json
 import os
 import re
+import shutil
 
 import jax
 import numpy as np
 import pytest
 import tiny_clip
+from bad_files import refused
 from safetensors.numpy import load_file, save_file
 
 import lrsclip_jax
@@ -15,6 +17,7 @@ from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.pytorch.contract import Hints
+from lrsclip_jax.run import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,24 @@ def test_an_import_says_what_it_found_and_is_a_run(models, tmp_path, capsys):
     assert ours.context_length == 248 and ours.preprocessing == theirs.preprocessing
     np.testing.assert_array_equal(ours.images(images), theirs.images(images))
     np.testing.assert_array_equal(ours.texts(texts), theirs.texts(texts))  # the first 20 positions stay
+
+
+def test_a_source_whose_name_is_no_utf8_is_imported_and_weights_that_are_not_finite_are_not(models, tmp_path):
+    source = shutil.copytree(models[0] / "clip", tmp_path / "cl\udcffip")
+    main(["import", str(source), f"--workdir={tmp_path / 'run'}"])
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    assert config["init"] == f"{tmp_path}/cl?ip"
+    read = checkpoint.load_params
+    run = str(tmp_path / "run")
+
+    def diverged(*arguments):
+        params = read(*arguments)
+        return params | {"logit_scale": params["logit_scale"] * np.nan}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "load_params", diverged)
+        refused(lambda: weights.read(run), "checkpoints/0: logit_scale holds NaN")
+    weights.read(run)
 
 
 def test_two_towers_meet_in_new_projections(models, tmp_path, capsys):

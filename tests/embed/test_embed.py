@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -260,6 +261,25 @@ def test_damaged_parts_of_a_stopped_command_are_made_again(world, pairs, tmp_pat
         assert (tmp_path / "begun" / file.name).read_bytes() == file.read_bytes()
 
 
+def test_a_picture_that_was_damaged_between_two_starts_is_made_again(world, pairs, tmp_path, monkeypatch, capsys):
+    material = open_material(str(world / "classes"))
+    monkeypatch.setattr(set_writer, "PART", 2)
+    make = functools.partial(set_writer.make_set, material=material, model=pairs, about=ABOUT, pictures=True)
+    make(tmp_path / "whole")
+    monkeypatch.setattr(parts, "join", lambda *_: pytest.skip("stopped"))
+    with contextlib.suppress(pytest.skip.Exception):
+        make(tmp_path / "begun")
+    monkeypatch.undo()
+    monkeypatch.setattr(set_writer, "PART", 2)
+    picture = tmp_path / "begun" / "pictures" / "0000003.jpg"
+    picture.write_bytes(picture.read_bytes()[:-20] + b"\0" * 20)
+    make(tmp_path / "begun")
+    notes = capsys.readouterr().err.splitlines()
+    assert notes == [f"note: {picture} is damaged: its content is not what was written; it is made again"]
+    assert same(tmp_path / "whole" / "pictures", tmp_path / "begun" / "pictures")
+    assert sorted(file.name for file in (tmp_path / "begun").iterdir()) == sorted(os.listdir(tmp_path / "whole"))
+
+
 def test_a_finished_set_that_is_damaged_is_named_before_anything_is_measured(world, pairs, tmp_path, monkeypatch):
     material = open_material(f"{world}/captions.json", image_root=f"{world}/images")
     out, rng = tmp_path / "set", np.random.default_rng(0)
@@ -372,7 +392,15 @@ def test_names_of_files_that_are_no_utf8_do_not_end_a_set(world, tmp_path):
     shutil.copy(world / "images" / "a.png", tmp_path / "images" / "b\udcff.png")
     shutil.copy(world / "images" / "b.png", tmp_path / "images" / "c.png")
     made = embed(world, tmp_path / "s", tmp_path / "images")
-    assert [row["id"] for row in made.image_rows] == ["b?.png", "c.png"]
+    assert [row["id"] for row in made.image_rows] == ["b⟨ff⟩.png", "c.png"]
+    assert made.picture(0).read_bytes() == (world / "images" / "a.png").read_bytes()
+
+
+def test_a_checkpoint_whose_name_is_no_utf8_has_one_in_the_set(world, tmp_path):
+    shutil.copytree(world / "clip", tmp_path / "cl\udcffip")
+    main([str(world / "classes"), f"--checkpoint={tmp_path}/cl\udcffip", f"--out={tmp_path / 's'}"])
+    meta = open_set(tmp_path / "s").meta
+    assert meta["model"] == "cl?ip" and meta["checkpoint"] == f"{tmp_path}/cl?ip"
 
 
 def test_folders_of_no_known_data_set_are_classes_only_where_that_is_said(world, tmp_path, capsys):

@@ -14,6 +14,8 @@ from eval.papers.__main__ import main as papers
 from eval.selo import windows
 from eval.suite.__main__ import main as evaluate
 from lrsclip_jax.embed.__main__ import main as embed
+from lrsclip_jax.embed.material import material_of
+from lrsclip_jax.sources import open_source
 
 
 @pytest.fixture(scope="module")
@@ -55,60 +57,40 @@ def test_the_readmes_retrieval_command_reaches_the_tables_of_both_papers(clip, t
     (tmp_path / "runs").symlink_to(clip.parent)
     embed(command[2:])
     assert "note: dataset_rsitmd is RSITMD, by its name; --dataset=NAME calls it otherwise" in capsys.readouterr().out
+    embed([*command[2:5], "--out=sets/stripped", "--name=stripped", "--dataset=rsitmd_test", "--strip-stops"])
+    assert "by its name" not in capsys.readouterr().out  # the user's own name is taken as it is
+    plain, stripped = open_set(tmp_path / "sets" / "b16" / "rsitmd"), open_set(tmp_path / "sets" / "stripped")
+    assert (plain.dataset, stripped.dataset) == ("RSITMD", "rsitmd_test")
+    assert [row["text"] for row in plain.text_rows] == [f"{row['text']} ." for row in stripped.text_rows]
+    assert "stops" not in plain.meta and stripped.meta["stops"] == "stripped"
+    assert np.abs(plain.texts - stripped.texts).max() > 1e-3
+
     evaluate(["sets", "--out=evaluation", "--processes=1"])
+    assert "rsitmd_test is RSITMD in the papers' tables" in capsys.readouterr().err
     for table in ("lrsclip:III", "rsclip:I", "rsclip:III"):
         ours, said = rows_of(table, "evaluation", capsys)
-        assert len(ours) == 1 and " b16 " in ours[0]
-        assert "b16, RSITMD: 6 texts of 3 images of split test, published 2,260 of 452" in said
+        assert [line.split()[1] for line in ours] == ["b16", "stripped"]
+        assert "b16, RSITMD: 6 texts of 3 images of split test, published 2,260 of 452." in said
+        assert ("the texts' last full stop is taken off" in said) == table.startswith("lrsclip")
     assert rows_of("lrsclip:II", "evaluation", capsys)[0] == []
 
 
-def test_a_set_called_after_its_file_is_mapped_when_it_is_evaluated(clip, tmp_path, capsys):
-    karpathy(tmp_path, "dataset_rsicd.json")
-    arguments = [str(tmp_path / "dataset_rsicd.json"), f"--checkpoint={clip}", f"--out={tmp_path / 'sets' / 'a'}"]
-    embed([*arguments, f"--image-root={tmp_path / 'images'}", "--dataset=dataset_rsicd"])
-    assert "note: " not in capsys.readouterr().out  # the user's own name is taken as it is
-    evaluate([str(tmp_path / "sets"), f"--out={tmp_path / 'out'}", "--processes=1"])
-    assert "dataset_rsicd is RSICD in the papers' tables" in capsys.readouterr().err
-    assert (
-        json.loads((tmp_path / "out/results/b16/dataset_rsicd/retrieval_short.json").read_text())["benchmark"]
-        == "RSICD"
-    )
-    assert len(rows_of("lrsclip:III", tmp_path / "out", capsys)[0]) == 1
-
-
 def test_images_in_the_class_folders_of_a_known_data_set_are_that_one(clip, tmp_path, capsys):
-    known = classes.dataset("whu-rs19")
-    for number, folder in enumerate(known.classes):
-        for copy in range(2):
-            picture(tmp_path / "Images" / folder / f"{copy}.png", 2 * number + copy)
-    made = []
-    for name, *options in (["a"], ["b", "--dataset=mine"]):
-        embed([str(tmp_path / "Images"), f"--checkpoint={clip}", f"--out={tmp_path / 'sets' / name}", *options])
-        made.append(open_set(tmp_path / "sets" / name).dataset)
-    assert made == ["WHU-RS19", "mine"]
-    assert capsys.readouterr().out.count("note: Images is WHU-RS19, by its classes") == 1
+    for number, folder in enumerate(classes.dataset("whu-rs19").classes):
+        picture(tmp_path / "Images" / folder / "0.png", number)
+    embed([str(tmp_path / "Images"), f"--checkpoint={clip}", f"--out={tmp_path / 'sets' / 'a'}"])
+    assert "note: Images is WHU-RS19, by its classes" in capsys.readouterr().out
+    assert open_set(tmp_path / "sets" / "a").dataset == "WHU-RS19"
     evaluate([str(tmp_path / "sets"), f"--out={tmp_path / 'out'}", "--processes=1", "--only=zeroshot"])
-    said = capsys.readouterr().err
-    assert "mine has the classes of WHU-RS19: say so if it is that data set" in said
     assert len(rows_of("lrsclip:IV", tmp_path / "out", capsys)[0]) == 1
 
 
-def test_the_stops_that_captions_end_in_are_taken_off_where_asked(clip, tmp_path):
-    karpathy(tmp_path, "dataset_rsicd.json")
-    arguments = [
-        f"{tmp_path / 'dataset_rsicd.json'}:test",
-        f"--checkpoint={clip}",
-        f"--image-root={tmp_path / 'images'}",
-    ]
-    plain, stripped = tmp_path / "plain", tmp_path / "stripped"
-    embed([*arguments, f"--out={plain}"])
-    embed([*arguments, f"--out={stripped}", "--strip-stops"])
-    plain, stripped = open_set(plain), open_set(stripped)
-    assert [row["text"] for row in plain.text_rows] == [f"{row['text']} ." for row in stripped.text_rows]
-    assert "stops" not in plain.meta and stripped.meta["stops"] == "stripped"
-    assert [row["length"] - 1 for row in plain.text_rows] == [row["length"] for row in stripped.text_rows]
-    assert np.abs(plain.texts - stripped.texts).max() > 1e-3
+def test_the_last_stop_of_short_texts_alone_is_taken_off(tmp_path):
+    rows = [{"image": "a.png", "short": ["a pier .", "A boat.", "two. ", " ."], "long": "It is a pier ."}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    texts = material_of(open_source(str(tmp_path / "rows.json")), strip_stops=True).texts
+    assert [row["text"] for row in texts if row["kind"] == "short"] == ["a pier", "A boat", "two", "."]
+    assert [row["text"] for row in texts if row["kind"] == "long"] == ["It is a pier ."]
 
 
 def test_scenes_are_cropped_as_the_reference_does_and_hold_what_a_second_look_asks_for(clip, tmp_path, capsys):
@@ -118,11 +100,10 @@ def test_scenes_are_cropped_as_the_reference_does_and_hold_what_a_second_look_as
     (tmp_path / "AIR-SLT" / "anno.json").write_text(json.dumps(queries))
     arguments = [f"air-slt:{tmp_path / 'AIR-SLT'}", f"--checkpoint={clip}", "--steps=256,512"]
     embed([*arguments, f"--out={tmp_path / 'sets' / 'both'}", "--second-look"])
-    embed([*arguments, f"--out={tmp_path / 'one'}", "--crops=direct", "--name=direct"])
-    both, one = open_set(tmp_path / "sets" / "both"), open_set(tmp_path / "one")
-    assert (both.meta["crops"], one.meta["crops"]) == ("reference", "direct")
+    both = open_set(tmp_path / "sets" / "both")
+    assert both.meta["crops"] == "reference"
     first = [row["window"] for row in both.image_rows if "look" not in row]
-    assert first == [row["window"] for row in one.image_rows] == windows(600, 700, (256, 512)).tolist()
+    assert first == windows(600, 700, (256, 512)).tolist()
     assert len({tuple(row["window"]) for row in both.image_rows}) == len(both.image_rows) > len(first)
     shuffled = [row for row in both.text_rows if row["kind"] == "shuffled"]
     assert len(shuffled) == 8 and {row["query"] for row in shuffled} == {"a long grey pier", "two boats"}

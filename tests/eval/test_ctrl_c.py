@@ -4,11 +4,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
 
 from eval import interrupts
+from eval.errors import cli
 
 MAIN = "import sys, time, threading, atexit, hashlib\nfrom eval import interrupts\nfrom eval.errors import cli\n"
 
@@ -32,6 +34,12 @@ def run(words, times=1, **settings):
         rest, said = process.communicate(timeout=30)
         assert line == "here\n", said
         return process.returncode, rest + said, time.monotonic() - sent
+
+
+def script(folder, body):
+    """A program that is called as ours, so that Ctrl-C ends it until its very end."""
+    (folder / "lrsclip").write_text(program(body)[2])
+    return [sys.executable, str(folder / "lrsclip")]
 
 
 def program(body, before=""):
@@ -102,8 +110,8 @@ def test_the_first_does_not_wait_for_ever(body):
     ],
     ids=["atexit", "threads"],
 )
-def test_at_the_end_of_a_program_it_is_no_traceback_either(body, outcome):
-    assert run(program(body))[:2] == outcome
+def test_at_the_end_of_a_program_it_is_no_traceback_either(body, outcome, tmp_path):
+    assert run(script(tmp_path, body))[:2] == outcome
 
 
 def test_while_the_interpreter_takes_itself_down_it_is_ignored():
@@ -134,6 +142,28 @@ def test_programs_of_others_keep_their_own_ctrl_c():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     interrupts.heed_as_program()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    hooks, threads = (sys.unraisablehook, threading.excepthook), threading.active_count()
+    with pytest.raises(SystemExit):
+        cli(lambda: 3)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler and signal.set_wakeup_fd(-1) == -1
+    assert (sys.unraisablehook, threading.excepthook) == hooks
+    for thread in threading.enumerate():
+        if thread.name == "interrupts":
+            thread.join(5)
+    assert threading.active_count() == threads
+
+
+def test_a_defect_in_a_thread_is_one_line(tmp_path):
+    body = f"""
+        import tempfile
+        tempfile.tempdir = {str(tmp_path)!r}
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start(), thread.join()
+        print("done")
+    """
+    done = subprocess.run(program(body), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "done\n") and len(list(tmp_path.iterdir())) == 1
+    assert done.stderr.startswith("error: a defect of this program") and done.stderr.count("\n") == 1
 
 
 def test_where_ctrl_c_is_ignored_it_stays_so():

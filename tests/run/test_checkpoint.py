@@ -242,6 +242,19 @@ def test_a_manifest_of_sizes_alone_still_counts(run):
         restored(run)
 
 
+def test_on_an_object_store_a_manifest_has_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "_checks_itself", lambda folder: True)
+    run = epath.Path(tmp_path)
+    assert saved(run, 1, metrics={1: {"loss": 0.5}}) == [1]
+    folder = tmp_path / "checkpoints" / "1"
+    found = json.loads((folder / "manifest.json").read_text())
+    assert found["metrics/metrics"] == 13 and all(isinstance(size, int) for size in found.values())
+    assert_equal(restored(run), state(1))
+    os.truncate(data_file(folder), 100)
+    with pytest.raises(InputError, match="params/.* has 100 bytes of"):
+        restored(run)
+
+
 def test_a_torn_manifest_costs_no_checkpoint(run):
     manifest_file = Path(run) / "checkpoints" / "2" / "manifest.json"
     os.truncate(manifest_file, 50)

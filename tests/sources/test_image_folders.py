@@ -138,9 +138,9 @@ def test_names_that_are_no_utf8_have_readable_ids(tmp_path):
     items = list(open_source(str(tmp_path / "AID")))
     assert [(item.id, item.label) for item in items] == [
         ("Airport/0.jpg", "Airport"),
-        ("Airport/b?.jpg", "Airport"),
-        ("?/0.jpg", "?"),
-        ("?/1.jpg", "?"),
+        ("Airport/b⟨ff⟩.jpg", "Airport"),
+        ("⟨e9⟩/0.jpg", "⟨e9⟩"),
+        ("⟨e9⟩/1.jpg", "⟨e9⟩"),
     ]
     assert all(item.image.read_bytes() for item in items)
 

@@ -97,7 +97,9 @@ def test_of_several_names_that_of_a_file_is_the_image(row, image):
 
 def test_names_that_are_no_utf8_lead_to_their_files_and_have_readable_ids():
     found = item(image="b\udcff.jpg", short="x")
-    assert found.image == Path("/root/b\udcff.jpg") and found.id == "b?.jpg"
+    assert found.image == Path("/root/b\udcff.jpg") and found.id == "b⟨ff⟩.jpg"
+    spelled = item(image="b⟨ff⟩.jpg", short="x")  # as `eval.file_names` has it, such as in a corpus
+    assert spelled.image == found.image and spelled.id == found.id
 
 
 def test_a_template_makes_texts_of_labels_where_there_are_none():

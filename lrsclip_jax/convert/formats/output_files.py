@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from eval.file_names import all_spelled
 from eval.lock import alone
 from eval.output import check_place
 from eval.whole import lock_of, remove_leftovers, whole
@@ -67,7 +68,7 @@ def write_pt(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(all_spelled(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def counts(tensors: Mapping[str, np.ndarray]) -> str:

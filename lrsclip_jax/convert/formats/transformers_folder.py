@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eval.whole import write_text
 from lrsclip_jax.convert.formats.model_card import model_card
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.convert.formats.tokenizer_files import write_tokenizer
@@ -57,7 +58,7 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
         write_json(partial / "preprocessor_config.json", _processor(preprocessing, name))
         write_tokenizer(kind, model.text.context_length, partial)
         card = model_card(model, preprocessing, name=out.name, architecture=described, source=source)
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        write_text(partial / "README.md", card)
         tensors = _tensors(params, image.kind, text.kind)
         write_safetensors(partial / "model.safetensors", tensors)
         files = ", ".join(sorted(path.name for path in partial.iterdir()))

@@ -54,7 +54,7 @@ def _first_of_each(
 ) -> Iterator[CorpusRecord | Duplicate | SetAside]:
     originals = Originals(distance)
     ids: dict[int, str] = {}
-    hashed = in_threads(lambda record: (record, hash_file(record.image, of)), records)
+    hashed = in_threads(lambda record: (record, hash_file(record.file, of)), records)
     count = 0
     while block := list(itertools.islice(hashed, _BLOCK)):
         readable = [(record, found) for record, found in block if not isinstance(found, str)]

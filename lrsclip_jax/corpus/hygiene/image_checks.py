@@ -36,7 +36,7 @@ def check_images(
 
 def _checked(record: CorpusRecord, min_side: int, uniform: float | None) -> CorpusRecord | SetAside:
     try:
-        image = read_image(record.image)
+        image = read_image(record.file)
     except InputError as error:
         return SetAside(record.id, "images", str(error))
     width, height = image.size

@@ -87,7 +87,7 @@ def without_leaks(
     """
     index = _index(references, distance)
     block: list[tuple[CorpusRecord, int | str]] = []
-    for one in in_threads(lambda record: (record, hash_file(record.image, phash)), records):
+    for one in in_threads(lambda record: (record, hash_file(record.file, phash)), records):
         block.append(one)
         if len(block) == _BLOCK:
             yield from _decided(block, index, references)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from eval.file_names import spelled
 from lrsclip_jax.corpus.reading.extracting import extracted
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Entry, Fault, Item
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 STAGE = "read"
 
@@ -51,7 +52,6 @@ def of_item(found: Item | Fault, origin: Origin) -> CorpusRecord | SetAside:
         if not isinstance(image, Path):
             assert origin.folder is not None  # see above
             image = extracted(found, origin.folder, origin.path.name)
-        _check_name(image)
         if origin.texts and not (found.short or found.long or found.label):
             raise InputError("neither a text nor a label")
         size = size_of(image) if isinstance(found.image, Entry) else (found.width, found.height)
@@ -59,7 +59,7 @@ def of_item(found: Item | Fault, origin: Origin) -> CorpusRecord | SetAside:
         return _set_aside(origin, found.id, f"{found.where}: {error}")
     return CorpusRecord(
         id=f"{origin.name}/{found.id}",
-        image=str(image),
+        image=spelled(str(image)),
         source=found.source,
         short=found.short,
         long=found.long,
@@ -69,16 +69,9 @@ def of_item(found: Item | Fault, origin: Origin) -> CorpusRecord | SetAside:
         height=size[1],
         split=found.split or origin.split,
         licence=found.licence or origin.licence,
-        provenance=(Step(STAGE, origin.kind, clean("; ".join(filter(None, (found.where, found.note))))),),
+        provenance=(Step(STAGE, origin.kind, clean_name("; ".join(filter(None, (found.where, found.note))))),),
     )
 
 
-def _check_name(image: Path) -> None:
-    try:
-        str(image).encode()
-    except UnicodeEncodeError:
-        raise InputError("the name of its file is not UTF-8: rename the file") from None
-
-
 def _set_aside(origin: Origin, id: str, reason: str) -> SetAside:
-    return SetAside(clean(f"{origin.name}/{id}"), STAGE, clean(reason))
+    return SetAside(clean_name(f"{origin.name}/{id}"), STAGE, clean_name(reason))

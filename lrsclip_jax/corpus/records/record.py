@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from eval.file_names import named
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Thing
 
@@ -23,7 +25,7 @@ class CorpusRecord:
 
     Attributes:
       id: of the record, one in a corpus.
-      image: path of the image, absolute.
+      image: path of the image, absolute, as `eval.file_names` spells it.
       source: the subset, such as "DIOR"; a row of the corpus's table.
       short, long: texts.
       things: annotated objects.
@@ -46,6 +48,11 @@ class CorpusRecord:
     split: str | None = None
     licence: str | None = None
     provenance: tuple[Step, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """The path by which the image is opened."""
+        return Path(named(self.image))
 
     def __post_init__(self) -> None:
         if not self.id or not self.image or not self.source:

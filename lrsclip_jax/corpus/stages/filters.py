@@ -58,7 +58,7 @@ def _filters(config: ConfigDict) -> Iterator[Planned]:
 
 def _leakage(sets: dict[str, str], distance: int) -> Planned:
     checked_distance(distance)
-    folders = tuple((name, str(Path(folder).absolute())) for name, folder in sets.items())
+    folders = tuple((name, str(Path(folder).expanduser().absolute())) for name, folder in sets.items())
     counts = {name: len(_images_below(folder)) for name, folder in folders}
     apart = functools.partial(_without_leaks, folders, distance)
     return Planned(LEAKAGE, apart, {"sets": sets, "images": counts, "distance": distance})
@@ -85,7 +85,7 @@ def _clip_score(embeddings: str, top: float | None, least: float | None) -> Plan
         if value is not None:
             _number(f"clip_score.{name}", value, int | float)
     clip_score.check_choice(top, least)
-    folder = str(Path(str(embeddings)).absolute())
+    folder = str(Path(str(embeddings)).expanduser().absolute())
     of_set = _digest(open_set(folder))
     by_score = functools.partial(_by_clip_score, folder, top, least)
     return Planned(CLIP_SCORE, by_score, {"embeddings": of_set, "top": top, "least": least})

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from eval.file_names import spelled
 from lrsclip_jax.corpus.hygiene.phash import phash
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
@@ -21,16 +22,16 @@ STAGE = "merge"
 
 def _content(record: CorpusRecord) -> str:
     try:
-        return hashlib.blake2b(read_file(Path(record.image)), digest_size=16).hexdigest()
+        return hashlib.blake2b(read_file(record.file), digest_size=16).hexdigest()
     except OSError as error:
         raise InputError(f"{record.image}: image can't be read ({error.strerror})") from None
 
 
 KEYS: dict[str, Callable[[CorpusRecord], str]] = {
     "id": lambda record: record.id,
-    "stem": lambda record: Path(record.image).stem,
+    "stem": lambda record: spelled(record.file.stem),
     "content": _content,
-    "phash": lambda record: f"{phash(read_image(record.image)):016x}",
+    "phash": lambda record: f"{phash(read_image(record.file)):016x}",
 }
 
 

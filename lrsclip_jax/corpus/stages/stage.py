@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tqdm import tqdm
 
+from eval.file_names import all_spelled
 from eval.reading import convert, numbered_lines
 from eval.seals import parse_sealed, read_sealed, seal, seal_bytes
 from eval.whole import whole, write_text
@@ -144,7 +145,7 @@ def changed(folder: Path, settings: Mapping[str, Any]) -> list[str]:
             f"{error}: restore it, or delete the folder, and the same command makes it again; answers of models are "
             "in their journals, and stay"
         ) from None
-    asked = json.loads(json.dumps(settings))
+    asked = all_spelled(json.loads(json.dumps(settings)))
     return sorted(name for name in made | asked if made.get(name) != asked.get(name))
 
 
@@ -200,7 +201,7 @@ def _add(file: FileIO, row: Mapping[str, Any]) -> None:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    return seal_bytes(json.dumps(row, ensure_ascii=False).encode()) + b"\n"
+    return seal_bytes(json.dumps(all_spelled(dict(row)), ensure_ascii=False).encode()) + b"\n"
 
 
 def _done(folder: Path) -> _Done:
@@ -212,7 +213,7 @@ def _done(folder: Path) -> _Done:
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, seal(json.dumps(values, indent=1, ensure_ascii=False)) + "\n")
+    write_text(path, seal(json.dumps(all_spelled(dict(values)), indent=1, ensure_ascii=False)) + "\n")
 
 
 def is_stage(folder: Path) -> bool:

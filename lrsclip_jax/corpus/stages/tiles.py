@@ -89,7 +89,7 @@ def _windows_of(
 ) -> Iterator[tuple[Window, Path, np.ndarray | None] | SetAside]:
     """Yields each window, its file, and its pixels unless the file is kept; at the end why a scene can't be read."""
     try:
-        width, height = size_of(Path(record.image))
+        width, height = size_of(record.file)
         if record.width and record.height and (record.width, record.height) != (width, height):
             raise InputError(
                 f"{record.image}: {width} × {height} pixels, its annotation is for {record.width} × {record.height}"
@@ -99,7 +99,7 @@ def _windows_of(
             file = folder / _name(window)
             pixels = None
             if file.name not in kept:
-                scene = scene or open_scene(Path(record.image))
+                scene = scene or open_scene(record.file)
                 pixels = scene.read(np.array(window))
             yield window, file, pixels
     except InputError as error:

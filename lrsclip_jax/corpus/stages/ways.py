@@ -82,7 +82,7 @@ def write_texts(records: Records, way: Way, server: Server, journal: Path, total
             text = way.prompt(record)
         except InputError as error:
             return SetAside(record.id, way.stage, str(error))
-        return Request(f"{record.id}#{way.kind}", text, record.image if way.shows_image else None)
+        return Request(f"{record.id}#{way.kind}", text, str(record.file) if way.shows_image else None)
 
     for record, outcome in _answered(records, request_of, server, journal, way.check, total):
         if outcome is None:

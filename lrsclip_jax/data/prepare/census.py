@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import TEMPLATE, Drawing, Fault, Item, Member, Source
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 _PROBED = 20  # images that are looked for before anything is written
 _MOST_FAULTS = 10_000  # that are held while it is not known how many rows there are
@@ -59,7 +59,7 @@ def take_census(source: Source, split: str, max_bad: int | None = None) -> Censu
         raise InputError(f"{source.name}: its images have labels and no texts: --template='{TEMPLATE}' makes them")
     if probed and not any(map(os.path.exists, probed)):
         raise InputError(
-            f"{source.name}: none of the first {len(probed)} images exists, as {clean(str(probed[0]))}: "
+            f"{source.name}: none of the first {len(probed)} images exists, as {clean_name(str(probed[0]))}: "
             "set --image-root (or --image-key=FOLDER_KEY/FILE_KEY where the folder has a key of its own)"
         )
     return Census(dict(sizes), digest.hexdigest(), faults)

@@ -16,7 +16,7 @@ from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Cell, Drawing, Entry, Item, Member
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Skip(Exception):
 def _read(item: Item, image: Path | Member | Cell | Entry, options: Options) -> Record:
     if not item.long and not item.short:
         raise _Skip(NO_TEXT, "")
-    name = clean(str(image))
+    name = clean_name(str(image))
     try:
         encoded = read_file(image) if isinstance(image, Path) else image.read_bytes()
         jpeg = encode_jpeg(encoded, options, name)

@@ -47,7 +47,7 @@ from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Fault, Item, Source
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 SKIPPED = "skipped.jsonl"
 _OTHERS = (SKIPPED, "features.json", "dataset_info.json")  # files that are no shard's; TFDS writes the last two
@@ -123,7 +123,13 @@ def prepare(
 
 
 def check_out(out: str | os.PathLike[str]) -> Path:
-    """Returns the folder of a set, new or one of prepare; InputError as of `eval.output.check_folder`."""
+    """Returns the folder of a set, new or one of prepare.
+
+    Raises:
+      InputError: as of `eval.output.check_folder`, or for a path that is no UTF-8: ArrayRecord opens no other.
+    """
+    if not (name := os.fsencode(out)).decode("utf-8", "replace").encode() == name:
+        raise InputError(f"--out={os.fspath(out)}: the records of a prepared set need a path in UTF-8")
     return check_folder(Path(out).expanduser(), _is_begun)
 
 
@@ -190,7 +196,7 @@ def _in_all(unnamed: str, counts: dict[Shard, Statistics], faults: Iterable[Faul
         total = splits.setdefault(shard.split, Statistics())
         total += counts[shard]
     splits.get(unnamed, next(iter(splits.values()))).skipped[:0] = [
-        {"id": clean(fault.id), "reason": BAD_ROW, "detail": clean(f"{fault.where}: {fault.reason}")}
+        {"id": clean_name(fault.id), "reason": BAD_ROW, "detail": clean_name(f"{fault.where}: {fault.reason}")}
         for fault in faults
     ]
     return splits

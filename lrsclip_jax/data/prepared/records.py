@@ -189,7 +189,7 @@ class RecordReader(Records):
         def found() -> Iterator[tuple[bool, bool]]:
             with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
                 for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
-                    if kept := read_lengths(lengths_path(shard.path), end - start):
+                    if kept := read_lengths(lengths_path(shard.path), end - start, None):
                         yield bool(kept[0][:, 0].any()), bool(kept[0][:, 1].any())
                         bar.update(end - start)
                         continue
@@ -216,13 +216,13 @@ class RecordReader(Records):
 
     def _gathered(self, tokenizer: Tokenizer | None) -> TextLengths:
         counts, tokens = [np.zeros((0, 2), np.int32)], [np.zeros(0, np.uint16)]
+        name = tokenizer.hash if tokenizer else None
         described = f"measuring the texts of {self.folder.name}"
         with tqdm(total=len(self), desc=described, unit=" records", leave=False, disable=None, delay=1) as bar:
             for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
-                kept = read_lengths(lengths_path(shard.path), end - start)
-                if kept and (tokenizer is None or tokenizer.hash in kept[1]):
+                if kept := read_lengths(lengths_path(shard.path), end - start, name):
                     counts.append(kept[0])
-                    tokens.append(kept[1][tokenizer.hash] if tokenizer else tokens[0])
+                    tokens.append(kept[1])
                     bar.update(end - start)
                     continue
                 for index in range(start, end):
@@ -241,7 +241,7 @@ class RecordReader(Records):
         data = shard[position]
         try:
             return decode(data)
-        except (DecodeError, IndexError) as error:
+        except (DecodeError, IndexError, KeyError, ValueError) as error:
             raise InputError(f"{shard.path}, record {position}: torn ({error}); prepare the set again") from None
 
     def __repr__(self) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from eval.reading import read_arrays
 from eval.whole import whole
+from lrsclip_jax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,18 @@ def write_lengths(path: Path, counts: Sequence[Sequence[int]], tokens: Mapping[s
         np.savez(file, counts=np.asarray(counts, np.int32).reshape(-1, 2), **arrays)
 
 
-def read_lengths(path: Path, records: int) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:
-    """Returns (counts, {tokenizer hash: tokens}) of a shard of `records` records; None where the file is unusable."""
+def read_lengths(path: Path, records: int, tokenizer: str | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns (counts, tokens) of a shard of `records` records; None where the file is damaged or lacks them.
+
+    `tokenizer` is the hash of the one whose tokens are wanted; for None the tokens are an empty array.
+    """
+    schema: dict[str, tuple[Any, int]] = {"counts": ("i4", 2)}
+    if tokenizer:
+        schema[f"tokens/{tokenizer}"] = ("u2", 1)
     try:
-        with np.load(path) as file:
-            found = {name: file[name] for name in file.files}
-    except Exception:  # a damaged one raises anything; the checksums of a zip file are compared, too
+        counts, *others = read_arrays(path, schema).values()
+    except InputError:
         return None
-    counts = found.pop("counts", np.zeros((0, 2), np.int32))
-    tokens = {name.removeprefix("tokens/"): flat for name, flat in found.items()}
-    sound = counts.shape == (records, 2) and all(flat.shape == (counts.sum(),) for flat in tokens.values())
+    tokens = others[0] if others else np.zeros(0, np.uint16)
+    sound = counts.shape == (records, 2) and (not tokenizer or tokens.shape == (counts.sum(),))
     return (counts, tokens) if sound else None

@@ -41,9 +41,10 @@ def local(source: str) -> Path:
         if not found:
             raise InputError(f"{source} is not of the form hf:owner/name, hf:owner/name/file, or either with @revision")
         return _fetched(**found.groupdict())
-    if not Path(source).exists():
+    path = Path(source).expanduser() if source.startswith("~/") else Path(source)
+    if not path.exists():
         raise InputError(f"there is no file or folder {source}")
-    return Path(source)
+    return path
 
 
 def _fetched(repo: str, file: str | None, revision: str | None) -> Path:

@@ -30,7 +30,7 @@ _OPEN = ("/health",)
 _BACK = "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=0><title>One moment</title><p>One moment …"
 _ASK = (  # {rest}: the search that was asked for
     "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    "<link rel=stylesheet href=/static/page.css><title>Token needed</title>"
+    "<link rel=icon href=data:,><link rel=stylesheet href=/static/page.css><title>Token needed</title>"
     "<body class=door><form method=get action=/><h1>This archive asks for its token</h1>"
     "<p>Whoever started the page has it.</p>{rest}"
     "<label>Token <input type=password name=token autofocus required></label>"
@@ -95,7 +95,8 @@ class Guard:
                 "cross-origin-opener-policy": "same-origin",
                 "cross-origin-resource-policy": "same-origin",
                 "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-                "referrer-policy": "no-referrer",
+                # Public tile servers want to know the site that asks, and get no more than that.
+                "referrer-policy": "strict-origin-when-cross-origin" if background else "no-referrer",
                 "x-content-type-options": "nosniff",
                 "x-frame-options": "DENY",
             }.items()

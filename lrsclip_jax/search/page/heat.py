@@ -80,8 +80,8 @@ class HeatMaps:
             patches = self._encoder()(crops)
             usual = self._usual_patches()
         along = direction.astype(np.float32)
-        low, high = np.percentile(usual @ along, (_COLD, _HOT))
         heats = heat(patches, along[None])[:, 0]
+        low, high = np.percentile(usual @ along if len(usual) else heats, (_COLD, _HOT))
         values = np.clip((_mean(heats, windows, region) - low) / max(high - low, 1e-6), 0, 1)
         return HeatMap(region, _png(values), float(values.max()))
 
@@ -99,8 +99,9 @@ class HeatMaps:
 
     def _usual_patches(self) -> np.ndarray:
         if self._usual is None:
-            rows = self._encoder()(mosaics(self._background()))
-            self._usual = rows.reshape(-1, rows.shape[-1])
+            images = mosaics(self._background())
+            rows = self._encoder()(images) if images else np.zeros((0, 0), np.float32)
+            self._usual = rows.reshape(-1, rows.shape[-1]) if len(rows) else rows
         return self._usual
 
 
@@ -123,6 +124,8 @@ def windows_of(region: Window) -> list[Window]:
 
 def mosaics(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns images, nine to one, as wide as a region: what is usual is seen at the scale of a heat map."""
+    if not images:
+        return []
     small = [cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA) for image in images]
     small += small[: -len(small) % TILES**2] if len(small) >= TILES**2 else small * TILES**2
     lines = [np.concatenate(small[at : at + TILES], axis=1) for at in range(0, len(small) - TILES + 1, TILES)]

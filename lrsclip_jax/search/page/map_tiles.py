@@ -22,7 +22,7 @@ from lrsclip_jax.search.page.sentences import Refusal
 THUMBNAIL = 128  # pixels
 _SMALLEST = 6  # pixels of the map that a thumbnail takes at least
 _POINT = 16  # pixels of half the side of a photograph, which has a point for a place
-_SCENES = 8  # read for one tile of the map
+_SCENES = 16  # read for one tile of the map
 _CACHED = 64 << 20  # bytes of finished tiles
 _LIMIT = 85.0511287  # degrees of latitude, where the web map ends
 
@@ -69,8 +69,10 @@ class MapTiles:
             if key in self._done:
                 self._done.move_to_end(key)
                 return self._done[key]
-        drawn = self._drawn(z, x, y, size)
+        drawn, whole = self._drawn(z, x, y, size)
         data = EMPTY if drawn is None else _png(drawn)
+        if not whole:  # lost scenes may come back
+            return data
         with self._lock:
             if key not in self._done:
                 self._bytes += len(data)
@@ -79,27 +81,29 @@ class MapTiles:
                 self._bytes -= len(self._done.popitem(last=False)[1])
         return data
 
-    def _drawn(self, z: int, x: int, y: int, size: int) -> np.ndarray | None:
+    def _drawn(self, z: int, x: int, y: int, size: int) -> tuple[np.ndarray | None, bool]:
+        """The pixels of a tile, and whether all of its scenes could be read."""
         edges = (self._edges * 2.0**z - (x, y, x, y)) * size  # pixels of this tile
         meets = (edges[:, 0] < size) & (edges[:, 2] > 0) & (edges[:, 1] < size) & (edges[:, 3] > 0)
         chosen = np.flatnonzero(meets)
         if not len(chosen):
-            return None
+            return None, True
         edges, rows = edges[chosen], self._rows[chosen]
         wide = float(np.median(np.maximum(edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1])))
         if wide <= THUMBNAIL:
-            return self._of_thumbnails(edges, rows, size)
+            return self._of_thumbnails(edges, rows, size), True
         scenes = self._of_tile[rows]
-        out = np.zeros((size, size, 4), np.uint8)
+        out, whole = np.zeros((size, size, 4), np.uint8), True
         for scene in list(dict.fromkeys(scenes.tolist()))[:_SCENES]:
             try:
                 drawn = self._views.map_tile(self._names[scene], z, x, y, size)
             except Refusal:  # lost: what its thumbnails show of it
+                whole = False
                 drawn = self._of_thumbnails(edges[scenes == scene], rows[scenes == scene], size)
             if drawn is not None:
                 free = (out[..., 3] == 0) & (drawn[..., 3] > 0)
                 out[free] = drawn[free]
-        return out
+        return out, whole
 
     def _of_thumbnails(self, edges: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
         out = np.zeros((size, size, 4), np.uint8)

@@ -70,13 +70,13 @@ class Readiness:
             for name, step in self._steps.items():
                 self.doing = name
                 step()
-            self._done.set()
-            self._after()
-        except InputError as error:
-            log.error("%s", error)
+        except Exception as error:
+            log.error("%s: %s", self.doing, error, exc_info=not isinstance(error, InputError))
             self.failure = "The model can't be loaded; the server's log says why."
-        except Exception:
-            log.exception("%s", self.doing)
-            self.failure = "The model can't be loaded; the server's log says why."
+            return
         finally:
             self._done.set()
+        try:
+            self._after()
+        except Exception:  # whoever needs it will be told
+            log.exception("after loading")

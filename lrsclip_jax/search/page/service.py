@@ -65,8 +65,8 @@ class Service:
     def heat_map(self, key: str, asked: Search) -> HeatMap:
         """Returns the heat map of a search around a tile: of its texts where it has some, else of its examples."""
         (row,) = self.index.tiles.rows_of([key])
-        texts, examples = Search(text=asked.text, top=1), Search(image=asked.image, like=asked.like, top=1)
-        direction = self.search(texts if asked.text else examples).contrast
+        parts = {"text": asked.text} if asked.text else {"image": asked.image, "like": asked.like}
+        direction = self.search(Search.model_validate({**parts, "top": 1})).contrast
         if direction is None:
             raise Refusal(400, "A heat map needs a text, an image or an example.")
         names, of_tile = self.index.tiles.scenes

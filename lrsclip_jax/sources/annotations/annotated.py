@@ -12,7 +12,7 @@ from lrsclip_jax.data.images import size_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.clipping import clip
 from lrsclip_jax.sources.item import Fault, Item, Thing
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 Size = tuple[int, int]  # width, height in pixels
 
@@ -41,7 +41,7 @@ def annotated(
       said: the size that the annotation was made for, None where it says none.
       note: of what the reader left out.
     """
-    key = clean(image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name)
+    key = clean_name(image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name)
     try:
         size = size_of(image)
     except InputError as error:

@@ -10,7 +10,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.annotations.annotated import annotated
 from lrsclip_jax.sources.grouping import find_repeats, grouped
 from lrsclip_jax.sources.item import Fault, Item, Thing
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean, clean_name
 from lrsclip_jax.sources.rows import Row
 from lrsclip_jax.sources.tables import Table, open_table
 
@@ -29,7 +29,7 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
         raise InputError(f"{path}: no column {', '.join(sorted(missing))}; columns found: {', '.join(table.columns)}")
     for rows in grouped(table, _image, find_repeats(table, _image)):
         place, values = rows[0]
-        where = clean(table.where(place))
+        where = clean_name(table.where(place))
         if isinstance(values, str):
             yield Fault(where, values)
         elif image := _image(values):
@@ -48,7 +48,7 @@ def _things(table: Table, rows: Sequence[Row]) -> Iterator[Thing | Fault]:
         edges = [(row[edge] or "").strip() for edge in _EDGES]
         if set(edges) <= {"", "0", "0.0"}:
             continue
-        where, name = clean(table.where(place)), clean(row["label"] or "")
+        where, name = clean_name(table.where(place)), clean(row["label"] or "")
         try:
             x0, y0, x1, y1 = map(float, edges)
         except ValueError:

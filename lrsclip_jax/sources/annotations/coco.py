@@ -18,7 +18,7 @@ from lrsclip_jax.sources.annotations.run_lengths import is_run_lengths, outline_
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.json_files import JsonLists
 from lrsclip_jax.sources.json_scan import NOT_UTF8, STRAY, reason, scan
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean, clean_name
 from lrsclip_jax.sources.text_encoding import open_text
 
 
@@ -57,7 +57,7 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
         many = "comes twice" if wrong[0] in found else "is missing"
         raise InputError(f"{path}: no COCO JSON with lists {', '.join(_PARTS)} ('{wrong[0]}' {many})")
     with text.open() as file:
-        yield from _joined(file, clean(path.name), rows["images"], rows["annotations"], names, root, source)
+        yield from _joined(file, clean_name(path.name), rows["images"], rows["annotations"], names, root, source)
 
 
 _PARTS = {"images": "id", "annotations": "image_id", "categories": "id"}

@@ -12,7 +12,7 @@ from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.annotations.outlines import bounds
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 _HEADER = re.compile(r"\s*[^\W\d][^:]*:")  # a word and a colon, such as "imagesource:GoogleEarth"
 
@@ -29,7 +29,7 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     if not files:
         raise InputError(f"{path}: no .txt files there")
     for file in files:
-        where = clean(file.name)
+        where = clean_name(file.name)
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
             if not any(map(str.strip, lines)):
@@ -37,7 +37,7 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
             image = of_stem(root, file.stem)
         except (InputError, UnicodeDecodeError, OSError) as error:
             reason = str(error) if isinstance(error, InputError) else f"can't be read ({error})"
-            yield Fault(where, reason, clean(file.stem))
+            yield Fault(where, reason, clean_name(file.stem))
             continue
         yield annotated(image, root, source, _things(lines, where), where)
 

@@ -15,7 +15,7 @@ from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.annotations.mask_objects import things_of_mask
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 
 def read(
@@ -46,11 +46,11 @@ def read(
     if not files:
         raise InputError(f"{path}: no masks *{suffix}.png there")
     for file in files:
-        where, stem = clean(file.name), file.stem.removesuffix(suffix)
+        where, stem = clean_name(file.name), file.stem.removesuffix(suffix)
         try:
             image, said = of_stem(root, stem), size_of(file)
         except InputError as error:
-            yield Fault(where, str(error), clean(stem))
+            yield Fault(where, str(error), clean_name(stem))
             continue
         yield annotated(image, root, source, _things(file, where, names, ignore, min_pixels), where, said)
 

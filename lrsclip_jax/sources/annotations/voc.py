@@ -24,7 +24,7 @@ from lrsclip_jax.sources.annotations.image_files import of_stem
 from lrsclip_jax.sources.annotations.outlines import bounds
 from lrsclip_jax.sources.item import Fault, Item, Thing
 from lrsclip_jax.sources.listing import passed_over
-from lrsclip_jax.sources.row_values import clean
+from lrsclip_jax.sources.row_values import clean_name
 
 
 def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
@@ -39,14 +39,14 @@ def read(path: Path, root: Path, source: str) -> Iterator[Item | Fault]:
     if not files:
         raise InputError(f"{path}: no .xml files there")
     for file in files:
-        where = clean(file.name)
+        where = clean_name(file.name)
         try:
             document = _parsed(file)
             layout = _layout(document)
             image = _image(document.findtext(layout.image), root, file.stem)
             said = size_said(*(_text(document, side) for side in layout.size))
         except InputError as error:
-            yield Fault(where, str(error), clean(file.stem))
+            yield Fault(where, str(error), clean_name(file.stem))
             continue
         yield annotated(image, root, source, _things(document, layout, where), where, said)
 

@@ -23,9 +23,9 @@ let running = new AbortController();
 const results = makeResults(byId("hits"), { open, point, more: (id) => refine("like", id), less: (id) => refine("unlike", id) });
 const map = makeMap(byId("map"), { open, point: (id) => point(id, true) });
 const viewer = makeViewer({ close: () => go({ tile: "" }), more: (id) => refine("like", id), less: (id) => refine("unlike", id), step });
-const filters = makeFilters(() => state, (changes) => go(changes));
+const filters = makeFilters(() => state, change);
 const drawing = makeDrawing(map.map, {
-  done: (area) => go({ bbox: "", within: "", ...area }),
+  done: (area) => change({ bbox: "", within: "", ...area }),
   hint: (sentence) => {
     byId("hint").textContent = sentence;
     byId("hint").hidden = !sentence;
@@ -34,9 +34,15 @@ const drawing = makeDrawing(map.map, {
     for (const id of ["rectangle", "polygon"]) byId(id).setAttribute("aria-pressed", String(id === kind));
   },
 });
-takeImages((key) => go({ image: [...state.image.filter((one) => one !== key), key] }), say);
+takeImages((key) => change({ image: [...state.image.filter((one) => one !== key), key] }), say);
 
-/** Changes the search: a new entry of the browser's history, new hits where they differ. */
+/** Changes the search, with the text as it stands in its field. */
+function change(changes) {
+  const typed = byId("text").value.trim();
+  go({ text: typed ? [typed, ...state.text.slice(1)] : state.text.slice(1), ...changes });
+}
+
+/** Changes the address: a new entry of the browser's history, new hits where they differ. */
 function go(changes) {
   const before = state;
   state = { ...state, ...changes };
@@ -47,16 +53,16 @@ function go(changes) {
 
 /** Shows the search; asks where it differs from the one before. */
 async function show(before) {
-  showParts(byId("parts"), state, go);
+  showParts(byId("parts"), state, change);
   filters.show(state);
   map.setArea(state.bbox, state.within);
-  if (document.activeElement !== byId("text") || before === null) byId("text").value = state.text[0] ?? "";
+  if (before === null || before.text[0] !== state.text[0]) byId("text").value = state.text[0] ?? "";
   grow();
-  if (before === null || !same(state, before)) await ask();
+  if (before === null || !same(state, before)) await ask(before === null);
   showTile();
 }
 
-async function ask() {
+async function ask(first) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
@@ -79,7 +85,8 @@ async function ask() {
       results.show(features, { scored: false });
       say(opening());
     }
-    map.setHits(asks(state) ? features : [], asks(state));
+    const chosen = state.bbox || state.within; // the map stays where its area was drawn
+    map.setHits(asks(state) ? features : [], asks(state) && (first || !chosen));
   } catch (error) {
     if (error.name === "AbortError") return;
     features = [];
@@ -104,7 +111,7 @@ async function tell(begun) {
 function opening() {
   if (!about.tiles) return "This archive is empty: lrsclip index adds scenes to it.";
   const missing = state.not.length || state.unlike.length ? "Say what to look for, too. " : "";
-  return `${missing}Some of the archive's tiles. Type what to look for, drop an image, or press + on a picture.`;
+  return `${missing}Some of the archive's tiles. Type what to look for, drop an image, or open one of these for more like it.`;
 }
 
 function offer(query) {
@@ -128,7 +135,7 @@ function refine(name, id) {
     go({ tile: "" });
     return;
   }
-  go({ [name]: [...state[name].filter((one) => one !== id), id], [other]: state[other].filter((one) => one !== id), tile: "" });
+  change({ [name]: [...state[name].filter((one) => one !== id), id], [other]: state[other].filter((one) => one !== id), tile: "" });
   scrollTo({ top: 0 });
 }
 
@@ -171,8 +178,7 @@ function view(name) {
 function wire() {
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = byId("text").value.trim();
-    go({ text: text ? [text, ...state.text.slice(1)] : state.text.slice(1) });
+    change({});
     view("list");
   });
   byId("text").addEventListener("keydown", (event) => {
@@ -186,7 +192,7 @@ function wire() {
   byId("farther").addEventListener("click", () => map.map.zoomOut());
   byId("fit").addEventListener("click", map.fit);
   for (const kind of ["rectangle", "polygon"]) byId(kind).addEventListener("click", () => drawing.begin(kind));
-  byId("view").addEventListener("click", () => go({ bbox: boxOf(map.map.getBounds()), within: "" }));
+  byId("view").addEventListener("click", () => change({ bbox: boxOf(map.map.getBounds()), within: "" }));
   byId("copy").addEventListener("click", async () => {
     await navigator.clipboard?.writeText(location.href).catch(() => null);
     byId("copy").textContent = navigator.clipboard ? "Copied" : "Copy it from the address bar";
@@ -197,7 +203,6 @@ function wire() {
   addEventListener("popstate", () => {
     const before = state;
     state = read();
-    byId("text").value = state.text[0] ?? "";
     show(before);
   });
   document.addEventListener("keydown", (event) => {
@@ -227,6 +232,10 @@ async function begin() {
     byId("unplaced").textContent = about.placed
       ? `${count(about.tiles - about.placed, "tile")} of the archive have no place on this map.`
       : "No scene of this archive has a place on this map.";
+  }
+  if (about.background) {
+    byId("credit").hidden = false;
+    byId("credit").textContent = `Background map: ${about.background.split("/")[2].replace("{s}.", "")}`;
   }
   await show(null);
   if (!state.tile && matchMedia("(pointer: fine)").matches) byId("text").focus();

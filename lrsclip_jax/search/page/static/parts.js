@@ -3,7 +3,7 @@
 import { thumbnail } from "/static/asking.js";
 import { element } from "/static/words.js";
 
-/** Shows the parts of a search; `change(changes)` is called with the state without one. */
+/** Shows the parts of a search; `change(changes)` is called with the search without one. */
 export function showParts(list, state, change) {
   const without = (name, value) => ({ [name]: state[name].filter((one) => one !== value) });
   const chips = [];

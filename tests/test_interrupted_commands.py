@@ -1,0 +1,103 @@
+"""Commands killed at ten moments, or on five full disks, and started again: the outcome is that of one quiet run."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from interrupting import contents, killed_anywhere, on_full_disks, run
+from PIL import Image
+from tiny_clip import clip_folder
+
+pytestmark = pytest.mark.slow
+
+RECIPE = """
+from lrsclip_jax.corpus.recipe_config import defaults, source, subset
+def get_config(root=None):
+    c = defaults()
+    c.subsets = (subset("s", "rules", source("boxes-csv", root + "/boxes.csv", licence="CC0"), tile=32),)
+    c.images.min_side, c.duplicates = 8, None
+    return c
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A prepared set, a checkpoint, an embedding set and a recipe of a corpus."""
+    folder = tmp_path_factory.mktemp("world")
+    clip_folder(folder / "clip")
+    rows = ["image_path,xmin,ymin,xmax,ymax,label"]
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,5,5,30,30,Tree")
+    (folder / "boxes.csv").write_text("\n".join(rows) + "\n")
+    (folder / "recipe.py").write_text(RECIPE)
+    for arguments in (
+        ["prepare", "scenes:48:1", "--size=64", "--workers=1", f"--out={folder / 'prepared'}"],
+        ["embed", "scenes:48:1", f"--checkpoint={folder / 'clip'}", "--dataset=scenes", f"--out={folder / 'set'}"],
+    ):
+        made = run(arguments, folder / arguments[0])
+        assert made.status == 0, made.said
+    return folder
+
+
+def results(out):
+    """What an evaluation, a corpus or a set holds, without dates and the name of its own folder."""
+    place, found = str(out.parent).encode(), {}
+    for name, data in contents(out).items():
+        data = data.replace(place, b"PLACE")
+        if name.endswith(".parquet"):
+            import pyarrow.parquet as pq
+
+            data = json.dumps(pq.read_table(out / name).to_pylist()).replace(str(out.parent), "PLACE").encode()
+        elif name.endswith(".json"):
+            data = re.sub(rb'"[0-9a-f]{32}"', b'"DIGEST"', data)  # of files that name their own folder
+        found[name] = data
+    return found
+
+
+def parameters(run_folder):
+    """What a run folder holds: its config, and the values of its checkpoint."""
+    import jax
+
+    from lrsclip_jax import weights
+
+    read = weights.read(str(run_folder))
+    leaves = {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in jax.tree.leaves_with_path(read.params)
+    }
+    names = sorted({re.sub("[0-9a-f]{32}", "RANDOM", name) for name in contents(run_folder)})
+    return (run_folder / "config.json").read_text(), names, leaves
+
+
+COMMANDS = {
+    "prepare": (["prepare", "scenes:40:1", "--size=64", "--workers=1", "--shard-size=8"], contents),
+    "mosaic": (["mosaic", "{world}/prepared", "--n=2", "--count=20", "--size=64"], contents),
+    "embed": (
+        ["embed", "{world}/prepared", "--checkpoint={world}/clip", "--pictures", "--text-lengths=20,40"],
+        contents,
+    ),
+    "evaluate": (["evaluate", "{world}/set", "--only=retrieval,few_shot,text_lengths", "--processes=1"], results),
+    "corpus": (["corpus", "build", "{world}/recipe.py:{world}"], results),
+    "import": (["convert", "import", "{world}/clip", "--context-length=100"], parameters),
+}
+
+
+def command(name, world):
+    arguments, outcome = COMMANDS[name]
+    option = "--workdir" if name == "import" else "--out"
+    return (lambda out: [*(argument.format(world=world) for argument in arguments), f"{option}={out}"]), outcome
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_outcome(name, world, tmp_path):
+    arguments, outcome = command(name, world)
+    assert killed_anywhere(arguments, tmp_path, outcome) > 10
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_on_a_full_disk_it_is_one_line_and_the_same_command_ends_with_the_same_outcome(name, world, tmp_path):
+    arguments, outcome = command(name, world)
+    if not on_full_disks(arguments, tmp_path, outcome):
+        pytest.skip("no disk could be mounted")
