@@ -103,10 +103,11 @@ def finish(out: Path) -> None:
 def _blocks(out: Path, scenes: Sequence[SceneRows]) -> Iterator[tuple[pa.Table, np.ndarray, np.ndarray]]:
     """Yields rows of tiles.parquet with their unit embeddings, float32 [n, D], and lengths, float32 [n]."""
     before = _Before(out) if any(scene.before for scene in scenes) else None
+    held: dict[Path, pa.Table] = {}
     for scene in scenes:
         if scene.before and before:
             yield from before.rows(scene.before)
-        for table, raw in index_parts.read(scene.parts):
+        for table, raw in index_parts.read(scene.parts, held):
             rows = raw.astype(np.float64)
             lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
             yield table, (rows / lengths[:, None]).astype(np.float32), lengths.astype(np.float32)

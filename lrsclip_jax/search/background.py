@@ -85,6 +85,10 @@ class Background:
             return np.asarray(self._rows)
         return self._rows[np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))]
 
+    @cached_property
+    def _mean(self) -> np.ndarray:
+        return self.sample.mean(axis=0, dtype=np.float64)
+
     def spread(self, vectors: np.ndarray) -> np.ndarray:
         """Returns the standard deviation of the scores of vectors, [P, D], over the index: float64 [P]."""
         return self._scores(vectors).std(axis=1)
@@ -97,7 +101,7 @@ class Background:
     def z(self, stick: Yardstick, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Returns the z of tiles, float64 [K], by their `rows`, for a query, float32 [D], and its yardstick."""
         contrast = query - stick.neutral
-        mean = float(self.sample.mean(axis=0, dtype=np.float64) @ contrast)
+        mean = float(self._mean @ contrast)
         return (np.asarray(self._rows[rows], np.float64) @ contrast - mean) / stick.deviation
 
     def yardstick(self, parts: Sequence[Part]) -> Yardstick:

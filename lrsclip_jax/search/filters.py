@@ -49,7 +49,7 @@ def filtered(
         placed = np.isfinite(tiles.boxes[:, 0])
         if lost := int(np.count_nonzero(~placed)):
             notes.append(f"{lost:,} of {len(tiles):,} tiles have no place and are left out")
-        masks += [_reaching(tiles, area) for area in areas]
+        masks += [tiles.remembered(area.wkb, lambda area=area: _reaching(tiles, area)) for area in areas]
     if since is not None or until is not None:
         masks.append(~np.isnat(tiles.dates))
         if lost := int(np.count_nonzero(np.isnat(tiles.dates))):
@@ -87,20 +87,17 @@ def moment(value: str | date | None, name: str, *, end: bool = False) -> np.date
 def _reaching(tiles: Tiles, area: shapely.Geometry) -> np.ndarray:
     """Which footprints share more than their edge with an area."""
     west, south, east, north = tiles.boxes.T
+    low_x, low_y, high_x, high_y = area.bounds
+    rows = np.flatnonzero((west <= high_x) & (east >= low_x) & (south <= high_y) & (north >= low_y))
+    shapely.prepare(area)
+    boxes = shapely.box(*tiles.boxes[rows].T)
     found = np.zeros(len(tiles), bool)
-    unsure = np.zeros(len(tiles), bool)
-    for part in shapely.get_parts(area):
-        low_x, low_y, high_x, high_y = part.bounds
-        near = (west <= high_x) & (east >= low_x) & (south <= high_y) & (north >= low_y)
-        if shapely.equals(part, shapely.box(*part.bounds)):
-            inside = near & (west >= low_x) & (east <= high_x) & (south >= low_y) & (north <= high_y)
-            found |= inside
-        unsure |= near
-    rows = np.flatnonzero(unsure & ~found)
-    if len(rows):
-        shapely.prepare(area)
-        shapes = shapely.from_wkb(tiles.take(rows, ["geometry"]).column(0).to_numpy(zero_copy_only=False))
-        found[rows] = shapely.intersects(area, shapes) & ~shapely.touches(area, shapes)
+    inside = shapely.contains(area, boxes)
+    found[rows[inside]] = True
+    # Only those at the edge are read: a footprint may be smaller than its box.
+    rows = rows[~inside & shapely.intersects(area, boxes)]
+    shapes = shapely.from_wkb(tiles.take(rows, ["geometry"]).column(0).to_numpy(zero_copy_only=False))
+    found[rows] = shapely.intersects(area, shapes) & ~shapely.touches(area, shapes)
     return found
 
 

@@ -112,16 +112,20 @@ def covered(out: Path) -> dict[tuple[str, str], list[tuple[Covered, Slice]]]:
     return found
 
 
-def read(slices: Iterable[Slice]) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Yields the rows of slices, as tiles.parquet has them, and their embeddings, float32 [n, D]."""
-    held, table = None, None
+def read(slices: Iterable[Slice], held: dict[Path, pa.Table]) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """Yields the rows of slices, as tiles.parquet has them, and their embeddings, float32 [n, D].
+
+    Args:
+      slices: of parts.
+      held: the part that was read last, for this call and the next: small scenes share one.
+    """
     for part, start, stop in slices:
         if start == stop:
             continue
-        if held != part:
-            held, table = part, pq.read_table(part, page_checksum_verification=True)
-        assert table is not None
-        rows = table.slice(start, stop - start)
+        if part not in held:
+            held.clear()
+            held[part] = pq.read_table(part, page_checksum_verification=True)
+        rows = held[part].slice(start, stop - start)
         raw = b"".join(rows.column("embedding").to_pylist())
         yield (
             rows.select(TILE_SCHEMA.names).replace_schema_metadata(TILE_SCHEMA.metadata),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from functools import cached_property
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ import pyarrow.compute as pc
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search import tiles_table
+
+_GROUPS = 1024  # row groups of small columns that are held, 0.1 MB each
+_REMEMBERED = 16  # masks
 
 
 class Tiles:
@@ -28,6 +32,8 @@ class Tiles:
         self._file = tiles_table.open_tiles(path)
         groups = [self._file.metadata.row_group(number).num_rows for number in range(self._file.num_row_groups)]
         self._ends = np.cumsum(groups, dtype=np.int64)
+        self._group = lru_cache(_GROUPS)(self._read_group)
+        self._masks: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def __len__(self) -> int:
         return self._file.metadata.num_rows
@@ -68,7 +74,8 @@ class Tiles:
         for group in np.unique(groups):
             chosen = np.flatnonzero(groups == group)
             start = self._ends[group - 1] if group else 0
-            tables.append(self._group(int(group), columns).take(pa.array(rows[chosen] - start)))
+            read = self._read_group if "thumbnail" in columns else self._group
+            tables.append(read(int(group), tuple(columns)).take(pa.array(rows[chosen] - start)))
             places[chosen] = np.arange(filled, filled + len(chosen))
             filled += len(chosen)
         return pa.concat_tables(tables).take(pa.array(places))
@@ -81,7 +88,19 @@ class Tiles:
                 raise InputError(f"the index has no tile {name!r:.200}")
         return found.to_pylist()
 
-    def _group(self, number: int, columns: Sequence[str]) -> pa.Table:
+    def remembered(self, name: bytes, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns a mask over the tiles by its name, made if it is not among the last few."""
+        with self._lock:
+            found = self._masks.get(name)
+        if found is None:
+            found = make()
+            with self._lock:
+                self._masks[name] = found
+                while len(self._masks) > _REMEMBERED:
+                    self._masks.popitem(last=False)
+        return found
+
+    def _read_group(self, number: int, columns: tuple[str, ...]) -> pa.Table:
         with self._lock, tiles_table.reading(self._path):
             return self._file.read_row_group(number, list(columns))
 
