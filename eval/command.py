@@ -16,6 +16,7 @@ import errno
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -177,6 +178,13 @@ def _shown(text: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's, but for a value "--", which argparse drops before Python 3.13."""
+        for argument in sys.argv[1:] if args is None else args:
+            if re.fullmatch(r"--[\w-]+=--", argument):
+                self.error(f"{argument}: a value is expected")
+        return super().parse_known_args(args, namespace)
 
     # argparse has an overload for each kind of namespace; this one takes and returns any.
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]

@@ -78,6 +78,22 @@ def heed() -> Callable[[], None]:
     return at_end
 
 
+class born_deaf:
+    """A context in which processes and threads start deaf to these signals: the parent says when they end.
+
+    While they import, an interrupt would be a traceback from each. The parent gets at the end what it was sent.
+    """
+
+    def __init__(self, *signals: signal.Signals):
+        self._signals = signals
+
+    def __enter__(self) -> None:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+
 def received() -> bool:
     """Returns whether Ctrl-C was pressed since `heed`."""
     return signal.getsignal(signal.SIGINT) is _raised

@@ -176,6 +176,7 @@ def test_ctrl_c_at_any_moment_is_one_line_and_status_130(name, place, tmp_path):
 
 
 if __name__ == "__main__":  # all commands at twenty moments each: half an hour on two cores
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
         there = furnished(Path(scratch))
         for program in sys.argv[1:] or PROGRAMS:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
+import signal
+import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +21,7 @@ from tqdm import tqdm
 
 from eval.embeddings import META, EmbeddingSet, check_set, open_set
 from eval.errors import InputError
+from eval.interrupts import born_deaf
 from eval.papers.studies import study_of
 from eval.results import made_by, write_result
 from eval.suite import result_files
@@ -170,7 +175,10 @@ def _measured(jobs: Sequence[MeasureJob], settings: MeasureSettings, processes: 
     try:
         with joblib.parallel_config("loky", n_jobs=processes, inner_max_num_threads=settings.threads):
             pool = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
-            yield from pool(joblib.delayed(_attempt_apart)(job, settings) for job in jobs)
+            parent = os.getpid()
+            with born_deaf(signal.SIGINT):  # the call starts the processes
+                measured = pool(joblib.delayed(_attempt_apart)(job, settings, parent) for job in jobs)
+            yield from measured
     except TerminatedWorkerError as error:
         raise InputError(
             "a process was killed, perhaps for lack of memory: start again with --processes=1; "
@@ -178,11 +186,24 @@ def _measured(jobs: Sequence[MeasureJob], settings: MeasureSettings, processes: 
         ) from error
 
 
-def _attempt_apart(job: MeasureJob, settings: MeasureSettings) -> _Done:
+def _attempt_apart(job: MeasureJob, settings: MeasureSettings, parent: int) -> _Done:
+    _end_with(parent)
     # The bars of several processes would tear the one terminal that they share.
     with contextlib.redirect_stderr(io.StringIO()) as said:
         done = _attempt(job, settings)
     return done._replace(said=said.getvalue())
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Lets this process end with its parent, even when that is killed, and not at the end of its task."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(job: MeasureJob, settings: MeasureSettings) -> _Done:

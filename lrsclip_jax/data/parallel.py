@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import multiprocessing
 import os
@@ -14,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from eval.interrupts import born_deaf
 from lrsclip_jax.errors import InputError
 
 A = TypeVar("A")
@@ -64,19 +64,6 @@ def in_processes(function: Callable[[A], R], arguments: Iterable[A], workers: in
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def born_deaf(*signals: signal.Signals) -> Iterator[None]:
-    """A context in which processes and threads start deaf to these signals: the parent says when they end.
-
-    While they import, an interrupt would be a traceback from each. The parent gets at the end what it was sent.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker() -> None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from eval.checksums import Checksum, as_json, checksums, defects
 from eval.embeddings import META, SIDES, write_lines
 from eval.file_names import all_spelled
 from eval.output import check_folder
@@ -87,6 +88,27 @@ def is_done(path: Path, span: range) -> bool:
     except InputError as error:
         print(f"note: {error}; it is made again", file=sys.stderr)
         return False
+
+
+def save_checksums(path: Path, out: Path, names: Sequence[str]) -> None:
+    """Keeps, next to a part that is about to be saved, the checksums of files in `out` that belong to it."""
+    found = checksums([out / name for name in names])
+    write_text(path.with_suffix(".json"), as_json(dict(zip(names, found, strict=True))))
+
+
+def files_are_whole(path: Path, out: Path) -> bool:
+    """Whether the files that belong to a part are what was written; a line on stderr names one that is not."""
+    kept = path.with_suffix(".json")
+    if not kept.exists():  # of an older version
+        return True
+    try:
+        expected: dict[str, Checksum] = read_sealed(kept, dict[str, Checksum])
+        what = next((f"{out}/{what}" for _, what in defects(out, expected)), None)
+    except InputError as error:
+        what = str(error)
+    if what:
+        print(f"note: {what}; it is made again", file=sys.stderr)
+    return what is None
 
 
 def _plan(folder: Path) -> dict[str, Any]:

@@ -127,7 +127,11 @@ def _embed_images(
             _keep(image, out / material.images[row]["file"])
         return model.preprocess(image)
 
-    missing = {path: span for path, span in files.items() if not parts.is_done(path, span)}
+    missing = {
+        path: span
+        for path, span in files.items()
+        if not (parts.is_done(path, span) and (not pictures or parts.files_are_whole(path, out)))
+    }
     bad = _unusable(path for path in files if path not in missing)
     stream = in_threads(decoded, itertools.chain.from_iterable(missing.values()))
     with _progress("images", files, missing) as bar:
@@ -147,6 +151,8 @@ def _embed_images(
 
             rows = model.encode("image", usable())
             check_directions(rows, [material.images[row]["id"] for row in kept], model.source)
+            if pictures:
+                parts.save_checksums(path, out, [material.images[row]["file"] for row in kept])
             unusable, reasons = [row for row, _ in bad[known:]], [reason for _, reason in bad[known:]]
             parts.save(path, rows=rows, kept=kept, unusable=unusable, reasons=np.array(reasons, np.str_))
 

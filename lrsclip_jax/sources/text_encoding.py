@@ -64,9 +64,12 @@ class TextFile:
 def open_text(path: Path) -> TextFile:
     """Opens a text file in UTF-8, UTF-16, UTF-32, GB 18030 (RSICD's lists) or Windows-1252, told apart by their bytes.
 
-    All of it is read once. Raises InputError where it can't be read, or is in none of these.
+    All of it is read once. Raises InputError where it can't be read, is no regular file (a pipe may have no end), or is
+    in none of these.
     """
     try:
+        if not path.is_file() and not path.is_dir() and path.exists():
+            raise InputError(f"{path}: no regular file, which could be read again")
         with open(path, "rb") as file:
             start = file.read(4)
         named = next((found for bom, found in _BOMS.items() if start.startswith(bom)), None)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -258,6 +259,25 @@ def test_damaged_parts_of_a_stopped_command_are_made_again(world, pairs, tmp_pat
     assert [saved[0].name in notes[0], saved[2].name in notes[1], len(notes)] == [True, True, 2]
     for file in (tmp_path / "whole").iterdir():
         assert (tmp_path / "begun" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_picture_that_was_damaged_between_two_starts_is_made_again(world, pairs, tmp_path, monkeypatch, capsys):
+    material = open_material(str(world / "classes"))
+    monkeypatch.setattr(set_writer, "PART", 2)
+    make = functools.partial(set_writer.make_set, material=material, model=pairs, about=ABOUT, pictures=True)
+    make(tmp_path / "whole")
+    monkeypatch.setattr(parts, "join", lambda *_: pytest.skip("stopped"))
+    with contextlib.suppress(pytest.skip.Exception):
+        make(tmp_path / "begun")
+    monkeypatch.undo()
+    monkeypatch.setattr(set_writer, "PART", 2)
+    picture = tmp_path / "begun" / "pictures" / "0000003.jpg"
+    picture.write_bytes(picture.read_bytes()[:-20] + b"\0" * 20)
+    make(tmp_path / "begun")
+    notes = capsys.readouterr().err.splitlines()
+    assert notes == [f"note: {picture} is damaged: its content is not what was written; it is made again"]
+    assert same(tmp_path / "whole" / "pictures", tmp_path / "begun" / "pictures")
+    assert sorted(file.name for file in (tmp_path / "begun").iterdir()) == sorted(os.listdir(tmp_path / "whole"))
 
 
 def test_a_finished_set_that_is_damaged_is_named_before_anything_is_measured(world, pairs, tmp_path, monkeypatch):

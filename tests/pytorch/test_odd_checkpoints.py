@@ -366,6 +366,14 @@ def test_what_torch_saves_may_claim_anything(tmp_path):
     refused(lambda: read(str(path), HINTS), str(path))
 
 
+def test_a_zip_file_of_several_disks_is_refused(tmp_path):
+    path = archive(tmp_path / "a.pt", b".")
+    content = path.read_bytes()
+    end = content.rindex(b"PK\x05\x06")
+    path.write_bytes(content[:end] + b"PK\x06\x07" + bytes(12) + struct.pack("<I", 2) + content[end:])
+    refused(lambda: open_tensors(path), f"{path} is damaged (zipfiles that span multiple disks")
+
+
 def test_misshapen_tensors_are_one_line(tmp_path, params):
     text = tiny_clip.model(text={"kind": "bert", "context_length": 100})
     families = {

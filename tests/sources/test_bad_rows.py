@@ -1,6 +1,7 @@
 """Captions and annotations whose every field may be anything: a fault or one line, no traceback."""
 
 import json
+import os
 import tarfile
 
 import pyarrow as pa
@@ -125,6 +126,14 @@ def test_headers_of_a_tar_may_be_anything(folder, damage):
     for at in range(0, 512, 3):
         (folder / "b.tar").write_bytes(content[:at] + damage + content[at + 1 :])
         borne(lambda: checked(open_source(str(folder / "b.tar"))), "b.tar")
+
+
+def test_a_pipe_or_a_device_is_not_waited_for(folder):
+    os.mkfifo(folder / "pipe.json")
+    (folder / "zero.json").symlink_to("/dev/zero")
+    for name in ("pipe.json", "zero.json"):
+        refused(lambda name=name: open_source(str(folder / name)), f"{name}: no regular file")
+        refused(lambda name=name: list(read_source("coco", str(folder / name))), f"{name}: no regular file")
 
 
 def test_a_file_of_names_that_is_none_is_named(folder):

@@ -24,7 +24,8 @@ import grain
 import numpy as np
 from absl import flags
 
-from lrsclip_jax.data.parallel import born_deaf, start_worker
+from eval.interrupts import born_deaf
+from lrsclip_jax.data.parallel import start_worker
 from lrsclip_jax.errors import InputError
 
 R = TypeVar("R")

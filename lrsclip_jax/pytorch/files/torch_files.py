@@ -31,7 +31,10 @@ def saved_tensors(path: Path) -> dict[str, Stored]:
       InputError: torch is not installed; the file is cut short, foreign, without tensors, or its pickle wants anything
         that torch does not take for safe, which is named.
     """
-    zipped = zipfile.is_zipfile(path)
+    try:
+        zipped = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is damaged ({error}): download it again") from None
     with path.open("rb") as file:
         # The list of a zip file's contents is its end.
         if file.read(4) == b"PK\x03\x04" and not zipped:
