@@ -23,9 +23,9 @@ from lrsclip_jax.search.index_settings import Settings
 from lrsclip_jax.search.indexing import compare, encode_scenes, here, scene_rows, survey_scenes
 
 _DESCRIPTION = """\
-Indexes one GeoTIFF of many tiles (RGB, deflate, blocks of 256 pixels, tiles overlap by a quarter) with ViT-B/32 of random
-weights, and encodes as many tiles that lie in memory before and after. Prints a Markdown table: tiles a second, and the
-share of what memory gives. The model is loaded and compiled before.
+Indexes one GeoTIFF of many tiles (RGB, deflate, blocks of 256 pixels, tiles overlap by a quarter) with ViT-B/32 of
+random weights, and encodes as many tiles that lie in memory before and after. Prints a Markdown table: tiles a
+second, and the share of what memory gives. The model is loaded and compiled before.
 """
 
 

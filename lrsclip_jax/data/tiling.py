@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrsclip_jax.errors import InputError
-
 
 class Level(NamedTuple):
     """Tiles of one size.
@@ -23,17 +21,6 @@ class Level(NamedTuple):
     side: int
     pixels: int
     step: int
-
-
-def check_tiling(tile: int, overlap: float, levels: int) -> None:
-    """Raises InputError for tiles that can't be laid out."""
-    for wrong, message in (
-        (tile < 1, f"--tile={tile}: a tile has at least a pixel"),
-        (not 0 <= overlap < 1, f"--overlap={overlap:g}: a share from 0 to less than 1 is expected"),
-        (not 1 <= levels <= 16, f"--levels={levels}: from 1 to 16"),
-    ):
-        if wrong:
-            raise InputError(message)
 
 
 def levels_of(height: int, width: int, tile: int, overlap: float, levels: int = 1, reduction: float = 1) -> list[Level]:

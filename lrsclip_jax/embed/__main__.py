@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from eval.command import add_subject, command_line, expanded, integers, path, whole_number
+from eval.command import add_subject, command_line, expanded, integers, number, path, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
@@ -122,6 +122,23 @@ def parser(prog: str) -> argparse.ArgumentParser:
     for name in ("image", "long", "short", "id", "label", "split"):
         add(f"--{name}-key", metavar="KEY", help="where a record keeps it: see lrsclip prepare --help")
 
+    add = parse.add_argument_group("large images").add_argument
+    add("--tile", type=whole_number(1, 2**14), metavar="N", help="cut images with a longer side into tiles of N pixels")
+    add(
+        "--overlap",
+        type=number(0, 0.99),
+        metavar="X",
+        default=0.25,
+        help="of neighbouring tiles, as a share of a side (0.25)",
+    )
+    add(
+        "--levels",
+        type=whole_number(1, 16),
+        metavar="N",
+        default=1,
+        help="sizes of tiles, each twice as wide as the last (1)",
+    )
+
     add = parse.add_argument_group("semantic localisation").add_argument
     add("--steps", metavar="N,N,…", type=integers, default=(256, 512, 768), help="sides of the windows (256,512,768)")
     add(
@@ -152,6 +169,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax import pretrained
     from lrsclip_jax.embed import parts
+    from lrsclip_jax.embed.scene_tiles import counting_crops
     from lrsclip_jax.embed.set_writer import make_set
     from lrsclip_jax.pytorch.contract import Hints
 
@@ -169,9 +187,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     context_length = model.context_length if model.embeds("text") else None
     material = _named(_for_model(_with_texts(material, options, context_length), model), options)
     out = options.out
+    cropped: list[int] = []
     skipped, cut = make_set(
         out,
-        material,
+        dataclasses.replace(material, read=counting_crops(material.read, cropped)),
         model,
         _about(options, material, model),
         pictures=options.pictures,
@@ -183,6 +202,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         print(f"note: {skipped:,} rows or images could not be used; {out}/skipped.jsonl lists them")
     if cut:
         print(f"note: {cut:,} of {texts:,} texts were cut to {context_length} tokens, the context length")
+    if cropped:
+        print(
+            f"note: {len(cropped):,} of {images:,} images were cropped to their central square, which leaves out more "
+            f"than a fifth (such as {material.images[min(cropped)]['id']}); --tile={model.preprocessing.size} embeds "
+            "them tile by tile"
+        )
 
 
 def _material(options: argparse.Namespace) -> Any:
@@ -200,7 +225,15 @@ def _material(options: argparse.Namespace) -> Any:
         return windows_of(source, options.steps, options.crops == "reference", options.second_look)
     if options.second_look:
         raise InputError(f"--second-look: {options.data} has no scenes with queries")
-    return material_of(source, options.strip_stops)
+    material = material_of(source, options.strip_stops)
+    if options.tile is None:
+        return material
+    from lrsclip_jax.embed.scene_tiles import cut
+
+    tiled = cut(material, options.tile, options.overlap, options.levels)
+    if lost := len(material.texts) - len(tiled.texts):
+        print(f"note: {lost:,} texts are of whole images that are cut into tiles: they are left out")
+    return tiled
 
 
 def _with_texts(material: Any, options: argparse.Namespace, context_length: int | None) -> Any:

@@ -95,9 +95,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.search.index_command") -> None:
     """Makes or grows the index that the command line names."""
     flags = parser(prog).parse_args(arguments)
-    if flags.batch_size < 1:
-        raise InputError(f"--batch-size={flags.batch_size}: it must be at least 1")
-    _settings(flags, tile=1).check()
+    if flags.bands is not None and (len(flags.bands) not in (1, 3) or min(flags.bands) < 1):
+        raise InputError(f"--bands={','.join(map(str, flags.bands))}: one or three numbers from 1 are expected")
     if flags.out.exists() and not flags.out.is_dir():
         raise InputError(f"--out={flags.out}: it is a file, an index is a folder")
     with alone(flags.out, "lrsclip index"):
@@ -167,7 +166,7 @@ def _encode(
     scenes, faults = survey_scenes(change.todo, settings)
     plan = {key: about[key] for key in ("checkpoint", "weights", "preprocessing", "dtype", "index")}
     parts, passing = encode_scenes(out, scenes, model, settings, plan, _engine(flags.engine))
-    return scenes, parts, {**faults, **passing}, about, model.image.embed_dim
+    return scenes, parts, {**faults, **passing}, about, model.clip.image.embed_dim
 
 
 def _engine(name: str) -> Any:

@@ -12,7 +12,6 @@ from eval.embeddings import META
 from eval.reading import read_json
 from lrsclip_jax.data.remote import is_address
 from lrsclip_jax.data.stretch import STRETCH
-from lrsclip_jax.data.tiling import check_tiling
 from lrsclip_jax.errors import InputError
 
 VERSION = 1
@@ -36,14 +35,6 @@ class Settings:
     gsd: float | None = None
     bands: tuple[int, ...] | None = None
     levels: int = 1
-
-    def check(self) -> None:
-        """Raises InputError for settings that make no sense."""
-        check_tiling(self.tile, self.overlap, self.levels)
-        if self.gsd is not None and not 0 < self.gsd < 1e7:
-            raise InputError(f"--gsd={self.gsd:g}: metres above 0 are expected")
-        if self.bands is not None and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
-            raise InputError(f"--bands={','.join(map(str, self.bands))}: one or three numbers from 1 are expected")
 
     def described(self) -> dict[str, Any]:
         """Returns the field "index" of meta.json."""

@@ -63,7 +63,7 @@ def assets_of(source: str, timeout: float) -> Iterator[Asset]:
                 pystac.Item.from_dict(feature, href=source, preserve_dict=False) for feature in features or []
             ]
         else:
-            found = pystac.read_file(source, stac_io=Bounded())
+            found: Any = pystac.read_file(source, stac_io=Bounded())
             items = [found] if isinstance(found, pystac.Item) else found.get_items(recursive=True)
         for item in items:
             yield from _assets(item, root)

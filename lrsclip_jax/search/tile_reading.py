@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,8 +13,9 @@ from PIL import Image
 
 from lrsclip_jax.data.geotiff import imported
 from lrsclip_jax.data.images import Preprocessing, preprocess
-from lrsclip_jax.data.rasters import AnyScene, RasterScene, Scene, open_scene
+from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.data.remote import gdal_options
+from lrsclip_jax.data.shared_scenes import scene_opener
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search.catalogues import Unreadable, unreadable
 from lrsclip_jax.search.scene_tiles import TiledScene
@@ -26,9 +24,6 @@ SPAN = 16  # tiles that are read as one task
 EMPTY = 0.5  # share of its pixels without data above which a tile is left out
 _THUMBNAIL, _QUALITY = 128, 80
 _AT_ONCE = 1 << 22  # pixels of a row of tiles that are read as one
-_HELD = 1 << 28  # pixels of scenes that are held whole
-_OPEN = 64  # scenes
-_HANDLES = 4  # of a thread
 
 
 class Span(NamedTuple):
@@ -69,7 +64,7 @@ def spans_of(scene: TiledScene, covered: Sequence[tuple[int, int]] = ()) -> Iter
 
 def span_reader(bands: tuple[int, ...] | None, preprocessing: Preprocessing) -> Callable[[Span], ReadSpan]:
     """Returns the function that reads a span; threads may call it. Once a scene is found faulty, it stays so."""
-    opened = _opener(bands)
+    opened = scene_opener(bands)
     faulty: dict[str, Unreadable] = {}
 
     def read(span: Span) -> ReadSpan:
@@ -77,7 +72,7 @@ def span_reader(bands: tuple[int, ...] | None, preprocessing: Preprocessing) -> 
         if scene.name not in faulty:
             try:
                 with imported(scene.name).Env(**gdal_options()):
-                    return _read(span, opened(scene), preprocessing)
+                    return _read(span, opened(scene.entry.path, scene.reduction), preprocessing)
             except (InputError, OSError) as error:
                 faulty[scene.name] = unreadable(scene.entry, error)
         return ReadSpan(span, fault=faulty[scene.name])
@@ -142,52 +137,3 @@ def _thumbnail(pixels: np.ndarray) -> bytes:
     side = min(_THUMBNAIL, *pixels.shape[:2])
     small = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
     return simplejpeg.encode_jpeg(np.ascontiguousarray(small), _QUALITY)
-
-
-def _opener(bands: tuple[int, ...] | None) -> Callable[[TiledScene], AnyScene]:
-    """Returns the function that opens a scene once for all threads; each reads a raster by a handle of its own."""
-    lock, here = threading.Lock(), threading.local()
-    known: OrderedDict[str, Future[AnyScene]] = OrderedDict()
-
-    def shared(scene: TiledScene) -> AnyScene:
-        with lock:
-            future = known.get(scene.name)
-            if mine := future is None:
-                future = known[scene.name] = Future()
-        if mine:
-            try:
-                future.set_result(open_scene(scene.entry.path, bands, scene.reduction))
-            except BaseException as error:
-                future.set_exception(error)
-            with lock:
-                _forget(known)
-        return future.result()
-
-    def opened(scene: TiledScene) -> AnyScene:
-        handles = here.__dict__.setdefault("handles", OrderedDict())
-        if scene.name not in handles:
-            found = shared(scene)
-            if isinstance(found, Scene):
-                return found
-            handles[scene.name] = found.again()
-            if len(handles) > _HANDLES:
-                handles.popitem(last=False)[1].raster.close()
-        return handles[scene.name]
-
-    return opened
-
-
-def _forget(known: OrderedDict[str, Future[AnyScene]]) -> None:
-    """Lets go of the scenes that were opened first, where too many are held."""
-    done = [name for name, future in known.items() if future.done() and not future.exception()]
-    held = sum(
-        known[name].result().height * known[name].result().width
-        for name in done
-        if isinstance(known[name].result(), Scene)
-    )
-    while len(done) > 1 and (len(done) > _OPEN or held > _HELD):
-        found = known.pop(done.pop(0)).result()
-        if isinstance(found, Scene):
-            held -= found.height * found.width
-        elif isinstance(found, RasterScene):
-            found.raster.close()

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lrsclip_jax.data.tiling import check_tiling, levels_of, windows
-from lrsclip_jax.errors import InputError
+from lrsclip_jax.data.tiling import levels_of, windows
 
 
 @pytest.mark.parametrize("height, width, size, overlap", [(130, 250, 100, 0), (100, 99, 100, 0), (257, 300, 64, 16)])
@@ -27,9 +26,3 @@ def test_a_level_is_twice_as_wide_as_the_one_before_until_the_scene_ends():
     assert levels_of(150, 400, 224, 0.25, 2) == [(0, 150, 150, 112)]
     assert levels_of(5000, 5000, 224, 0, 1, reduction=2.5) == [(0, 560, 224, 560)]
     assert levels_of(9, 9, 4, 0.99) == [(0, 4, 4, 1)]
-
-
-@pytest.mark.parametrize("tile, overlap, levels", [(0, 0, 1), (5, 1, 1), (5, -0.1, 1), (5, float("nan"), 1), (5, 0, 0)])
-def test_tiles_that_cannot_be_laid_out_are_refused(tile, overlap, levels):
-    with pytest.raises(InputError, match="--(tile|overlap|levels)="):
-        check_tiling(tile, overlap, levels)

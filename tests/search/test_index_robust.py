@@ -16,6 +16,7 @@ from tiny_clip import clip_folder
 from eval.embeddings import open_set
 from eval.lock import alone
 from lrsclip_jax import pretrained
+from lrsclip_jax.data import shared_scenes
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search import encoding, index_parts, tile_reading
 from lrsclip_jax.search.index_command import main
@@ -153,7 +154,7 @@ def test_a_torn_scene_is_set_aside_and_read_again_when_it_has_changed(index, tmp
 
 def test_a_scene_that_disappears_or_changes_while_it_is_read_is_set_aside_and_tried_again(index, tmp_path, monkeypatch):
     source = archive(tmp_path / "archive")
-    true = tile_reading.open_scene
+    true = shared_scenes.open_scene
     whole = (source / "rgb.tif").read_bytes()
 
     def open_scene(path, *rest):
@@ -163,12 +164,12 @@ def test_a_scene_that_disappears_or_changes_while_it_is_read_is_set_aside_and_tr
             path.write_bytes(b"other")
         return true(path, *rest)
 
-    monkeypatch.setattr(tile_reading, "open_scene", open_scene)
+    monkeypatch.setattr(shared_scenes, "open_scene", open_scene)
     scenes = scenes_of(index(source))
     assert scenes["rgb.tif"]["reason"] == "it disappeared while it was read"
     assert scenes["mask.tif"]["reason"] == "it changed while it was read"
     assert sum(row["status"] == "indexed" for row in scenes.values()) == 7
-    monkeypatch.setattr(tile_reading, "open_scene", true)
+    monkeypatch.setattr(shared_scenes, "open_scene", true)
     (source / "rgb.tif").write_bytes(whole)
     assert scenes_of(index(source))["rgb.tif"]["status"] == "indexed"
 

@@ -74,7 +74,7 @@ def _outcomes(folder: Path, sources: Sequence[Path], stage: Stage, workers: int 
             parts[str(file.absolute())] = known
     if not parts:
         return
-    ray = _started()
+    ray = started()
     known = set().union(*parts.values())
     at_once = workers and min(workers, len(parts))
     with ray.data.DataContext.current(_context(ray)):
@@ -103,7 +103,7 @@ def _apply(block: pa.Table, stage: Stage, known: set[str]) -> pa.Table:
     return pa.table({"outcomes": pa.array([pickle.dumps(outcomes)], pa.large_binary())})
 
 
-def _started() -> ModuleType:
+def started() -> ModuleType:
     """Returns Ray, connected to a cluster or started here, and quiet but for a line that says which."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from eval.command import add_subject, command_line, path, whole_number
+from eval.command import add_subject, command_line, expanded, path, whole_number
 from lrsclip_jax.errors import InputError, cli
 
 EXAMPLES = """
@@ -57,7 +57,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Serves a page that searches an archive by text and image and shows the answers on a map.",
         EXAMPLES,
-        usage="INDEX [--host=HOST] [--port=PORT] [--token=TOKEN] [--background=URL]",
+        usage="INDEX [--host=HOST] [--port=PORT] [--token=TOKEN] [--background=URL] [--checkpoint=SRC]",
     )
     add_subject(parse, "index", metavar="INDEX", help="a folder that `lrsclip index` made", type=path)
     add = parse.add_argument
@@ -67,6 +67,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add("--port", type=whole_number(1, 65535), default=8600, metavar="PORT", help="the port to answer at (%(default)s)")
     add("--token", metavar="TOKEN", help="what requests must carry; needed with a --host that others reach")
     add("--background", metavar="URL", help="tiles of a map below the scenes, with {z}, {x} and {y}")
+    add("--checkpoint", metavar="SRC", type=expanded, help="weights, where they have moved since the index was made")
     return parse
 
 

@@ -31,7 +31,7 @@ def serve(flags: argparse.Namespace) -> None:
         raise InputError(f"the page needs {error.name}: pip install 'lrsclip_jax[search]'") from None
     from lrsclip_jax import search
 
-    service = Service(search.open(flags.index))
+    service = Service(search.open(flags.index, flags.checkpoint))
     taken = listening(flags.host, flags.port)
     port = taken.getsockname()[1]
     print(greeting(service.facts, flags.host, port, flags.token is not None), flush=True)

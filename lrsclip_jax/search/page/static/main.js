@@ -83,7 +83,8 @@ async function ask(first) {
       sample ??= (await json("/api/sample?top=48", signal)).features;
       features = sample;
       results.show(features, { scored: false });
-      say(opening());
+      const status = await json("/api/status", signal);
+      say(status.state === "failed" ? status.sentence : opening());
     }
     const chosen = state.bbox || state.within; // the map stays where its area was drawn
     map.setHits(asks(state) ? features : [], asks(state) && (first || !chosen));

@@ -1,0 +1,67 @@
+"""Large images cut into tiles, as `lrsclip index` cuts scenes; and how many are cropped without that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from lrsclip_jax.data.images import size_of
+from lrsclip_jax.data.shared_scenes import scene_opener
+from lrsclip_jax.data.tiling import levels_of, windows
+from lrsclip_jax.embed.material import Material, Row
+from lrsclip_jax.errors import InputError
+
+_LOST = 0.2  # share of an image that a crop may leave out without a note: CLIP's own images have 3:4
+
+
+def cut(material: Material, tile: int, overlap: float, levels: int = 1) -> Material:
+    """Returns a material of which images with a side above `tile` pixels are tiles, the scene's name being the image's.
+
+    A tile has neither the label nor the texts of its image: they may be true elsewhere only. Images that are no files,
+    and those whose header can't be read, stay as they are.
+    """
+    rows: list[tuple[Row, int, int]] = []
+    scenes: dict[str, Row] = {}
+    for number, row in enumerate(tqdm(material.images, "cutting", unit=" images", leave=False, disable=None, delay=1)):
+        try:
+            width, height = size_of(Path(row["file"])) if "file" in row else (0, 0)
+        except InputError:  # told when it is read
+            width, height = 0, 0
+        if max(width, height) <= tile:
+            rows.append((row, number, 0))
+            continue
+        scenes[row["id"]] = {"height": height, "width": width, "file": row["file"]}
+        rest = {key: row[key] for key in ("split",) if key in row}
+        for level in levels_of(height, width, tile, overlap, levels):
+            for r0, r1, c0, c1 in windows(height, width, level.side, level.step).tolist():
+                name = f"{row['id']}#L{level.number}/r{r0},c{c0}"
+                of_tile = {"id": name, **rest, "scene": row["id"], "window": [r0, r1, c0, c1]}
+                rows.append((of_tile, number, level.pixels))
+    opened = scene_opener()
+
+    def read(chosen: int) -> Image.Image:
+        row, number, pixels = rows[chosen]
+        if not pixels:
+            return material.read(number)
+        scene = opened(Path(scenes[row["scene"]]["file"]), 1)
+        return Image.fromarray(np.ascontiguousarray(scene.look(row["window"], pixels, pixels)[0]))
+
+    texts = [text for text in material.texts if text.get("image") not in scenes]
+    return replace(material, images=[row for row, *_ in rows], texts=texts, read=read, scenes=material.scenes | scenes)
+
+
+def counting_crops(read: Callable[[int], Image.Image], cropped: list[int]) -> Callable[[int], Image.Image]:
+    """Returns `read` such that it adds to `cropped` the numbers of images of which a crop loses more than a fifth."""
+
+    def counted(row: int) -> Image.Image:
+        image = read(row)
+        if min(image.size) < (1 - _LOST) * max(image.size):
+            cropped.append(row)
+        return image
+
+    return counted
