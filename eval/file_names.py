@@ -44,7 +44,7 @@ def all_spelled(value: Any) -> Any:
     if isinstance(value, dict):
         return {all_spelled(key): all_spelled(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [all_spelled(each) for each in value]
+        return type(value)(map(all_spelled, value))
     return value
 
 

@@ -8,6 +8,7 @@ each takes as long as its work.
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,33 +81,20 @@ def killed_anywhere(
     Args:
       arguments: of the command, for an output folder.
       folder: for everything that is written.
-      outcome: what must be the same of an output folder.
+      outcome: what must be the same of an output folder; it is always at the same path.
       moments: how many of them, spread evenly; the first and the last one are among them.
 
     Returns:
       How many moments the command has.
     """
-    whole = folder / "whole" / "out"
-    whole.parent.mkdir(parents=True)
-    ended = run(arguments(whole), whole)
-    assert ended.status == 0, ended.said
-    expected = outcome(whole)
-    for number in sorted({1 + round(n * (ended.moments - 1) / (moments - 1)) for n in range(moments)}):
-        out = folder / f"killed-{number}" / "out"
-        out.parent.mkdir()
+    out, count, expected = _undisturbed(arguments, folder, outcome)
+    for number in sorted({1 + round(n * (count - 1) / (moments - 1)) for n in range(moments)}):
+        shutil.rmtree(out)
         killed = run(arguments(out), out, die_at=number)
         assert killed.status == -signal.SIGKILL, (number, killed)
-        finish(arguments(out), out)
+        _finish(arguments(out), out)
         assert outcome(out) == expected, number
-    return ended.moments
-
-
-def finish(arguments: list[str], out: Path) -> None:
-    """Runs a command again that was stopped; it may find that all was finished."""
-    again = run(arguments, out)
-    assert "Traceback" not in again.said, again.said
-    finished = "holds a finished" in again.said or "already holds" in again.said or "holds something" in again.said
-    assert again.status == 0 or (again.status == 2 and finished), again.said
+    return count
 
 
 def on_full_disks(
@@ -114,37 +102,47 @@ def on_full_disks(
 ) -> int:
     """Runs a command on disks too small for its output, and again when they have grown; its outcome must be the same.
 
-    Returns on how many disks the command failed; none where this process may not mount any.
+    Returns on how many disks the command failed; 0 where this process may not mount any.
     """
-    whole = folder / "whole" / "out"
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    if not whole.exists():
-        ended = run(arguments(whole), whole)
-        assert ended.status == 0, ended.said
-    expected = outcome(whole)
-    needed = sum(-(-path.stat().st_size // 4096) * 4096 for path in whole.rglob("*") if path.is_file())
+    out, _, expected = _undisturbed(arguments, folder, outcome)
+    needed = sum(-(-path.stat().st_size // 4096) * 4096 for path in out.rglob("*") if path.is_file())
     failed = 0
     for number in range(disks):
         size = max(8192, needed * (2 * number + 1) // (2 * disks) // 4096 * 4096)
-        disk = folder / f"disk-{number}"
-        disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(out.parent)]
         if subprocess.run(mount, capture_output=True).returncode:
             return 0
         try:
-            full = run(arguments(disk / "out"), folder / f"disk-{number}-log", None)
+            full = run(arguments(out), folder / "log")
             errors = re.findall("^error: .*", full.said, re.MULTILINE)
             assert "Traceback" not in full.said, full.said
-            assert full.status in (0, 2) and len(errors) == (full.status == 2), full
+            assert full.status in (0, 2) and bool(errors) == (full.status == 2), full  # evaluate: a line for each task
             failed += full.status == 2
-            grow = ["mount", "-o", f"remount,size={4 * needed + (64 << 20)}", str(disk)]
+            grow = ["mount", "-o", f"remount,size={4 * needed + (64 << 20)}", str(out.parent)]
             subprocess.run(grow, check=True)
-            again = run(arguments(disk / "out"), folder / f"disk-{number}-log", None)
-            assert "Traceback" not in again.said and again.status in (0, 2), again.said
-            assert outcome(disk / "out") == expected, (number, full.said[-300:])
+            _finish(arguments(out), folder / "log")
+            assert outcome(out) == expected, (number, full.said[-300:])
         finally:
-            subprocess.run(["umount", str(disk)], check=True)
+            subprocess.run(["umount", str(out.parent)], check=True)
     return failed
+
+
+def _undisturbed(
+    arguments: Callable[[Path], list[str]], folder: Path, outcome: Callable[[Path], object]
+) -> tuple[Path, int, object]:
+    out = folder / "place" / "out"
+    out.parent.mkdir(parents=True)
+    ended = run(arguments(out), out)
+    assert ended.status == 0, ended.said
+    return out, ended.moments, outcome(out)
+
+
+def _finish(arguments: list[str], log: Path) -> None:
+    """Runs a command again that was stopped; it may find that all was finished."""
+    again = run(arguments, log)
+    assert "Traceback" not in again.said, again.said
+    finished = any(words in again.said for words in ("holds a finished", "already holds", "holds something"))
+    assert again.status == 0 or (again.status == 2 and finished), again.said
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -153,7 +153,12 @@ def fault(words: list[str], out: Path) -> str:
         return f"traceback: {lines[-1]}"
     if status == 2 and (sum(line.startswith("error: ") for line in lines) != 1 or not lines[-1].startswith("error: ")):
         return f"not one error line: {lines[-3:]}"
-    if lost := {path for path, content in before.items() if files(Path.cwd()).get(path) != content}:
+    # A file that --out names is replaced; anything else stays.
+    if lost := {
+        path
+        for path, content in before.items()
+        if files(Path.cwd()).get(path) != content and f"--out={Path(path).name}" not in words
+    }:
         return f"changed {sorted(lost)[:3]}"
     return ""
 

@@ -1,6 +1,5 @@
-"""Commands killed at ten moments, or on five full disks, and started again: the outcome is that of one quiet run."""
+"""Commands that are killed or meet a full disk, and are started again: the outcome is that of one undisturbed run."""
 
-import json
 import re
 
 import numpy as np
@@ -10,6 +9,8 @@ from PIL import Image
 from tiny_clip import clip_folder
 
 pytestmark = pytest.mark.slow
+
+MOMENTS, DISKS = 3, 2  # for a minute in all; a release is tried with 10 and 5
 
 RECIPE = """
 from lrsclip_jax.corpus.recipe_config import defaults, source, subset
@@ -35,26 +36,11 @@ def world(tmp_path_factory):
     (folder / "recipe.py").write_text(RECIPE)
     for arguments in (
         ["prepare", "scenes:48:1", "--size=64", "--workers=1", f"--out={folder / 'prepared'}"],
-        ["embed", "scenes:48:1", f"--checkpoint={folder / 'clip'}", "--dataset=scenes", f"--out={folder / 'set'}"],
+        ["embed", "scenes:96:1", f"--checkpoint={folder / 'clip'}", "--dataset=scenes", f"--out={folder / 'set'}"],
     ):
         made = run(arguments, folder / arguments[0])
         assert made.status == 0, made.said
     return folder
-
-
-def results(out):
-    """What an evaluation, a corpus or a set holds, without dates and the name of its own folder."""
-    place, found = str(out.parent).encode(), {}
-    for name, data in contents(out).items():
-        data = data.replace(place, b"PLACE")
-        if name.endswith(".parquet"):
-            import pyarrow.parquet as pq
-
-            data = json.dumps(pq.read_table(out / name).to_pylist()).replace(str(out.parent), "PLACE").encode()
-        elif name.endswith(".json"):
-            data = re.sub(rb'"[0-9a-f]{32}"', b'"DIGEST"', data)  # of files that name their own folder
-        found[name] = data
-    return found
 
 
 def parameters(run_folder):
@@ -78,8 +64,8 @@ COMMANDS = {
         ["embed", "{world}/prepared", "--checkpoint={world}/clip", "--pictures", "--text-lengths=20,40"],
         contents,
     ),
-    "evaluate": (["evaluate", "{world}/set", "--only=retrieval,few_shot,text_lengths", "--processes=1"], results),
-    "corpus": (["corpus", "build", "{world}/recipe.py:{world}"], results),
+    "evaluate": (["evaluate", "{world}/set", "--only=retrieval,linear_probe,text_lengths", "--processes=1"], contents),
+    "corpus": (["corpus", "build", "{world}/recipe.py:{world}"], contents),
     "import": (["convert", "import", "{world}/clip", "--context-length=100"], parameters),
 }
 
@@ -93,11 +79,11 @@ def command(name, world):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_outcome(name, world, tmp_path):
     arguments, outcome = command(name, world)
-    assert killed_anywhere(arguments, tmp_path, outcome) > 10
+    assert killed_anywhere(arguments, tmp_path, outcome, MOMENTS) > 10
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_on_a_full_disk_it_is_one_line_and_the_same_command_ends_with_the_same_outcome(name, world, tmp_path):
     arguments, outcome = command(name, world)
-    if not on_full_disks(arguments, tmp_path, outcome):
+    if not on_full_disks(arguments, tmp_path, outcome, DISKS):
         pytest.skip("no disk could be mounted")

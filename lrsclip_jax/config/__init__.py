@@ -14,6 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from eval.file_names import all_spelled
 from lrsclip_jax.config import recipes
 from lrsclip_jax.config.checks import check, leaves
 from lrsclip_jax.config.keys import KEYS
@@ -102,8 +103,18 @@ def load(spec: str, overrides: Sequence[str] = (), folder: Path | None = None, o
             raise InputError(f"--config.{key}: write --config.{key}=VALUE")
         set_value(config, key, text) if folder is None else set_alike(config, key, text)
     if folder is None:
+        _spell(config)
         check(config, f"{option}{spec}: ")
     return config.lock()
+
+
+def _spell(config: ConfigDict) -> None:
+    """Spells paths that are no UTF-8: config.json is a text file, and a run is continued by what it says."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            _spell(value)
+        elif (spelled := all_spelled(value)) != value:
+            config[name] = spelled
 
 
 def recipe(spec: str, folder: Path | None = None) -> ConfigDict:

@@ -25,7 +25,8 @@ scene, and at most 1,024 pixels.
 A TIFF or JPEG 2000 is read window by window. Bands of more than 8 bits are stretched from their percentiles 2 and 98
 to 0 … 255. Where a scene has no data, windows are left out, and so is the map. Up to 268 megapixels a map has the
 scene's pixels (heat maps: 67, all texts together); larger scenes get one reduced by a whole number, with coordinates to
-match, and an overlay has at most 4,096 pixels a side.
+match, and an overlay has at most 2,048 pixels a side. The best windows, with their cosines, are also written as JSON
+and, for a GeoTIFF, as GeoJSON.
 
 exit status: 0 done, 2 bad input (one line says what and where)
 """

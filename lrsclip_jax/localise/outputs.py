@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from eval.output import check_folder
 from eval.selo.maps import overlay
@@ -22,24 +22,31 @@ from lrsclip_jax.data.rasters import AnyScene, Georeference
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.score_maps import reduced
 
-OVERLAY_SIDE = 4096
+OVERLAY_SIDE = 2048
+_LEGEND, _WORDS, _BAR = 240, 64, 20  # pixels: the narrowest overlay with a legend, room for words, height of the bar
 _LONGEST_STEM = 120  # bytes; the words of a text and the rest take up to 130
 _BEGUN = ".localise-{}"
 
 
 def plan_files(out: Path, scene: AnyScene, texts: Sequence[str], begun: Path) -> list[dict[str, Path]]:
-    """Returns the paths of each text's files, by what they are: "map", "overlay" and, georeferenced, "geotiff".
+    """Returns the paths of each text's files, by what they are: "map", "overlay" and "found".
+
+    For a georeferenced scene there are also "geotiff" and "geojson".
 
     Raises InputError where one of them is there already, unless `unfinished` has left the file `begun`.
     """
-    suffixes = {"map": "map.png", "overlay": "overlay.png"} | ({"geotiff": "map.tif"} if scene.georeference else {})
+    suffixes = {"map": "map.png", "overlay": "overlay.png", "found": "found.json"}
+    if scene.georeference:
+        suffixes |= {"geotiff": "map.tif", "geojson": "found.geojson"}
     plan: list[dict[str, Path]] = []
     taken: set[str] = set()
     for text in texts:
         words = re.sub(r"\W+", "-", text.lower()).strip("-")[:60].strip("-") or "text"
         stem = next(name for n in range(1, len(texts) + 1) if (name := f"{words}-{n}" if n > 1 else words) not in taken)
         taken.add(stem)
-        plan.append({what: out / f"{_short(scene.path.stem)}-{stem}-{suffix}" for what, suffix in suffixes.items()})
+        plan.append(
+            {what: out / f"{_short(Path(scene.path).stem)}-{stem}-{suffix}" for what, suffix in suffixes.items()}
+        )
     if not begun.exists():
         for path in _files(plan):
             if path.exists():
@@ -91,24 +98,80 @@ def _short(stem: str) -> str:
 
 
 def write_files(
-    paths: dict[str, Path], scene: AnyScene, grey: np.ndarray, missing: np.ndarray | None, factor: int
+    paths: dict[str, Path],
+    scene: AnyScene,
+    grey: np.ndarray,
+    missing: np.ndarray | None,
+    factor: int,
+    text: str = "",
+    best: Sequence[tuple[Sequence[int], float]] = (),
 ) -> None:
     """Writes the files of one map, uint8 [H, W], a pixel of which is `factor` pixels of the scene.
 
     Where the scene has no data (`missing`, bool [H, W]), the overlay has no colour, and 0 in the GeoTIFF means no data.
+    The windows (r0, r1, c0, c1) that are `best` for the text, with their cosines, go into JSON and GeoJSON.
     """
     with whole(paths["map"]) as partial:
         Image.fromarray(grey).save(partial, "PNG")
     picture = picture_of(scene, grey, missing)
     with whole(paths["overlay"]) as partial:
-        Image.fromarray(picture).save(partial, "PNG")
+        with_legend(picture).save(partial, "PNG")
+    windows = [{"cosine": cosine, "window": list(map(int, box))} for box, cosine in best]
+    found = {"scene": str(scene.path), "text": text, "windows": windows}
+    write_text(paths["found"], json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     if scene.georeference:
+        write_text(
+            paths["geojson"], json.dumps(_features(scene.georeference, text, windows), ensure_ascii=False) + "\n"
+        )
         with whole(paths["geotiff"]) as partial:
             write_geotiff(partial, grey, scene.georeference, factor, nodata=None if missing is None else 0)
 
 
+def _features(place: Georeference, text: str, windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Windows as GeoJSON, split at the date line; without a geometry where their place on Earth is not known."""
+    from rasterio.transform import GCPTransformer
+    from rasterio.warp import transform_geom
+
+    features = []
+    for window in windows:
+        r0, r1, c0, c1 = window["window"]
+        rows, columns = [r0, r1, r1, r0, r0], [c0, c0, c1, c1, c0]
+        try:
+            if place.points:
+                xs, ys = GCPTransformer(place.points).xy(rows, columns, offset="ul")
+            else:
+                a, b, c, d, e, f = tuple(place.transform)[:6]
+                xs, ys = zip(
+                    *((a * x + b * y + c, d * x + e * y + f) for x, y in zip(columns, rows, strict=True)), strict=True
+                )
+            ring = [list(map(float, point)) for point in zip(xs, ys, strict=True)]
+            shape = transform_geom(
+                place.crs, "EPSG:4326", {"type": "Polygon", "coordinates": [ring]}, antimeridian_cutting=True
+            )
+        except Exception:  # GDAL's, of many kinds: no CRS, another planet, outside the domain of a projection
+            shape = None
+        features.append({"type": "Feature", "geometry": shape, "properties": {"text": text, **window}})
+    return {"type": "FeatureCollection", "features": features}
+
+
+def with_legend(picture: np.ndarray) -> Image.Image:
+    """Returns an overlay, uint8 [h, w, 3], over a bar of the map's colours with words; a small one as it is."""
+    height, width = picture.shape[:2]
+    if width < _LEGEND:
+        return Image.fromarray(picture)
+    bar = np.tile(np.linspace(0, 255, width - 2 * _WORDS).astype(np.uint8), (_BAR, 1))
+    strip = np.full((_BAR, width, 3), 255, np.uint8)
+    strip[4:-4, _WORDS:-_WORDS] = overlay(np.full((*bar.shape, 3), 255, np.uint8), bar)[4:-4]
+    image = Image.fromarray(np.concatenate([picture, strip]))
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(12)
+    draw.text((4, height + _BAR // 2), "fits least", fill="black", font=font, anchor="lm")
+    draw.text((width - 4, height + _BAR // 2), "fits best", fill="black", font=font, anchor="rm")
+    return image
+
+
 def picture_of(scene: AnyScene, grey: np.ndarray, missing: np.ndarray | None = None) -> np.ndarray:
-    """Returns the scene under its map, uint8 [h, w, 3] with at most 4,096 pixels a side."""
+    """Returns the scene under its map, uint8 [h, w, 3] with at most 2,048 pixels a side."""
     by = -(-max(scene.height, scene.width) // OVERLAY_SIDE)
     height, width = reduced(scene.height, scene.width, by)
     if grey.shape != (height, width):

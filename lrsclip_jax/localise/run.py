@@ -40,7 +40,7 @@ def run(flags: argparse.Namespace) -> None:
         print(f"{scene.path}: {scene.height}×{scene.width} pixels, {len(windows):,} windows{at_first}")
         with unfinished(begun, files):
             for text, paths, found in zip(flags.text, files, finds(scene, windows, flags), strict=True):
-                write_files(paths, scene, found.map, found.missing, found.factor)
+                write_files(paths, scene, found.map, found.missing, found.factor, text, found.best)
                 print(f"\n{text}")
                 for box, score in found.best:
                     print(f"  {score:.4f}  {words(scene, box)}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from eval.file_names import named, spelled
 from eval.lock import alone
 from eval.output import check_place, first_file
 from eval.reading import parse_json
@@ -25,15 +26,22 @@ CHECKPOINTS = "checkpoints"
 
 def folder_of(name: str) -> epath.Path:
     """Returns the path of a run folder; a local path becomes absolute, as Orbax needs it."""
-    return epath.Path(name) if "://" in name else epath.Path(name).expanduser().resolve()
+    return epath.Path(name) if "://" in name else epath.Path(named(name)).expanduser().resolve()
 
 
 def check_out(name: str, option: str = "--workdir") -> None:
     """Raises InputError where a run can't begin or continue in a folder: it can't be made, or holds something else."""
     if name.startswith("gs://"):
         return  # every look there is a request: `claim` looks
-    check_place(name, option)
+    _check_place(name, option)
     check_run(folder_of(name), option)
+
+
+def _check_place(name: str, option: str = "--workdir") -> None:
+    check_place(name, option)
+    path = str(folder_of(name))
+    if path != spelled(path):  # TensorStore, which writes the arrays, takes no other
+        raise InputError(f"{option}={spelled(path)}: a run folder needs a path in UTF-8: rename the folder")
 
 
 def check_run(folder: epath.Path, option: str = "--workdir") -> None:
@@ -75,7 +83,7 @@ def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
 def check_new(workdir: str) -> epath.Path:
     """Returns the path of a new run folder, which may hold what a killed import has left; InputError for others."""
     if not workdir.startswith("gs://"):
-        check_place(workdir, "--workdir")
+        _check_place(workdir)
     folder = folder_of(workdir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--workdir={folder} is a file, a folder is expected")

@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lrsclip_jax.errors import InputError
+
 if TYPE_CHECKING:
     from lrsclip_jax.search.engine import Engine
     from lrsclip_jax.search.index import Index
@@ -33,8 +35,10 @@ def open(  # it shadows the builtin in this file alone
         "milvus:URI", a Milvus cluster or a Milvus Lite file, see `search.milvus`.
 
     Raises:
-      InputError: no index, an unfinished or torn one, an unknown engine; one line.
+      InputError: no index, an unfinished or torn one, or a package of the extra [search] is missing; one line.
     """
-    from lrsclip_jax.search.index import Index  # imports Arrow and shapely
-
+    try:
+        from lrsclip_jax.search.index import Index  # imports Arrow, shapely and rasterio
+    except ModuleNotFoundError as error:
+        raise InputError(f"searching needs {error.name}: pip install 'lrsclip_jax[search]'") from None
     return Index(Path(path).expanduser(), checkpoint, engine)

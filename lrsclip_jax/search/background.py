@@ -7,8 +7,12 @@ the index, z = ((s - n) - m(s - n)) / σ, where σ is the standard deviation of 
 things, over them and the tiles. In place of an example image stand tiles drawn at random.
 
 `reached` is the highest z of each absent text, anywhere in the index. Where the best hit of a text lies below the
-highest of them, a text of something that is not there would have found as much. If the text is of nothing in the index,
-too, its best lies above all of theirs by chance once in 17 times.
+highest of them, a text of something that is not there would have found as much. A text that is of nothing in the index,
+too, and is to the model as theirs are, rises above all 16 once in 17 times; a class like those of the index more often.
+
+How well the highest z tells an index that holds 1, 5 or 50 images of a class from one that holds none, measured on
+WHU-RS19's 1,005 images and 19 classes (area under the ROC curve): RemoteCLIP ViT-B/32 0.65, 0.86, 0.94, OpenAI's 0.63,
+0.72, 0.81; the highest cosine 0.58, 0.76, 0.90 and 0.56, 0.62, 0.72. Neutral texts were the means over classes there.
 
 Means and deviations are of at most 16,384 tiles, drawn once with a fixed seed; the highest z are of all tiles.
 """

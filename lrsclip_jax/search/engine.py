@@ -98,9 +98,13 @@ class ExactEngine:
         found = self._threads.map(scan, spans(len(self._rows), SHARD))
         sums, rows = map(np.concatenate, zip(*found, strict=True))
         chosen = np.argpartition(sums, -candidates)[-candidates:]
-        highest_left_out = offset + unit * float(sums[chosen].min()) + error
-        best = self._best(query, rows[chosen], k)
-        return best if highest_left_out * SCALE < best.scores[-1] * SCALE - 1 else None
+        chosen = chosen[np.argsort(rows[chosen])]
+        said = (offset + unit * sums[chosen].astype(np.float64)) * SCALE
+        exact, spare = exact_scores(self._rows, query, rows[chosen]), error * SCALE + 1
+        if np.abs(exact - said).max() > spare:
+            return None  # codes of other rows, or damaged ones
+        best = best_of(exact, rows[chosen], k)
+        return best if said.min() + spare < best.scores[-1] * SCALE - 1 else None
 
     def _scan(
         self, question: np.ndarray, span: slice, count: int, allowed: np.ndarray | None

@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ def filtered(
         placed = np.isfinite(tiles.boxes[:, 0])
         if lost := int(np.count_nonzero(~placed)):
             notes.append(f"{lost:,} of {len(tiles):,} tiles have no place and are left out")
-        masks += [tiles.remembered(area.wkb, lambda area=area: _reaching(tiles, area)) for area in areas]
+        masks += [tiles.remembered(area.wkb, partial(_reaching, tiles, area)) for area in areas]
     if since is not None or until is not None:
         masks.append(~np.isnat(tiles.dates))
         if lost := int(np.count_nonzero(np.isnat(tiles.dates))):

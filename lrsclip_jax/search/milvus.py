@@ -28,7 +28,7 @@ from lrsclip_jax.search.engine import Engine, ExactEngine, Found, best_of, exact
 
 _BATCH = 2000  # rows of one insertion: 4 MB of 512 dimensions
 _MOST = 16_384  # what one search of Milvus may return
-_NAMED = 10_000  # rows that a filter names
+_FEW = 10_000  # rows that are scored here, all of them, sooner than Milvus looks for them
 _PREFIX = "lrsclip_"
 ASKED, AMONG = 100, 50  # queries that recall is measured on, and rows of each
 
@@ -61,32 +61,31 @@ class MilvusEngine:
         k = min(k, count)
         if not k:
             return Found(np.zeros(0, np.int64), np.zeros(0))
-        if allowed is not None and count <= _NAMED:
-            rows = self._search(query, min(2 * k, count), f"row in {np.flatnonzero(allowed).tolist()}")
+        if allowed is None:
+            rows = self._search(query, min(2 * k, _MOST))
         else:
-            rows = self._among(query, k, allowed)
+            rows = self._among(query, k, allowed) if count > _FEW else np.zeros(0, np.int64)
+            rows = rows if len(rows) >= k else np.flatnonzero(allowed)
         rows = np.sort(rows)
         return best_of(exact_scores(self._rows, query, rows), rows, k)
 
-    def _among(self, query: np.ndarray, k: int, allowed: np.ndarray | None) -> np.ndarray:
-        """Candidates, of more and more, until k of them are allowed."""
-        share = 1.0 if allowed is None else float(allowed.mean())
-        wanted = min(int(2 * k / share) + 1, _MOST, len(self._rows))
+    def _among(self, query: np.ndarray, k: int, allowed: np.ndarray) -> np.ndarray:
+        """Candidates, of more and more, until k of them are allowed or Milvus returns no more."""
+        most = min(_MOST, len(self._rows))
+        wanted = min(int(2 * k / allowed.mean()) + 1, most)
         while True:
-            rows = self._search(query, wanted, "")
-            if allowed is not None:
-                rows = rows[allowed[rows]]
-            if len(rows) >= k or wanted in (_MOST, len(self._rows)):
+            rows = self._search(query, wanted)
+            rows = rows[allowed[rows]]
+            if len(rows) >= k or wanted == most:
                 return rows
-            wanted = min(4 * wanted, _MOST, len(self._rows))
+            wanted = min(4 * wanted, most)
 
-    def _search(self, query: np.ndarray, count: int, filter: str) -> np.ndarray:
+    def _search(self, query: np.ndarray, count: int) -> np.ndarray:
         with self._lock, _named(self.collection):
             found = self._client.search(
                 self.collection,
                 [query.astype(np.float32).tolist()],
                 limit=count,
-                filter=filter,
                 anns_field="vector",
                 output_fields=["row"],
                 search_params={"metric_type": "IP", "params": {"ef": max(2 * count, 64)}},

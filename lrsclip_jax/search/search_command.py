@@ -73,13 +73,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         parse.error(f"unknown argument {rest[0]}")
     if flags.heatmap and not flags.out:
         raise InputError("--heatmap needs --out: a page, found.html, or a file next to which the maps are written")
-    from lrsclip_jax.search import exports
     from lrsclip_jax.search import open as open_index
+
+    index = open_index(flags.index, flags.checkpoint, flags.engine)  # says which packages are missing
+    from lrsclip_jax.search.exports import check_ending
     from lrsclip_jax.search.heatmaps import BEST, heat_pictures
 
     if flags.out:
-        exports.check_ending(flags.out)
-    index = open_index(flags.index, flags.checkpoint, flags.engine)
+        check_ending(flags.out)
     hits = index.search(
         text=flags.texts,
         image=flags.image,

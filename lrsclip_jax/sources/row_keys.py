@@ -119,7 +119,7 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
         if template and label and not long and not short:
             short = (caption_of_label(label, template),)
         return Item(
-            words.get("id") or clean_name(str(image)),
+            words.get("id") or clean_name(named(str(image))),
             words.get("source") or source,
             root / named(image) if isinstance(image, str) else image,
             long,

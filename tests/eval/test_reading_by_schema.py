@@ -52,7 +52,7 @@ def test_json_that_does_not_fit_its_schema_is_one_line_with_place_and_reason(nam
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_deep_nesting_is_refused_at_any_depth(opening):
-    for depth in (1_000, 100_000):
+    for depth in (20_000, 100_000):  # Python 3.12 follows C code ten times as deep as 3.11
         with pytest.raises(InputError, match="f: nested too deep"):
             parse_json(opening * depth, "f", Any)
 

@@ -142,6 +142,35 @@ def test_maps_of_a_geotiff(source, model, pixels, tmp_path, monkeypatch, capsys)
         assert f"–{5_400_000 - r0 / 2:.2f}\n" in said
 
 
+def test_the_best_windows_are_written_with_cosines_and_places(loaded, pixels, tmp_path, capsys):
+    pytest.importorskip("rasterio")
+    from rasterio.warp import transform
+
+    path = georeferenced(tmp_path / "scene.tif", pixels)
+    main(["--checkpoint=loaded", f"--image={path}", "--text=a harbour", "--steps=32", f"--out={tmp_path}/out"])
+    found = json.loads((tmp_path / "out" / "scene-a-harbour-found.json").read_text())
+    assert found["text"] == "a harbour" and len(found["windows"]) == 3
+    said = capsys.readouterr().out
+    assert all(f"{window['cosine']:.4f}" in said for window in found["windows"])
+    features = json.loads((tmp_path / "out" / "scene-a-harbour-found.geojson").read_text())["features"]
+    assert [feature["properties"] for feature in features] == [{"text": "a harbour", **one} for one in found["windows"]]
+    r0, r1, c0, c1 = found["windows"][0]["window"]
+    xs, ys = 500_000 + np.array([c0, c1, c1, c0]) / 2, 5_400_000 - np.array([r0, r0, r1, r1]) / 2
+    corners = np.transpose(transform("EPSG:32632", "EPSG:4326", xs.tolist(), ys.tolist()))
+    ring = np.array(features[0]["geometry"]["coordinates"][0])[:-1]
+    np.testing.assert_allclose(np.sort(ring, axis=0), np.sort(corners, axis=0), atol=1e-9)
+
+
+def test_a_wide_overlay_has_a_legend_below():
+    picture = np.full((30, 400, 3), 90, np.uint8)
+    shown = np.asarray(outputs.with_legend(picture))
+    assert shown.shape == (50, 400, 3) and (shown[:30] == 90).all()
+    bar = shown[40, 80:-80].astype(int)
+    assert bar[0, 2] > bar[0, 0] and bar[-1, 0] > bar[-1, 2]  # from blue to red
+    assert (shown[30:, :60] < 100).any()  # words
+    assert np.asarray(outputs.with_legend(picture[:, :100])).shape == (30, 100, 3)
+
+
 def test_a_vast_scene_gets_a_reduced_map(loaded, pixels, tmp_path, monkeypatch, capsys):
     rasterio = pytest.importorskip("rasterio")
     path = georeferenced(tmp_path / "scene.tif", pixels)

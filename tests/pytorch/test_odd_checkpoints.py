@@ -338,6 +338,8 @@ def test_modules_that_hold_each_other_have_an_end(tmp_path):
         pickled(b"]"),
         pickled(named("w", b"ctorch\nFloatStorage\n")),
         b"cposix\nsystem\n(X\x01\x00\x00\x00atR.",
+        b"cposix\rand\x0b\nsystem\x1c\n.",
+        b"c" + b"posix" * 1000 + b"\nsystem\n.",
     ],
 )
 def test_a_pickle_of_an_archive_may_be_anything(tmp_path, data):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import threading
 import warnings
 
@@ -264,3 +265,12 @@ def test_an_index_without_a_tile_answers_with_none(copy):
 def test_an_unknown_engine_is_refused(folder):
     with pytest.raises(InputError, match="unknown engine 'exakt'"):
         opened(folder / "index", engine="exakt")
+
+
+@pytest.mark.parametrize("package", ["shapely", "faiss"])
+def test_a_missing_package_is_named(folder, monkeypatch, package):
+    for name in [name for name in sys.modules if name.startswith("lrsclip_jax.search.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"needs {package}: pip install 'lrsclip_jax\[search\]'|needs FAISS: pip"):
+        opened(folder / "index")

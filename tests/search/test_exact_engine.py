@@ -219,3 +219,12 @@ def test_a_row_that_is_no_unit_row_is_named(tmp_path, value, said):
     rows, path = saved(tmp_path, rows)
     with pytest.raises(InputError, match=f"row 4321 of images.npy .*{said}"):
         ExactEngine(rows, path)
+
+
+def test_codes_that_are_of_other_rows_are_not_believed(tmp_path):
+    rows, path = saved(tmp_path, unit(plain(np.random.default_rng(0))))
+    engine = ExactEngine(rows, path)
+    engine._codes.codes[:] = engine._codes.codes[::-1].copy()
+    for query in queries(rows):
+        assert engine._by_codes(query, 20, CANDIDATES, None) is None
+        assert same(engine.top(query, 20), rows, query, 20)

@@ -58,9 +58,9 @@ def of_item(found: Item | Fault, origin: Origin) -> CorpusRecord | SetAside:
     except InputError as error:
         return _set_aside(origin, found.id, f"{found.where}: {error}")
     return CorpusRecord(
-        id=f"{origin.name}/{found.id}",
+        id=f"{spelled(origin.name)}/{found.id}",
         image=spelled(str(image)),
-        source=found.source,
+        source=spelled(found.source),
         short=found.short,
         long=found.long,
         things=found.things or (),

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from eval.file_names import spelled
 from eval.lock import alone
 from eval.output import check_folder
 from eval.reading import read_json
@@ -153,7 +154,7 @@ def _write(
                         writer.write(_record(name, mosaic, tiles))
                         regions.writelines(_region_line(name, region) for region in mosaic.regions)
                         bar.update()
-        write_metadata(out, [tokenizer.hash], f"{n}×{n} mosaics of {records.folder.name}, seed {seed}")
+        write_metadata(out, [tokenizer.hash], f"{n}×{n} mosaics of {spelled(records.folder.name)}, seed {seed}")
 
 
 def check_out(out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.ExifTags import Base
 
+from eval.file_names import spelled
 from lrsclip_jax.data.images import read_file, read_image, resize_shorter
 from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
 from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
@@ -88,7 +89,7 @@ def _read(item: Item, image: Path | Member | Cell | Entry, options: Options) -> 
     ids = tokenizer.encode(item.long + item.short)
     return Record(
         id=item.id,
-        source=item.source,
+        source=spelled(item.source),
         image=jpeg,
         long=item.long,
         short=item.short,

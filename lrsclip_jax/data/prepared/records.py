@@ -262,7 +262,7 @@ class RecordWriter:
         self._counts: list[tuple[int, int]] = []
         self._tokens: dict[str, list[int]] = {}
         # One record a group, as Grain wants it for reading at random.
-        self._writer = self._attempt(ArrayRecordWriter, str(self._partial), "group_size:1")
+        self._writer = self._attempt(ArrayRecordWriter, os.fsencode(self._partial), "group_size:1")
 
     def write(self, record: Record | bytes) -> None:
         """Appends a record, or one that `serialize` has made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -62,4 +63,4 @@ def allow_open_files(count: int) -> None:
 
 
 def _open(path: Path) -> ArrayRecordReader:
-    return ArrayRecordReader(str(path), options="readahead_buffer_size:0,max_parallelism:1")
+    return ArrayRecordReader(os.fsencode(path), options="readahead_buffer_size:0,max_parallelism:1")

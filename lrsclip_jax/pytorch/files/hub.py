@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from eval.file_names import named
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.files.tensors import weights_name
 
@@ -41,6 +42,7 @@ def local(source: str) -> Path:
         if not found:
             raise InputError(f"{source} is not of the form hf:owner/name, hf:owner/name/file, or either with @revision")
         return _fetched(**found.groupdict())
+    source = named(source)
     path = Path(source).expanduser() if source.startswith("~/") else Path(source)
     if not path.exists():
         raise InputError(f"there is no file or folder {source}")

@@ -115,9 +115,9 @@ class _Unpickler(pickle._Unpickler):
             return lambda value, *_: value
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
-        raise InputError(
-            f"{self.path} is refused: it wants {module}.{name}, which is no tensor or module and could run code"
-        )
+        wanted = f"{module}.{name}"
+        shown = wanted if wanted.isprintable() and len(wanted) < 200 else f"{wanted!a:.200}"
+        raise InputError(f"{self.path} is refused: it wants {shown}, which is no tensor or module and could run code")
 
     def persistent_load(self, saved_id: Any) -> _Storage:
         _, kind, key, _, size = saved_id

@@ -64,7 +64,7 @@ ODD = {
 
 
 def server_of(url, **changes):
-    return Server(url, "m", **{"retries": 0, "back_off_seconds": 0.001, "timeout_seconds": 10.0, **changes})
+    return Server(url, "m", **{"retries": 0, "back_off_seconds": 0.001, "timeout_seconds": 60.0, **changes})
 
 
 def call(server):
