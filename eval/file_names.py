@@ -11,7 +11,8 @@ and every spelling one name. All other names are spelled as they are.
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 # Bytes from 0x80 on alone: no spelling is a "/", a ".." or a null.
 _LOOKALIKE = re.compile("⟨(?=[89a-f][0-9a-f]⟩)")
@@ -46,6 +47,11 @@ def all_spelled(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(all_spelled, value))
     return value
+
+
+def readable(path: Path) -> Path | BinaryIO:
+    """Returns a path, or the opened file where a library in C++ takes no path like it (pyarrow: only UTF-8)."""
+    return path if not _HALVES.search(str(path)) else path.open("rb")
 
 
 def writable(text: str) -> str:

@@ -88,6 +88,9 @@ class born_deaf:
         self._signals = signals
 
     def __enter__(self) -> None:
+        from multiprocessing.resource_tracker import ensure_running
+
+        ensure_running()  # where it starts a process of its own, it lets the signals in again
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
 
     def __exit__(self, *_: object) -> None:

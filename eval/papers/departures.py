@@ -8,7 +8,6 @@ from typing import Any
 from eval.errors import InputError
 from eval.facts import classes
 from eval.papers.published_tables import PublishedTable, key
-from eval.selo.grid import STEPS
 
 Result = Mapping[str, Any]
 QUERIES, SCENES = 59, 22  # of AIR-SLT (SemanticLocalizationMetrics, test_data/annotations/anno.json)
@@ -64,6 +63,8 @@ def _zeroshot(result: Result, dataset: str, table: PublishedTable) -> Iterator[s
 
 
 def _selo(result: Result) -> Iterator[str]:
+    from eval.selo.grid import STEPS  # loads SciPy, for which --help should not wait
+
     queries, scenes = result.get("queries"), result.get("scenes")
     if queries is not None and (len(queries), scenes) != (QUERIES, SCENES):
         yield f"queries: {len(queries)}, scenes: {scenes}; published {QUERIES} and {SCENES}"

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
-from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
@@ -177,7 +176,6 @@ def _measured(jobs: Sequence[MeasureJob], settings: MeasureSettings, processes: 
         with joblib.parallel_config("loky", n_jobs=processes, inner_max_num_threads=settings.threads):
             pool = joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
             parent = os.getpid()
-            resource_tracker.ensure_running()  # where it is started, it lets Ctrl-C in again
             with born_deaf(signal.SIGINT):  # the call starts the processes
                 measured = pool(joblib.delayed(_attempt_apart)(job, settings, parent) for job in jobs)
             yield from measured

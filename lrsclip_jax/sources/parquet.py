@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.checksums import check
+from eval.file_names import readable
 from eval.reading import parse_json
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Cell, Fault, Item
@@ -77,7 +78,7 @@ class _Cursor:
 
     def _restart(self) -> None:
         file, column, group = self._opened
-        parquet = pq.ParquetFile(file, buffer_size=1 << 20)
+        parquet = pq.ParquetFile(readable(file), buffer_size=1 << 20)
         self._batches = parquet.iter_batches(_IMAGES, row_groups=[group], columns=[column], use_threads=False)
         self._kept: deque[tuple[int, pa.Array]] = deque(maxlen=2)
         self._end = 0
@@ -102,7 +103,7 @@ def _cursor(file: Path, column: str, group: int) -> _Cursor:
 def _rows(file: Path, keys: Keys) -> Iterator[tuple[str, dict[str, Any]]]:
     check(file.parent, [file.name], remedy="make it again")  # a part of a corpus has a checksum
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(readable(file)) as parquet:
             schema = parquet.schema_arrow
             image = _image_column(schema, keys)
             columns = _columns(schema, image, keys)

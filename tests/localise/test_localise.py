@@ -187,6 +187,30 @@ def test_a_vast_scene_gets_a_reduced_map(loaded, pixels, tmp_path, monkeypatch, 
         main(command)
 
 
+def test_what_a_stopped_command_has_begun_it_writes_again_and_others_do_not(model, pixels, tmp_path, monkeypatch):
+    monkeypatch.setattr(lrsclip_jax, "load", lambda source, batch_size: model)
+    Image.fromarray(pixels).save(tmp_path / "scene.png")
+    command = ["--checkpoint=loaded", f"--image={tmp_path / 'scene.png'}", *(f"--text={text}" for text in TEXTS)]
+    main([*command, "--steps=32", f"--out={tmp_path / 'whole'}"])
+    write, out = Image.Image.save, tmp_path / "out"
+
+    def full(image, file, *rest):
+        if len(list(out.glob("*.png"))) == 3:
+            raise OSError(28, "No space left on device", str(file))
+        write(image, file, *rest)
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        main([*command, "--steps=32", f"--out={out}"])
+    monkeypatch.setattr(Image.Image, "save", write)
+    with pytest.raises(InputError, match="map.png is there already: choose another --out"):
+        main([*command, "--steps=48", f"--out={out}"])
+    main([*command, "--steps=32", f"--out={out}"])
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()
+    }
+
+
 def test_a_reduced_map_is_the_average_over_reduced_windows():
     windows = selo.windows(96, 160, (32,))
     scores = np.random.default_rng(2).normal(size=len(windows))

@@ -49,3 +49,28 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't write to --workdir=.*file/run"):
         workdir.claim(str(tmp_path / "file" / "run"), config())
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "notes.txt"])
+def test_a_folder_of_others_is_never_written_into(tmp_path, name):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / name).write_text('{"model_type": "clip"}')
+    workdir.claim(str(tmp_path / "run"), config())
+    checkpoint(tmp_path / "run", 60)
+    for attempt in (
+        lambda: workdir.check_out(str(tmp_path / "others")),
+        lambda: workdir.claim(str(tmp_path / "others"), config()),
+        lambda: workdir.branch(str(tmp_path / "run"), str(tmp_path / "others"), config("seed=1")),
+    ):
+        with pytest.raises(InputError, match="is no run's|holds other files"):
+            attempt()
+    assert (tmp_path / "others" / name).read_text() == '{"model_type": "clip"}'
+    assert [path.name for path in (tmp_path / "others").iterdir()] == [name]
+
+
+def test_addresses_other_than_gs_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("s3://bucket/run", "ftp://host/run"):
+        with pytest.raises(InputError, match="a local or mounted folder is expected"):
+            workdir.check_out(address)
+    assert not any(tmp_path.iterdir())

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eval.checksums import check, checksums, read_checksums, write_checksums
+from eval.file_names import readable
 from eval.reading import convert, numbered_lines, parse_json
 from eval.whole import remove_leftovers, whole
 from lrsclip_jax.corpus.records.record import CorpusRecord
@@ -86,7 +87,7 @@ def count(path: str | os.PathLike) -> int:
 def count_part(file: Path) -> int:
     """Returns how many records one Parquet file holds, by what it says."""
     try:
-        return pq.read_metadata(_regular(file)).num_rows
+        return pq.read_metadata(readable(_regular(file))).num_rows
     except (pa.ArrowException, OSError) as error:
         raise _torn(file, error) from None
 
@@ -141,7 +142,8 @@ class Writer:
         if not self._rows:
             return
         with whole(self._next_path()) as partial:
-            pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), partial, compression="zstd")
+            with partial.open("wb") as file:
+                pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), file, compression="zstd")
             # First the checksum: a kill between the two leaves one without a file, which the next writer removes.
             [self._checksums[self._next_path().name]] = checksums([partial])
             write_checksums(self._folder, self._checksums)
@@ -198,7 +200,7 @@ def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The batches of a Parquet file with those of `columns` that it has, once it is known to be what was written."""
     check(file.parent, [file.name], remedy=_REMEDY)
     try:
-        with pq.ParquetFile(_regular(file)) as parquet:
+        with pq.ParquetFile(readable(_regular(file))) as parquet:
             there = parquet.schema_arrow
             for name in columns:
                 if name in there.names and not _fits(there.field(name).type, SCHEMA.field(name).type):

@@ -123,13 +123,7 @@ def prepare(
 
 
 def check_out(out: str | os.PathLike[str]) -> Path:
-    """Returns the folder of a set, new or one of prepare.
-
-    Raises:
-      InputError: as of `eval.output.check_folder`, or for a path that is no UTF-8: ArrayRecord opens no other.
-    """
-    if not (name := os.fsencode(out)).decode("utf-8", "replace").encode() == name:
-        raise InputError(f"--out={os.fspath(out)}: the records of a prepared set need a path in UTF-8")
+    """Returns the folder of a set, new or one of prepare; InputError as of `eval.output.check_folder`."""
     return check_folder(Path(out).expanduser(), _is_begun)
 
 
