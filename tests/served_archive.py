@@ -78,6 +78,7 @@ def serving(app):
     thread.start()
     try:
         while not server.started:
+            assert thread.is_alive()
             time.sleep(0.01)
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
     finally:

@@ -39,8 +39,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 
 def check(flags: argparse.Namespace) -> None:
     """Raises InputError for options that can't be."""
-    if not 0 <= flags.port <= 65535:
-        raise InputError(f"--port={flags.port}: expected a number from 0 (any free port) to 65535")
     if flags.token is not None and not re.fullmatch(r"[\x21-\x7e]{8,}", flags.token):
         raise InputError("--token: expected at least 8 letters, digits or signs without spaces")
     if flags.background is None:
@@ -64,7 +62,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--host", default="127.0.0.1", metavar="HOST", help="the address to answer at (%(default)s: this machine alone)"
     )
-    add("--port", type=whole_number(1, 65535), default=8600, metavar="PORT", help="the port to answer at (%(default)s)")
+    add("--port", type=whole_number(0, 65535), default=8600, metavar="PORT", help="0 for any free one (%(default)s)")
     add("--token", metavar="TOKEN", help="what requests must carry; needed with a --host that others reach")
     add("--background", metavar="URL", help="tiles of a map below the scenes, with {z}, {x} and {y}")
     add("--checkpoint", metavar="SRC", type=expanded, help="weights, where they have moved since the index was made")

@@ -32,9 +32,10 @@ class Readiness:
         self.failure: str | None = None
 
     def begin(self) -> None:
-        """Starts the thread."""
-        self._begun = time.monotonic()
-        self._thread.start()
+        """Starts the thread, once."""
+        if self._thread.ident is None:
+            self._begun = time.monotonic()
+            self._thread.start()
 
     @property
     def working(self) -> bool:

@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[3]
     ("options", "message"),
     [
         (["--host=0.0.0.0"], "give --token=TOKEN"),
-        (["--port=99999"], "--port=99999"),
         (["--token=short"], "at least 8"),
         (["--background=https://example.org/tiles"], "{z} is missing"),
         (["--background=javascript:alert(1)//{z}{x}{y}"], "expected a URL"),

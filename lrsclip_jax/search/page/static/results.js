@@ -37,7 +37,7 @@ export function makeResults(list, on) {
       acts,
       element("p", { class: "scores" }, ...scores),
       element("p", { class: "where", text: where, title: said.scene }),
-      element("p", { class: "from", text: [said.scene, day(said.date)].filter(Boolean).join(" · "), title: said.scene }),
+      element("p", { class: "from", text: [day(said.date), said.scene].filter(Boolean).join(" · "), title: said.scene }),
     );
   }
 

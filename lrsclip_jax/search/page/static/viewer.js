@@ -76,8 +76,10 @@ export function makeViewer(on) {
     const tile = L.rectangle([[-r1, c0], [-r0, c1]], TILE);
     layers = [pieces, tile].map((layer) => layer.addTo(map));
     map.setMaxBounds(bounds.pad(0.5));
-    const [height, width] = [r1 - r0, c1 - c0];
-    map.fitBounds([[-r1 - height, c0 - width], [-r0 + height, c1 + width]], { animate: false });
+    const [height, width] = [r1 - r0, c1 - c0]; // as much again on each side, where the scene has it
+    const [top, left] = [Math.max(0, r0 - height), Math.max(0, c0 - width)];
+    const [bottom, right] = [Math.min(scene.height, r1 + height), Math.min(scene.width, c1 + width)];
+    map.fitBounds([[-bottom, left], [-top, right]], { animate: false });
   }
 
   /** Throws the server's sentence where the scene can't be read: a picture that fails says nothing itself. */
