@@ -179,6 +179,7 @@ def all_calls() -> list[tuple[str, str, list[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_spoilt_argument_ends_in_one_line_or_does_no_harm(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     world(tmp_path)

@@ -8,7 +8,7 @@ from interrupting import contents, killed_anywhere, on_full_disks, run
 from PIL import Image
 from tiny_clip import clip_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 MOMENTS, DISKS = 3, 2  # for a minute in all; a release is tried with 10 and 5
 

@@ -170,6 +170,7 @@ QUICK = ("prepare with workers", "corpus read", "localise", "plan", "papers", "s
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", QUICK)
 def test_ctrl_c_at_any_moment_is_one_line_and_status_130(name, place, tmp_path):
     assert sweep(name, place, tmp_path, moments=3) == []
