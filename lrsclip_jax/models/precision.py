@@ -22,10 +22,19 @@ def compute_dtype(name: Any = "auto", platform: str | None = None) -> jnp.dtype:
     Args:
       name: a dtype or its name; "auto" is float32 on a CPU and bfloat16 on accelerators.
       platform: "cpu", "gpu" or "tpu"; None: that of this process.
+
+    Raises:
+      InputError: not a floating-point dtype that JAX has.
     """
     if isinstance(name, str) and name == "auto":
         name = "float32" if (platform or jax.default_backend()) == "cpu" else "bfloat16"
-    return jnp.dtype(name)
+    try:
+        dtype = jnp.dtype(name)
+    except TypeError:
+        dtype = None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(f"dtype {name!r:.40} is unknown: expected float32, bfloat16 or float16")
+    return dtype
 
 
 def exactly(dtype: Any) -> contextlib.AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -25,13 +26,24 @@ CHECKPOINTS = "checkpoints"
 
 
 def folder_of(name: str) -> epath.Path:
-    """Returns the path of a run folder; a local path becomes absolute, as Orbax needs it."""
-    return epath.Path(name) if "://" in name else epath.Path(named(name)).expanduser().resolve()
+    """Returns the path of a run folder; a local path becomes absolute, as Orbax needs it.
+
+    Raises:
+      InputError: an address that is not gs://…, or one without the package that reads it.
+    """
+    if "://" not in name:
+        return epath.Path(named(name)).expanduser().resolve()
+    if not name.startswith("gs://"):
+        raise InputError(f"{name}: expected a local or mounted folder, or gs://…")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise InputError(f"{name}: a package is missing, pip install 'lrsclip_jax[gcs]'")
+    return epath.Path(name)
 
 
 def check_out(name: str, option: str = "--workdir") -> None:
     """Raises InputError where a run can't begin or continue in a folder: it can't be made, or holds something else."""
     if name.startswith("gs://"):
+        folder_of(name)
         return  # every look there is a request: `claim` looks
     _check_place(name, option)
     check_run(folder_of(name), option)
