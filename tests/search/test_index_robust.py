@@ -22,6 +22,8 @@ from lrsclip_jax.search import encoding, index_parts, tile_reading
 from lrsclip_jax.search.index_command import main
 from lrsclip_jax.search.tiles_table import read_scenes
 
+pytestmark = pytest.mark.slow  # one Python runs them
+
 FILES = ("images.npy", "image_norms.npy", "images.jsonl", "tiles.parquet", "scenes.parquet", "meta.json")
 
 

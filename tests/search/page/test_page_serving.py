@@ -24,6 +24,8 @@ from lrsclip_jax.search.page.app import app_of
 from lrsclip_jax.search.page.service import Service
 from lrsclip_jax.search.page.serving import greeting, listening
 
+pytestmark = pytest.mark.slow  # one Python runs them
+
 ROOT = Path(__file__).parents[3]
 
 
