@@ -21,7 +21,8 @@ from eval.reading import read_array
 from eval.whole import whole
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search import index_parts
-from lrsclip_jax.search.index_parts import FOLDER, Slice
+from lrsclip_jax.search.index_parts import Slice
+from lrsclip_jax.search.index_settings import FOLDER
 from lrsclip_jax.search.tiles_table import SCENES, TILES, read_tile_groups, write_scenes, write_tiles
 
 _NEXT = "next"

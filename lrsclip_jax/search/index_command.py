@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from eval.command import add_subject, command_line, expanded, integers, number, path, whole_number
+from eval.embeddings import META
 from eval.lock import alone
+from eval.output import check_folder
 from eval.whole import LOCK
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.search.index_settings import Settings, check_same, known, source_of
+from lrsclip_jax.search.index_settings import FOLDER, Settings, check_same, known, source_of
 
 EPILOG = """
 SOURCE, one or several:
@@ -97,10 +99,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     flags = parser(prog).parse_args(arguments)
     if flags.bands is not None and (len(flags.bands) not in (1, 3) or min(flags.bands) < 1):
         raise InputError(f"--bands={','.join(map(str, flags.bands))}: one or three numbers from 1 are expected")
-    if flags.out.exists() and not flags.out.is_dir():
-        raise InputError(f"--out={flags.out}: it is a file, an index is a folder")
+    check_folder(flags.out, _is_begun)
     with alone(flags.out, "lrsclip index"):
         run(flags)
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether a folder may hold an index, finished or not; `run` looks closer."""
+    return (out / META).exists() or (out / FOLDER).is_dir()
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -112,7 +118,7 @@ def run(flags: argparse.Namespace) -> None:
     out: Path = flags.out
     assembly.finish(out)
     meta = known(out)
-    if meta is None and out.exists() and any(found.name not in (index_parts.FOLDER, LOCK) for found in out.iterdir()):
+    if meta is None and out.exists() and any(found.name not in (FOLDER, LOCK) for found in out.iterdir()):
         raise InputError(f"{out} is neither empty nor an index: choose another --out")
     checkpoint = source_of(flags.checkpoint)
     sources = [source if "://" in source else str(Path(source).absolute()) for source in flags.source]

@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 from eval.reading import convert, parse_json, read_json
 from eval.whole import whole, write_text
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.search.index_settings import check_same
+from lrsclip_jax.search.index_settings import FOLDER, check_same
 from lrsclip_jax.search.tiles_table import TILE_SCHEMA
 
-FOLDER = "parts"
 PART = 1024  # tiles: what a kill may cost
 _PLAN = "plan.json"
 _SPANS = b"spans"

@@ -15,6 +15,7 @@ from lrsclip_jax.data.stretch import STRETCH
 from lrsclip_jax.errors import InputError
 
 VERSION = 1
+FOLDER = "parts"  # of an index that is being made
 _MODEL = ("checkpoint", "weights", "preprocessing", "dtype")  # keys of meta.json that determine embeddings, too
 
 

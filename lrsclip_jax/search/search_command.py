@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.command import command_line, expanded, path, whole_number
+from eval.output import check_place
 from eval.whole import whole
 from lrsclip_jax.errors import InputError, cli
 
@@ -73,6 +74,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         parse.error(f"unknown argument {rest[0]}")
     if flags.heatmap and not flags.out:
         raise InputError("--heatmap needs --out: a page, found.html, or a file next to which the maps are written")
+    if flags.out:
+        check_place(flags.out)
     from lrsclip_jax.search import open as open_index
 
     index = open_index(flags.index, flags.checkpoint, flags.engine)  # says which packages are missing

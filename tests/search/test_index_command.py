@@ -250,11 +250,19 @@ def test_two_bands_are_refused(index, tmp_path):
         index(tmp_path, bands="1,2")
 
 
+@pytest.mark.parametrize("name", ["gs://bucket/x", "s3://bucket/x"])
+def test_an_index_is_no_local_folder_with_the_name_of_an_address(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a local or mounted folder is expected"):
+        main(["a.tif", "--checkpoint=none", f"--out={name}"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_something_else_is_left_alone(index, tmp_path):
     path = write_tiff(tmp_path / "a.tif", noise(3, 64, 64), **UTM)
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="neither empty nor an index"):
+    with pytest.raises(InputError, match="holds other files"):
         index(path)
     (tmp_path / "set").mkdir()
     meta = {"model": "a", "dataset": "b", "features": "projected"}
