@@ -269,7 +269,7 @@ def test_a_folder_of_something_else_is_left_alone(index, tmp_path):
     (tmp_path / "set" / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(InputError, match="an embedding set that is no index"):
         index(path, out="set")
-    with pytest.raises(InputError, match="it is a file"):
+    with pytest.raises(InputError, match="is a file, a folder is expected"):
         index(path, out="a.tif")
     assert (tmp_path / "index" / "mine.txt").read_text() == "mine"
 
