@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from eval import command
 
 
 class Level(NamedTuple):
@@ -59,3 +62,17 @@ def windows(height: int, width: int, size: int, step: int) -> np.ndarray:
 def _starts(length: int, size: int, step: int) -> np.ndarray:
     last = max(length - size, 0)
     return np.array([*range(0, last, step), last], np.int64)
+
+
+def add_options(add: Callable[..., Any], tile: str) -> None:
+    """Adds --tile, --overlap and --levels to a command line.
+
+    Args:
+      add: `add_argument` of a parser or a group.
+      tile: the help of --tile.
+    """
+    add("--tile", type=command.whole_number(1, 2**14), metavar="N", help=tile)
+    overlap = "of neighbouring tiles, as a share of a side (%(default)s)"
+    add("--overlap", type=command.number(0, 0.9), metavar="X", default=0.25, help=overlap)
+    levels = "sizes of tiles, each twice as wide as the last (%(default)s)"
+    add("--levels", type=command.whole_number(1, 16), metavar="N", default=1, help=levels)

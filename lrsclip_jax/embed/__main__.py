@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from eval.command import add_subject, command_line, expanded, integers, number, path, whole_number
+from eval.command import add_subject, command_line, expanded, integers, path, whole_number
+from lrsclip_jax.data.tiling import add_options
 from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
@@ -123,21 +124,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         add(f"--{name}-key", metavar="KEY", help="where a record keeps it: see lrsclip prepare --help")
 
     add = parse.add_argument_group("large images").add_argument
-    add("--tile", type=whole_number(1, 2**14), metavar="N", help="cut images with a longer side into tiles of N pixels")
-    add(
-        "--overlap",
-        type=number(0, 0.99),
-        metavar="X",
-        default=0.25,
-        help="of neighbouring tiles, as a share of a side (0.25)",
-    )
-    add(
-        "--levels",
-        type=whole_number(1, 16),
-        metavar="N",
-        default=1,
-        help="sizes of tiles, each twice as wide as the last (1)",
-    )
+    add_options(add, "cut images with a longer side into tiles of N pixels")
 
     add = parse.add_argument_group("semantic localisation").add_argument
     add("--steps", metavar="N,N,…", type=integers, default=(256, 512, 768), help="sides of the windows (256,512,768)")

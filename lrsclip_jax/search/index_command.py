@@ -12,6 +12,7 @@ from eval.embeddings import META
 from eval.lock import alone
 from eval.output import check_folder
 from eval.whole import LOCK
+from lrsclip_jax.data.tiling import add_options
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.search.index_settings import FOLDER, Settings, check_same, known, source_of
 
@@ -56,19 +57,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add = parse.add_argument
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
     add("--out", metavar="INDEX", required=True, type=path, help="folder of the index: new, empty, or to be grown")
-    add(
-        "--tile",
-        type=whole_number(1, 2**14),
-        metavar="N",
-        help="side of a tile in pixels (the model's own, mostly 224)",
-    )
-    add(
-        "--overlap",
-        type=number(0, 0.9),
-        metavar="X",
-        default=0.25,
-        help="of neighbouring tiles, as a share of a side (0.25)",
-    )
+    add_options(add, "side of a tile in pixels (the model's own, mostly 224)")
     add(
         "--gsd",
         type=number(1e-3, 1e6),
@@ -76,13 +65,6 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="metres a pixel: finer scenes are reduced to it (each scene's own)",
     )
     add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
-    add(
-        "--levels",
-        type=whole_number(1, 16),
-        metavar="N",
-        default=1,
-        help="sizes of tiles, each twice as wide as the last (1)",
-    )
     add(
         "--batch-size",
         type=whole_number(1, 2**24),
