@@ -13,7 +13,7 @@ _NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)  # of
 _SHORTEST = 6  # a shorter value is a word of its own ("true", "none")
 _USER = re.compile(r"(?<=://)[^\s/@?#\"']+@")
 _TELLING = r"[\w.-]*(?:key|token|secret|sig|signature|passw\w*|auth\w*)"
-_QUERY = re.compile(rf"([?&]{_TELLING}=)[^&\s\"'#)]+", re.IGNORECASE)
+_QUERY = re.compile(rf"([?&]{_TELLING}=|--token[= ])[^&\s\"'#)]+", re.IGNORECASE)
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
@@ -22,7 +22,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     Args:
       text: of a message or a log, such as what a server says.
       secrets: to be taken out, as they are. In addition the values of environment variables that are called as keys
-        are, and in addresses user:password@ and the values of ?key= and the like.
+        are, in addresses user:password@ and the values of ?key= and the like, and the value of an option --token.
     """
     kept = [value for name, value in os.environ.items() if _NAMES.search(name) and len(value) >= _SHORTEST]
     text = without(text, (*secrets, *kept))
