@@ -1,6 +1,7 @@
 """What all tests share: programs are compiled quickly, and once."""
 
 import os
+import signal
 import tempfile
 from importlib.metadata import version
 
@@ -17,8 +18,10 @@ os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives all tests, their workers and child processes one cache of compiled programs for this session."""
+    """Gives all tests, their workers and child processes one cache of compiled programs, and Ctrl-C."""
     config.option.loadscopereorder = False  # workers would begin with the files of most tests, whatever those take
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell's background job inherits it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="lrsclip_jax_tests_")
         config.add_cleanup(cache.cleanup)

@@ -20,14 +20,6 @@ from test_train import KEYS
 MOMENTS = 20
 
 
-@pytest.fixture(scope="module", autouse=True)
-def heeded():
-    """Lets children heed Ctrl-C: those of a shell's background job are born deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def start(words: list[str], **settings) -> subprocess.Popen:
     """Starts a program in a process group of its own."""
     return subprocess.Popen(

@@ -135,9 +135,10 @@ def save(
     trees = {"params": state.params, "optimizer": state.opt_state}
     position = {"seed": about["config"]["seed"], "sample": step * about["config"]["batch_size"]}
     finite = {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
+    described = about | {"step": step, "skipped": int(state.skipped), "data": position}
     options = ocp.options.AsyncOptions(
         # Orbax keeps the callback after the save: if it refers to the arrays, every saved state stays in memory.
-        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step)),
+        post_finalization_callback=lambda: manifest.write(_being_written(checkpoints, step), described),
         # Otherwise a thread makes them, and where it fails the writing threads wait for twenty minutes, and the end of
         # the program with them.
         create_directories_asynchronously=False,
@@ -149,7 +150,7 @@ def save(
             step,
             dict(trees),
             metrics=finite or None,
-            custom_metadata=about | {"step": step, "skipped": int(state.skipped), "data": position},
+            custom_metadata=described,
         )
 
 
@@ -166,6 +167,7 @@ def write(run: epath.Path, params: Any, about: dict[str, Any]) -> None:
     """
     folder = run / CHECKPOINTS / "0"
     position = {"seed": about["config"]["seed"], "sample": 0}
+    described = about | {"step": 0, "skipped": 0, "data": position}
     # Without a copy and without compression (8 % of the disk), so that a large model is in memory once.
     context = ocp.Context(
         memory_options=ocp.options.MemoryOptions(deepcopy_host_arrays=False),
@@ -176,9 +178,9 @@ def write(run: epath.Path, params: Any, about: dict[str, Any]) -> None:
             ocp.save_checkpointables(
                 folder,
                 {"params": jax.tree.map(np.asarray, params)},
-                custom_metadata=about | {"step": 0, "skipped": 0, "data": position},
+                custom_metadata=described,
             )
-        manifest.write(folder)
+        manifest.write(folder, described)
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise InputError(f"can't write {folder} ({_reason(error)})") from error
 

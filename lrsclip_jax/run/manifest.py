@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,10 +26,19 @@ NAME = "manifest.json"
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's JSON on the checkpoint, with ours in it
 # Orbax writes these after the manifest: a marker of which nobody reads what it says, and the time in METADATA.
 _MARKER, _WRITTEN_AT = "commit_success.txt", "commit_timestamp_nsecs"
+_PATIENCE = 300.0  # seconds
 
 
-def write(folder: epath.Path) -> None:
-    """Writes the checksum of every file of a complete checkpoint, by its path inside the folder."""
+def write(folder: epath.Path, about: dict[str, Any]) -> None:
+    """Writes the checksum of every file of a complete checkpoint, by its path inside the folder.
+
+    Args:
+      folder: of the checkpoint.
+      about: the custom metadata that Orbax was given. It writes them in a thread of its own, which may be late.
+
+    Raises:
+      InputError: METADATA did not come.
+    """
     names = [(top / name).relative_to(folder).as_posix() for top, _, found in folder.walk() for name in found]
     names = sorted(set(names) - {NAME, METADATA, _MARKER})
     if _checks_itself(folder):
@@ -37,7 +47,7 @@ def write(folder: epath.Path) -> None:
             text = json.dumps(dict(zip(names, sizes, strict=True)), indent=0) + "\n"
     else:
         found = dict(zip(names, checksums([folder / name for name in names]), strict=True))
-        text = as_json(found | {METADATA: _of_metadata(folder)})
+        text = as_json(found | {METADATA: _of_metadata_with(folder, about)})
     write_text(folder / NAME, text)
 
 
@@ -61,7 +71,7 @@ def damage(folder: epath.Path, parts: Sequence[str] | None = None) -> str | None
     sums = {name: found for name, found in chosen.items() if not isinstance(found, int)}
     described = sums.pop(METADATA, None)
     try:
-        if described and described != _of_metadata(folder):
+        if described and described != _of_metadata(_metadata(folder)):
             return f"{METADATA} is damaged: its content is not what was written"
     except InputError as error:
         return str(error)
@@ -73,14 +83,33 @@ def _checks_itself(folder: epath.Path) -> bool:
     return "://" in os.fspath(folder)
 
 
-def _of_metadata(folder: epath.Path) -> Checksum:
-    """The checksum of what METADATA says, but for the time that Orbax adds last."""
+def _of_metadata_with(folder: epath.Path, about: dict[str, Any]) -> Checksum:
+    """The checksum of METADATA, once `about` stands in it."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        late = f"{METADATA} was not written within {_PATIENCE:.0f} seconds"
+        try:
+            found = _metadata(folder)
+            if found.get("custom_metadata") == about:
+                return _of_metadata(found)
+        except InputError as error:  # half of it is there
+            late = str(error)
+        if time.monotonic() > until:
+            raise InputError(late)
+        time.sleep(0.005)
+
+
+def _metadata(folder: epath.Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = parse_json((folder / METADATA).read_bytes(), METADATA, dict[str, Any])
+        return parse_json((folder / METADATA).read_bytes(), METADATA, dict[str, Any])
     except FileNotFoundError:
         raise InputError(f"{METADATA} is missing") from None
     except OSError as error:
         raise InputError(f"{METADATA} can't be read: {error.strerror or error}") from None
+
+
+def _of_metadata(found: dict[str, Any]) -> Checksum:
+    """The checksum of what METADATA says, but for the time that Orbax adds last."""
     return of_bytes(json.dumps(found | {_WRITTEN_AT: None}, sort_keys=True).encode())
 
 

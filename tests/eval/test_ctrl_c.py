@@ -15,14 +15,6 @@ from eval.errors import cli
 MAIN = "import sys, time, threading, atexit, hashlib\nfrom eval import interrupts\nfrom eval.errors import cli\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def heeded():
-    """Lets children heed Ctrl-C: those of a shell's background job are born deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def run(words, times=1, **settings):
     """Returns (status, stderr, seconds since the signal) of a program that is interrupted once it says "here"."""
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings) as process:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -227,6 +228,25 @@ def test_one_flipped_bit_is_noticed_wherever_it_is(run):
             assert "\n" not in str(error.value)
         file.write_bytes(kept)
     assert_equal(restored(run), state(2))
+
+
+def test_the_manifest_waits_for_the_metadata_which_orbax_writes_in_a_thread_of_its_own(tmp_path):
+    def written(**found):
+        (tmp_path / manifest.METADATA).write_text(json.dumps({"init_timestamp_nsecs": 1} | found))
+
+    written(custom_metadata=None)
+    writing = threading.Thread(target=manifest.write, args=(epath.Path(tmp_path), {"step": 7}))
+    writing.start()
+    time.sleep(0.05)
+    (tmp_path / manifest.METADATA).write_text('{"init_timestamp_ns')  # a moment of a write
+    time.sleep(0.05)
+    assert writing.is_alive() and not (tmp_path / manifest.NAME).exists()
+    written(custom_metadata={"step": 7}, item_handlers={"params": "a"})
+    writing.join(20)
+    written(custom_metadata={"step": 7}, item_handlers={"params": "a"}, commit_timestamp_nsecs=5)
+    assert manifest.damage(epath.Path(tmp_path)) is None
+    written(custom_metadata={"step": 7}, item_handlers={"params": "b"}, commit_timestamp_nsecs=5)
+    assert "is damaged" in manifest.damage(epath.Path(tmp_path))
 
 
 def test_a_manifest_of_sizes_alone_still_counts(run):

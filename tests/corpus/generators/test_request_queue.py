@@ -197,15 +197,7 @@ def test_a_stalled_request_does_not_hide_the_end(tmp_path):
     assert time.monotonic() - start < 3.5
 
 
-@pytest.fixture
-def ctrl_c():
-    """Lets SIGINT interrupt, also where this process was started in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_an_interrupt_ends_it_at_once_and_keeps_the_journal(tmp_path, ctrl_c):
+def test_an_interrupt_ends_it_at_once_and_keeps_the_journal(tmp_path):
     def reply(call, before):
         if number(call) != 12 or before:
             return Reply()

@@ -204,7 +204,6 @@ def read(positions, images):
     return positions
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background inherits that it is ignored
     try:
         for images, _ in feed(read, np.arange(8), 8, (1,), threads=2, workers=2):
             print("batch", flush=True)
