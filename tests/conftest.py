@@ -42,6 +42,15 @@ _LONG = (
 )
 
 
+# Where a minute's tests are: what most edits can break, without whole programs. CONTRIBUTING.md names the marker.
+_QUICK = ("config/", "docs/", "eval/", "losses/", "test_house.py", "test_optimizer.py", "test_parameter_rules.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the long files in front; others keep their order."""
+    """Marks the quick tests, and puts the long files in front; others keep their order."""
+    here = os.path.dirname(__file__)
+    for item in items:
+        if os.path.relpath(item.path, here).startswith(_QUICK) and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.quick)
     items.sort(key=lambda item: item.path.name not in _LONG)
