@@ -28,11 +28,12 @@ Exit status:
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lrsclip_jax import errors
+from lrsclip_jax import completion, errors
 from lrsclip_jax.errors import InputError, nearest
 
 
@@ -76,6 +77,8 @@ options:
 
 def main(arguments: Sequence[str] | None = None, prog: str = "lrsclip") -> int:
     """Runs the command that the first argument names with the others, and returns its exit status."""
+    if completion.VARIABLE in os.environ:
+        completion.complete({name: command.module for name, command in COMMANDS.items()})
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_help(prog), end="")

@@ -33,7 +33,18 @@ SMALL = (
     " --config.optimizer.warmup_steps=1 --config.eval.batch_size=8 --config.eval.truncations=()"
 ).split()
 ENDLESS = {"serve"}  # parsed only
-OTHERS = {"git", "head", "pytest", "python3", ".", "mkdocs", "pre-commit", "gcloud", "docker"}  # programs, not run
+OTHERS = {
+    "git",
+    "head",
+    "pytest",
+    "python3",
+    ".",
+    "mkdocs",
+    "pre-commit",
+    "gcloud",
+    "docker",
+    "eval",
+}  # programs, not run
 _BLOCK = re.compile(
     r"^(?P<about>(?:<!--(?:(?!-->).)*-->\s*)*)^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )

@@ -46,7 +46,7 @@ FLOORS = (
         "lrsclip_jax.train",
     ),
     ("lrsclip_jax.search",),
-    ("lrsclip_jax.main",),
+    ("lrsclip_jax.completion", "lrsclip_jax.main"),
     ("lrsclip_jax.cli",),
     ("lrsclip_jax.__main__",),
 )

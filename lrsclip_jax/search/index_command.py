@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     flags = parser(prog).parse_args(arguments)
     if flags.bands is not None and (len(flags.bands) not in (1, 3) or min(flags.bands) < 1):
         raise InputError(f"--bands={','.join(map(str, flags.bands))}: one or three numbers from 1 are expected")
+    for package in ("rasterio", "shapely", "pystac"):
+        if not importlib.util.find_spec(package):
+            raise InputError(f"indexing needs {package}: pip install 'lrsclip_jax[search]'")
     check_folder(flags.out, _is_begun)
     with alone(flags.out, "lrsclip index"):
         run(flags)
