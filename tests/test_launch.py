@@ -318,6 +318,27 @@ def test_gke_names_what_is_wrong(settings, message, cluster):
     assert calls() == []
 
 
+@pytest.mark.exhaustive
+def test_the_smoke_test_of_the_image_works_here(tmp_path):
+    pytest.importorskip("rasterio", reason="the extra [geo], which the image has")
+    command = [sys.executable, str(LAUNCH / "smoke.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr
+
+
+def test_the_images_versions_are_ones_that_the_package_takes():
+    """The lock of the image names every requirement, at a version that its bounds allow."""
+    from packaging.requirements import Requirement
+
+    lines = (LAUNCH / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.lower().replace("_", "-").split("==") for line in lines if line and not line.startswith("#"))
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            wanted = Requirement(line)
+            assert wanted.specifier.contains(pinned[wanted.name.lower().replace("_", "-")]), line
+    assert "rasterio" in pinned and "gcsfs" in pinned
+
+
 def test_the_image_holds_what_it_copies_and_knows_the_extras():
     dockerfile = (LAUNCH / "Dockerfile").read_text()
     instructions = re.sub(r"#.*\n", "", dockerfile)
