@@ -37,6 +37,7 @@ def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_an_import_says_what_it_found_and_is_a_run(models, tmp_path, capsys):
     source, params = models[0] / "clip", models[1]
     main(["import", str(source), f"--workdir={tmp_path / 'run'}", "--context-length=248"])
