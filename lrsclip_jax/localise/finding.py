@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -155,13 +155,10 @@ def by_patches(
     missing = scene.missing(*reduced(scene.height, scene.width, factor))
     if missing is not None and missing.all():
         raise InputError(f"{scene.path}: no data in it")
-    with windows_bar(len(windows)) as bar:
-        for start in range(0, len(windows), _HEATED):
-            some = windows[start : start + _HEATED]
-            heats = heat(encode(crops(scene, some, bar)), directions)
-            total.add(some, heats[:, : len(texts)])
-            if background:
-                moments.add(np.moveaxis(heats[~scene.empty(some)], 1, -1).reshape(-1, len(directions)))
+    for some, heats in heated(scene, windows, encode, directions):
+        total.add(some, heats[:, : len(texts)])
+        if background:
+            moments.add(np.moveaxis(heats[~scene.empty(some)], 1, -1).reshape(-1, len(directions)))
     for number in range(len(texts)):
         mean = total.mean(number)
         if missing is not None:
@@ -172,6 +169,22 @@ def by_patches(
         grey = with_gaps(level.grey(mean) if level else to_grey(mean), missing)
         z = level.z(mean.max(keepdims=True)).ravel().tolist() if level else ()
         yield Finding(grey, missing, factor, peak=peak, level=level, z=z)
+
+
+def heated(
+    scene: AnyScene,
+    windows: np.ndarray,
+    encode: Callable[[Iterable[np.ndarray]], np.ndarray],
+    directions: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields some of the windows, int64 [N, 4], with their heat along directions, float32 [N, T, g, g], until all came.
+
+    `encode` is a `heatmap.patch_encoder`.
+    """
+    with windows_bar(len(windows)) as bar:
+        for start in range(0, len(windows), _HEATED):
+            some = windows[start : start + _HEATED]
+            yield some, heat(encode(crops(scene, some, bar)), directions)
 
 
 def _best(scene: AnyScene, windows: np.ndarray, scores: np.ndarray) -> list[tuple[Box, float]]:
