@@ -246,6 +246,12 @@ _TABLE = (
         Many(_TOKEN_COUNT, "numbers of tokens", "(20,)"),
         "lengths in tokens to which long texts are cut, to be scored once more",
     ),
+    Key(
+        "eval.at_start",
+        None,
+        OrNone(Flag()),
+        "whether to evaluate before the first step; None: if model.init, image_init or text_init bring weights",
+    ),
     Key("checkpoint.every_steps", 1000, _STEPS, "steps between checkpoints"),
     Key("checkpoint.every_minutes", 20.0, Number(0.0, _MINUTES), "most minutes between checkpoints"),
     Key("checkpoint.keep", 2, Whole(1, _ROWS), "newest checkpoints that stay"),
