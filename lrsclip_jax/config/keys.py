@@ -70,6 +70,12 @@ _LONG_WEIGHT = either(
 )
 
 
+# How a pretrained table of text positions is made longer; the towers' fields and the config's keys say the same.
+_KEEP = "first rows of a shorter pretrained position table that stretching (KPS) leaves as they are; 0: none"
+_RATIO = "rows that stretching makes of each later row; None: the fewest that reach context_length"
+_RATIOS = OrNone(Whole(1, _TOKENS))
+
+
 class Key(NamedTuple):
     """A key: its name, the default, the values that it may have, and its meaning in one line."""
 
@@ -103,6 +109,8 @@ _TABLE = (
     Key("model.text.context_length", 248, _TOKEN_COUNT, "rows of the text tower's position table: its longest text"),
     Key("model.text.frozen_positions", 0, Whole(0, _TOKENS), "first rows of that table that are not trained"),
     Key("model.text.remat", "dense", _REMAT, "what the text tower's blocks store for the backward pass"),
+    Key("model.text.keep", 20, Whole(0, _TOKENS), _KEEP),
+    Key("model.text.ratio", None, _RATIOS, _RATIO),
     Key(
         "data.sources",
         (),
@@ -301,6 +309,8 @@ def _texts(vocab_size: int, context_length: int) -> tuple[Key, ...]:
         Key("vocab_size", vocab_size, Whole(1, _ROWS), "rows of the token table"),
         Key("context_length", context_length, _TOKEN_COUNT, "rows of the position table"),
         Key("frozen_positions", 0, Whole(0, _TOKENS), "first rows of the position table that are not trained"),
+        Key("keep", 20, Whole(0, _TOKENS), _KEEP),
+        Key("ratio", None, _RATIOS, _RATIO),
     )
 
 

@@ -64,8 +64,8 @@ class Bert(nn.Module):
       default: transformers' dual encoders do so, and a trained model can be exported to them), or that token itself
       ("cls").
     - `positions`: which rows pretrained weights bring when their table has another length: the first `context_length`
-      ("native", the default: BERT learnt 512), or as CLIP's, the first 77 rows stretched from row 20 on ("stretched":
-      77 become 248). It does not change what the tower computes.
+      ("native", the default: BERT learnt 512), or as CLIP's, the first 77 rows stretched from row `keep` on, by
+      `ratio` ("stretched": 77 become 248). None of the three changes what the tower computes.
 
     The first `frozen_positions` rows of the table receive no gradient, as in `text.TextTransformer`. Embeddings start
     normal with standard deviation 0.02 and norms as the identity, as in BERT; blocks as `layers.Block` says.
@@ -84,6 +84,8 @@ class Bert(nn.Module):
     positions: str = "native"
     pad_token: int = 0
     frozen_positions: int = 0
+    keep: int = 20
+    ratio: int | None = None
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan

@@ -31,7 +31,8 @@ class TextTransformer(nn.Module):
     share a row (`packed_features`): each has the positions and sees the tokens that it would alone.
 
     The first `frozen_positions` rows of the table receive no gradient (LRSCLIP and Long-CLIP freeze the 20 rows that
-    stretching keeps); the optimizer leaves decay and momentum off them.
+    stretching keeps); the optimizer leaves decay and momentum off them. `keep` and `ratio` say how a shorter pretrained
+    table is stretched (`positions.stretch_positions`); they do not change what the tower computes.
 
     Initialisation as CLIP's: tokens normal with standard deviation 0.02, positions 0.01, projection width^-½,
     blocks as `layers.Block` says, norms are the identity.
@@ -48,6 +49,8 @@ class TextTransformer(nn.Module):
     activation: str = "quick_gelu"
     end_token: int = 49407
     frozen_positions: int = 0
+    keep: int = 20
+    ratio: int | None = None
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
