@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.struct
@@ -57,11 +57,11 @@ class StepOptions:
     seed: int = 0
 
 
-def step_options(config: ConfigDict) -> StepOptions:
-    """Returns the options that a config spells; InputError for an impossible one."""
-    return StepOptions(
-        losses.loss_options(config.loss), config.train.microbatches, config.train.max_skipped, config.seed
-    )
+def step_options(config: ConfigDict, total_steps: int) -> StepOptions:
+    """Returns the options that a config spells for a run of `total_steps`; InputError for an impossible one."""
+    loss = losses.loss_options(config.loss)
+    loss = replace(loss, long_weight=losses.in_steps(loss.long_weight, total_steps))
+    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed)
 
 
 @flax.struct.dataclass

@@ -66,7 +66,14 @@ _REMAT = either(
 _COMPONENTS = either(choice("global"), Matching("group:[1-9][0-9]{0,8}", "'group:N' with N pairs"))
 _LONG_WEIGHT = either(
     _FRACTION,
-    Breakpoints(_FRACTION, "pairs (step, number from 0 to 1) with rising steps, such as ((0, 0.2), (1000, 0.8))"),
+    Breakpoints(
+        Whole(), _FRACTION, "pairs (step, number from 0 to 1) with rising steps, such as ((0, 0.2), (1000, 0.8))"
+    ),
+    Breakpoints(
+        _FRACTION,
+        _FRACTION,
+        "pairs (share of the run with a decimal point, number from 0 to 1), such as ((0.0, 0.2), (0.5, 0.8))",
+    ),
 )
 
 
