@@ -18,20 +18,13 @@ not at hand, and no code of the authors is public. So this is a reading of it, b
 - the unit: the attempt sets ω once an epoch. LRSCLIP trains for one, so here it changes with every step.
 """
 
-import math
-
 from lrsclip_jax.config import recipe
-
-HIGH, LOW = 1.0, 0.2
-BEGIN, END = 0.2, 0.8  # shares of the run
-POINTS = 8
 
 
 def get_config(base="vitb16"):
     config = recipe(base)
-    parts = [i / POINTS for i in range(POINTS + 1)]
-    falling = [
-        (BEGIN + (END - BEGIN) * part, LOW + (HIGH - LOW) * (1 + math.cos(math.pi * part)) / 2) for part in parts
-    ]
-    config.loss.long_weight = ((0.0, HIGH), *falling)
+    config.loss.long_weight = (
+        *((0.0, 1.0), (0.2, 1.0), (0.275, 0.970), (0.35, 0.883), (0.425, 0.753), (0.5, 0.6)),
+        *((0.575, 0.447), (0.65, 0.317), (0.725, 0.230), (0.8, 0.2)),
+    )
     return config

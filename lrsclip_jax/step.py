@@ -114,13 +114,15 @@ def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> Trai
 
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
+    kinds = losses.loss_options(config.loss).kinds
     return BatchShape(
         config.batch_size,
         config.data.long_length,
         config.data.short_length,
-        kinds=losses.loss_options(config.loss).kinds,
+        kinds=kinds,
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
+        shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
     )
 
 
@@ -139,10 +141,12 @@ def batch_specs(
     }
     if layout.row_length is None:
         shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
+        shapes |= {f"{kind}_shift": ((pairs,), jnp.int32) for kind in layout.shifted}
     elif rows is None:
         raise ValueError("a packed batch has a number of rows")
     else:
-        shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in ("ids", "segments", "positions")}
+        names = ("ids", "segments", "positions", *(("shifts",) if layout.shifted else ()))
+        shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in names}
         shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in KINDS}
     sharding = batch_sharded(mesh)
     return {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
@@ -222,9 +226,13 @@ def _encode(
     pixels = normalise(batch["image"], preprocessing)
     images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
     if "ids" in batch:
-        texts: Any = model.apply(variables, _packed(batch, kinds, groups), method="encode_packed")
+        packed = _moved(_packed(batch, kinds, groups), batch)
+        texts: Any = model.apply(variables, packed, method="encode_packed")
         return {"image": images} | _apart(texts, kinds)
-    padded: dict[str, Any] = {kind: model.apply(variables, batch[kind], method="encode_text") for kind in kinds}
+    padded: dict[str, Any] = {
+        kind: model.apply(variables, batch[kind], shifts=batch.get(f"{kind}_shift"), method="encode_text")
+        for kind in kinds
+    }
     return {"image": images} | padded
 
 
@@ -252,6 +260,11 @@ def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:
     """Returns the texts of a packed batch, in each of its groups first all long ones, then all short ones."""
     spans = [batch[f"{kind}_span"].reshape(groups, -1, 2) for kind in kinds]
     return Packed(batch["ids"], batch["segments"], batch["positions"], jnp.concatenate(spans, axis=1))
+
+
+def _moved(packed: Packed, batch: Batch) -> Packed:
+    """Returns packed texts whose tokens are moved within the position table, where a batch says so."""
+    return packed._replace(positions=packed.positions + batch["shifts"]) if "shifts" in batch else packed
 
 
 def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:

@@ -62,6 +62,7 @@ OPERATIONAL = (
 _LATER = (
     "model.text.keep",
     "model.text.ratio",
+    *(key for key in KEYS if key.startswith(("data.long_draw.", "data.short_draw."))),
 )
 
 

@@ -40,6 +40,7 @@ _RATE = 1e38  # float32 ends at 3.4e38
 _DTYPES = ("float32", "bfloat16", "float16")
 
 _TOKEN_COUNT = Whole(2, _TOKENS)  # a text has a start and an end token at least
+_SENTENCES = Whole(1, _TOKENS)
 _STEPS = Whole(1)
 _FRACTION = Number(0.0, 1.0)
 _SET = Text("a set such as 'DIR', 'DIR:SPLIT' or 'scenes:COUNT:SEED'")
@@ -92,6 +93,28 @@ class Key(NamedTuple):
     meaning: str
 
 
+def _draw_keys(group: str, texts: str) -> tuple[Key, ...]:
+    """How texts are drawn by their sentences at every step, see lrsclip_jax/data/batches/sentence_draws.py."""
+    return (
+        Key(f"{group}.drop_first", 0.0, _FRACTION, f"of {texts}: how often the first sentence, the summary, goes"),
+        Key(f"{group}.drop", 0.0, _FRACTION, f"of {texts}: how often each sentence that is left goes; one stays"),
+        Key(
+            f"{group}.sample",
+            None,
+            OrNone(either(_SENTENCES, Span(_SENTENCES, "the fewest and the most", "(1, 3)"))),
+            f"of {texts}: how many of the sentences left are kept at most; None: all",
+        ),
+        Key(f"{group}.consecutive", 0.0, _FRACTION, f"of {texts}: how often the sampled sentences follow each other"),
+        Key(f"{group}.shuffle", 0.0, _FRACTION, f"of {texts}: how often the sentences kept are shuffled"),
+        Key(
+            f"{group}.shift",
+            0,
+            Whole(0, _TOKENS),
+            f"of {texts}: most rows of the position table by which all tokens but the first are moved",
+        ),
+    )
+
+
 _TABLE = (
     Key("seed", 0, Whole(0, 2**32 - 1), "of everything that is drawn: parameters, order of the records, crops, texts"),
     Key("batch_size", 256, Whole(1, _ROWS), "pairs of a step over all devices; the loss is a function of this batch"),
@@ -138,8 +161,9 @@ _TABLE = (
     Key(
         "data.short_text",
         "short",
-        choice("short", "first_sentence"),
-        "the short text, or the first sentence of the long one (Long-CLIP; LRSCLIP's ablation)",
+        choice("short", "first_sentence", "sentences"),
+        "the short text; the first sentence of the long one (Long-CLIP; LRSCLIP's ablation); or sentences of the long "
+        "one as data.short_draw says (DeBias-CLIP)",
     ),
     Key(
         "data.crop_scale",
@@ -161,6 +185,8 @@ _TABLE = (
         "processes that share these threads, where the Python of one process is the limit; 0: none",
     ),
     Key("data.max_torn", 100, Whole(), "unreadable records that are left out before the run stops"),
+    *_draw_keys("data.long_draw", "long texts"),
+    *_draw_keys("data.short_draw", "short texts, where data.short_text='sentences'"),
     Key(
         "loss.long_weight", 0.8, _LONG_WEIGHT, "weight of the long text (omega of Eq. 5), the rest is the short text's"
     ),

@@ -18,6 +18,7 @@ from lrsclip_jax.models.layers import (
     exact_dense,
     freeze_rows,
     layer_norm,
+    position_rows,
     tower_blocks,
 )
 from lrsclip_jax.models.packed import Packed, at_slots
@@ -109,8 +110,8 @@ class Bert(nn.Module):
             self.pooler = exact_dense(self.width, self.width, use_bias=True)
         self.projection = exact_dense(self.embed_dim, self.width)
 
-    def hidden(self, ids: jax.Array) -> jax.Array:
-        """All tokens after the last block: [B, L, width]."""
+    def hidden(self, ids: jax.Array, shifts: jax.Array | None = None) -> jax.Array:
+        """All tokens after the last block: [B, L, width]; `shifts` as in `layers.position_rows`."""
         length = ids.shape[1]
         if length > self.context_length:
             raise InputError(
@@ -119,7 +120,7 @@ class Bert(nn.Module):
             )
         # Padding begins where the text ends: a pad token within the text would be seen.
         segments = jnp.arange(length) < self.lengths(ids)[:, None]
-        return self._through_blocks(ids, self._positions()[:length], segments)
+        return self._through_blocks(ids, position_rows(self._positions(), length, shifts), segments)
 
     def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
         """[B, L, width] -> fp32 [B, width]: the first token, as `pool` says; `ids` do not matter here."""

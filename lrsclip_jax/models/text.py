@@ -16,6 +16,7 @@ from lrsclip_jax.models.layers import (
     exact_dense,
     freeze_rows,
     layer_norm,
+    position_rows,
     tower_blocks,
 )
 from lrsclip_jax.models.packed import Packed, at_slots
@@ -66,15 +67,15 @@ class TextTransformer(nn.Module):
         self.final_norm = layer_norm(self.norm_eps)
         self.projection = exact_dense(self.embed_dim, self.width)
 
-    def hidden(self, ids: jax.Array) -> jax.Array:
-        """All tokens after the last block, before `final_norm`: [B, L, width]."""
+    def hidden(self, ids: jax.Array, shifts: jax.Array | None = None) -> jax.Array:
+        """All tokens after the last block, before `final_norm`: [B, L, width]; `shifts` as of `position_rows`."""
         length = ids.shape[1]
         if length > self.context_length:
             raise InputError(
                 f"text tower: texts are {length} tokens long, the context length is "
                 f"{self.context_length}; truncate them or stretch the position table"
             )
-        return self._through_blocks(ids, self._positions()[:length], None)
+        return self._through_blocks(ids, position_rows(self._positions(), length, shifts), None)
 
     def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
         """[B, L, width] and ids [B, L] -> fp32 [B, width]: the first end-of-text token after `final_norm`."""

@@ -96,6 +96,8 @@ class RowReader:
         chosen = self.crop_scale or len(texts["long"]) > 1 or len(texts["short"]) > 1
         rng = self.generators[source].acquire_rng(turn) if chosen else None
         drawn = draw(texts, rng)
+        if self.short_text == "sentences":  # of which `sentence_draws` makes a text of its own
+            drawn["short"] = drawn["long"]
         if self.short_text == "first_sentence":
             long = drawn["long"]
             drawn["short"] = _first_sentence(record, self.tokenizer, texts["long"].index(long)) if long else None
