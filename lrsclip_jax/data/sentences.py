@@ -75,7 +75,7 @@ def split(texts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Sentences:
     ends[bounds - 1] = ends[bounds - sizes] = False  # the end and the start token
     (last,) = np.nonzero(ends)
     text = np.searchsorted(bounds, last, side="right")
-    starts = np.concatenate([[-1], last[:-1]]) + 1
+    starts = np.concatenate([[-1], last])[:-1] + 1
     first = np.diff(text, prepend=-1) > 0
     starts[first] = (bounds - sizes)[text[first]] + 1
     return Sentences(ids, starts, last - starts + 1, np.bincount(text, minlength=len(sizes)))
@@ -85,10 +85,10 @@ def _ends(ids: np.ndarray, marks: _Marks) -> np.ndarray:
     """Returns whether a sentence ends with a token, bool [N]; texts are apart from each other by special tokens."""
 
     def ahead(values: np.ndarray, by: int) -> np.ndarray:  # of the token `by` places on
-        return np.concatenate([values[by:], np.zeros(by, bool)])
+        return np.concatenate([values[by:], np.zeros(by, bool)])[: len(values)]
 
     def behind(values: np.ndarray, by: int) -> np.ndarray:
-        return np.concatenate([np.zeros(by, bool), values[:-by]])
+        return np.concatenate([np.zeros(by, bool), values])[: len(values)]
 
     stop, dot, letter, digits = (table[ids] for table in (marks.stop, marks.dot, marks.letter, marks.digits))
     closes = marks.closer[ids] & behind(marks.attached[ids], 1)
