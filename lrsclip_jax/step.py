@@ -17,12 +17,13 @@ from jax.sharding import Mesh, NamedSharding
 from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.packed import Packed
-from lrsclip_jax.models.pixels import normalise
+from lrsclip_jax.models.pixels import normalise, turned
 from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
@@ -123,6 +124,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
+        turned=bool(turns_of_sources(config)),
     )
 
 
@@ -139,6 +141,8 @@ def batch_specs(
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
+    if layout.turned:
+        shapes["turn"] = ((pairs,), jnp.int32)
     if layout.row_length is None:
         shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
         shapes |= {f"{kind}_shift": ((pairs,), jnp.int32) for kind in layout.shifted}
@@ -223,7 +227,8 @@ def _encode(
 ) -> dict[str, jax.Array]:
     """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded."""
     variables = {"params": params}
-    pixels = normalise(batch["image"], preprocessing)
+    seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
+    pixels = normalise(seen, preprocessing)
     images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
     if "ids" in batch:
         packed = _moved(_packed(batch, kinds, groups), batch)

@@ -63,6 +63,7 @@ _LATER = (
     "model.text.keep",
     "model.text.ratio",
     *(key for key in KEYS if key.startswith(("data.long_draw.", "data.short_draw."))),
+    "data.augmentation.turns",
 )
 
 

@@ -221,7 +221,13 @@ def _both(config: ConfigDict) -> str:
 
 
 def _sources(config: ConfigDict) -> Iterator[str]:
-    """Yields why the sources cannot be mixed."""
+    """Yields why the sources cannot be mixed, or be turned each in its own way."""
+    turns = config.data.augmentation.turns
+    if not isinstance(turns, str) and len(turns) != len(config.data.sources):
+        yield (
+            f"data.augmentation.turns={shown(turns)} names {len(turns)} choices for {len(config.data.sources)} "
+            "data.sources: name one for each, or one for all"
+        )
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"

@@ -40,6 +40,7 @@ _RATE = 1e38  # float32 ends at 3.4e38
 _DTYPES = ("float32", "bfloat16", "float16")
 
 _TOKEN_COUNT = Whole(2, _TOKENS)  # a text has a start and an end token at least
+_TURNS = choice("none", "flips", "turns", "all")
 _SENTENCES = Whole(1, _TOKENS)
 _STEPS = Whole(1)
 _FRACTION = Number(0.0, 1.0)
@@ -187,6 +188,12 @@ _TABLE = (
     Key("data.max_torn", 100, Whole(), "unreadable records that are left out before the run stops"),
     *_draw_keys("data.long_draw", "long texts"),
     *_draw_keys("data.short_draw", "short texts, where data.short_text='sentences'"),
+    Key(
+        "data.augmentation.turns",
+        "none",
+        either(_TURNS, Many(_TURNS, "choices, one for each of data.sources", "('all', 'none')")),
+        "images turned with the words of their texts: mirrored (flips), by quarters (turns), or both (all)",
+    ),
     Key(
         "loss.long_weight", 0.8, _LONG_WEIGHT, "weight of the long text (omega of Eq. 5), the rest is the short text's"
     ),

@@ -27,6 +27,7 @@ class BatchShape:
       row_length: None, or the slots of the rows that all texts of a group share.
       groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
       shifted: the texts whose tokens are moved within the position table (`sentence_draws`).
+      turned: whether images are turned on the device (`turns`).
     """
 
     batch_size: int
@@ -36,6 +37,7 @@ class BatchShape:
     row_length: int | None = None
     groups: int = 1
     shifted: tuple[str, ...] = ()
+    turned: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.kinds:

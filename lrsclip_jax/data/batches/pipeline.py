@@ -25,6 +25,7 @@ from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
 from lrsclip_jax.data.batches.row_reader import RowReader, Rows, joined
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_texts, numbers, shifts
+from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
@@ -44,6 +45,7 @@ def batches(
     start_step: int = 0,
     short_text: str = "short",
     draws: Mapping[str, SentenceDraw] = MappingProxyType({}),
+    turns: Sequence[str] = (),
     crop_scale: tuple[float, float] | None = None,
     decoder: str = "exact",
     threads: int = 0,
@@ -58,7 +60,8 @@ def batches(
     [b, 2], as `batches.packing.pack` has them for each group of consecutive pairs. All groups have the same number of
     rows, which follows from the lengths of all texts of the global batch. Where `shape.shifted` names a kind, a batch
     also has by how many positions the tokens of its texts but the first are moved: "long_shift" or "short_shift",
-    int32 [b], or for packed texts "shifts", int32 [R, N], to be added to the positions.
+    int32 [b], or for packed texts "shifts", int32 [R, N], to be added to the positions. With `turns`, from
+    `batches.turns.turns_of_sources`, it has "turn", int32 [b], by which the images have yet to be turned.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
@@ -95,14 +98,20 @@ def batches(
     def texts_of(step: int, found: Rows) -> dict[str, np.ndarray]:
         anew = {kind: (kind, seed, step, shape.batch_size) for kind in KINDS}
         drawn = {kind: drawn_texts(found.drawn[kind], tokenizer, draws[kind], anew[kind], rows) for kind in draws}
-        texts, here = _kept(replace(found, drawn={**found.drawn, **drawn}), tokenizer, shape, report)
+        texts, turn = {**found.drawn, **drawn}, {}
+        if turns:
+            wanted = drawn_turns(turns, found.sources, seed, step, shape.batch_size, rows)
+            texts, turn["turn"] = turned_texts(texts, wanted, tokenizer)
+        texts, here = _kept(replace(found, drawn=texts), tokenizer, shape, report)
         lengths_of = dict(zip(KINDS, here.T, strict=True))
         moved = {
             kind: shifts(lengths_of[kind], draws[kind], at(numbers(*anew[kind], 0), rows)) for kind in shape.shifted
         }
         if shape.row_length is None:
-            return padded(texts, shape, tokenizer.pad) | {f"{kind}_shift": by for kind, by in moved.items()}
-        return packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)], moved)
+            batch = padded(texts, shape, tokenizer.pad) | {f"{kind}_shift": by for kind, by in moved.items()}
+        else:
+            batch = packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)], moved)
+        return batch | turn
 
     return _assembled(runs, texts_of, start_step)
 
