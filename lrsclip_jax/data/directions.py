@@ -18,6 +18,8 @@ TURNS = {"none": (0,), "flips": (0, 2, 4, 6), "turns": (0, 3, 5, 6), "all": (0, 
 
 _HORIZONTAL = {"left": "L", "right": "R"}
 _VERTICAL = {"upper": "U", "lower": "D", "top": "U", "bottom": "D"}
+_DIRECTIONS = _HORIZONTAL | _VERTICAL
+_NOUNS, _ADJECTIVES = frozenset(("left", "right", "top", "bottom")), frozenset(("upper", "lower"))
 _WORD = {"upper": {"U": "upper", "D": "lower"}, "top": {"U": "top", "D": "bottom"}}
 _WORD |= {"lower": _WORD["upper"], "bottom": _WORD["top"]}
 _SIDE = {"L": "left", "R": "right"}
@@ -39,6 +41,9 @@ _UPRIGHT = frozenset(  # of the vertical, in the image or in the world
     "above below up down upward upwards downward downwards uphill downhill upside uppermost lowermost".split()
 )
 _LINES = frozenset("row rows column columns width widest height".split())
+_VIEWED = frozenset("directly high straight right far vertically looking pointing".split())  # "from directly above"
+_GREAT = frozenset("great high low considerable some same different varying".split())
+_ORDINALS = frozenset("first second third fourth last next front back middle".split())
 _ROTARY = frozenset("clockwise counterclockwise anticlockwise".split())
 _NUMBERS = frozenset("one two three four five six seven eight nine ten".split())
 WORDS = frozenset(  # at which `turned_words` has to look
@@ -70,6 +75,9 @@ def _moved(direction: str, turn: int) -> str:
     if turn & 4:
         direction = {"U": "D", "D": "U"}.get(direction, direction)
     return direction
+
+
+_MOVED = [{direction: _moved(direction, turn) for direction in "LRUD"} for turn in range(8)]
 
 
 def turned_words(words: Sequence[str], turn: int, at: Sequence[int] | None = None) -> dict[int, str] | None:
@@ -105,22 +113,27 @@ def _said(window: Sequence[str], turn: int) -> dict[int, str] | None:
         return _compass(word, behind, turn)
     if (corner := _corner(word, behind, turn)) is not None:
         return corner
-    if word in _HORIZONTAL or word in _VERTICAL:
+    if word in _DIRECTIONS:
         return _single(window, turn)
     if word in _MIDDLES:
         return {}
     if word in _AXES:
         return {0: _AXES[word]} if turn & 1 else {}
     if word in _MOST:
-        return {0: next(most for most, of in _MOST.items() if of == _moved(_MOST[word], turn))}
+        return {0: next(most for most, of in _MOST.items() if of == _MOVED[turn][_MOST[word]])}
     if word in _SIDEWAYS:
-        new = _moved(_SIDEWAYS[word], turn)
+        new = _MOVED[turn][_SIDEWAYS[word]]
         return {0: _SIDE[new] + word.removeprefix(_SIDE[_SIDEWAYS[word]])} if new in _SIDE else None
     if word in _UPRIGHT:
-        return {} if _moved("U", turn) == "U" or previous == "from" else None
+        viewed = (
+            previous in ("from", *_VIEWED) if word == "down" else "from" in (previous, before * (previous in _VIEWED))
+        )
+        return {} if viewed or _MOVED[turn]["U"] == "U" else None
     if word in _LINES:
-        numbered = following in _NUMBERS or following.isdigit()
-        return None if turn & 1 or numbered else {}
+        if following in _NUMBERS or following.isdigit() or previous in _ORDINALS:
+            return None
+        free = (word in ("row", "rows") and previous not in _AXES) or (word == "height" and previous in _GREAT)
+        return {} if free or not turn & 1 else None
     if word in _ROTARY:
         return {} if turn.bit_count() % 2 == 0 else None
     if word == "wide":
@@ -133,7 +146,7 @@ def _compass(word: str, behind: Sequence[str], turn: int) -> dict[int, str]:
     second = 2 if behind[0] == "-" else 1
     other, last = _COMPASS_WORDS.get(behind[second - 1], ("", ""))
     apart = of in ("U", "D") and not ending and other in ("L", "R")  # "north-eastern"
-    moved = {_moved(direction, turn) for direction in (of + other if apart else of)}
+    moved = {_MOVED[turn][direction] for direction in (of + other if apart else of)}
     vertical, side = (next((_COMPASS[d] for d in axis if d in moved), "") for axis in ("UD", "LR"))
     return {0: vertical, second: side + last} if apart else {0: vertical + side + ending}
 
@@ -142,19 +155,18 @@ def _corner(word: str, behind: Sequence[str], turn: int) -> dict[int, str] | Non
     """Returns the words in place of "upper left", "upper-left", "left upper", "upper centre" and "middle left"."""
     second = 2 if behind[0] == "-" else 1
     other = behind[second - 1]
-    directions = _HORIZONTAL | _VERTICAL
-    if word in directions and other in directions and (word in _HORIZONTAL) != (other in _HORIZONTAL):
-        moved = {_moved(directions[each], turn) for each in (word, other)}
+    if word in _DIRECTIONS and other in _DIRECTIONS and (word in _HORIZONTAL) != (other in _HORIZONTAL):
+        moved = {_MOVED[turn][_DIRECTIONS[each]] for each in (word, other)}
         vertical, side = (next(d for d in axis if d in moved) for axis in ("UD", "LR"))
         new = [_SIDE[side] if each in _HORIZONTAL else _WORD[each][vertical] for each in (word, other)]
         return {0: new[0], second: new[1]}
     if word in _VERTICAL and other in _MIDDLES:
-        new_side = _moved(_VERTICAL[word], turn)
+        new_side = _MOVED[turn][_VERTICAL[word]]
         if new_side in _SIDE:
             return {0: "middle", second: _SIDE[new_side]}
         return {0: _WORD[word][new_side], second: other}
     if word in _MIDDLES and other in _HORIZONTAL and not (other == "right" and behind[second] in _ADVERB):
-        new_side = _moved(_HORIZONTAL[other], turn)
+        new_side = _MOVED[turn][_HORIZONTAL[other]]
         if new_side in _SIDE:
             return {0: word, second: _SIDE[new_side]}
         return {0: _WORD["upper"][new_side], second: "center" if word == "center" else "centre"}
@@ -164,11 +176,11 @@ def _corner(word: str, behind: Sequence[str], turn: int) -> dict[int, str] | Non
 def _single(window: Sequence[str], turn: int) -> dict[int, str] | None:
     """Returns the word in place of "left", "right", "upper", "lower", "top" or "bottom" that stands alone."""
     farther, before, previous, word, following, second, third = window[:7]
-    old = (_HORIZONTAL | _VERTICAL)[word]
-    new = _moved(old, turn)
+    old = _DIRECTIONS[word]
+    new = _MOVED[turn][old]
     if new == old:
         return {}
-    same = (_HORIZONTAL | {"top": "U", "bottom": "D"}).keys() if word not in ("upper", "lower") else {"upper", "lower"}
+    same = _ADJECTIVES if word in _ADJECTIVES else _NOUNS
     of_part = following in _PARTS
     of_image = following == "of" and second in ("the", "this") and third in _IMAGES
     across = (previous == "from" and following == "to" and second in same) or (

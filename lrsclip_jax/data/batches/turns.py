@@ -8,6 +8,7 @@ how long they are; otherwise it is left as it is. Which turn is drawn is a funct
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,41 +104,51 @@ def _turned(
 ) -> tuple[list[Sequence[int] | None], np.ndarray]:
     """Returns texts with their words turned, and whether each could be said so, bool [b]."""
     vocabulary, new, sayable = _vocabulary(tokenizer), list(texts), np.ones(len(texts), bool)
-    spoken = vocabulary.alone | vocabulary.begins
-    for row, (text, turn) in enumerate(zip(texts, turns.tolist(), strict=True)):
-        if text is None or not turn:
+    there = [row for row, text in enumerate(texts) if text is not None and turns[row]]
+    sizes = [len(texts[row]) for row in there]  # type: ignore[arg-type]
+    ids = np.fromiter(itertools.chain.from_iterable(texts[row] for row in there), np.int32, sum(sizes))  # type: ignore[misc]
+    words, starts, at = _words(ids, np.cumsum([0, *sizes]), vocabulary)
+    bounds = np.searchsorted(starts, np.cumsum([0, *sizes])).tolist()  # of the words of each text
+    places = np.searchsorted(at, bounds).tolist()
+    for number, row in enumerate(there):
+        first, last = bounds[number : number + 2]
+        spoken = [place - first for place in at[places[number] : places[number + 1]]]
+        if not spoken:
             continue
-        ids = np.asarray(text, np.int32)
-        if not spoken[ids].any():
+        replaced = turned_words(words[first:last], int(turns[row]), spoken)
+        said = {first + place: vocabulary.ids[word] for place, word in (replaced or {}).items()}
+        if replaced is None or any(len(of) != starts[place + 1] - starts[place] for place, of in said.items()):
+            sayable[row] = False
             continue
-        words, starts, at = _words(ids, vocabulary)
-        replaced = turned_words(words, turn, at)
-        sayable[row] = replaced is not None
-        for place, word in (replaced or {}).items():
-            said = vocabulary.ids[word]
-            if len(said) != starts[place + 1] - starts[place]:
-                sayable[row] = False
-                break
-            ids[starts[place] : starts[place + 1]] = said
-        new[row] = ids.tolist()
+        text, begin = list(texts[row]), starts[first]  # type: ignore[arg-type]
+        for place, of in said.items():
+            text[starts[place] - begin : starts[place + 1] - begin] = of
+        new[row] = text
     return new, sayable
 
 
-def _words(ids: np.ndarray, vocabulary: _Vocabulary) -> tuple[list[str], list[int], list[int]]:
-    """Returns the words of a text, where each begins and, last, the end, and which of them are in WORDS.
+def _words(ids: np.ndarray, bounds: np.ndarray, vocabulary: _Vocabulary) -> tuple[list[str], list[int], list[int]]:
+    """Returns the words of texts, where each begins and, last, the end, and which of them are in WORDS.
 
     A word of several tokens that is none of those is left blank.
+
+    Args:
+      ids: int32 [N], the tokens of all texts.
+      bounds: int [T + 1], where each text begins, and the end.
+      vocabulary: of the tokens.
     """
     if vocabulary.ends is not None:
-        first = np.concatenate([[True], vocabulary.ends[ids[:-1]]])
-        first[1:2] = first[-1:] = True  # behind the start token, and the end token
+        first = np.concatenate([[True], vocabulary.ends[ids[:-1]]])[: len(ids)]
+        first[bounds[:-1]] = first[bounds[:-1] + 1] = first[bounds[1:] - 1] = True  # special tokens, and behind them
     else:
         assert vocabulary.continues is not None
         first = ~vocabulary.continues[ids]
-    starts = [*np.flatnonzero(first).tolist(), len(ids)]
-    words = vocabulary.spelling[ids[starts[:-1]]].tolist()
-    (many,) = np.nonzero(np.diff(starts) > 1)
-    for word in many.tolist():
-        begin, end = starts[word], starts[word + 1]
-        words[word] = "".join(vocabulary.spelling[ids[begin:end]]) if vocabulary.begins[ids[begin]] else ""
-    return words, starts, [place for place, word in enumerate(words) if word in WORDS]
+    begins = np.flatnonzero(first)
+    lengths = np.diff(begins, append=len(ids))
+    words = vocabulary.spelling[ids[begins]]
+    words[lengths > 1] = ""
+    spoken = (lengths == 1) & vocabulary.alone[ids[begins]]
+    for word in np.flatnonzero((lengths > 1) & vocabulary.begins[ids[begins]]).tolist():
+        words[word] = "".join(vocabulary.spelling[ids[begins[word] : begins[word] + lengths[word]]])
+        spoken[word] = words[word] in WORDS
+    return words.tolist(), [*begins.tolist(), len(ids)], np.flatnonzero(spoken).tolist()
