@@ -118,16 +118,16 @@ def _said(window: Sequence[str], turn: int) -> dict[int, str] | None:
     if word in _MIDDLES:
         return {}
     if word in _AXES:
-        return {0: _AXES[word]} if turn & 1 else {}
+        if not turn & 1 or following in ("crossed", "crossing", "to", "with"):  # "vertical to" another road
+            return {}
+        return None if word.endswith("ly") else {0: _AXES[word]}
     if word in _MOST:
         return {0: next(most for most, of in _MOST.items() if of == _MOVED[turn][_MOST[word]])}
     if word in _SIDEWAYS:
         new = _MOVED[turn][_SIDEWAYS[word]]
         return {0: _SIDE[new] + word.removeprefix(_SIDE[_SIDEWAYS[word]])} if new in _SIDE else None
     if word in _UPRIGHT:
-        viewed = (
-            previous in ("from", *_VIEWED) if word == "down" else "from" in (previous, before * (previous in _VIEWED))
-        )
+        viewed = previous == "from" or (previous in _VIEWED and (word == "down" or before == "from"))
         return {} if viewed or _MOVED[turn]["U"] == "U" else None
     if word in _LINES:
         if following in _NUMBERS or following.isdigit() or previous in _ORDINALS:

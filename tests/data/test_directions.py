@@ -85,6 +85,8 @@ def test_a_turned_text_says_what_the_turned_meaning_says(turn):
         ("three rows of houses", "all"),
         ("three horizontal rows", "flips"),
         ("two columns of huts", "flips"),
+        ("a road runs vertically", "flips"),
+        ("two vertically crossed roads, the third vertical to them", "all"),
         ("in the second row, a lake", {0}),
         ("it takes a third of the image wide", "flips"),
         ("a bridge above the river", {0, 2}),
