@@ -28,10 +28,12 @@ class Rows:
     Attributes:
       drawn: for each kind the untruncated ids of each row's text, None where there is none.
       torn: the rows whose image can't be read, each with the record's id and the reason.
+      sources: the source of each row.
     """
 
     drawn: Texts
     torn: Mapping[int, tuple[str, str]]
+    sources: Sequence[int]
 
 
 def joined(runs: Sequence[Rows]) -> Rows:
@@ -39,7 +41,7 @@ def joined(runs: Sequence[Rows]) -> Rows:
     drawn = {kind: [ids for rows in runs for ids in rows.drawn[kind]] for kind in KINDS}
     firsts = itertools.accumulate((len(rows.drawn["long"]) for rows in runs), initial=0)
     torn = [(first + row, why) for first, rows in zip(firsts, runs, strict=False) for row, why in rows.torn.items()]
-    return Rows(drawn, dict(torn))
+    return Rows(drawn, dict(torn), [source for rows in runs for source in rows.sources])
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class RowReader:
             if rng:
                 self.generators[source].release_rng(rng)
         drawn = {kind: [texts[kind] if kind in self.kinds else None for _, texts, _ in records] for kind in KINDS}
-        return Rows(drawn, torn)
+        return Rows(drawn, torn, [place.source for place in places])
 
     def _read(self, source: int, number: int, turn: int) -> tuple[bytes, dict, np.random.Generator | None]:
         """The encoded image of a record, the ids of its drawn texts, and its random numbers where it needs any."""
@@ -96,6 +98,8 @@ class RowReader:
         chosen = self.crop_scale or len(texts["long"]) > 1 or len(texts["short"]) > 1
         rng = self.generators[source].acquire_rng(turn) if chosen else None
         drawn = draw(texts, rng)
+        if self.short_text == "sentences":  # of which `sentence_draws` makes a text of its own
+            drawn["short"] = drawn["long"]
         if self.short_text == "first_sentence":
             long = drawn["long"]
             drawn["short"] = _first_sentence(record, self.tokenizer, texts["long"].index(long)) if long else None
