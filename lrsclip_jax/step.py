@@ -179,8 +179,8 @@ def make_train_step(
         rows = _in_microbatches(encode, batch, microbatches, mesh)
         keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
-        scale = jnp.exp(params["logit_scale"])
-        return losses.dual_loss(rows["image"], texts, scale, options.loss, step=step, mesh=mesh)
+        scale, bias = jnp.exp(params["logit_scale"]), params.get("logit_bias")
+        return losses.dual_loss(rows["image"], texts, scale, options.loss, logit_bias=bias, step=step, mesh=mesh)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)

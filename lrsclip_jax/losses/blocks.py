@@ -6,6 +6,7 @@ TF32, is too coarse for logits of up to 100.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -87,6 +88,21 @@ def is_best(largest_margin: jax.Array, logit_scale: jax.Array) -> jax.Array:
 def mean(values: jax.Array, valid: jax.Array) -> jax.Array:
     """Returns the mean over the valid entries, 0 if there are none."""
     return jnp.where(valid, values, 0).sum(dtype=jnp.float32) / jnp.maximum(valid.sum(), 1)
+
+
+def weighted(
+    pairs: Sequence[tuple[jax.Array, jax.Array]], labels: Sequence[Labels], weights: Sequence[jax.Array | float]
+) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+    """Returns the weighted sum of the terms of a loss, and each of them with its accuracy, float32 scalars.
+
+    `pairs` are of each term the losses of its pairs and whether the own text is the image's best, [B].
+    """
+    loss, terms = jnp.zeros([], jnp.float32), []
+    for (losses, best), label, weight in zip(pairs, labels, weights, strict=True):
+        term = mean(losses, label.valid)
+        loss += weight * term
+        terms.append((term, mean(best, label.valid)))
+    return loss, terms
 
 
 def in_chunks(rows: PyTree, chunk: int) -> PyTree:

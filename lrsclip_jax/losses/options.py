@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.checks import kinds_used
+from lrsclip_jax.config.checks import kinds_used, loss_faults
 from lrsclip_jax.errors import InputError, nearest
 
 _CHOICES = {
+    "name": ("info_nce", "sigmoid"),
     "form": ("full", "gather", "ring"),
     "gradient": ("full", "reference"),
     "same_text": ("negative", "ignore"),
@@ -40,9 +41,10 @@ class LossOptions:
         logits on each device; "ring" only its share of the features, B/n·D, and chunk·B/n logits.
       chunk: rows of logits that "gather" and "ring" hold at a time on a device; 0: all.
       max_scale: limit of the logit scale, or None, see `clamp_logit_scale`.
+      name: "info_nce", or "sigmoid", SigLIP's loss.
 
     Raises:
-      InputError: an unknown choice, an impossible weight or chunk.
+      InputError: an unknown choice, an impossible weight or chunk, an option that the sigmoid loss has not.
     """
 
     long_weight: float | tuple[tuple[int, float], ...] = 0.8
@@ -54,6 +56,7 @@ class LossOptions:
     form: str = "full"
     chunk: int = 0
     max_scale: float | None = None
+    name: str = "info_nce"
 
     def __post_init__(self) -> None:
         _breakpoints(self.long_weight)
@@ -62,6 +65,8 @@ class LossOptions:
                 raise InputError(f"loss.{key}={value!r} is not one of {', '.join(choices)}{nearest(value, choices)}")
         if self.chunk < 0:
             raise InputError(f"loss.chunk={self.chunk} must be a number of rows, or 0 for all at once")
+        if fault := next(loss_faults(self), None):
+            raise InputError(fault)
 
     @property
     def kinds(self) -> tuple[str, ...]:

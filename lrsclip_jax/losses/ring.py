@@ -158,7 +158,7 @@ def _first_round(
         return image_statistics, text_statistics
 
     unmet = [Statistics.empty(own) for own in owns]
-    image_statistics, text_statistics = _round(meet, images, in_chunks(unmet, options.chunk), unmet)
+    image_statistics, text_statistics = round_trip(meet, images, in_chunks(unmet, options.chunk), unmet)
     image_statistics = joined(image_statistics, len(owns[0]))
 
     smoothing = options.label_smoothing
@@ -204,13 +204,13 @@ def _second_round(
         return jax.tree.map(jnp.add, (image_gradient, text_gradient), gradients)
 
     zeros = jax.tree.map(jnp.zeros_like, (images[0], ((texts, text_owns), logit_scale)))
-    image_gradient, ((d_texts, d_text_owns), d_logit_scale) = _round(meet, images, *zeros)
+    image_gradient, ((d_texts, d_text_owns), d_logit_scale) = round_trip(meet, images, *zeros)
     d_views, d_image_owns = joined(image_gradient, len(texts[0]))
     d_views, d_texts = jax.tree.map(jnp.add, (d_views, d_texts), pull_owns((d_image_owns, d_text_owns)))
     return d_views, d_texts, jax.lax.psum(d_logit_scale, BATCH)
 
 
-def _round(
+def round_trip(
     meet: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]], images: PyTree, carried: PyTree, kept: PyTree
 ) -> tuple[PyTree, PyTree]:
     """Sends images once round all devices, and adds up what they and the texts there learn of each other.

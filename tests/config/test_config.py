@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import json
 import shutil
@@ -7,6 +8,7 @@ import pytest
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.config import recipes
+from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.corpus.recipe_config import RECIPES as CORPUS_RECIPES
 from lrsclip_jax.errors import InputError
 
@@ -39,6 +41,9 @@ def test_a_recipe_that_starts_from_another_has_all_its_values(name, curve, every
     assert configs.curve_hash(config) == curve
     values = json.loads(configs.to_json(config))
     assert values["data"].pop("workers") == 0
+    for key in configs.LATER:
+        *groups, last = key.split(".")
+        assert functools.reduce(dict.__getitem__, groups, values).pop(last) == KEYS[key].default
     assert hashlib.sha256(f"{json.dumps(values, indent=2)}\n".encode()).hexdigest() == everything
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +20,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 from test_losses import oracle, unit_rows
+from test_sigmoid import sigmoid_oracle
 
 from lrsclip_jax import losses
 from lrsclip_jax.sharding import AXES, batch_sharded
 
 PAIRS, WIDTH, COMPONENTS = 40, 16, 4
-OMEGA = 0.8
+OMEGA, BIAS = 0.8, -10.0
 VARIANTS = [(scale, missing) for scale in (14.3, 100.0) for missing in ("none", "some", "all long")]
 
 
@@ -38,6 +39,7 @@ class Case(NamedTuple):
     pcm_scope: str | None
     gradient: str
     terms: str = "both"
+    loss: str = "info_nce"
 
     @property
     def name(self) -> str:
@@ -68,12 +70,22 @@ CASES = [
     Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full"),
     Case("full", (2, 2, 2), 0, 0.1, "ignore", None, "full"),
     Case("full", (8, 1, 1), 0, 0.0, "negative", "global", "reference"),
+    Case("full", (8, 1, 1), 0, 0.0, "ignore", "global", "full", loss="sigmoid"),
+    Case("gather", (2, 1, 1), 3, 0.0, "ignore", "global", "full", loss="sigmoid"),
+    Case("gather", (2, 2, 2), 0, 0.0, "negative", None, "full", "short", loss="sigmoid"),
+    Case("ring", (1, 1, 1), 3, 0.0, "negative", None, "full", loss="sigmoid"),
+    Case("ring", (2, 1, 1), 0, 0.0, "ignore", None, "full", "long", loss="sigmoid"),
+    Case("ring", (2, 2, 1), 3, 0.0, "negative", "group:10", "full", loss="sigmoid"),
+    Case("ring", (8, 1, 1), 0, 0.0, "ignore", "global", "full", loss="sigmoid"),
 ]
 
 
 def test_the_cases_cover_every_pair_of_options():
-    """Of `gather` and `ring`; the full form has no chunks and is tested by itself, on one device, in test_losses."""
-    cases = [case for case in CASES if case.form != "full"]
+    """Of `gather` and `ring`; the full form has no chunks and is tested by itself, on one device, in test_losses.
+
+    The sigmoid loss has fewer options.
+    """
+    cases = [case for case in CASES if case.form != "full" and case.loss == "info_nce"]
     options = [
         {"form": c.form, "mesh": c.mesh, "chunks": c.chunks}
         | {key: getattr(c, key) for key in ("label_smoothing", "same_text", "pcm_scope", "gradient")}
@@ -148,9 +160,10 @@ def components_and_jacobian(scope: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.ndarray], list[float]]:
-    """Loss, gradients to image, long, short and scale, and the accuracies of long and short."""
+    """Loss, gradients to image, long, short, scale and bias, and the accuracies of long and short."""
     data = batch(missing)
-    options = {"smoothing": case.label_smoothing, "gradient": case.gradient}
+    sigmoid = case.loss == "sigmoid"
+    options = {} if sigmoid else {"smoothing": case.label_smoothing, "gradient": case.gradient}
     omega = {"both": OMEGA, "long": 1.0, "short": 0.0}[case.terms]
     terms, accuracies = [], []
     for kind in ("long", "short"):
@@ -158,17 +171,18 @@ def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.nda
         equal = (ids[:, None] == ids[None]).all(-1) if case.same_text == "ignore" else np.eye(PAIRS, dtype=bool)
         if reduced := kind == "short" and case.pcm_scope is not None:
             image, jacobian = components_and_jacobian(case.pcm_scope)
-        value, (d_image, d_text, d_scale) = oracle(image, data[kind], scale, valid=valid, equal=equal, **options)
+        of_kind = partial(sigmoid_oracle, bias=BIAS) if sigmoid else oracle
+        value, (d_image, d_text, *d_logits) = of_kind(image, data[kind], scale, valid=valid, equal=equal, **options)
         if reduced:
             d_image = (jacobian @ d_image.ravel()).reshape(d_image.shape)
-        terms.append((value, d_image, d_text, d_scale))
+        terms.append((value, d_image, d_text, np.array(d_logits)))
         accuracies.append(accuracy(image, data[kind], valid, equal))
-    (long, long_image, d_long, long_scale), (short, short_image, d_short, short_scale) = terms
+    (long, long_image, d_long, long_logits), (short, short_image, d_short, short_logits) = terms
     gradients = [
         omega * long_image + (1 - omega) * short_image,
         omega * d_long,
         (1 - omega) * d_short,
-        omega * long_scale + (1 - omega) * short_scale,
+        *(omega * long_logits + (1 - omega) * short_logits),
     ]
     return omega * long + (1 - omega) * short, gradients, accuracies
 
@@ -200,21 +214,23 @@ def measure(case: Case) -> dict:
         pcm_scope=case.pcm_scope or "global",
         form=case.form,
         chunk=case.chunk,
+        name=case.loss,
     )
 
-    def loss(image, long, short, scale, omega, data):
+    def loss(image, long, short, scale, bias, omega, data):
         texts = {
             kind: losses.Texts(features, data[f"has_{kind}"], losses.text_keys(data[f"{kind}_ids"]))
             for kind, features in (("long", long), ("short", short))
         }
-        return losses.dual_loss(image, texts, scale, options, step=omega, mesh=mesh)
+        return losses.dual_loss(image, texts, scale, options, logit_bias=bias, step=omega, mesh=mesh)
 
     def arguments(scale, missing):
         data = jax.device_put(batch(missing), batch_sharded(mesh))
         features = [data.pop(key) for key in ("image", "long", "short")]
-        return *features, np.float32(scale), np.float32(OMEGA), data
+        return *features, np.float32(scale), np.float32(BIAS), np.float32(OMEGA), data
 
-    compiled = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)).lower(*arguments(1.0, "none")).compile()
+    learnt = (0, 1, 2, 3, 4) if case.loss == "sigmoid" else (0, 1, 2, 3)
+    compiled = jax.jit(jax.value_and_grad(loss, learnt, has_aux=True)).lower(*arguments(1.0, "none")).compile()
     errors = {}
     for scale, missing in VARIANTS:
         (value, metrics), gradients = jax.device_get(compiled(*arguments(scale, missing)))
