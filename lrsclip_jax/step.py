@@ -121,6 +121,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         kinds=losses.loss_options(config.loss).kinds,
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
+        image_keys=config.loss.same_image == "positive",
     )
 
 
@@ -137,6 +138,8 @@ def batch_specs(
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
+    if layout.image_keys:
+        shapes["image_key"] = ((pairs, 2), jnp.uint32)
     if layout.row_length is None:
         shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
     elif rows is None:
@@ -179,8 +182,16 @@ def make_train_step(
         rows = _in_microbatches(encode, batch, microbatches, mesh)
         keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
-        scale, bias = jnp.exp(params["logit_scale"]), params.get("logit_bias")
-        return losses.dual_loss(rows["image"], texts, scale, options.loss, logit_bias=bias, step=step, mesh=mesh)
+        return losses.dual_loss(
+            rows["image"],
+            texts,
+            jnp.exp(params["logit_scale"]),
+            options.loss,
+            logit_bias=params.get("logit_bias"),
+            image_keys=batch.get("image_key"),
+            step=step,
+            mesh=mesh,
+        )
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)

@@ -197,6 +197,12 @@ _TABLE = (
         Number(-1e4, 1e4),
         "of the sigmoid loss: the trained bias of the logits at the start, where the weights bring none",
     ),
+    Key(
+        "loss.same_image",
+        "negative",
+        choice("negative", "positive"),
+        "positive: all captions of an image in a batch are its positives, in equal shares (SupCon, UniCL)",
+    ),
     Key("optimizer.name", "sgd", choice("sgd", "adamw"), "the optimizer, as in PyTorch"),
     Key("optimizer.learning_rate", 3e-4, Number(0.0, _RATE), "of each update, at its peak after the warm-up"),
     Key("optimizer.momentum", 0.9, _FRACTION, "of sgd's momentum buffer: the share that stays"),

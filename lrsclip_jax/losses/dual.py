@@ -42,6 +42,7 @@ def dual_loss(
     options: LossOptions,
     *,
     logit_bias: jax.Array | float | None = None,
+    image_keys: jax.Array | None = None,
     step: jax.Array | int = 0,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -60,6 +61,7 @@ def dual_loss(
       texts: "long" and "short" texts. A kind that `options.kinds` leaves out is not used, and may be missing.
       logit_scale: the factor of the cosines, the same for both terms.
       logit_bias: what the sigmoid loss adds to the scaled cosines, the same for both terms; InfoNCE has none.
+      image_keys: uint32 [B, 2], equal for pairs of one image, which `same_image="positive"` compares.
       options: the weight ω, and how the loss is computed. It is a function of the global batch in every form.
       step: at which `options.long_weight` is taken, the first being 0.
       mesh: over whose BATCH axes the rows of a batch are split; the forms "gather" and "ring" need it.
@@ -79,7 +81,10 @@ def dual_loss(
     image, logit_scale = image.astype(jnp.float32), jnp.asarray(logit_scale, jnp.float32)
     features = [of_kind.features.astype(jnp.float32) for of_kind in chosen]
     compared = options.same_text == "ignore"
-    labels = [Labels.of(len(image), of_kind.present, of_kind.keys if compared else None) for of_kind in chosen]
+    images = image_keys if options.same_image == "positive" else None
+    if images is None and options.same_image == "positive":
+        raise ValueError("same_image='positive' compares image_keys")
+    labels = [Labels.of(len(image), of_kind.present, of_kind.keys if compared else None, images) for of_kind in chosen]
     _check_mesh(options, len(image), mesh)
     views, metrics = _views(image, options), {"logit_scale": logit_scale}
     if options.name == "sigmoid":

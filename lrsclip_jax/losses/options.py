@@ -18,6 +18,7 @@ _CHOICES = {
     "form": ("full", "gather", "ring"),
     "gradient": ("full", "reference"),
     "same_text": ("negative", "ignore"),
+    "same_image": ("negative", "positive"),
 }
 
 
@@ -42,6 +43,8 @@ class LossOptions:
       chunk: rows of logits that "gather" and "ring" hold at a time on a device; 0: all.
       max_scale: limit of the logit scale, or None, see `clamp_logit_scale`.
       name: "info_nce", or "sigmoid", SigLIP's loss.
+      same_image: "negative", or "positive": all texts of an image in a batch are its positives, in both directions,
+        whether `same_text` would ignore them or not.
 
     Raises:
       InputError: an unknown choice, an impossible weight or chunk, an option that the sigmoid loss has not.
@@ -57,6 +60,7 @@ class LossOptions:
     chunk: int = 0
     max_scale: float | None = None
     name: str = "info_nce"
+    same_image: str = "negative"
 
     def __post_init__(self) -> None:
         _breakpoints(self.long_weight)

@@ -21,10 +21,11 @@ from lrsclip_jax.losses.blocks import (
     in_chunks,
     is_best,
     joined,
+    margins,
     mean,
-    negatives,
     own_cosines,
     products,
+    relations,
     weighted,
 )
 from lrsclip_jax.losses.options import LossOptions
@@ -52,6 +53,7 @@ def sigmoid_loss(
     *,
     valid: jax.Array | None = None,
     keys: jax.Array | None = None,
+    image_keys: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns −(1/B)·Σ_i Σ_j log σ(y_ij·(s·v_i·t_j + b)), with y = 1 for a pair and −1 for all others.
 
@@ -64,11 +66,12 @@ def sigmoid_loss(
         logit_bias: b.
         valid: bool [B]. The row and the column of a pair without this text drop out, and the mean is over the others.
         keys: [B, K], equal rows for equal texts, see `text_keys`. Texts equal to the own one then count for nothing.
+        image_keys: [B, K], equal rows for pairs of one image: y is 1 for all of them. None: for the own pair alone.
 
     Returns:
         The loss and the in-batch accuracy, as `info_nce` has it; float32 scalars, without a valid pair 0.
     """
-    labels = Labels.of(len(image), valid, keys)
+    labels = Labels.of(len(image), valid, keys, image_keys)
     logits = Logits(jnp.float32(logit_scale), jnp.float32(logit_bias))
     loss, best = _pairs(image.astype(jnp.float32), text.astype(jnp.float32), labels, text, labels, logits)
     return mean(loss, labels.valid), mean(best, labels.valid)
@@ -164,12 +167,14 @@ def _block(
 
     The latter is how far its cosine is above the own one, `own`; both are [Q].
     """
-    negative = negatives(label, text_label)
-    positive = (label.index[:, None] == text_label.index[None, :]) & label.valid[:, None] & text_label.valid[None, :]
+    related = relations(label, text_label)
+    own_pair = (label.index[:, None] == text_label.index[None, :]) & label.valid[:, None] & text_label.valid[None, :]
+    positive = own_pair if related.positive is None else own_pair | related.positive
     cosines = products(view, texts)
     z = logits.scale * cosines + logits.bias
-    losses = jnp.where(negative | positive, jax.nn.softplus(jnp.where(positive, -z, z)), 0).sum(1)
-    return losses, jnp.where(negative, jax.lax.stop_gradient(cosines - own[:, None]), NEVER).max(1)
+    losses = jnp.where(own_pair | related.candidate, jax.nn.softplus(jnp.where(positive, -z, z)), 0).sum(1)
+    above = margins(jax.lax.stop_gradient(cosines), own, related.candidate, jnp.float32(1))
+    return losses, jax.lax.stop_gradient(related.negatives_of(above).max(1))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -29,6 +29,7 @@ def test_every_option_is_the_config_key_of_its_name():
         "chunk": 5,
         "max_scale": 100.0,
         "name": "info_nce",
+        "same_image": "positive",
     }
     assert set(values) == {field.name for field in dataclasses.fields(LossOptions)}
     # The other keys say with which temperature and bias a model begins, and whether the temperature learns.

@@ -39,6 +39,7 @@ class Case(NamedTuple):
     pcm_scope: str | None
     gradient: str
     terms: str = "both"
+    same_image: str = "negative"
     loss: str = "info_nce"
 
     @property
@@ -54,29 +55,29 @@ class Case(NamedTuple):
 
 CASES = [
     Case("gather", (1, 1, 1), 0, 0.1, "negative", "group:10", "full"),
-    Case("gather", (1, 1, 1), 3, 0.0, "ignore", "global", "reference"),
+    Case("gather", (1, 1, 1), 3, 0.0, "ignore", "global", "reference", same_image="positive"),
     Case("gather", (2, 1, 1), 5, 0.0, "negative", "group:10", "reference", "short"),
-    Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference"),
+    Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference", same_image="positive"),
     Case("gather", (2, 2, 1), 0, 0.1, "ignore", None, "reference", "long"),
-    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full"),
+    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full", same_image="positive"),
     Case("gather", (8, 1, 1), 0, 0.0, "negative", "global", "full"),
-    Case("ring", (1, 1, 1), 5, 0.1, "ignore", None, "reference"),
+    Case("ring", (1, 1, 1), 5, 0.1, "ignore", None, "reference", same_image="positive"),
     Case("ring", (2, 1, 1), 3, 0.1, "ignore", "global", "full"),
-    Case("ring", (2, 1, 1), 0, 0.0, "negative", None, "full", "long"),
-    Case("ring", (2, 2, 1), 3, 0.1, "negative", "group:10", "full"),
-    Case("ring", (2, 2, 2), 0, 0.0, "ignore", "group:10", "reference", "short"),
+    Case("ring", (2, 1, 1), 0, 0.0, "negative", None, "full", "long", same_image="positive"),
+    Case("ring", (2, 2, 1), 3, 0.1, "negative", "group:10", "full", same_image="positive"),
+    Case("ring", (2, 2, 2), 0, 0.0, "ignore", "group:10", "reference", "short", same_image="positive"),
     Case("ring", (2, 2, 2), 3, 0.1, "ignore", "global", "reference"),
     Case("ring", (8, 1, 1), 3, 0.0, "negative", None, "reference"),
-    Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full"),
+    Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full", same_image="positive"),
     Case("full", (2, 2, 2), 0, 0.1, "ignore", None, "full"),
     Case("full", (8, 1, 1), 0, 0.0, "negative", "global", "reference"),
-    Case("full", (8, 1, 1), 0, 0.0, "ignore", "global", "full", loss="sigmoid"),
+    Case("full", (8, 1, 1), 0, 0.0, "ignore", "global", "full", same_image="positive", loss="sigmoid"),
     Case("gather", (2, 1, 1), 3, 0.0, "ignore", "global", "full", loss="sigmoid"),
-    Case("gather", (2, 2, 2), 0, 0.0, "negative", None, "full", "short", loss="sigmoid"),
+    Case("gather", (2, 2, 2), 0, 0.0, "negative", None, "full", "short", same_image="positive", loss="sigmoid"),
     Case("ring", (1, 1, 1), 3, 0.0, "negative", None, "full", loss="sigmoid"),
-    Case("ring", (2, 1, 1), 0, 0.0, "ignore", None, "full", "long", loss="sigmoid"),
+    Case("ring", (2, 1, 1), 0, 0.0, "ignore", None, "full", "long", same_image="positive", loss="sigmoid"),
     Case("ring", (2, 2, 1), 3, 0.0, "negative", "group:10", "full", loss="sigmoid"),
-    Case("ring", (8, 1, 1), 0, 0.0, "ignore", "global", "full", loss="sigmoid"),
+    Case("ring", (8, 1, 1), 0, 0.0, "ignore", "global", "full", same_image="positive", loss="sigmoid"),
 ]
 
 
@@ -88,7 +89,7 @@ def test_the_cases_cover_every_pair_of_options():
     cases = [case for case in CASES if case.form != "full" and case.loss == "info_nce"]
     options = [
         {"form": c.form, "mesh": c.mesh, "chunks": c.chunks}
-        | {key: getattr(c, key) for key in ("label_smoothing", "same_text", "pcm_scope", "gradient")}
+        | {key: getattr(c, key) for key in ("label_smoothing", "same_text", "pcm_scope", "gradient", "same_image")}
         for c in cases
     ]
     for a, b in combinations(options[0], 2):
@@ -137,6 +138,7 @@ def batch(missing: str) -> dict[str, np.ndarray]:
         "has_short": has_short,
         "long_ids": rng.integers(0, 25, (PAIRS, 1)).repeat(5, 1).astype(np.int32),
         "short_ids": rng.integers(0, 12, (PAIRS, 1)).repeat(3, 1).astype(np.int32),
+        "image_keys": rng.integers(0, 30, (PAIRS, 1)).astype(np.uint32),
     }
 
 
@@ -171,12 +173,15 @@ def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.nda
         equal = (ids[:, None] == ids[None]).all(-1) if case.same_text == "ignore" else np.eye(PAIRS, dtype=bool)
         if reduced := kind == "short" and case.pcm_scope is not None:
             image, jacobian = components_and_jacobian(case.pcm_scope)
+        same = (data["image_keys"] == data["image_keys"].T) & (case.same_image == "positive")
         of_kind = partial(sigmoid_oracle, bias=BIAS) if sigmoid else oracle
-        value, (d_image, d_text, *d_logits) = of_kind(image, data[kind], scale, valid=valid, equal=equal, **options)
+        value, (d_image, d_text, *d_logits) = of_kind(
+            image, data[kind], scale, valid=valid, equal=equal, same=same, **options
+        )
         if reduced:
             d_image = (jacobian @ d_image.ravel()).reshape(d_image.shape)
         terms.append((value, d_image, d_text, np.array(d_logits)))
-        accuracies.append(accuracy(image, data[kind], valid, equal))
+        accuracies.append(accuracy(image, data[kind], valid, equal | same))
     (long, long_image, d_long, long_logits), (short, short_image, d_short, short_logits) = terms
     gradients = [
         omega * long_image + (1 - omega) * short_image,
@@ -187,9 +192,9 @@ def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.nda
     return omega * long + (1 - omega) * short, gradients, accuracies
 
 
-def accuracy(image: np.ndarray, text: np.ndarray, valid: np.ndarray, equal: np.ndarray) -> float:
+def accuracy(image: np.ndarray, text: np.ndarray, valid: np.ndarray, excused: np.ndarray) -> float:
     cosines = np.float64(image) @ np.float64(text).T
-    rivals = np.where(valid & ~equal & ~np.eye(PAIRS, dtype=bool), cosines, -np.inf).max(1)
+    rivals = np.where(valid & ~excused & ~np.eye(PAIRS, dtype=bool), cosines, -np.inf).max(1)
     return float((np.diag(cosines) > rivals)[valid].mean()) if valid.any() else 0.0
 
 
@@ -215,6 +220,7 @@ def measure(case: Case) -> dict:
         form=case.form,
         chunk=case.chunk,
         name=case.loss,
+        same_image=case.same_image,
     )
 
     def loss(image, long, short, scale, bias, omega, data):
@@ -222,7 +228,8 @@ def measure(case: Case) -> dict:
             kind: losses.Texts(features, data[f"has_{kind}"], losses.text_keys(data[f"{kind}_ids"]))
             for kind, features in (("long", long), ("short", short))
         }
-        return losses.dual_loss(image, texts, scale, options, logit_bias=bias, step=omega, mesh=mesh)
+        keys = data["image_keys"]
+        return losses.dual_loss(image, texts, scale, options, logit_bias=bias, image_keys=keys, step=omega, mesh=mesh)
 
     def arguments(scale, missing):
         data = jax.device_put(batch(missing), batch_sharded(mesh))

@@ -93,6 +93,9 @@ def test_a_feature_that_is_no_number_shows_in_the_sigmoid_loss(form):
 
 def test_the_plain_form_is_that_of_the_model():
     image, text = unit_rows(2)
+    keys = np.random.default_rng(2).integers(0, 10, (24, 1)).astype(np.uint32)
+    value, _ = losses.sigmoid_loss(image, text, 10.0, -10.0, image_keys=keys)
+    np.testing.assert_allclose(value, sigmoid_oracle(image, text, 10.0, -10.0, same=keys == keys.T)[0], rtol=1e-6)
     value, accuracy = losses.sigmoid_loss(image, text, 10.0, -10.0)
     (expected, _), metrics = value_and_gradients(image, text, 10.0, -10.0)
     np.testing.assert_allclose(value, expected, rtol=1e-6)

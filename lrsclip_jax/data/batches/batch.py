@@ -26,6 +26,7 @@ class BatchShape:
       kinds: the texts that the loss uses; others are neither packed nor padded.
       row_length: None, or the slots of the rows that all texts of a group share.
       groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
+      image_keys: whether the batch says which of its images are the same.
     """
 
     batch_size: int
@@ -34,6 +35,7 @@ class BatchShape:
     kinds: tuple[str, ...] = KINDS
     row_length: int | None = None
     groups: int = 1
+    image_keys: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.kinds:

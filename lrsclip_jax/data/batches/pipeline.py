@@ -50,7 +50,8 @@ def batches(
     "has_short": bool [b]}, without the texts of a kind that `shape.kinds` leaves out. With `shape.row_length` N it has,
     in place of "long" and "short", "ids", "segments", "positions": int32 [R, N] and "long_span", "short_span": int32
     [b, 2], as `batches.packing.pack` has them for each group of consecutive pairs. All groups have the same number of
-    rows, which follows from the lengths of all texts of the global batch.
+    rows, which follows from the lengths of all texts of the global batch. With `shape.image_keys` a batch has
+    "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
@@ -77,6 +78,7 @@ def batches(
         short_text=short_text,
         crop_scale=crop_scale,
         decoder=decoder,
+        image_keys=shape.image_keys,
     )
     side = preprocessing.size
     runs = feed(read, rows, shape.batch_size, (side, side, 3), start=start_step, threads=threads, workers=workers)
@@ -97,7 +99,9 @@ def _assembled(
 ) -> Generator[dict[str, np.ndarray]]:
     # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
-        return {"image": images} | texts_of(step, joined(found))
+        rows = joined(found)
+        keys = {} if rows.image_keys is None else {"image_key": rows.image_keys}
+        return {"image": images} | keys | texts_of(step, rows)
 
     with contextlib.closing(runs):
         for step in itertools.count(start_step):
