@@ -125,6 +125,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         groups=batch_shards(mesh) * config.train.microbatches,
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
+        image_keys=config.loss.same_image == "positive",
     )
 
 
@@ -143,6 +144,8 @@ def batch_specs(
     }
     if layout.turned:
         shapes["turn"] = ((pairs,), jnp.int32)
+    if layout.image_keys:
+        shapes["image_key"] = ((pairs, 2), jnp.uint32)
     if layout.row_length is None:
         shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
         shapes |= {f"{kind}_shift": ((pairs,), jnp.int32) for kind in layout.shifted}
@@ -187,8 +190,16 @@ def make_train_step(
         rows = _in_microbatches(encode, batch, microbatches, mesh)
         keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
-        scale = jnp.exp(params["logit_scale"])
-        return losses.dual_loss(rows["image"], texts, scale, options.loss, step=step, mesh=mesh)
+        return losses.dual_loss(
+            rows["image"],
+            texts,
+            jnp.exp(params["logit_scale"]),
+            options.loss,
+            logit_bias=params.get("logit_bias"),
+            image_keys=batch.get("image_key"),
+            step=step,
+            mesh=mesh,
+        )
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)

@@ -33,16 +33,19 @@ _TEXT_FIELDS = ("kind", "vocab_size", "width", "layers", "heads", "mlp_width", "
 
 
 def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
-    """Returns the model of a config (`config.model`, `config.loss.temperature`), without parameters.
+    """Returns the model of a config (its `model`, and what `loss` says of temperature and bias), without parameters.
 
     It computes in `config.model.dtype`; "auto" depends on `platform`, see `models.precision.compute_dtype`.
     """
+    loss = config.loss
+    sigmoid = loss.get("name") == "sigmoid"  # absent in the configs of older runs
     return zoo.create(
         config.model.name,
         image=config.model.image.to_dict(),
         text=config.model.text.to_dict(),
         dtype=compute_dtype(config.model.dtype, platform),
-        logit_scale=-math.log(config.loss.temperature),
+        logit_scale=-math.log(loss.sigmoid_temperature if sigmoid else loss.temperature),
+        logit_bias=loss.sigmoid_bias if sigmoid else None,
     )
 
 
@@ -136,13 +139,20 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
 def fitted(model: CLIP, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     """Returns the parameters of `model` out of a source that has both towers; its position tables are made to fit.
 
+    A model with a bias of the logits starts from its own where the source has none.
+
     Raises:
       InputError: the source is of another model, or lacks a part of this one.
     """
     check_whole(found, source)
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     towers = {tower: fitted_tower(model, tower, found, source, shapes[tower]) for tower in ("image", "text")}
-    return towers | {"logit_scale": np.float32(found.params["logit_scale"])}
+    bias = {} if model.logit_bias is None else {"logit_bias": found.params.get("logit_bias", model.logit_bias)}
+    return (
+        towers
+        | {name: np.float32(value) for name, value in bias.items()}
+        | {"logit_scale": np.float32(found.params["logit_scale"])}
+    )
 
 
 def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, params: Any) -> Any:

@@ -40,8 +40,19 @@ def load(*overrides):
     "overrides",
     [
         (),
-        ("data.packed=True", "data.row_length=160", "train.microbatches=2", "loss.same_text=ignore"),
-        ("loss.long_weight=((0, 0.2), (100, 0.8))", "loss.form=ring", "model.image.patch_dropout=0.5"),
+        (
+            "data.packed=True",
+            "data.row_length=160",
+            "train.microbatches=2",
+            "loss.same_text=ignore",
+            "loss.same_image=positive",
+        ),
+        (
+            "loss.name=sigmoid",
+            "loss.long_weight=((0, 0.2), (100, 0.8))",
+            "loss.form=ring",
+            "model.image.patch_dropout=0.5",
+        ),
     ],
 )
 def test_a_plan_compiles_the_very_step_that_trains(overrides):

@@ -61,7 +61,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _warmup, _sources):
+    for combination in (_towers, _texts, _batch, _loss, _warmup, _sources):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -122,6 +122,15 @@ def kinds_used(long_weight: LongWeight) -> tuple[str, ...]:
     if long_weight == 0:
         return ("short",)
     return ("long",) if long_weight == 1 else ("long", "short")
+
+
+def loss_faults(loss: Any) -> Iterator[str]:
+    """Yields why options of the loss, attributes with the names of their keys, cannot work together."""
+    if loss.name == "sigmoid":
+        if loss.label_smoothing:
+            yield f"loss.label_smoothing={loss.label_smoothing}: the sigmoid loss has none, set it to 0"
+        if loss.gradient != "full":
+            yield f"loss.gradient={loss.gradient!r}: LRSCLIP's code has no sigmoid loss, set it to 'full'"
 
 
 def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -204,6 +213,17 @@ def _batch(config: ConfigDict) -> Iterator[str]:
     scope, _, group = config.loss.pcm_scope.partition(":")
     if config.loss.pcm_components and group and size % int(group):
         yield f"loss.pcm_scope={scope}:{group}: groups of {group} do not divide batch_size={size}"
+
+
+def _loss(config: ConfigDict) -> Iterator[str]:
+    """Yields why the options of the loss cannot work together."""
+    yield from loss_faults(config.loss)
+    start = KEYS["loss.temperature"].default
+    if config.loss.name == "sigmoid" and config.loss.temperature != start:
+        yield (
+            f"loss.temperature={config.loss.temperature}: the sigmoid loss starts from loss.sigmoid_temperature, "
+            f"leave this at {start}"
+        )
 
 
 def _warmup(config: ConfigDict) -> Iterator[str]:

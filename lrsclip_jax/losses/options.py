@@ -10,13 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.checks import kinds_used
+from lrsclip_jax.config.checks import kinds_used, loss_faults
 from lrsclip_jax.errors import InputError, nearest
 
 _CHOICES = {
+    "name": ("info_nce", "sigmoid"),
     "form": ("full", "gather", "ring"),
     "gradient": ("full", "reference"),
     "same_text": ("negative", "ignore"),
+    "same_image": ("negative", "positive"),
 }
 
 
@@ -41,9 +43,12 @@ class LossOptions:
         logits on each device; "ring" only its share of the features, B/n·D, and chunk·B/n logits.
       chunk: rows of logits that "gather" and "ring" hold at a time on a device; 0: all.
       max_scale: limit of the logit scale, or None, see `clamp_logit_scale`.
+      name: "info_nce", or "sigmoid", SigLIP's loss.
+      same_image: "negative", or "positive": all texts of an image in a batch are its positives, in both directions,
+        whether `same_text` would ignore them or not.
 
     Raises:
-      InputError: an unknown choice, an impossible weight or chunk.
+      InputError: an unknown choice, an impossible weight or chunk, an option that the sigmoid loss has not.
     """
 
     long_weight: float | tuple[tuple[float, float], ...] = 0.8
@@ -55,6 +60,8 @@ class LossOptions:
     form: str = "full"
     chunk: int = 0
     max_scale: float | None = None
+    name: str = "info_nce"
+    same_image: str = "negative"
 
     def __post_init__(self) -> None:
         _breakpoints(self.long_weight)
@@ -63,6 +70,8 @@ class LossOptions:
                 raise InputError(f"loss.{key}={value!r} is not one of {', '.join(choices)}{nearest(value, choices)}")
         if self.chunk < 0:
             raise InputError(f"loss.chunk={self.chunk} must be a number of rows, or 0 for all at once")
+        if fault := next(loss_faults(self), None):
+            raise InputError(fault)
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ def unit(x: jax.Array) -> jax.Array:
 class CLIP(nn.Module):
     """Two towers and a temperature; parameters `{"image": …, "text": …, "logit_scale": scalar}`, all fp32.
 
-    `logit_scale` is the log of the factor on cosines, ln(1/0.07) at first as in CLIP. The towers are attributes, so
+    `logit_scale` is the log of the factor on cosines, ln(1/0.07) at first as in CLIP. With a `logit_bias` there is a
+    parameter of this name, too, which the sigmoid loss adds to the scaled cosines. The towers are attributes, so
     other outputs than unit rows need no method here:
 
         model.apply(variables, images, method=lambda clip, x: clip.image(x))           # projected, raw rows
@@ -36,9 +37,12 @@ class CLIP(nn.Module):
     image: ViT
     text: TextTransformer | Bert
     logit_scale: float = math.log(1 / 0.07)
+    logit_bias: float | None = None
 
     def setup(self) -> None:
         self.log_scale = self.param("logit_scale", constant(self.logit_scale), ())
+        if self.logit_bias is not None:
+            self.bias = self.param("logit_bias", constant(self.logit_bias), ())
 
     def encode_image(
         self, images: jax.Array, tokens: bool = False, kept: jax.Array | None = None

@@ -30,10 +30,13 @@ def test_every_option_is_the_config_key_of_its_name():
         "form": "ring",
         "chunk": 5,
         "max_scale": 100.0,
+        "name": "info_nce",
+        "same_image": "positive",
     }
     assert set(values) == {field.name for field in dataclasses.fields(LossOptions)}
-    # The other keys say with which temperature a model begins, and whether that learns.
-    assert set(config.loss) - set(values) == {"temperature", "learn_temperature"}
+    # The other keys say with which temperature and bias a model begins, and whether the temperature learns.
+    start = {"temperature", "learn_temperature", "sigmoid_temperature", "sigmoid_bias"}
+    assert set(config.loss) - set(values) == start
     with config.ignore_type():
         config.loss.update(values)
     assert dataclasses.asdict(loss_options(config.loss)) == values
@@ -54,6 +57,9 @@ def test_options_read_from_json_are_the_same_and_can_be_compared():
         ({"form": "gathered"}, "loss.form='gathered' .* did you mean 'gather'"),
         ({"gradient": "ref"}, "loss.gradient='ref' is not one of full, reference, did you mean 'reference'"),
         ({"chunk": -1}, "loss.chunk=-1 must be"),
+        ({"name": "sigmoids"}, "loss.name='sigmoids' is not one of info_nce, sigmoid, did you mean 'sigmoid'"),
+        ({"name": "sigmoid", "label_smoothing": 0.1}, "loss.label_smoothing=0.1: the sigmoid loss has none"),
+        ({"name": "sigmoid", "gradient": "reference"}, "loss.gradient='reference': LRSCLIP's code has no sigmoid loss"),
         ({"long_weight": 1.5}, "loss.long_weight=1.5 must be a number from 0 to 1"),
     ],
     ids=str,

@@ -28,6 +28,7 @@ class BatchShape:
       groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
       shifted: the texts whose tokens are moved within the position table (`sentence_draws`).
       turned: whether images are turned on the device (`turns`).
+      image_keys: whether the batch says which of its images are the same.
     """
 
     batch_size: int
@@ -38,6 +39,7 @@ class BatchShape:
     groups: int = 1
     shifted: tuple[str, ...] = ()
     turned: bool = False
+    image_keys: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.kinds:

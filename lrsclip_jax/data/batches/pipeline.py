@@ -61,7 +61,8 @@ def batches(
     rows, which follows from the lengths of all texts of the global batch. Where `shape.shifted` names a kind, a batch
     also has by how many positions the tokens of its texts but the first are moved: "long_shift" or "short_shift",
     int32 [b], or for packed texts "shifts", int32 [R, N], to be added to the positions. With `turns`, from
-    `batches.turns.turns_of_sources`, it has "turn", int32 [b], by which the images have yet to be turned.
+    `batches.turns.turns_of_sources`, it has "turn", int32 [b], by which the images have yet to be turned. With
+    `shape.image_keys` it has "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
@@ -91,6 +92,7 @@ def batches(
         short_text=short_text,
         crop_scale=crop_scale,
         decoder=decoder,
+        image_keys=shape.image_keys,
     )
     side = preprocessing.size
     runs = feed(read, rows, shape.batch_size, (side, side, 3), start=start_step, threads=threads, workers=workers)
@@ -123,7 +125,9 @@ def _assembled(
 ) -> Generator[dict[str, np.ndarray]]:
     # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
-        return {"image": images} | texts_of(step, joined(found))
+        rows = joined(found)
+        keys = {} if rows.image_keys is None else {"image_key": rows.image_keys}
+        return {"image": images} | keys | texts_of(step, rows)
 
     with contextlib.closing(runs):
         for step in itertools.count(start_step):
