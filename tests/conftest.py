@@ -48,9 +48,11 @@ _QUICK = ("config/", "docs/", "eval/", "losses/", "test_house.py", "test_optimiz
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the quick tests, and puts the long files in front; others keep their order."""
+    """Counts exhaustive tests as slow ones, marks the quick ones, and puts the long files in front."""
     here = os.path.dirname(__file__)
     for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("slow")
         if os.path.relpath(item.path, here).startswith(_QUICK) and not item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.quick)
+            item.add_marker("quick")
     items.sort(key=lambda item: item.path.name not in _LONG)
