@@ -3,8 +3,8 @@
 A comment before a block says how a test treats it; readers don't see it:
 
     <!-- needs: a GPU -->                       it is parsed, not run
+    <!-- runs in: README.md -->                 the same commands stand there, and run there
     <!-- test adds: --config.epochs=1.0 -->     words that the test adds to the block's `lrsclip train`
-    <!-- continues -->                          Python that needs the names of the block before
 """
 
 from __future__ import annotations
@@ -33,18 +33,8 @@ SMALL = (
     " --config.optimizer.warmup_steps=1 --config.eval.batch_size=8 --config.eval.truncations=()"
 ).split()
 ENDLESS = {"serve"}  # parsed only
-OTHERS = {
-    "git",
-    "head",
-    "pytest",
-    "python3",
-    ".",
-    "mkdocs",
-    "pre-commit",
-    "gcloud",
-    "docker",
-    "eval",
-}  # programs, not run
+# Programs that are not run.
+OTHERS = {"git", "head", "pytest", "python3", ".", "mkdocs", "pre-commit", "gcloud", "docker", "eval"}
 _BLOCK = re.compile(
     r"^(?P<about>(?:<!--(?:(?!-->).)*-->\s*)*)^```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
@@ -58,6 +48,7 @@ class Block(NamedTuple):
     line: int
     needs: str
     adds: list[str]
+    runs_in: str
 
     @property
     def commands(self) -> list[list[str]]:
@@ -72,10 +63,10 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     found = []
     for match in _BLOCK.finditer(text):
-        about = dict(re.findall(r"<!-- (needs|test adds): (.*?) -->", match["about"]))
+        about = dict(re.findall(r"<!-- (needs|test adds|runs in): (.*?) -->", match["about"]))
         line = text.count("\n", 0, match.start("code"))
         needs, adds = about.get("needs", ""), about.get("test adds", "").split()
-        found.append(Block(match["language"], match["code"], line, needs, adds))
+        found.append(Block(match["language"], match["code"], line, needs, adds, about.get("runs in", "")))
     return found
 
 
@@ -144,6 +135,10 @@ def check(words: list[str], page: Path) -> None:
         assert program in OTHERS, f"{page}: {words}"
 
 
+def _runs_in(page: Path, words: list[str]) -> bool:
+    return any(words in block.commands for block in blocks(page) if not block.needs and block.language == "bash")
+
+
 def run(page: Path) -> int:
     """Runs the blocks of a page in order, in the present working directory, and returns how many ran."""
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -161,7 +156,9 @@ def run(page: Path) -> int:
         elif block.language == "bash":
             for words in block.commands:
                 ours = words[0] == "lrsclip" and words[1] not in ENDLESS and not {"--help", "--keys"} & {*words}
-                if block.needs or not ours:
+                if block.runs_in:
+                    assert _runs_in(ROOT / block.runs_in, words), f"{where}: {words} is not in {block.runs_in}"
+                if block.needs or block.runs_in or not ours:
                     check(words, page)
                     continue
                 added = [*SMALL, *block.adds] if words[1] == "train" else []

@@ -322,7 +322,9 @@ def test_gke_names_what_is_wrong(settings, message, cluster):
 def test_the_smoke_test_of_the_image_works_here(tmp_path):
     pytest.importorskip("rasterio", reason="the extra [geo], which the image has")
     command = [sys.executable, str(LAUNCH / "smoke.py")]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr
 
 
