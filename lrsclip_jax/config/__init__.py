@@ -60,7 +60,14 @@ OPERATIONAL = (
 
 # Keys that came later. At its default such a key says what runs did before it, and stays out of the hash, which then
 # is that of checkpoints from before.
-LATER = ("loss.name", "loss.sigmoid_temperature", "loss.sigmoid_bias", "loss.same_image")
+LATER = (
+    "loss.name",
+    "loss.sigmoid_temperature",
+    "loss.sigmoid_bias",
+    "loss.same_image",
+    "loss.text_pca",
+    "loss.text_pca_weight",
+)
 
 
 def defaults() -> ConfigDict:
