@@ -112,8 +112,9 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
 
     `model.init` is "random" or a source of weights (see `read`); `model.image_init` and `model.text_init` give one
     tower alone, whose projection, if the source has none, stays random; with both, `model.init` may be None. A table
-    of text positions of other length is stretched (KPS) or cut, for BERT as `models.bert.Bert.positions` says; one of
-    image positions of another grid is resized as its family does.
+    of text positions of other length is stretched (KPS, by `model.text.keep` and `model.text.ratio`) or cut, for BERT
+    as `positions` of `models.bert_tower.Bert` says; one of image positions of another grid is resized as its family
+    does.
 
     Raises:
       InputError: an unknown source, or weights of another model.
@@ -174,7 +175,7 @@ def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, pa
         side = model.image.size // model.image.patch
         values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
     else:
-        values["position_embedding"] = _of_length(values["position_embedding"], model)
+        values["position_embedding"] = _of_length(values["position_embedding"], model.text, source)
         if getattr(model.text, "pool", None) == "cls":
             values = {name: value for name, value in values.items() if not name.startswith("pooler/")}
 
@@ -202,13 +203,16 @@ def _resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
     return table if len(table) == side * side + 1 else resize_positions(table, side, antialias)
 
 
-def _of_length(table: np.ndarray, model: CLIP) -> np.ndarray:
-    length = model.text.context_length
-    if getattr(model.text, "positions", "") == "stretched":
-        table = table if len(table) == length else stretch_positions(table[:77], length=length)
-    elif getattr(model.text, "positions", "") != "native" and len(table) < length:
-        table = stretch_positions(table, length=length)
-    return table[:length]
+def _of_length(table: np.ndarray, text: Any, source: str) -> np.ndarray:
+    length, positions = text.context_length, getattr(text, "positions", "")
+    if positions == "stretched" and len(table) != length:
+        table = table[:77]
+    if positions == "native" or len(table) >= length:
+        return table[:length]
+    try:
+        return stretch_positions(table, text.keep, text.ratio, length)
+    except InputError as error:
+        raise InputError(f"{source}: {error} (model.text.keep={text.keep}, model.text.ratio={text.ratio})") from None
 
 
 def _check_fields(model: CLIP, tower: str, found: ReadCheckpoint, source: str) -> None:

@@ -68,12 +68,14 @@ def counted(function, *arguments) -> int:
     return walk(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [model(), model_with_bert(), model_with_bert(pool="cls")], ids=["clip", "bert", "cls"])
 def test_the_forward_pass_is_what_the_model_traces_to(clip):
     pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
     assert BATCH * pair.forward.executed == counted(forward(clip), *inputs(clip))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("create", [model, model_with_bert])
 @pytest.mark.parametrize(
     "remat", ["none", "dense", "full", "names:qkv", "names:attention", "names:qkv,attention,mlp_hidden"]

@@ -61,6 +61,10 @@ OPERATIONAL = (
 # Keys that came later. At its default such a key says what runs did before it, and stays out of the hash, which then
 # is that of checkpoints from before.
 LATER = (
+    "model.text.keep",
+    "model.text.ratio",
+    *(key for key in KEYS if key.startswith(("data.long_draw.", "data.short_draw."))),
+    "data.augmentation.turns",
     "loss.name",
     "loss.sigmoid_temperature",
     "loss.sigmoid_bias",

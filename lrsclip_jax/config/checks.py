@@ -188,6 +188,15 @@ def _texts(config: ConfigDict) -> Iterator[str]:
     for key, length in [*lengths.items(), *(("eval.truncations", length) for length in config.eval.truncations)]:
         if length > context:
             yield f"{key}={length} is more than model.text.context_length={context}"
+    for group in ("long_draw", "short_draw"):
+        draw = data[group]
+        if draw.shift > context - 2:
+            yield f"data.{group}.shift={draw.shift} leaves no room in model.text.context_length={context}"
+        if draw.consecutive and draw.sample is None:
+            yield f"data.{group}.consecutive={draw.consecutive} is about sampled sentences: set data.{group}.sample"
+    changed = [key for key in data.short_draw if data.short_draw[key] != KEYS[f"data.short_draw.{key}"].default]
+    if changed and data.short_text != "sentences":
+        yield f"data.short_draw.{changed[0]} is about data.short_text='sentences', and that is {data.short_text!r}"
     for kind in kinds_used(config.loss.long_weight) if data.packed else ():
         if (length := data[f"{kind}_length"]) > data.row_length:
             yield f"data.{kind}_length={length} is more than data.row_length={data.row_length}, the tokens of a row"
@@ -234,7 +243,13 @@ def _both(config: ConfigDict) -> str:
 
 
 def _sources(config: ConfigDict) -> Iterator[str]:
-    """Yields why the sources cannot be mixed."""
+    """Yields why the sources cannot be mixed, or be turned each in its own way."""
+    turns = config.data.augmentation.turns
+    if not isinstance(turns, str) and len(turns) != len(config.data.sources):
+        yield (
+            f"data.augmentation.turns={shown(turns)} names {len(turns)} choices for {len(config.data.sources)} "
+            "data.sources: name one for each, or one for all"
+        )
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"

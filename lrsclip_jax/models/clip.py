@@ -62,18 +62,21 @@ class CLIP(nn.Module):
         rows = unit(self.image.projection(self.image.pooled(hidden)))
         return (rows, self.image.tokens(hidden)) if tokens else rows
 
-    def encode_text(self, ids: jax.Array, tokens: bool = False) -> jax.Array | tuple[jax.Array, jax.Array]:
+    def encode_text(
+        self, ids: jax.Array, tokens: bool = False, shifts: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Unit text rows, and on request every token.
 
         Args:
           ids: int32 [B, L], L up to the context length, each row as the tower's tokenizer makes it.
           tokens: also return the tokens.
+          shifts: int32 [B], by how many positions the tokens of each text but its first are moved; None: none is.
 
         Returns:
           fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, L, E], after the last norm and the
           projection, not of unit length; what follows the end of a text in its row means nothing.
         """
-        hidden = self.text.hidden(ids)
+        hidden = self.text.hidden(ids, shifts)
         rows = unit(self.text.projection(self.text.pooled(hidden, ids)))
         return (rows, self.text.tokens(hidden)) if tokens else rows
 

@@ -20,7 +20,10 @@ from lrsclip_jax.models.zoo_table import MODELS
 TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
 
 # Fields that say how a tower is computed or trained, and not which function it is.
-_HOW = ("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout")
+_HOW = (
+    *("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout"),
+    *("keep", "ratio"),
+)
 
 
 def names() -> list[str]:

@@ -21,9 +21,9 @@ Of all steps since the row before, or since the start:
     ms/PART, share/PART             milliseconds a step, and share of all time, of each part of the loop's time
                                     (lrsclip_jax.run.progress) that took any
 
-Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout). The last field of every row is its checksum, `crc32`
-(eval.seals). A line that is damaged is named and stays in the file, and all others count; rows of older versions have
-no checksum.
+Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout), that before the first step as step 0. The last field of
+every row is its checksum, `crc32` (eval.seals). A line that is damaged is named and stays in the file, and all others
+count; rows of older versions have no checksum.
 """
 
 from __future__ import annotations

@@ -29,11 +29,13 @@ class Rows:
     Attributes:
       drawn: for each kind the untruncated ids of each row's text, None where there is none.
       torn: the rows whose image can't be read, each with the record's id and the reason.
+      sources: the source of each row.
       image_keys: uint32 [rows, 2], equal for images that are encoded in the same bytes; None: not asked for.
     """
 
     drawn: Texts
     torn: Mapping[int, tuple[str, str]]
+    sources: Sequence[int]
     image_keys: np.ndarray | None = None
 
 
@@ -43,7 +45,8 @@ def joined(runs: Sequence[Rows]) -> Rows:
     firsts = itertools.accumulate((len(rows.drawn["long"]) for rows in runs), initial=0)
     torn = [(first + row, why) for first, rows in zip(firsts, runs, strict=False) for row, why in rows.torn.items()]
     keys = [rows.image_keys for rows in runs if rows.image_keys is not None]
-    return Rows(drawn, dict(torn), np.concatenate(keys) if keys else None)
+    sources = [source for rows in runs for source in rows.sources]
+    return Rows(drawn, dict(torn), sources, np.concatenate(keys) if keys else None)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class RowReader:
                 self.generators[source].release_rng(rng)
         drawn = {kind: [texts[kind] if kind in self.kinds else None for _, texts, _ in records] for kind in KINDS}
         keys = np.stack([_image_key(image) for image, *_ in records]) if self.image_keys else None
-        return Rows(drawn, torn, keys)
+        return Rows(drawn, torn, [place.source for place in places], keys)
 
     def _read(self, source: int, number: int, turn: int) -> tuple[bytes, dict, np.random.Generator | None]:
         """The encoded image of a record, the ids of its drawn texts, and its random numbers where it needs any."""
@@ -103,6 +106,8 @@ class RowReader:
         chosen = self.crop_scale or len(texts["long"]) > 1 or len(texts["short"]) > 1
         rng = self.generators[source].acquire_rng(turn) if chosen else None
         drawn = draw(texts, rng)
+        if self.short_text == "sentences":  # of which `sentence_draws` makes a text of its own
+            drawn["short"] = drawn["long"]
         if self.short_text == "first_sentence":
             long = drawn["long"]
             drawn["short"] = _first_sentence(record, self.tokenizer, texts["long"].index(long)) if long else None
