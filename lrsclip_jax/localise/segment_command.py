@@ -27,12 +27,12 @@ from lrsclip_jax.sources.row_values import clean
 
 EXAMPLES = """
 examples:
-  lrsclip segment vaihingen/images --labels=vaihingen/labels --classes=classes.json --checkpoint=runs/b16 --out=found
+  lrsclip segment LoveDA/img_dir/val --labels=LoveDA/ann_dir/val --classes=loveda --checkpoint=runs/b16 --out=found
   lrsclip segment uavid/images --labels=uavid/labels --classes=uavid.json --checkpoint=runs/b16 --heatmap-size=448 \\
       --out=found
 
 classes.json names the classes, the words for each (the best of them counts), and their values in the label images, an
-index or a colour:
+index or a colour; the names loveda, potsdam and vaihingen stand for the classes of these data sets:
   [{"name": "building", "words": ["building", "house"], "value": 1}, {"name": "road", "value": 2}]
 
 A label image is a PNG, TIFF or BMP of the same name and size as its image, of indices, of a palette, or of colours.
@@ -58,12 +58,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Finds the class of every pixel by words alone, and measures mIoU against label images.",
         EXAMPLES,
-        usage="IMAGES --labels=DIR --classes=FILE --checkpoint=SRC --out=DIR [options]",
+        usage="IMAGES --labels=DIR --classes=FILE|NAME --checkpoint=SRC --out=DIR [options]",
     )
     add_subject(parse, "images", metavar="IMAGES", help="folder of images, at any depth", type=path)
     add = parse.add_argument
     add("--labels", metavar="DIR", required=True, type=path, help="folder of the label images")
-    add("--classes", metavar="FILE", required=True, type=path, help="the classes, as JSON: see below")
+    add("--classes", metavar="FILE|NAME", required=True, type=path, help="the classes, as JSON: see below")
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
     add("--out", metavar="DIR", required=True, type=path, help="folder of the result")
     add(

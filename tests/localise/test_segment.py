@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -200,6 +201,18 @@ def test_classes_have_words_and_values_by_default(tmp_path):
     (tmp_path / "classes.json").write_text(json.dumps([{"name": "BareLand"}, {"name": "sea", "value": 5}]))
     found = read_classes(tmp_path / "classes.json")
     assert found == (("BareLand", "sea"), (("bare land",), ("sea",)), (0, 5))
+
+
+def test_known_data_sets_have_classes_and_a_file_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {name: read_classes(Path(name)) for name in ("loveda", "Potsdam", "vaihingen")}
+    assert {name: len(own.names) for name, own in found.items()} == {"loveda": 7, "Potsdam": 6, "vaihingen": 6}
+    assert found["loveda"].values == tuple(range(1, 8)) and found["Potsdam"].values[2] == (0, 0, 255)
+    assert found["vaihingen"].words[0] == ("clutter", "background")
+    Path("loveda").write_text('[{"name": "a"}, {"name": "b"}]')
+    assert read_classes(Path("loveda")).names == ("a", "b")
+    with pytest.raises(InputError, match="nowhere is missing"):
+        read_classes(Path("nowhere"))
 
 
 @pytest.mark.parametrize(
