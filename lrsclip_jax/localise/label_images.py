@@ -91,20 +91,26 @@ def read_classes(path: Path) -> Classes:
 def labelled_images(images: Path, labels: Path) -> list[Labelled]:
     """Returns the images below a folder with the label images of the same names, but for the suffix, below another.
 
-    Raises InputError for a folder that can't be read, no image, or two label images of one name.
+    Raises InputError for a folder that can't be read, no image, or two images or label images of one name.
     """
-    of_name: dict[str, Path] = {}
-    for parts in images_below(labels):
-        name = str(Path(*parts).with_suffix(""))
-        if name in of_name:
-            raise InputError(f"{labels}: two label images are called {name}")
-        of_name[name] = labels.joinpath(*parts)
-    found = [(str(Path(*parts).with_suffix("")), images.joinpath(*parts)) for parts in images_below(images)]
+    of_name, found = _by_name(labels, "label images"), _by_name(images, "images")
     if not found:
         raise InputError(f"{images}: no images there")
-    if not any(name in of_name for name, _ in found):
-        raise InputError(f"{labels}: no label image is called as an image below {images}, such as {found[0][0]}.png")
-    return [Labelled(name, image, of_name.get(name)) for name, image in found]
+    if not of_name.keys() & found.keys():
+        raise InputError(
+            f"{labels}: no label image is called as an image below {images}, such as {next(iter(found))}.png"
+        )
+    return [Labelled(name, image, of_name.get(name)) for name, image in found.items()]
+
+
+def _by_name(folder: Path, what: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for parts in images_below(folder):
+        name = str(Path(*parts).with_suffix(""))
+        if name in found:
+            raise InputError(f"{folder}: two {what} are called {name}")
+        found[name] = folder.joinpath(*parts)
+    return found
 
 
 def read_labels(path: Path, height: int, width: int, values: Sequence[Value]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     with alone(out, prog):
         _claim(out / _PREDICTIONS, about)
         segment = segmenter(model, classes.words, templates, flags.heatmap_size, flags.window)
-        counts, measured, failures = _measure(labelled, classes, segment, out / _PREDICTIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # rasterio's, of TIFFs without a place
+            counts, measured, failures = _measure(labelled, classes, segment, out / _PREDICTIONS)
         for line in failures:
             print(f"note: left out: {line}", file=sys.stderr)
         if not measured:
@@ -167,7 +170,10 @@ def _predicted(one: Labelled, segment: Any, file: Path) -> np.ndarray:
 
     scene = open_scene(one.image)
     if file.exists():
-        indices = np.asarray(Image.open(file, formats=("PNG",)))
+        try:
+            indices = np.asarray(Image.open(file, formats=("PNG",)))
+        except (OSError, SyntaxError, ValueError):
+            raise InputError(f"{file} is damaged: delete it") from None
     else:
         found = segment(scene)
         indices = np.where(found == OTHER, _NOTHING, found).astype(np.uint8)
