@@ -80,6 +80,7 @@ def embed(world, out, data, *options):
     return open_set(out)
 
 
+@pytest.mark.slow
 def test_class_folders_become_labelled_images_and_class_texts(world, model, tmp_path):
     made = embed(world, tmp_path / "s", world / "classes", "--templates=rsclip", "--templates=a {} from above")
     files = sorted((world / "classes").rglob("*.png"))
@@ -436,6 +437,7 @@ def test_a_checkpoint_whose_name_is_no_utf8_has_one_in_the_set(world, tmp_path):
     assert meta["model"] == "cl?ip" and meta["checkpoint"] == f"{tmp_path}/cl?ip"
 
 
+@pytest.mark.slow
 def test_folders_of_no_known_data_set_are_classes_only_where_that_is_said(world, tmp_path, capsys):
     for folder in ("flight_0", "flight_1"):
         (tmp_path / "archive" / folder).mkdir(parents=True)
