@@ -64,7 +64,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 
 
 def _run(plan, shard, cells, workdir: Path) -> int:
-    from eval.lock import alone
     from eval.whole import write_text
     from lrsclip_jax.studies import files, page, results, running
 
@@ -72,7 +71,7 @@ def _run(plan, shard, cells, workdir: Path) -> int:
     folder = files.claim(plan, workdir)
     failures = running.run(plan, workdir, shard)
     found = results.collected(plan, workdir)
-    with alone(folder, running.COMMAND):
+    with running.free(folder):
         files.link_sets(plan, shard, workdir, folder)
         files.write_results(found, folder, failures)
         write_text(folder / files.PAGE, page.compose(found, cells, failures))
@@ -124,7 +123,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 def _shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise argparse.ArgumentTypeError(f"expected I/N with 1 ≤ I ≤ N, such as 2/8, not {text[:40]!r}")
+        raise argparse.ArgumentTypeError(f"expected I/N with 1 ≤ I ≤ N, such as 2/8, not {text[:40]}")
     return int(found[1]), int(found[2])
 
 

@@ -49,6 +49,8 @@ def load(spec: str) -> tuple[str, Study]:
     file, _ = recipes.find(spec, folders, "study")
     study = recipes.call_function(spec, folders, "get_study", Study)
     check(study, spec)
+    if file.stem == RUNS:
+        raise InputError(f"{spec}: a study can't be called {RUNS}: rename {file}")
     return file.stem, study
 
 
@@ -82,8 +84,8 @@ def claim(plan: PlannedStudy, workdir: Path) -> Path:
             raise InputError(
                 f"{folder} holds another study of this name ({'; '.join(differences)}): give another --workdir"
             )
+    (workdir / RUNS).mkdir(parents=True, exist_ok=True)  # by which a workdir is known
     write_text(folder / STUDY, seal(json.dumps(msgspec.to_builtins(ours), indent=1)) + "\n")
-    (workdir / RUNS).mkdir(exist_ok=True)
     return folder
 
 

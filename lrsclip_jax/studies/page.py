@@ -20,7 +20,7 @@ _METHOD = (
     "for their number. A claim of similarity is confirmed where the interval lies within the margin, and refuted where "
     "it lies outside. All else is within noise."
 )
-_NEAR = 0.2  # of a score's range: published values farther from ours than this would flatten the plot
+_NEAR = 0.1  # of a score's range: published values farther from ours than this would flatten the plot
 _MARK = {CONFIRMED: "right", REFUTED: "wrong"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from eval.embeddings import META, check_set
 from eval.errors import InputError
 from eval.lock import Busy, alone
 from eval.paired import Units
@@ -53,12 +55,12 @@ def run(plan: PlannedStudy, workdir: Path, cells: Sequence[Cell]) -> list[str]:
                 if each.key in failures:
                     raise Failed(failures[each.key])
                 _guarded(each, workdir, failures)
-            with _free(training.folder(workdir)):
+            with free(training.folder(workdir)):
                 for measured in plan.measured:
                     _measure(training, measured, workdir)
         except Failed as error:
             failures[f"{cell}"] = f"{cell}: {error}"
-            _say(f"error: {cell}: {error}")
+            _say(f"failed: {cell}: {error}")
     return [failures[str(cell)] for cell in cells if str(cell) in failures]
 
 
@@ -94,7 +96,7 @@ def units(training: Training, measured: Measured, workdir: Path) -> dict[str, Un
 
 def _guarded(training: Training, workdir: Path, failures: dict[str, str]) -> None:
     try:
-        with _free(training.folder(workdir)):
+        with free(training.folder(workdir)):
             _train(training, workdir)
     except Failed as error:
         failures[training.key] = str(error)
@@ -104,14 +106,14 @@ def _guarded(training: Training, workdir: Path, failures: dict[str, str]) -> Non
 def _train(training: Training, workdir: Path) -> None:
     if is_trained(training, workdir):
         return
-    with _free(training.run(workdir)):  # a child of a killed study may still be at work there
+    with free(training.run(workdir)):  # a child of a killed study may still be at work there
         pass
     begun = time.monotonic()
     log = training.folder(workdir) / "train.log"
     command = training.command(workdir)
     if training.config.checkpoint.best is None:
         command.append("--config.eval.sources=()")  # it is measured afterwards, as an embedding set
-    _call(command, log)
+    call(command, log)
     pairs = _last_step(training.run(workdir)) * training.config.batch_size
     taken: Account = {"seconds": round(time.monotonic() - begun, 1), "pairs": pairs}
     write_text(training.folder(workdir) / "trained.json", seal(json.dumps(taken)) + "\n")
@@ -126,9 +128,11 @@ def _measure(training: Training, measured: Measured, workdir: Path) -> None:
         except InputError as error:
             _say(f"note: {error}: measured again")
     embedding_set = training.folder(workdir) / "sets" / set_name(measured)
-    with _free(embedding_set):
-        pass
-    _call(embed_command(training, measured, workdir), training.folder(workdir) / "embed.log")
+    with free(embedding_set):
+        if (embedding_set / META).exists() and _damage(embedding_set):
+            shutil.rmtree(embedding_set)
+    if not (embedding_set / META).exists():
+        call(embed_command(training, measured, workdir), training.folder(workdir) / "embed.log")
     try:
         found = scoring.units_of_set(embedding_set)
     except InputError as error:
@@ -138,7 +142,16 @@ def _measure(training: Training, measured: Measured, workdir: Path) -> None:
     scoring.write_units(path, found)
 
 
-def _call(command: Sequence[str], log: Path) -> None:
+def _damage(embedding_set: Path) -> bool:
+    try:
+        check_set(embedding_set)
+    except InputError as error:
+        _say(f"note: {error}: embedded again")
+        return True
+    return False
+
+
+def call(command: Sequence[str], log: Path) -> None:
     """Runs a command with its output in a log, which ends with this process; Failed tells its last line."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as said:
@@ -175,7 +188,7 @@ def _last_step(run: Path) -> int:
 
 
 @contextlib.contextmanager
-def _free(folder: Path) -> Iterator[None]:
+def free(folder: Path) -> Iterator[None]:
     """A context in which no other command works in a folder; it waits until that is so."""
     told = False
     while True:
