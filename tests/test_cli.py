@@ -91,6 +91,8 @@ def test_the_doors_of_before_stay(module):
         (["embed", "a", "--checkpoint=b", "--out=c", "--size=0"], "--size=0"),
         (["localise", "a.tif", "--checkpoint=b", "--text= "], "--text is empty"),
         (["convert", "import", "--workdir=c"], "give one SRC"),
+        (["study", "pmc", "--workdir=c"], "no study pmc, did you mean 'pcm'"),
+        (["study", "pcm", "--workdir=c", "--shard=3/2"], "--shard=3/2"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -212,6 +214,7 @@ def test_help_shows_one_spelling(name, capsys):
         ("convert export ~/a --format=hf --out=~/b", {"source": "a", "out": "b"}),
         ("convert compare ~/a --with=~/b --data=~/c", {"source": "a", "export": "b", "data": "c"}),
         ("papers ~/r", {"results": "r"}),
+        ("study ~/my.py --workdir=~/w", {"study": "my.py", "workdir": "w"}),
     ],
 )
 def test_a_tilde_is_the_home_folder_in_every_path(parsed, monkeypatch, words, expected):

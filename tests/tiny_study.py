@@ -23,6 +23,7 @@ KEYS = {
     "optimizer.warmup_steps": 0,
     "eval.sources": ("scenes:24:1",),
     "eval.every_steps": 0,
+    "eval.truncations": (),
     "checkpoint.every_steps": 2,
     "log.every_steps": 1,
     "log.tensorboard": False,
