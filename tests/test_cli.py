@@ -27,6 +27,7 @@ DOORS = {  # today's programs, which stay
     "eval.suite": "evaluate",
     "lrsclip_jax.localise": "localise",
     "lrsclip_jax.plan": "plan",
+    "lrsclip_jax.studies": "study",
     "eval.papers": "papers",
 }
 SUBCOMMANDS = [
@@ -214,7 +215,6 @@ def test_help_shows_one_spelling(name, capsys):
         ("convert export ~/a --format=hf --out=~/b", {"source": "a", "out": "b"}),
         ("convert compare ~/a --with=~/b --data=~/c", {"source": "a", "export": "b", "data": "c"}),
         ("papers ~/r", {"results": "r"}),
-        ("study ~/my.py --workdir=~/w", {"study": "my.py", "workdir": "w"}),
     ],
 )
 def test_a_tilde_is_the_home_folder_in_every_path(parsed, monkeypatch, words, expected):
