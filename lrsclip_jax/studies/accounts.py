@@ -88,8 +88,10 @@ def _cost(config: ConfigDict, records: int | None, chip: Chip | None, speed: flo
 
     try:
         records = sum(len(source) for source, _ in mixture.open_sources(config))
-    except InputError:
-        pass  # elsewhere: the study says how many
+    except InputError:  # they are elsewhere: the study says how many, and `plan` takes texts as long as LRS2M's
+        config = config.copy_and_resolve_references()
+        with config.unlocked():
+            config.data.sources = ()
     pairs = total_steps(config, records) * config.batch_size if records else None
     rate = _ceiling(config, chip) if chip else speed
     return Cost(pairs, pairs / rate / 3600 if pairs and rate else None)

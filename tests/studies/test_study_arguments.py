@@ -83,3 +83,12 @@ def test_a_wrong_argument_is_one_line(words, message, tmp_path):
     with pytest.raises(InputError) as error:
         cli.main(["study", STUDY, f"--workdir={tmp_path / 'w'}", *words])
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_papers_size_is_accounted_for_without_its_data(tmp_path, capsys):
+    words = ["study", "subset_size:/nowhere", f"--workdir={tmp_path / 'w'}", "--dry-run", "--seeds=1"]
+    assert cli.main(words) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#")]
+    assert said[0] == "# 0.5 M, seed 0: 505,856 pairs, hours unknown"  # 988 steps of 512
+    assert said[-1].startswith("# 4 trainings, 0 of them finished; left: 5,058,560 pairs, hours unknown; --chip=NAME")
+    assert not (tmp_path / "w").exists()
