@@ -33,9 +33,14 @@ class Units(NamedTuple):
 Parts = Sequence[Units]  # of one training: its units of each set; the score is the mean over the sets
 
 
+def columns(parts: Parts) -> list[float]:
+    """Returns the mean over the sets of each column: their mean is the score."""
+    return np.mean([part.earned.sum(0) / part.possible.sum(0) for part in parts], axis=0).tolist()
+
+
 def score(parts: Parts) -> float:
     """Returns the score of one training."""
-    return float(np.mean([_columns(part.earned.sum(0), part.possible.sum(0)) for part in parts]))
+    return float(np.mean(columns(parts)))
 
 
 def mean_and_spread(scores: Sequence[float]) -> tuple[float, float | None]:
@@ -90,17 +95,13 @@ def paired_difference(
 def _drawn(models: Sequence[Units], samples: int, rng: np.random.Generator) -> np.ndarray:
     """The scores of models on draws of one set's units, float64 [samples, models]."""
     earned, possible = (np.stack([getattr(each, name) for each in models], 1) for name in Units._fields)
-    units, count, columns = earned.shape
+    units, count, width = earned.shape
     scores = np.empty((samples, count))
     size = max(1, _BLOCK // units)
     for start in range(0, samples, size):
         block = slice(start, min(start + size, samples))
         times = rng.multinomial(units, np.full(units, 1 / units), block.stop - start).astype(np.float64)
         sums = (times @ each.reshape(units, -1) for each in (earned, possible))
-        scores[block] = _columns(*(each.reshape(-1, count, columns) for each in sums))
+        of_column = (each.reshape(-1, count, width) for each in sums)
+        scores[block] = np.divide(*of_column).mean(axis=-1)
     return scores
-
-
-def _columns(earned: np.ndarray, possible: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # a draw without any query of a column
-        return (earned / possible).mean(axis=-1)

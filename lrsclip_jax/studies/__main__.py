@@ -43,10 +43,10 @@ exit status: 0 all is there, 2 bad input, or some runs failed (the others are fi
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_jax.studies") -> int:
     """Runs the study that the command line names, and returns the exit status."""
     options, overrides = _parse(sys.argv[1:] if arguments is None else arguments, prog)
-    from lrsclip_jax.studies import files, study, trainings
+    from lrsclip_jax.studies import study, study_file, study_folder, trainings
 
-    files.check_workdir(options.workdir)
-    name, loaded = files.load(options.study)
+    study_folder.check_workdir(options.workdir)
+    name, loaded = study_file.load(options.study)
     if options.config:
         setting = study.Setting(options.config)
         loaded = dataclasses.replace(loaded, setting=setting)
@@ -65,18 +65,18 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
 
 def _run(plan, shard, cells, workdir: Path) -> int:
     from eval.whole import write_text
-    from lrsclip_jax.studies import files, page, results, running
+    from lrsclip_jax.studies import outputs, own_sets, page, results, running, study_folder
 
     running.end_at_sigterm()
-    folder = files.claim(plan, workdir)
+    folder = study_folder.claim(plan, workdir)
     failures = running.run(plan, workdir, shard)
     found = results.collected(plan, workdir)
     with running.free(folder):
-        files.link_sets(plan, shard, workdir, folder)
-        files.write_results(found, folder, failures)
-        write_text(folder / files.PAGE, page.compose(found, cells, failures))
+        own_sets.link_sets(plan, shard, workdir, folder)
+        outputs.write_results(found, folder, failures)
+        write_text(folder / outputs.PAGE, page.compose(found, cells, failures))
     print("\n".join(page.text_lines(found, cells)))
-    print(f"{folder / files.PAGE}")
+    print(f"{folder / outputs.PAGE}")
     for line in failures:
         print(f"error: {line}", file=sys.stderr)
     return 2 if failures else 0

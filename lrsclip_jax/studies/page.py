@@ -9,7 +9,7 @@ from eval.html import elements, plots
 from eval.html.elements import Html
 from eval.paired import LEVEL
 from eval.retrieval import Interval
-from lrsclip_jax.studies.results import CONFIRMED, NOISE, OPEN, REFUTED, Cells, Found
+from lrsclip_jax.studies.results import CONFIRMED, NOISE, OPEN, REFUTED, Found, VariantScore
 from lrsclip_jax.studies.study import SCORES, headings, published
 from lrsclip_jax.studies.trainings import Cell
 
@@ -175,7 +175,7 @@ def _runs(found: Found) -> Html:
     return elements.fold(f"{len(rows)} trainings", elements.table(rows, columns))
 
 
-def _cells_of(found: Found, name: str) -> list[Cells]:
+def _cells_of(found: Found, name: str) -> list[VariantScore]:
     return [of[name] for of in found.table.values() if name in of]
 
 

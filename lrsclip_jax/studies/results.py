@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eval.paired import LEVEL, Parts, mean_and_spread, paired_difference, score
 from eval.retrieval import Interval
-from lrsclip_jax.studies import running
+from lrsclip_jax.studies import running, scoring
 from lrsclip_jax.studies.study import SCORES, Claim, Variant, published
 from lrsclip_jax.studies.trainings import Cell, PlannedStudy
 
@@ -16,17 +16,19 @@ CONFIRMED, REFUTED, NOISE, OPEN = "confirmed", "refuted", "within noise", "not m
 
 
 @dataclass(frozen=True)
-class Cells:
+class VariantScore:
     """A variant's score: one of each seed that is finished, and what follows from all of them.
 
     Attributes:
       of_seed: the score of each seed.
+      recalls: of retrieval, {seed: {"text_to_image/R@1": …}} in per cent.
       mean, spread: over the seeds; the spread is a standard deviation, None for a single seed.
       difference: to the base variant over the seeds that both have, with its interval; None where there is none.
       published: the paper's value, None where it prints none.
     """
 
     of_seed: Mapping[int, float]
+    recalls: Mapping[int, Mapping[str, float]]
     mean: float
     spread: float | None
     difference: Interval | None
@@ -57,7 +59,7 @@ class Found:
 
     plan: PlannedStudy
     scores: tuple[str, ...]
-    table: Mapping[str, Mapping[str, Cells]]
+    table: Mapping[str, Mapping[str, VariantScore]]
     verdicts: tuple[Verdict, ...]
     missing: tuple[Cell, ...]
 
@@ -74,7 +76,9 @@ def collected(plan: PlannedStudy, workdir: Path) -> Found:
             parts.setdefault(cell.variant.name, {})[cell.seed] = found
     scores = tuple(name for name in SCORES if any(name in of for seeds in parts.values() for of in seeds.values()))
     table = {
-        variant.name: {name: _cells(plan, variant, name, parts) for name in scores if _seeds(parts, variant.name, name)}
+        variant.name: {
+            name: _score_of(plan, variant, name, parts) for name in scores if _seeds(parts, variant.name, name)
+        }
         for variant in plan.study.variants
     }
     verdicts = tuple(_verdict(claim, parts) for claim in plan.study.claims)
@@ -125,12 +129,19 @@ def _seeds(parts: _Measured, variant: str, name: str) -> list[int]:
     return [seed for seed, of in parts.get(variant, {}).items() if name in of]
 
 
-def _cells(plan: PlannedStudy, variant: Variant, name: str, parts: _Measured) -> Cells:
+def _scores_of(
+    plan: PlannedStudy, variant: Variant, scores: Sequence[str], parts: _Measured
+) -> dict[str, VariantScore]:
+    return {name: _score_of(plan, variant, name, parts) for name in scores if _seeds(parts, variant.name, name)}
+
+
+def _score_of(plan: PlannedStudy, variant: Variant, name: str, parts: _Measured) -> VariantScore:
     of_seed = {seed: score(parts[variant.name][seed][name]) for seed in _seeds(parts, variant.name, name)}
+    recalls = {seed: scoring.recalls(name, parts[variant.name][seed][name]) for seed in of_seed}
     mean, spread = mean_and_spread(list(of_seed.values()))
     base = plan.study.base
     difference = _difference(variant.name, base, name, parts) if variant.name != base else None
-    return Cells(of_seed, mean, spread, difference, _published(plan, variant, name))
+    return VariantScore(of_seed, recalls, mean, spread, difference, _published(plan, variant, name))
 
 
 def _difference(ours: str, other: str, name: str, parts: _Measured, level: float = LEVEL) -> Interval | None:

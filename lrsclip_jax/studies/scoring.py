@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.embeddings import EmbeddingSet, check_set, open_set
 from eval.errors import InputError
-from eval.paired import Units
+from eval.paired import Parts, Units, columns
 from eval.reading import read_arrays
 from eval.retrieval import KS, recall_hits, retrieval_ranks
 from eval.scores import block_scores, read_rows, spans
@@ -48,6 +48,14 @@ def read_units(path: Path) -> dict[str, Units]:
     schema = {f"{name}.{field}": ("f8", 2) for name in names for field in Units._fields}
     arrays = read_arrays(path, schema)
     return {name: Units(*(arrays[f"{name}.{field}"] for field in Units._fields)) for name in names}
+
+
+def recalls(name: str, parts: Parts) -> dict[str, float]:
+    """Returns the recalls of a score by retrieval, {"text_to_image/R@1": per cent, …}; of other scores none."""
+    if SCORES[name][0] not in ("long", "short"):
+        return {}
+    names = [f"{way}/R@{k}" for way in ("text_to_image", "image_to_text") for k in KS]
+    return dict(zip(names, columns(parts), strict=True))
 
 
 def _units(task: str, part: EmbeddingSet) -> Units:

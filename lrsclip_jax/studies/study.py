@@ -143,7 +143,7 @@ def check(study: Study, where: str) -> None:
     if study.table and (len(tables) != 1 or "ablation" not in tables[0].tasks):
         raise InputError(f"{where}: table={study.table!r} is no table of an ablation: lrsclip:VI, lrsclip:fig10, …")
     heads = headings(study)
-    names: set[str] = set()
+    names: dict[str, None] = {}  # in order
     for number, variant in enumerate(study.variants, 1):
         if not isinstance(variant, Variant) or not all(isinstance(value, str) for value in variant.heads.values()):
             raise InputError(f"{where}: variant {number} is no Variant with texts as heads")
@@ -153,7 +153,7 @@ def check(study: Study, where: str) -> None:
             raise InputError(f"{where}: two variants have the name {variant.name!r}: give them different heads")
         if not variant.name.isprintable() or not variant.name.strip():
             raise InputError(f"{where}: variant {number} has no name: give its heads a text")
-        names.add(variant.name)
+        names[variant.name] = None
     _known(where, "base", study.base, names)
     for claim in study.claims:
         _known(where, f"claim {claim.said!r:.60}: score", claim.score, SCORES)
