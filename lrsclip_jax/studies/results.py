@@ -75,12 +75,7 @@ def collected(plan: PlannedStudy, workdir: Path) -> Found:
         else:
             parts.setdefault(cell.variant.name, {})[cell.seed] = found
     scores = tuple(name for name in SCORES if any(name in of for seeds in parts.values() for of in seeds.values()))
-    table = {
-        variant.name: {
-            name: _score_of(plan, variant, name, parts) for name in scores if _seeds(parts, variant.name, name)
-        }
-        for variant in plan.study.variants
-    }
+    table = {variant.name: _scores_of(plan, variant, scores, parts) for variant in plan.study.variants}
     verdicts = tuple(_verdict(claim, parts) for claim in plan.study.claims)
     return Found(plan, scores, table, verdicts, tuple(missing))
 

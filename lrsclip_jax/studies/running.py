@@ -45,23 +45,22 @@ def run(plan: PlannedStudy, workdir: Path, cells: Sequence[Cell]) -> list[str]:
 
     A training that failed is not tried again for another cell.
     """
-    failures: dict[str, str] = {}
+    failed: dict[str, str] = {}  # trainings by their keys
+    failures = []
     for number, cell in enumerate(cells, 1):
         training = cell.training
         if missing(plan, training, workdir) or not is_trained(training, workdir):
             _say(f"[{number}/{len(cells)}] {cell}: {training.folder(workdir)}")
         try:
             for each in filter(None, (training.start, training)):
-                if each.key in failures:
-                    raise Failed(failures[each.key])
-                _guarded(each, workdir, failures)
+                _finish(each, workdir, failed)
             with free(training.folder(workdir)):
                 for measured in plan.measured:
                     _measure(training, measured, workdir)
         except Failed as error:
-            failures[f"{cell}"] = f"{cell}: {error}"
-            _say(f"failed: {cell}: {error}")
-    return [failures[str(cell)] for cell in cells if str(cell) in failures]
+            failures.append(f"{cell}: {error}")
+            _say(f"failed: {failures[-1]}")
+    return failures
 
 
 def is_trained(training: Training, workdir: Path) -> bool:
@@ -94,12 +93,14 @@ def units(training: Training, measured: Measured, workdir: Path) -> dict[str, Un
         return None
 
 
-def _guarded(training: Training, workdir: Path, failures: dict[str, str]) -> None:
+def _finish(training: Training, workdir: Path, failed: dict[str, str]) -> None:
+    if training.key in failed:
+        raise Failed(failed[training.key])
     try:
         with free(training.folder(workdir)):
             _train(training, workdir)
     except Failed as error:
-        failures[training.key] = str(error)
+        failed[training.key] = str(error)
         raise
 
 
