@@ -6,8 +6,9 @@
     images.npy        float32 [I, D], unit rows      image_norms.npy  float32 [I], their lengths before
     images.jsonl      a line an image: id, label?, split?, scene?, window? [r0, r1, c0, c1], look? (2), file?
     texts.npy         float32 [T, D], unit rows      text_norms.npy   float32 [T]
-    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query" | "shuffled"); what it belongs to:
-                      `image` (an id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?, length?
+    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query" | "shuffled" | "edited"); what it
+                      belongs to: `image` (an id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?,
+                      length?; of an edited text: edit ("first" | "shuffled" | "without_first"), sentences?, whole, of
 
 A set may lack its images or its texts. `tokens` is the number of tokens that the text was cut to (a length sweep);
 `length` counts a text's own tokens, start and end token included, before any cut. `file` is a path to the picture,
@@ -18,7 +19,9 @@ it measures; whoever edits a file deletes them.
 `study` says which row of a published ablation the model is: {"table": "lrsclip:fig10", "heads": {"ratio": "9:1"},
 "seed"?: 0}, the table as `lrsclip papers --table` takes it, with a value for each head of its rows. Tables of ablations
 hold no other models. SeLo v2 needs windows that v1 leaves out, with `look` 2, and texts of the kind "shuffled": the
-words of a query, which `query` repeats, in another order.
+words of a query, which `query` repeats, in another order. A text of the kind "edited" is what became of the text
+`whole`, of the kind `of`, by sentences (eval/text_sentences.py): the first `sentences` of them, all of them in another
+order, or all but the first.
 """
 
 from __future__ import annotations
@@ -43,7 +46,8 @@ from eval.whole import whole, write_text
 
 META = "meta.json"
 FEATURES = ("projected", "encoder")
-KINDS = ("long", "short", "class", "query", "shuffled")
+EDITED = "edited"
+KINDS = ("long", "short", "class", "query", "shuffled", EDITED)
 SIDES = {"images": "image", "texts": "text"}
 
 _Length = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]  # tokens of a text
@@ -100,6 +104,10 @@ class TextRow(TypedDict):
     points: NotRequired[list[list[tuple[Finite, Finite]]] | None]
     tokens: NotRequired[_Tokens | None]
     length: NotRequired[_Length | None]
+    edit: NotRequired[str | None]
+    sentences: NotRequired[_Tokens | None]
+    whole: NotRequired[str | None]
+    of: NotRequired[str | None]
 
 
 @dataclass(frozen=True, eq=False)

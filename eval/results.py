@@ -85,6 +85,11 @@ class _Selo(_Result):
     sides: NotRequired[list[int] | None]
 
 
+class _Segmentation(_Result):
+    mIoU: Finite
+    iou: NotRequired[dict[str, Finite]]
+
+
 _SCHEMAS: dict[str, Any] = {
     "retrieval": _Retrieval,
     "zeroshot": _ZeroShot,
@@ -93,6 +98,7 @@ _SCHEMAS: dict[str, Any] = {
     "knn by itra": _WeightedProbe,
     "few_shot": _FewShot,
     "selo": _Selo,
+    "segmentation": _Segmentation,
 }
 
 

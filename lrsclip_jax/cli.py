@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("eval.suite.__main__", "evaluate embedding sets, write a report"),
     "study": Command("lrsclip_jax.studies.__main__", "repeat a paper's ablation: variants, seeds, intervals, verdicts"),
     "localise": Command("lrsclip_jax.localise.__main__", "find where a scene shows what a text says"),
+    "segment": Command("lrsclip_jax.localise.segment_command", "find the class of every pixel, and measure mIoU"),
     "index": Command("lrsclip_jax.search.index_command", "index an archive of imagery, to be searched by text"),
     "search": Command("lrsclip_jax.search.search_command", "find what a text says in an indexed archive of imagery"),
     "serve": Command("lrsclip_jax.search.page.__main__", "serve a page that searches an indexed archive, and its API"),

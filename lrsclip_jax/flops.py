@@ -33,8 +33,12 @@ BACKWARD = 2  # a product's backward pass is two products of its size, one for e
 
 # How often a form of the loss multiplies features [B, D] × [D, B] for one kind of text, both passes together. One
 # product and its backward pass are needed. "ring" computes its blocks again for the backward pass; "gather" does, too,
-# and multiplies separately for images as queries and for texts.
-LOGIT_PRODUCTS = {"full": 1 + BACKWARD, "ring": 2 + BACKWARD, "gather": 2 * (2 + BACKWARD)}
+# and multiplies separately for images as queries and for texts. The sigmoid loss has the images as queries alone, and
+# its "ring" has value and gradient of a block at once.
+LOGIT_PRODUCTS = {
+    "info_nce": {"full": 1 + BACKWARD, "ring": 2 + BACKWARD, "gather": 2 * (2 + BACKWARD)},
+    "sigmoid": {"full": 1 + BACKWARD, "ring": 1 + BACKWARD, "gather": 2 + BACKWARD},
+}
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,7 @@ def train_pair(
     *,
     batch_size: int,
     microbatches: int = 1,
+    loss: str = "info_nce",
     form: str = "full",
     frozen: Collection[str] = (),
 ) -> PairWork:
@@ -250,6 +255,7 @@ def train_pair(
       texts: what goes through the text tower: lengths in tokens, (248, 77), or a batch's `Texts` over its pairs.
       batch_size: pairs in the global batch, over which the loss compares.
       microbatches: `train.microbatches`.
+      loss: `loss.name`.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
     """
@@ -271,7 +277,7 @@ def train_pair(
         remat=of_those_that_learn(repeats),
         accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
         logits=logits * (1 + BACKWARD),
-        loss=logits * LOGIT_PRODUCTS[form],
+        loss=logits * LOGIT_PRODUCTS[loss][form],
     )
 
 

@@ -23,6 +23,8 @@ from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest
 
+BEFORE = "before training"
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -240,24 +242,28 @@ def _named(prefix: str, metrics: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"{prefix}/{direction}/{name}", value
 
 
-def lines(table: Table) -> list[str]:
-    """Returns the table as lines of text, recalls in per cent, followed by the `remarks`."""
+def lines(table: Table, before: Mapping[str, float] | None = None) -> list[str]:
+    """Returns the table as lines of text, recalls in per cent, followed by the `remarks`.
+
+    `before` are the `flat` scores before the first step, as far as they are known: each has a row above its own.
+    """
     ks = list(table.rows[0].metrics["text_to_image"])
-    width = max(len(name) for name in _results(table))
+    results = _results(table, before or {})
+    width = max(len(name) for name in results)
     out = [
         f"{table.heldout.name}, {len(table.images):,} images",
         f"{'':{width}}  text to image {'':{8 * len(ks) - 15}} image to text {'':{8 * len(ks) - 15}}    mean",
         f"{'':{width}}  {''.join(f'{k:>8}' for k in ks)} {''.join(f'{k:>8}' for k in ks)}  recall",
     ]
-    for name, metrics in _results(table).items():
+    for name, metrics in results.items():
         recalls = ("".join(f"{metrics[side][k]:8.2f}" for k in ks) for side in ("text_to_image", "image_to_text"))
         out.append(f"{name:{width}}  {' '.join(recalls)}{metrics['mean_recall']:8.2f}")
     kinds = [row for row in table.rows if row.name in table.heldout.texts and row.cut]
     cut = [f"Of {len(row.texts.ids):,} {row.name} texts {row.cut:,} were cut to fit." for row in kinds]
-    return out + cut + remarks(table)
+    return out + cut + remarks(table, before)
 
 
-def remarks(table: Table) -> list[str]:
+def remarks(table: Table, before: Mapping[str, float] | None = None) -> list[str]:
     """Returns a sentence on classification, and one that compares the long text with each of its truncations."""
     long = next((row for row in table.rows if row.name == "long"), None)
     cut = [row for row in table.rows if row.name.startswith("long, ")]
@@ -266,7 +272,10 @@ def remarks(table: Table) -> list[str]:
         found = [comparison("long text", long.ranks, row.name.removeprefix("long, "), row.ranks) for row in cut]
     if table.zeroshot:
         accuracy, classes = table.zeroshot["accuracy"], len(table.zeroshot["classes"])
-        found.insert(0, f"Zero-shot: {accuracy:.2f} % of the images are put into the right one of {classes} classes.")
+        start = (before or {}).get(_accuracy(table.heldout))
+        was = "" if start is None else f"; {start:.2f} % {BEFORE}"
+        said = f"Zero-shot: {accuracy:.2f} % of the images are put into the right one of {classes} classes{was}."
+        found.insert(0, said)
     return found
 
 
@@ -280,18 +289,18 @@ def comparison(name: str, ranks: retrieval.Retrieval, other_name: str, other_ran
     ).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def for_report(table: Table) -> HeldOutReport:
-    """Returns the table for the run's report, with queries from the first kind of text."""
+def for_report(table: Table, before: Mapping[str, float] | None = None) -> HeldOutReport:
+    """Returns the table for the run's report, with queries from the first kind of text; `before` as for `lines`."""
 
     def picture(row: int) -> np.ndarray:
         return np.asarray(read_image(table.heldout.records[row].image))
 
     shown = table.rows[0]
     queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.texts.image, picture)
-    return HeldOutReport(table.heldout.name, _results(table), remarks(table), queries)
+    return HeldOutReport(table.heldout.name, _results(table, before or {}), remarks(table, before), queries)
 
 
-def _results(table: Table) -> dict[str, dict[str, Any]]:
+def _results(table: Table, before: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Returns the rows of the table: chance (of each kind of text, where they differ), then the measured rows."""
     chances = {
         row.name: retrieval.chance(len(table.images), row.texts.image)
@@ -300,4 +309,23 @@ def _results(table: Table) -> dict[str, dict[str, Any]]:
     }
     same = len({round(chance["mean_recall"], 2) for chance in chances.values()}) == 1
     first = {"chance": next(iter(chances.values()))} if same else {f"chance, {kind}": c for kind, c in chances.items()}
-    return first | {row.name: row.metrics for row in table.rows}
+    measured: dict[str, dict[str, Any]] = {}
+    for row in table.rows:
+        if start := _before(table.heldout.name, row, before):
+            measured[f"{row.name}, {BEFORE}"] = start
+        measured[row.name] = row.metrics
+    return first | measured
+
+
+def _before(name: str, row: Row, scores: Mapping[str, float]) -> dict[str, Any] | None:
+    """The result of a row before the first step, None where the scores lack some of it."""
+    prefix = f"eval/{name}/{row.name}"
+    known = {metric for metric, _ in _named(prefix, row.metrics)}
+    if not known <= scores.keys():
+        return None
+    recalls = {
+        direction: {k: scores[f"{prefix}/{direction}/{k}"] for k in row.metrics[direction]}
+        for direction in ("text_to_image", "image_to_text")
+    }
+    counts = {count: row.metrics[count] for count in ("texts", "images")}
+    return {**recalls, "mean_recall": scores[f"{prefix}/mean_recall"], **counts}

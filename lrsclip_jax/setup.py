@@ -107,7 +107,7 @@ def set_up(
     mesh = make_mesh(config.mesh, devices)
     check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
     check_divides("eval.batch_size", config.eval.batch_size, mesh)
-    options = step_options(config)
+    options = step_options(config, length.total_steps)
     model = build_model(config, platform)
     params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     optimizer = create(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.struct
@@ -17,12 +17,13 @@ from jax.sharding import Mesh, NamedSharding
 from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.packed import Packed
-from lrsclip_jax.models.pixels import normalise
+from lrsclip_jax.models.pixels import normalise, turned
 from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
@@ -57,11 +58,11 @@ class StepOptions:
     seed: int = 0
 
 
-def step_options(config: ConfigDict) -> StepOptions:
-    """Returns the options that a config spells; InputError for an impossible one."""
-    return StepOptions(
-        losses.loss_options(config.loss), config.train.microbatches, config.train.max_skipped, config.seed
-    )
+def step_options(config: ConfigDict, total_steps: int) -> StepOptions:
+    """Returns the options that a config spells for a run of `total_steps`; InputError for an impossible one."""
+    loss = losses.loss_options(config.loss)
+    loss = replace(loss, long_weight=losses.in_steps(loss.long_weight, total_steps))
+    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed)
 
 
 @flax.struct.dataclass
@@ -114,13 +115,17 @@ def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> Trai
 
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
+    kinds = losses.loss_options(config.loss).kinds
     return BatchShape(
         config.batch_size,
         config.data.long_length,
         config.data.short_length,
-        kinds=losses.loss_options(config.loss).kinds,
+        kinds=kinds,
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
+        shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
+        turned=bool(turns_of_sources(config)),
+        image_keys=config.loss.same_image == "positive",
     )
 
 
@@ -137,12 +142,18 @@ def batch_specs(
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
+    if layout.turned:
+        shapes["turn"] = ((pairs,), jnp.int32)
+    if layout.image_keys:
+        shapes["image_key"] = ((pairs, 2), jnp.uint32)
     if layout.row_length is None:
         shapes |= {kind: ((pairs, layout.length(kind)), jnp.int32) for kind in layout.kinds}
+        shapes |= {f"{kind}_shift": ((pairs,), jnp.int32) for kind in layout.shifted}
     elif rows is None:
         raise ValueError("a packed batch has a number of rows")
     else:
-        shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in ("ids", "segments", "positions")}
+        names = ("ids", "segments", "positions", *(("shifts",) if layout.shifted else ()))
+        shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in names}
         shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in KINDS}
     sharding = batch_sharded(mesh)
     return {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
@@ -179,8 +190,16 @@ def make_train_step(
         rows = _in_microbatches(encode, batch, microbatches, mesh)
         keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
-        scale = jnp.exp(params["logit_scale"])
-        return losses.dual_loss(rows["image"], texts, scale, options.loss, step=step, mesh=mesh)
+        return losses.dual_loss(
+            rows["image"],
+            texts,
+            jnp.exp(params["logit_scale"]),
+            options.loss,
+            logit_bias=params.get("logit_bias"),
+            image_keys=batch.get("image_key"),
+            step=step,
+            mesh=mesh,
+        )
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
@@ -219,12 +238,17 @@ def _encode(
 ) -> dict[str, jax.Array]:
     """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded."""
     variables = {"params": params}
-    pixels = normalise(batch["image"], preprocessing)
+    seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
+    pixels = normalise(seen, preprocessing)
     images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
     if "ids" in batch:
-        texts: Any = model.apply(variables, _packed(batch, kinds, groups), method="encode_packed")
+        packed = _moved(_packed(batch, kinds, groups), batch)
+        texts: Any = model.apply(variables, packed, method="encode_packed")
         return {"image": images} | _apart(texts, kinds)
-    padded: dict[str, Any] = {kind: model.apply(variables, batch[kind], method="encode_text") for kind in kinds}
+    padded: dict[str, Any] = {
+        kind: model.apply(variables, batch[kind], shifts=batch.get(f"{kind}_shift"), method="encode_text")
+        for kind in kinds
+    }
     return {"image": images} | padded
 
 
@@ -252,6 +276,11 @@ def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:
     """Returns the texts of a packed batch, in each of its groups first all long ones, then all short ones."""
     spans = [batch[f"{kind}_span"].reshape(groups, -1, 2) for kind in kinds]
     return Packed(batch["ids"], batch["segments"], batch["positions"], jnp.concatenate(spans, axis=1))
+
+
+def _moved(packed: Packed, batch: Batch) -> Packed:
+    """Returns packed texts whose tokens are moved within the position table, where a batch says so."""
+    return packed._replace(positions=packed.positions + batch["shifts"]) if "shifts" in batch else packed
 
 
 def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:

@@ -158,6 +158,7 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
         every_steps=config.eval.every_steps,
         total_steps=total_steps,
         decides=config.checkpoint.best is not None,
+        at_start=_scores_its_start(config),
     )
     return Owners(
         compiled=CompiledSteps(setup.step(run.data.preprocessing), setup.shapes, recorder, watchdog, laps),
@@ -167,6 +168,13 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
         watchdog=watchdog,
         trace=profile.Profile(config.log.profile, run.folder, lambda: progress.spent("profile")),
     )
+
+
+def _scores_its_start(config: ConfigDict) -> bool:
+    """Whether a new run evaluates before its first step: by itself where its weights know something already."""
+    if config.eval.at_start is not None:
+        return config.eval.at_start
+    return any((config.model.init, config.model.image_init, config.model.text_init))
 
 
 def _introduce(setup: Setup, run: Run, steps: range) -> None:

@@ -33,16 +33,19 @@ _TEXT_FIELDS = ("kind", "vocab_size", "width", "layers", "heads", "mlp_width", "
 
 
 def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
-    """Returns the model of a config (`config.model`, `config.loss.temperature`), without parameters.
+    """Returns the model of a config (its `model`, and what `loss` says of temperature and bias), without parameters.
 
     It computes in `config.model.dtype`; "auto" depends on `platform`, see `models.precision.compute_dtype`.
     """
+    loss = config.loss
+    sigmoid = loss.get("name") == "sigmoid"  # absent in the configs of older runs
     return zoo.create(
         config.model.name,
         image=config.model.image.to_dict(),
         text=config.model.text.to_dict(),
         dtype=compute_dtype(config.model.dtype, platform),
-        logit_scale=-math.log(config.loss.temperature),
+        logit_scale=-math.log(loss.sigmoid_temperature if sigmoid else loss.temperature),
+        logit_bias=loss.sigmoid_bias if sigmoid else None,
     )
 
 
@@ -109,8 +112,9 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
 
     `model.init` is "random" or a source of weights (see `read`); `model.image_init` and `model.text_init` give one
     tower alone, whose projection, if the source has none, stays random; with both, `model.init` may be None. A table
-    of text positions of other length is stretched (KPS) or cut, for BERT as `models.bert.Bert.positions` says; one of
-    image positions of another grid is resized as its family does.
+    of text positions of other length is stretched (KPS, by `model.text.keep` and `model.text.ratio`) or cut, for BERT
+    as `positions` of `models.bert_tower.Bert` says; one of image positions of another grid is resized as its family
+    does.
 
     Raises:
       InputError: an unknown source, or weights of another model.
@@ -135,13 +139,20 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
 def fitted(model: CLIP, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     """Returns the parameters of `model` out of a source that has both towers; its position tables are made to fit.
 
+    A model with a bias of the logits starts from its own where the source has none.
+
     Raises:
       InputError: the source is of another model, or lacks a part of this one.
     """
     check_whole(found, source)
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     towers = {tower: fitted_tower(model, tower, found, source, shapes[tower]) for tower in ("image", "text")}
-    return towers | {"logit_scale": np.float32(found.params["logit_scale"])}
+    bias = {} if model.logit_bias is None else {"logit_bias": found.params.get("logit_bias", model.logit_bias)}
+    return (
+        towers
+        | {name: np.float32(value) for name, value in bias.items()}
+        | {"logit_scale": np.float32(found.params["logit_scale"])}
+    )
 
 
 def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, params: Any) -> Any:
@@ -164,7 +175,7 @@ def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, pa
         side = model.image.size // model.image.patch
         values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
     else:
-        values["position_embedding"] = _of_length(values["position_embedding"], model)
+        values["position_embedding"] = _of_length(values["position_embedding"], model.text, source)
         if getattr(model.text, "pool", None) == "cls":
             values = {name: value for name, value in values.items() if not name.startswith("pooler/")}
 
@@ -192,13 +203,16 @@ def _resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
     return table if len(table) == side * side + 1 else resize_positions(table, side, antialias)
 
 
-def _of_length(table: np.ndarray, model: CLIP) -> np.ndarray:
-    length = model.text.context_length
-    if getattr(model.text, "positions", "") == "stretched":
-        table = table if len(table) == length else stretch_positions(table[:77], length=length)
-    elif getattr(model.text, "positions", "") != "native" and len(table) < length:
-        table = stretch_positions(table, length=length)
-    return table[:length]
+def _of_length(table: np.ndarray, text: Any, source: str) -> np.ndarray:
+    length, positions = text.context_length, getattr(text, "positions", "")
+    if positions == "stretched" and len(table) != length:
+        table = table[:77]
+    if positions == "native" or len(table) >= length:
+        return table[:length]
+    try:
+        return stretch_positions(table, text.keep, text.ratio, length)
+    except InputError as error:
+        raise InputError(f"{source}: {error} (model.text.keep={text.keep}, model.text.ratio={text.ratio})") from None
 
 
 def _check_fields(model: CLIP, tower: str, found: ReadCheckpoint, source: str) -> None:

@@ -90,8 +90,9 @@ class Checker:
         boxes, count = self.boxes[name], len(self.boxes[name])
         sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
         share = sides**2 / np.prod(self.size)
-        if found := re.fullmatch(r".*extends from the (left|upper) edge to the (right|lower) edge", said):
-            axis = int(found[1] == "upper")
+        if found := re.fullmatch(r".*extends from the (left|right|upper|lower) edge to the (\w+) edge", said):
+            assert {found[1], found[2]} in ({"left", "right"}, {"upper", "lower"}), sentence
+            axis = int(found[1] in ("upper", "lower"))
             assert boxes[0, axis] <= 0.02 * self.size[axis] and boxes[0, 2 + axis] >= 0.98 * self.size[axis]
         elif re.search("stretches over a large part|takes up much of", said):
             assert share[0] >= 0.3

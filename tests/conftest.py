@@ -42,6 +42,10 @@ _LONG = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the long files in front; others keep their order."""
+    """Counts exhaustive tests as slow ones, and puts the long files in front; others keep their order."""
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("slow")
     items.sort(key=lambda item: item.path.name not in _LONG)

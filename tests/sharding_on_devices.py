@@ -97,7 +97,8 @@ def train(mesh_shape: tuple[int, int, int], text: str, overrides: dict) -> tuple
     optimizer = create(config.optimizer, start(text), total_steps=9, steps_per_epoch=9)
     shapes = state_shapes(start(text), optimizer, mesh, config.mesh.rules)
     state = initial_state(start(text), optimizer, shapes)
-    step = make_train_step(model, optimizer, Preprocessing(16, (0.5,) * 3, (0.2,) * 3), step_options(config), shapes)
+    options = step_options(config, total_steps=9)
+    step = make_train_step(model, optimizer, Preprocessing(16, (0.5,) * 3, (0.2,) * 3), options, shapes)
     losses = []
     for seed in range(2):
         rows = batch(seed)

@@ -54,6 +54,10 @@ def world(root: Path) -> None:
         rows.append({"image": str(folder / f"{number}.png"), "short": ["A pier."], "long": ["A pier and two boats."]})
     (root / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shutil.copy(root / "classes" / "airport" / "1.png", root / "scene.png")
+    (root / "labels").mkdir()
+    for number in (1, 3):
+        Image.new("L", (50, 40), number).save(root / "labels" / f"{number}.png")
+    (root / "kinds.json").write_text('[{"name": "pier", "value": 1}, {"name": "sea", "value": 3}]')
     own = {"model": "m", "dataset": "d", "features": "projected"}
     images = [{"id": str(number), "label": "ab"[number % 2]} for number in range(8)]
     texts = [{"text": name, "kind": "class", "label": name} for name in "ab"]
@@ -92,6 +96,13 @@ CALLS = {
     "embed": ["classes", "--checkpoint=clip", "--out=OUT"],
     "evaluate": ["set", "--out=OUT", "--processes=1"],
     "localise": ["scene.png", "--checkpoint=clip", "--text=a pier", "--out=OUT", "--steps=16"],
+    "segment": [
+        "classes/airport",
+        "--labels=labels",
+        "--classes=kinds.json",
+        "--checkpoint=clip",
+        "--out=OUT",
+    ],
     "index": ["raster.tif", "--checkpoint=clip", "--out=OUT", "--tile=32"],
     "search": ["index", "a pier", "--out=OUT.geojson"],
     "plan": ["--config=quickstart", "--topology=cpu:1"],

@@ -66,6 +66,7 @@ def test_every_command_has_its_module_and_a_line_of_help(name):
     assert 10 < len(command.help) < 70 and command.help[0].islower() and not command.help.endswith(".")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], *([name] for name in cli.COMMANDS), *SUBCOMMANDS], ids=" ".join)
 def test_help_waits_for_no_large_library_and_shows_how_it_was_called(words):
     slow, said = imported_by(*words, "--help")
@@ -74,6 +75,7 @@ def test_help_waits_for_no_large_library_and_shows_how_it_was_called(words):
     assert "\n  -h, --help" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", DOORS)
 def test_the_doors_of_before_stay(module):
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True)
@@ -83,6 +85,7 @@ def test_the_doors_of_before_stay(module):
     assert called_so.removesuffix(".__main__") == module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -63,3 +63,38 @@ def test_labelled_sets_are_classified_with_templates(monkeypatch):
     assert "Zero-shot: 75.00 % of the images are put into the right one of 3 classes." in heldout.lines(table)
     heldout.check_best("eval/set/zeroshot/accuracy", [held], ())
     assert heldout.load("folder/set", tokenizer).classes is None
+
+
+def test_scores_before_training_stand_above_those_after_it():
+    held = heldout.load("scenes:8:1", clip_tokenizer())
+    rng = np.random.default_rng(0)
+
+    def encode(params, inputs):
+        rows = rng.normal(size=(len(inputs), 6)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    sizes = {"lengths": {"long": 64, "short": 24}, "truncations": (20,), "batch_size": 8}
+    first, last = (
+        heldout.score(
+            held, Encoders(encode, encode), None, clip_tokenizer(), Preprocessing(8, (0,) * 3, (1,) * 3), **sizes
+        )
+        for _ in range(2)
+    )
+    before = heldout.flat([first])
+    said, plain = heldout.lines(last, before), heldout.lines(last)
+    assert [line for line in said if "before training" not in line] != plain  # the column is as wide as its names
+    assert [line.split() for line in said if "before training" not in line] == [line.split() for line in plain]
+    told = [line for line in said if "before training" in line]
+    assert [line[: len(row.name) + 17] for line, row in zip(told, last.rows, strict=True)] == [
+        f"{row.name}, before training" for row in first.rows
+    ]
+    assert [line.split()[-1] for line in told] == [f"{row.metrics['mean_recall']:.2f}" for row in first.rows]
+    report = heldout.for_report(last, before)
+    names = list(report.results)
+    assert names.index("long, before training") == names.index("long") - 1
+    assert (
+        report.results["short, before training"]["image_to_text"]
+        == {row.name: row.metrics for row in first.rows}["short"]["image_to_text"]
+    )
+    del before["eval/scenes:8:1/long/image_to_text/R@5"]  # a set that the run did not have
+    assert "long, before training" not in heldout.for_report(last, before).results

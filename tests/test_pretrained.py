@@ -55,6 +55,7 @@ def test_importing_the_package_does_not_import_jax():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.slow
 def test_images_of_every_kind_in_their_order(model, pixels, rows, tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(len(pixels))]
     for path, image in zip(paths, pixels, strict=True):

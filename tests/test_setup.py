@@ -40,8 +40,19 @@ def load(*overrides):
     "overrides",
     [
         (),
-        ("data.packed=True", "data.row_length=160", "train.microbatches=2", "loss.same_text=ignore"),
-        ("loss.long_weight=((0, 0.2), (100, 0.8))", "loss.form=ring", "model.image.patch_dropout=0.5"),
+        (
+            "data.packed=True",
+            "data.row_length=160",
+            "train.microbatches=2",
+            "loss.same_text=ignore",
+            "loss.same_image=positive",
+        ),
+        (
+            "loss.name=sigmoid",
+            "loss.long_weight=((0, 0.2), (100, 0.8))",
+            "loss.form=ring",
+            "model.image.patch_dropout=0.5",
+        ),
     ],
 )
 def test_a_plan_compiles_the_very_step_that_trains(overrides):
@@ -64,6 +75,7 @@ def test_a_plan_compiles_the_very_step_that_trains(overrides):
     assert planned.lower().as_text() == trained.as_text()
 
 
+@pytest.mark.slow
 def test_another_config_is_another_step():
     one, other = (
         ahead.plan_step(load(f"loss.label_smoothing={value}"), jax.devices(), "cpu").lower().as_text()
@@ -72,6 +84,7 @@ def test_another_config_is_another_step():
     assert one != other
 
 
+@pytest.mark.slow
 def test_real_parameters_have_the_shapes_that_were_set_up():
     config = load("optimizer.warmup_steps=0", "optimizer.freeze=('image/.*',)", "model.text.context_length=160")
     setup = set_up(config, RunLength(10, 5))
@@ -113,6 +126,7 @@ def test_the_length_of_a_run_follows_from_its_samples():
         run_length(load("epochs=1.0"), 7)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_the_steps_that_are_done():
     setup = set_up(load("optimizer.warmup_steps=0"), RunLength(10, 5))
     assert setup.steps_left(0) == range(1, 11)

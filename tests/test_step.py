@@ -57,7 +57,7 @@ def training(overrides=(), dtype=None, freeze=()):
     config = configs.load("configs/vitb16.py", keys)
     optimizer = create(config.optimizer, start(), total_steps=10, steps_per_epoch=5, freeze=freeze)
     shapes = state_shapes(start(), optimizer, make_mesh(config.mesh))
-    return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, step_options(config), shapes)
+    return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, step_options(config, 10), shapes)
 
 
 def run(batches, *overrides, params=None, dtype=None, freeze=()):

@@ -33,6 +33,7 @@ KEYS = {
     "eval.sources": "scenes:24:1",
     "eval.every_steps": 6,
     "eval.batch_size": 16,
+    "eval.at_start": True,
     "checkpoint.every_steps": 4,
     "log.every_steps": 1,
     "log.tensorboard": False,  # seconds of imports; one run writes events all the same
@@ -80,10 +81,12 @@ def finished(tmp_path_factory) -> Path:
 
 def test_what_a_run_leaves(finished):
     metrics = rows(finished)
-    assert sorted(metrics) == list(range(1, STEPS + 1))
-    assert all(math.isfinite(metrics[step]["loss"]) for step in metrics)
-    assert "eval/scenes:24:1/long/mean_recall" in metrics[6] and "eval/scenes:24:1/long/mean_recall" in metrics[STEPS]
-    assert "<html" in (finished / "report.html").read_text()
+    assert sorted(metrics) == list(range(STEPS + 1))
+    assert all(math.isfinite(metrics[step]["loss"]) for step in range(1, STEPS + 1))
+    assert all("eval/scenes:24:1/long/mean_recall" in metrics[step] for step in (0, 6, STEPS))
+    page = (finished / "report.html").read_text()
+    assert "<html" in page
+    assert f"long, before training</th><td>{metrics[0]['eval/scenes:24:1/long/text_to_image/R@1']:.2f}</td>" in page
     assert json.loads((finished / "config.json").read_text())["batch_size"] == 16
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["12", "8"]
     assert any((finished / "tensorboard").iterdir())
@@ -143,7 +146,7 @@ def test_four_devices_train_the_same_curve(finished, tmp_path):
     status, _, err = finish(command(workdir, devices=4, eval__sources=()))
     assert status == 0 and "4 × cpu" in err, err
     one, four = rows(finished), rows(workdir)
-    for step in one:
+    for step in range(1, STEPS + 1):
         assert four[step]["loss"] == pytest.approx(one[step]["loss"], rel=1e-5)
 
 

@@ -77,6 +77,28 @@ def test_a_hugging_face_folder_is_stretched_to_248_positions(folder):
     assert (preprocessing.size, preprocessing.mean) == (64, (0.5, 0.4, 0.3))
 
 
+@pytest.mark.parametrize(("keep", "ratio"), [(0, None), (30, None), (30, 6), (20, None)])
+def test_the_config_says_how_positions_are_stretched(folder, keep, ratio):
+    """Row k of a table that keeps K rows is the old table read at K + (k − K)/ratio, beyond its end on a line."""
+    params, _ = load(f"model.init={folder}", f"model.text.keep={keep}", f"model.text.ratio={ratio}")
+    old = load_file(folder / "model.safetensors")["text_model.embeddings.position_embedding.weight"].astype(float)
+    old = np.concatenate([old, 2 * old[-1:] - old[-2:-1]])
+    ratio = ratio or {0: 4, 20: 4, 30: 5}[keep]
+    where = [k if k < keep else keep + (k - keep) / ratio for k in range(248)]
+    twin = np.stack([np.interp(where, np.arange(78), column) for column in old.T], axis=1)
+    np.testing.assert_allclose(params["text"]["position_embedding"], twin, atol=1e-6)
+
+
+def test_stretching_that_does_not_fit_the_table_names_the_keys(folder):
+    with pytest.raises(
+        InputError, match=rf"{folder}: cannot keep 77 of 77 .*\(model.text.keep=77, model.text.ratio=None"
+    ):
+        load(f"model.init={folder}", "model.text.keep=77")
+    with pytest.raises(InputError, match="ratio 2, fewer than 248: the ratio must be 4 or more"):
+        load(f"model.init={folder}", "model.text.ratio=2")
+    load(f"model.init={folder}", "model.text.keep=77", "model.text.context_length=77")  # nothing is stretched
+
+
 def test_position_tables_follow_the_model(folder):
     params, preprocessing = load(f"model.init={folder}", "model.image.size=96", "model.text.context_length=40")
     tensors = load_file(folder / "model.safetensors")

@@ -29,7 +29,7 @@ class Benchmark:
     Attributes:
       name: as `dataset` takes it.
       title: as the papers print it.
-      images: how many it has.
+      images: how many it has; None where parts of it are in use and nothing open confirms a number.
       classes: words of each class folder, in the order of the folders.
       source: where it was published.
       verified: what confirms the classes and the number of images.
@@ -39,7 +39,7 @@ class Benchmark:
 
     name: str
     title: str
-    images: int
+    images: int | None
     classes: Mapping[str, str]
     source: str
     verified: Mapping[str, str]

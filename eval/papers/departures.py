@@ -29,6 +29,8 @@ def departures(result: Result, dataset: str, table: PublishedTable) -> tuple[str
         found = _zeroshot(result, dataset, table)
     elif task == "selo":
         found = _selo(result)
+    elif task == "segmentation":
+        return ()
     else:
         return tuple(_probe(result, dataset, table))
     said = list(found)

@@ -103,6 +103,8 @@ def _values(result: Result, templates: Sequence[str]) -> dict[tuple[str, str], f
         metrics = {f"{shots}/accuracy": of_draws["mean"] for shots, of_draws in result["shots"].items()}
     elif task == "selo":
         metrics = {name: result[name] for name in SELO}
+    elif task == "segmentation":
+        metrics = {"mIoU": result["mIoU"]}
     else:
         metrics = {}
     return {(dataset, metric): value for metric, value in metrics.items()}

@@ -16,6 +16,7 @@ from eval.papers.published_tables import Column, PublishedRow, PublishedTable, a
 ORIGIN = {False: "published", True: "ours"}
 LEGEND = "Rows marked “published” are the papers' own numbers; rows marked “ours” were measured here."
 ASIDES, OTHERS = "The papers' ablations, and read-mes", "The papers' other tables"
+_PAPERS = ("LRSCLIP", "RSCLIP")  # whose tables a report is about
 
 
 class TableCell(NamedTuple):
@@ -135,7 +136,7 @@ def as_text(shown: Shown) -> str:
 
 
 def _is_aside(table: PublishedTable) -> bool:
-    return "ablation" in table.tasks or table.label == "README"
+    return "ablation" in table.tasks or table.paper not in _PAPERS
 
 
 def _published_line(

@@ -1,4 +1,4 @@
-"""The published tables of LRSCLIP and RSCLIP, and of two read-mes they build on, as data.
+"""The published tables of LRSCLIP and RSCLIP, and what read-mes report of models next to them, as data.
 
 A value has an address: data set, then metric, as in "RSITMD-L/text_to_image/R@1", "RSICD/mean_recall",
 "WHU-RS19/accuracy", "AID/16/accuracy" (16 shots a class), "AID/linear/accuracy", "AIR-SLT/R_mi". Recalls and
@@ -60,8 +60,8 @@ class PublishedTable:
     Attributes:
       paper, label: where it stands: "LRSCLIP", "IV".
       title: what it shows, in our words.
-      tasks: kinds of results in it: "retrieval", "zeroshot", "selo", "linear_probe", "knn", "few_shot", "ablation",
-        "corpus", "settings".
+      tasks: kinds of results in it: "retrieval", "zeroshot", "selo", "linear_probe", "knn", "few_shot",
+        "segmentation", "ablation", "corpus", "settings".
       heads: headings of the columns in front of the values, {head: heading}.
       columns: of the values.
       rows: from top to bottom.
@@ -129,7 +129,7 @@ class Value(NamedTuple):
 
 
 def tables(paper: str | None = None) -> list[PublishedTable]:
-    """Returns all published tables, or those of one paper ("LRSCLIP", "RSCLIP", "SeLo", "GeoRSCLIP")."""
+    """Returns all published tables, or those of one paper ("LRSCLIP", "RSCLIP", "SeLo", "GeoRSCLIP", "FarSLIP", …)."""
     return [table for table in _tables() if paper is None or key(table.paper) == key(paper)]
 
 

@@ -25,12 +25,15 @@ examples:
 tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lrsclip embed` makes them):
   retrieval     images, and long or short texts of them
   length        such texts, cut to n tokens as well (embed --text-lengths=…): R@1 against n
+  sentences     such texts, edited by sentences as well (embed --sentences=10): HiMo@K, whether the score rises with
+                every sentence; R@1 with the sentences shuffled, and without the first one
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
   linear_probe  images with labels; so knn and few_shot. --probes=itra adds RemoteCLIP's protocol
   selo          windows of scenes, and queries with the regions that they speak of (semantic localisation)
 
-Where images carry several splits and one is "test", retrieval, length and zeroshot are of the test images.
+Where images carry several splits and one is "test", retrieval, length, sentences and zeroshot are of the test
+images.
 Models are told apart by `model` in meta.json; each has its own row and curve.
 
 in --out:

@@ -11,6 +11,7 @@ from eval.papers.published_tables import key
 _KINDS: dict[str, Kind] = {
     "retrieval": "captions",
     "length": "captions",
+    "sentences": "captions",
     "text_lengths": "captions",
     "selo": "scenes",
 }

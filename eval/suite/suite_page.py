@@ -9,7 +9,7 @@ from eval.embeddings import EmbeddingSet, open_set
 from eval.html import elements
 from eval.papers.paper_tables import paper_tables
 from eval.suite.result_files import variant_of
-from eval.suite.sections import class_section, length_section, retrieval_section, selo_section
+from eval.suite.sections import class_section, length_section, retrieval_section, selo_section, sentence_section
 from eval.suite.sections.result_groups import Result, data_of, model_of
 from eval.suite.task_runs import SuiteOutcome
 
@@ -36,6 +36,7 @@ def compose(outcome: SuiteOutcome) -> elements.Html:
         *overview(results),
         *retrieval_section.section(results, sets),
         *length_section.section(results),
+        *sentence_section.section(results),
         *class_section.zeroshot(results),
         *class_section.probes(results),
         *selo_section.section(results, sets),

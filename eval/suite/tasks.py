@@ -9,18 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.embeddings import EmbeddingSet
+from eval.embeddings import EDITED, EmbeddingSet
 from eval.errors import InputError
 from eval.retrieval import chance, retrieval_metrics
 from eval.selo.of_set import selo_of_set
 from eval.suite.result_files import kept_split
 from eval.text_length import length_curve, length_histogram
+from eval.text_sentences import sentence_effects
 from eval.zeroshot import zeroshot_of_set
 
 CAPTIONS = ("long", "short")
 PROBES = ("linear_probe", "knn", "few_shot")
 ITRA = "itra"  # the variant of probes that follows ITRA, RemoteCLIP's code
-NAMES = ("retrieval", "length", "text_lengths", "zeroshot", *PROBES, "selo")
+NAMES = ("retrieval", "length", "sentences", "text_lengths", "zeroshot", *PROBES, "selo")
 
 
 class EvalTask(NamedTuple):
@@ -47,12 +48,14 @@ def tasks_of(embedding_set: EmbeddingSet) -> list[EvalTask]:
     texts = embedding_set.text_rows if embedding_set.features == "projected" else ()
     whole = {text["kind"] for text in texts if text.get("tokens") is None and _captions_an_image(text)}
     cut = {text["kind"] for text in texts if text.get("tokens") is not None and _captions_an_image(text)}
+    edited = {text.get("of") for text in texts if text["kind"] == EDITED}
     templates = {text.get("template") for text in texts if text["kind"] == "class"}
     labelled = any(image.get("label") is not None for image in embedding_set.image_rows)
     found = []
     if len(embedding_set.images):
         found += [EvalTask("retrieval", kind) for kind in CAPTIONS if kind in whole]
         found += [EvalTask("length", kind) for kind in CAPTIONS if kind in cut]
+        found += [EvalTask("sentences", kind) for kind in CAPTIONS if kind in edited]
     if any(text.get("length") is not None and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
         found.append(EvalTask("text_lengths"))
     if labelled and templates:
@@ -76,6 +79,9 @@ def measure(task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettin
         case "length":
             part = evaluated_part(embedding_set)
             return {"split": part.split, **length_curve(part, task.variant)}
+        case "sentences":
+            part = evaluated_part(embedding_set)
+            return {"split": part.split, **sentence_effects(part, task.variant)}
         case "text_lengths":
             return length_histogram(embedding_set)
         case "zeroshot":

@@ -22,6 +22,7 @@ from lrsclip_jax.config.overrides import overrides_of, set_alike, set_value
 from lrsclip_jax.errors import InputError
 
 __all__ = [
+    "LATER",
     "OPERATIONAL",
     "ConfigDict",
     "curve_differences",
@@ -55,6 +56,19 @@ OPERATIONAL = (
     "data.threads",
     "data.workers",
     "data.max_torn",
+)
+
+# Keys that came later. At its default such a key says what runs did before it, and stays out of the hash, which then
+# is that of checkpoints from before.
+LATER = (
+    "model.text.keep",
+    "model.text.ratio",
+    *(key for key in KEYS if key.startswith(("data.long_draw.", "data.short_draw."))),
+    "data.augmentation.turns",
+    "loss.name",
+    "loss.sigmoid_temperature",
+    "loss.sigmoid_bias",
+    "loss.same_image",
 )
 
 
@@ -154,7 +168,9 @@ def curve_differences(saved: dict, config: ConfigDict) -> list[str]:
 
 def curve_hash(config: ConfigDict) -> str:
     """Returns 12 hexadecimal digits that are equal for configs of equal curve-determining keys."""
-    return hashlib.sha256(json.dumps(_curve(config), sort_keys=True).encode()).hexdigest()[:12]
+    before = {key: json.dumps(KEYS[key].default) for key in LATER}
+    curve = {key: value for key, value in _curve(config).items() if before.get(key) != value}
+    return hashlib.sha256(json.dumps(curve, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _curve(config: ConfigDict) -> dict[str, str]:

@@ -61,7 +61,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _warmup, _sources):
+    for combination in (_towers, _texts, _batch, _loss, _warmup, _sources):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -124,6 +124,15 @@ def kinds_used(long_weight: LongWeight) -> tuple[str, ...]:
     return ("long",) if long_weight == 1 else ("long", "short")
 
 
+def loss_faults(loss: Any) -> Iterator[str]:
+    """Yields why options of the loss, attributes with the names of their keys, cannot work together."""
+    if loss.name == "sigmoid":
+        if loss.label_smoothing:
+            yield f"loss.label_smoothing={loss.label_smoothing}: the sigmoid loss has none, set it to 0"
+        if loss.gradient != "full":
+            yield f"loss.gradient={loss.gradient!r}: LRSCLIP's code has no sigmoid loss, set it to 'full'"
+
+
 def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns all fields of image and text tower, that of "kind" too: the config's, the model's, the classes'."""
     image, text = MODELS[config.model.name]
@@ -177,6 +186,15 @@ def _texts(config: ConfigDict) -> Iterator[str]:
     for key, length in [*lengths.items(), *(("eval.truncations", length) for length in config.eval.truncations)]:
         if length > context:
             yield f"{key}={length} is more than model.text.context_length={context}"
+    for group in ("long_draw", "short_draw"):
+        draw = data[group]
+        if draw.shift > context - 2:
+            yield f"data.{group}.shift={draw.shift} leaves no room in model.text.context_length={context}"
+        if draw.consecutive and draw.sample is None:
+            yield f"data.{group}.consecutive={draw.consecutive} is about sampled sentences: set data.{group}.sample"
+    changed = [key for key in data.short_draw if data.short_draw[key] != KEYS[f"data.short_draw.{key}"].default]
+    if changed and data.short_text != "sentences":
+        yield f"data.short_draw.{changed[0]} is about data.short_text='sentences', and that is {data.short_text!r}"
     for kind in kinds_used(config.loss.long_weight) if data.packed else ():
         if (length := data[f"{kind}_length"]) > data.row_length:
             yield f"data.{kind}_length={length} is more than data.row_length={data.row_length}, the tokens of a row"
@@ -197,6 +215,17 @@ def _batch(config: ConfigDict) -> Iterator[str]:
         yield f"loss.pcm_scope={scope}:{group}: groups of {group} do not divide batch_size={size}"
 
 
+def _loss(config: ConfigDict) -> Iterator[str]:
+    """Yields why the options of the loss cannot work together."""
+    yield from loss_faults(config.loss)
+    start = KEYS["loss.temperature"].default
+    if config.loss.name == "sigmoid" and config.loss.temperature != start:
+        yield (
+            f"loss.temperature={config.loss.temperature}: the sigmoid loss starts from loss.sigmoid_temperature, "
+            f"leave this at {start}"
+        )
+
+
 def _warmup(config: ConfigDict) -> Iterator[str]:
     """Yields why the warm-up does not fit the run, as far as that is known without its data."""
     epochs = config.optimizer.warmup_epochs
@@ -212,7 +241,13 @@ def _both(config: ConfigDict) -> str:
 
 
 def _sources(config: ConfigDict) -> Iterator[str]:
-    """Yields why the sources cannot be mixed."""
+    """Yields why the sources cannot be mixed, or be turned each in its own way."""
+    turns = config.data.augmentation.turns
+    if not isinstance(turns, str) and len(turns) != len(config.data.sources):
+        yield (
+            f"data.augmentation.turns={shown(turns)} names {len(turns)} choices for {len(config.data.sources)} "
+            "data.sources: name one for each, or one for all"
+        )
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"

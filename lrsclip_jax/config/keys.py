@@ -40,6 +40,8 @@ _RATE = 1e38  # float32 ends at 3.4e38
 _DTYPES = ("float32", "bfloat16", "float16")
 
 _TOKEN_COUNT = Whole(2, _TOKENS)  # a text has a start and an end token at least
+_TURNS = choice("none", "flips", "turns", "all")
+_SENTENCES = Whole(1, _TOKENS)
 _STEPS = Whole(1)
 _FRACTION = Number(0.0, 1.0)
 _SET = Text("a set such as 'DIR', 'DIR:SPLIT' or 'scenes:COUNT:SEED'")
@@ -66,8 +68,21 @@ _REMAT = either(
 _COMPONENTS = either(choice("global"), Matching("group:[1-9][0-9]{0,8}", "'group:N' with N pairs"))
 _LONG_WEIGHT = either(
     _FRACTION,
-    Breakpoints(_FRACTION, "pairs (step, number from 0 to 1) with rising steps, such as ((0, 0.2), (1000, 0.8))"),
+    Breakpoints(
+        Whole(), _FRACTION, "pairs (step, number from 0 to 1) with rising steps, such as ((0, 0.2), (1000, 0.8))"
+    ),
+    Breakpoints(
+        _FRACTION,
+        _FRACTION,
+        "pairs (share of the run with a decimal point, number from 0 to 1), such as ((0.0, 0.2), (0.5, 0.8))",
+    ),
 )
+
+
+# How a pretrained table of text positions is made longer; the towers' fields and the config's keys say the same.
+_KEEP = "first rows of a shorter pretrained position table that stretching (KPS) leaves as they are; 0: none"
+_RATIO = "rows that stretching makes of each later row; None: the fewest that reach context_length"
+_RATIOS = OrNone(Whole(1, _TOKENS))
 
 
 class Key(NamedTuple):
@@ -77,6 +92,28 @@ class Key(NamedTuple):
     default: object
     values: Values
     meaning: str
+
+
+def _draw_keys(group: str, texts: str) -> tuple[Key, ...]:
+    """How texts are drawn by their sentences at every step, see lrsclip_jax/data/batches/sentence_draws.py."""
+    return (
+        Key(f"{group}.drop_first", 0.0, _FRACTION, f"of {texts}: how often the first sentence, the summary, goes"),
+        Key(f"{group}.drop", 0.0, _FRACTION, f"of {texts}: how often each sentence that is left goes; one stays"),
+        Key(
+            f"{group}.sample",
+            None,
+            OrNone(either(_SENTENCES, Span(_SENTENCES, "the fewest and the most", "(1, 3)"))),
+            f"of {texts}: how many of the sentences left are kept at most; None: all",
+        ),
+        Key(f"{group}.consecutive", 0.0, _FRACTION, f"of {texts}: how often the sampled sentences follow each other"),
+        Key(f"{group}.shuffle", 0.0, _FRACTION, f"of {texts}: how often the sentences kept are shuffled"),
+        Key(
+            f"{group}.shift",
+            0,
+            Whole(0, _TOKENS),
+            f"of {texts}: most rows of the position table by which all tokens but the first are moved",
+        ),
+    )
 
 
 _TABLE = (
@@ -103,6 +140,8 @@ _TABLE = (
     Key("model.text.context_length", 248, _TOKEN_COUNT, "rows of the text tower's position table: its longest text"),
     Key("model.text.frozen_positions", 0, Whole(0, _TOKENS), "first rows of that table that are not trained"),
     Key("model.text.remat", "dense", _REMAT, "what the text tower's blocks store for the backward pass"),
+    Key("model.text.keep", 20, Whole(0, _TOKENS), _KEEP),
+    Key("model.text.ratio", None, _RATIOS, _RATIO),
     Key(
         "data.sources",
         (),
@@ -123,8 +162,9 @@ _TABLE = (
     Key(
         "data.short_text",
         "short",
-        choice("short", "first_sentence"),
-        "the short text, or the first sentence of the long one (Long-CLIP; LRSCLIP's ablation)",
+        choice("short", "first_sentence", "sentences"),
+        "the short text; the first sentence of the long one (Long-CLIP; LRSCLIP's ablation); or sentences of the long "
+        "one as data.short_draw says (DeBias-CLIP)",
     ),
     Key(
         "data.crop_scale",
@@ -146,6 +186,14 @@ _TABLE = (
         "processes that share these threads, where the Python of one process is the limit; 0: none",
     ),
     Key("data.max_torn", 100, Whole(), "unreadable records that are left out before the run stops"),
+    *_draw_keys("data.long_draw", "long texts"),
+    *_draw_keys("data.short_draw", "short texts, where data.short_text='sentences'"),
+    Key(
+        "data.augmentation.turns",
+        "none",
+        either(_TURNS, Many(_TURNS, "choices, one for each of data.sources", "('all', 'none')")),
+        "images turned with the words of their texts: mirrored (flips), by quarters (turns), or both (all)",
+    ),
     Key(
         "loss.long_weight", 0.8, _LONG_WEIGHT, "weight of the long text (omega of Eq. 5), the rest is the short text's"
     ),
@@ -179,6 +227,30 @@ _TABLE = (
     ),
     Key("loss.form", "gather", choice("gather", "ring", "full"), "how the loss is computed; its value is the same"),
     Key("loss.chunk", 1024, Whole(0, _ROWS), "rows of logits that a device holds at a time; 0: all"),
+    Key(
+        "loss.name",
+        "info_nce",
+        choice("info_nce", "sigmoid"),
+        "info_nce: cross entropy over the batch (CLIP); sigmoid: every image with every text by itself (SigLIP)",
+    ),
+    Key(
+        "loss.sigmoid_temperature",
+        0.1,
+        Number(1e-6, 1000.0),
+        "of the sigmoid loss, in place of loss.temperature: that at the start, where the weights bring none",
+    ),
+    Key(
+        "loss.sigmoid_bias",
+        -10.0,
+        Number(-1e4, 1e4),
+        "of the sigmoid loss: the trained bias of the logits at the start, where the weights bring none",
+    ),
+    Key(
+        "loss.same_image",
+        "negative",
+        choice("negative", "positive"),
+        "positive: all captions of an image in a batch are its positives, in equal shares (SupCon, UniCL)",
+    ),
     Key("optimizer.name", "sgd", choice("sgd", "adamw"), "the optimizer, as in PyTorch"),
     Key("optimizer.learning_rate", 3e-4, Number(0.0, _RATE), "of each update, at its peak after the warm-up"),
     Key("optimizer.momentum", 0.9, _FRACTION, "of sgd's momentum buffer: the share that stays"),
@@ -246,6 +318,12 @@ _TABLE = (
         Many(_TOKEN_COUNT, "numbers of tokens", "(20,)"),
         "lengths in tokens to which long texts are cut, to be scored once more",
     ),
+    Key(
+        "eval.at_start",
+        None,
+        OrNone(Flag()),
+        "whether to evaluate before the first step; None: if model.init, image_init or text_init bring weights",
+    ),
     Key("checkpoint.every_steps", 1000, _STEPS, "steps between checkpoints"),
     Key("checkpoint.every_minutes", 20.0, Number(0.0, _MINUTES), "most minutes between checkpoints"),
     Key("checkpoint.keep", 2, Whole(1, _ROWS), "newest checkpoints that stay"),
@@ -301,6 +379,8 @@ def _texts(vocab_size: int, context_length: int) -> tuple[Key, ...]:
         Key("vocab_size", vocab_size, Whole(1, _ROWS), "rows of the token table"),
         Key("context_length", context_length, _TOKEN_COUNT, "rows of the position table"),
         Key("frozen_positions", 0, Whole(0, _TOKENS), "first rows of the position table that are not trained"),
+        Key("keep", 20, Whole(0, _TOKENS), _KEEP),
+        Key("ratio", None, _RATIOS, _RATIO),
     )
 
 

@@ -262,13 +262,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Breakpoints:
-    """Pairs (step, value) with rising steps, at least one."""
+    """Pairs (place, value) with rising places, at least one; `places` are steps or shares of the run."""
 
+    places: Values
     values: Values
     words: str
 
     def fault(self, value: object) -> str:
-        pair = Row((Whole(), self.values), "")
+        pair = Row((self.places, self.values), "")
         if isinstance(value, tuple | list) and value and not any(map(pair.fault, value)):
             rising = all(first[0] < second[0] for first, second in itertools.pairwise(value))
             return "" if rising else f"expected {self.words}"

@@ -116,6 +116,18 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="dimensions in which two towers meet; other projections are initialised at random",
     )
     add("--seed", type=whole_number(0, 2**32 - 1), metavar="N", default=0, help="of what is drawn (%(default)s)")
+    add(
+        "--keep",
+        type=whole_number(0, 2**16),
+        metavar="N",
+        help="first positions that stretching leaves as they are (20; 0: plain interpolation)",
+    )
+    add(
+        "--ratio",
+        type=whole_number(1, 2**16),
+        metavar="N",
+        help="positions that stretching makes of each later one (the fewest that reach --context-length)",
+    )
 
     usage, summary = "SRC --format=NAME --out=PATH [options]", "writes a model for PyTorch"
     add = add_command(commands, "export", _export, usage, summary, _EXPORT).add_argument
@@ -154,10 +166,13 @@ def _import(options: argparse.Namespace) -> None:
     towers = {"image": options.image, "text": options.text}
     if (options.source and any(towers.values())) or (not options.source and not all(towers.values())):
         raise InputError("import: give one SRC, or a source for each tower with --image=SRC and --text=SRC")
+    if options.context_length is None and (options.keep, options.ratio) != (None, None):
+        raise InputError("import: --keep and --ratio say how positions are stretched: give --context-length, too")
     # JAX takes seconds to import: only once the command is known to make sense.
     from lrsclip_jax.convert.import_checkpoint import Changes, import_checkpoint
 
-    changes = Changes(options.context_length, options.size, options.embed_dim, options.seed)
+    keep = 20 if options.keep is None else options.keep
+    changes = Changes(options.context_length, options.size, options.embed_dim, options.seed, keep, options.ratio)
     sources = {tower: source or options.source for tower, source in towers.items()}
     import_checkpoint(sources, options.workdir, _hints(options), changes)
 

@@ -37,6 +37,7 @@ class Changes(NamedTuple):
 
     Attributes:
       context_length: positions of the text tower; CLIP's table is stretched (KPS) or cut, BERT's cut.
+      keep, ratio: of stretching, as `models.positions.stretch_positions` has them.
       size: side of the images in pixels; the table of positions is resized as its family does.
       embed_dim: dimensions of the space in which the towers meet; a projection into another one is initialised again.
       seed: of what is drawn.
@@ -46,6 +47,8 @@ class Changes(NamedTuple):
     size: int | None = None
     embed_dim: int | None = None
     seed: int = 0
+    keep: int = 20
+    ratio: int | None = None
 
 
 class Imported(NamedTuple):
@@ -97,6 +100,8 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     fields["text"] |= {
         "embed_dim": embed_dim,
         "context_length": changes.context_length or fields["text"]["context_length"],
+        "keep": changes.keep,
+        "ratio": changes.ratio,
     }
     model = zoo.create("custom", image=fields["image"], text=fields["text"])
 
@@ -159,7 +164,7 @@ def _config(sources: Mapping[str, str], model: CLIP) -> ConfigDict:
     config = configs.defaults()
     image, text = zoo.fields(model)
     config.model.image.update(image)
-    config.model.text.update(text)
+    config.model.text.update(text | {"keep": model.text.keep, "ratio": model.text.ratio})
     with config.ignore_type():
         config.model.name = _name(model)
         sources = {tower: clean(source) for tower, source in sources.items()}  # a config holds text

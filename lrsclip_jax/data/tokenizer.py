@@ -118,6 +118,23 @@ def bert_tokenizer() -> Tokenizer:
     )
 
 
+def pieces(tokenizer: Tokenizer) -> list[str]:
+    """Returns the piece of text that each id stands for; of CLIP's, one with which a word ends is followed by a blank.
+
+    BERT's are as in its vocabulary ("##s" goes on with a word).
+    """
+    tokens = [tokenizer.engine.id_to_token(index) or "" for index in range(tokenizer.vocab_size)]
+    if tokenizer.name != "clip":
+        return tokens
+    bytes_of = {symbol: byte for byte, symbol in zip(_symbol_bytes(), _byte_symbols(), strict=True)}
+
+    def text(token: str) -> str:
+        word, end, _ = token.partition("</w>")
+        return bytes(bytes_of[symbol] for symbol in word).decode("utf-8", "replace") + " " * bool(end)
+
+    return [token if token.startswith("<|") else text(token) for token in tokens]
+
+
 _TOKENIZERS = {"transformer": clip_tokenizer, "bert": bert_tokenizer}
 
 
@@ -144,6 +161,12 @@ def _without_surrogates(text: str) -> str:
 
 def _byte_symbols() -> list[str]:
     """The 256 printable stand-ins of the bytes in vocabulary order (GPT-2's table: printable bytes first)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
+    return [chr(byte) for byte in _PRINTABLE] + [chr(256 + index) for index in range(256 - len(_PRINTABLE))]
+
+
+def _symbol_bytes() -> list[int]:
+    """The bytes for which `_byte_symbols` stand."""
+    return [*_PRINTABLE, *(byte for byte in range(256) if byte not in _PRINTABLE)]
+
+
+_PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]

@@ -30,6 +30,8 @@ examples:
   lrsclip embed AID --checkpoint=dinov2_vits14.safetensors --size=224 --features=encoder --out=sets/dinov2/aid
   lrsclip embed rsitmd_long.json:test --checkpoint=runs/b16 --text-lengths=20,40,60,77,120,248 --out=sets/b16/rsitmd_l
       for the curve of retrieval against the number of tokens kept
+  lrsclip embed rsitmd_long.json:test --checkpoint=runs/b16 --sentences=10 --out=sets/b16/rsitmd_l
+      for HiMo@K, and for what the order of the sentences and the first of them do
   lrsclip embed air-slt:AIR-SLT --checkpoint=runs/b16 --out=sets/b16/air_slt
   lrsclip evaluate sets --out=results
       evaluates all that the sets allow
@@ -109,6 +111,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=integers,
         default=(),
         help="the long texts once more, cut to N tokens (the short ones where there are none)",
+    )
+    add(
+        "--sentences",
+        metavar="K",
+        type=whole_number(2, 100),
+        help="the same texts once more by sentences: the first 1 to K of them, all shuffled, all but the first",
     )
 
     add(
@@ -227,7 +235,7 @@ def _with_texts(material: Any, options: argparse.Namespace, context_length: int 
     """The material with class texts, further texts, and texts to be cut."""
     from eval.class_texts import class_texts
     from lrsclip_jax.embed.material import queries
-    from lrsclip_jax.embed.set_writer import sweep
+    from lrsclip_jax.embed.set_writer import sentence_sweep, sweep
 
     texts = list(material.texts)
     labels = [image["label"] for image in material.images if "label" in image]
@@ -242,8 +250,11 @@ def _with_texts(material: Any, options: argparse.Namespace, context_length: int 
         raise InputError(f"--templates, --classes and --labels: the images of {options.data} have no labels")
     if options.texts:
         texts += queries(options.texts)
+    whole = tuple(texts)
     if options.text_lengths and context_length:
-        texts += sweep(texts, options.text_lengths, context_length)
+        texts += sweep(whole, options.text_lengths, context_length)
+    if options.sentences and context_length:
+        texts += sentence_sweep(whole, options.sentences)
     return dataclasses.replace(material, texts=texts)
 
 

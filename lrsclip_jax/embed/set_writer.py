@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from eval.embeddings import finish_set, write_lines
+from eval.embeddings import EDITED, finish_set, write_lines
 from eval.lock import alone
+from eval.sentences import joined, sentences, shuffled
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
 from lrsclip_jax.embed import parts
@@ -91,11 +92,38 @@ def sweep(texts: Sequence[Row], lengths: Sequence[int], context_length: int) -> 
     for length in lengths:
         if not 3 <= length <= context_length:
             raise InputError(f"--text-lengths: {length} is not between 3 and {context_length}, the context length")
-    kinds = [text["kind"] for text in texts]
-    kind = "long" if "long" in kinds else "short"
-    if kind not in kinds:
-        raise InputError("--text-lengths: there are no long or short texts to cut")
+    kind = _swept_kind(texts, "--text-lengths")
     return [{**text, "tokens": length} for length in sorted(set(lengths)) for text in texts if text["kind"] == kind]
+
+
+def sentence_sweep(texts: Sequence[Row], most: int) -> list[Row]:
+    """Returns what the long texts (the short ones where there are none) become by sentences, see `eval.text_sentences`.
+
+    That is, of each text of several sentences, the first 1, 2, … of them, up to `most`; all of them shuffled, in an
+    order that depends on the text alone; and all but the first. Raises InputError where no text has two sentences.
+    """
+    kind = _swept_kind(texts, "--sentences")
+    found: list[Row] = []
+    for text in texts:
+        parts_of = sentences(text["text"]) if text["kind"] == kind else []
+        if len(parts_of) < 2:
+            continue
+        row = {**text, "kind": EDITED, "of": kind, "whole": text["text"]}
+        for count in range(1, min(len(parts_of), most) + 1):
+            found.append({**row, "text": joined(parts_of[:count]), "edit": "first", "sentences": count})
+        found.append({**row, "text": shuffled(text["text"]), "edit": "shuffled"})
+        found.append({**row, "text": joined(parts_of[1:]), "edit": "without_first"})
+    if not found:
+        raise InputError(f"--sentences: no {kind} text has two sentences")
+    return found
+
+
+def _swept_kind(texts: Sequence[Row], option: str) -> str:
+    kinds = {text["kind"] for text in texts}
+    for kind in ("long", "short"):
+        if kind in kinds:
+            return kind
+    raise InputError(f"{option}: there are no long or short texts to cut")
 
 
 def check_directions(rows: np.ndarray, names: Sequence[str], source: str) -> None:

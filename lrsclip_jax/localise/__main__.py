@@ -14,6 +14,7 @@ examples:
   lrsclip localise scene.tif --checkpoint=runs/b16 --text="a harbour with two piers" --text="a parking lot" --out=found
   lrsclip localise scene.tif --checkpoint=runs/b16 --text="a stadium" --steps=128,256 --bands=4,3,2
   lrsclip localise photo.jpg --checkpoint=runs/b16 --text="a white plane" --heatmap=patches
+  lrsclip localise scene.tif --checkpoint=runs/b16 --text="a stadium" --scale=background
 
 Windows (--method=v1, of AIR-SLT's reference code): squares of several sizes, embedded once each however many texts;
 a pixel's value is the mean cosine of its windows, scaled to 0 … 255 and median-filtered over 251 pixels. v2 looks at
@@ -21,6 +22,11 @@ windows of 512 pixels and, where they are best, at smaller ones around nine anch
 and four random orders of its words. Heat maps (--heatmap=patches) ask the patches of the image tower instead: the last
 block's values, as texts see them, less the mean of neutral texts; windows are as wide as the shorter side of the
 scene, and at most 1,024 pixels.
+
+A map is scaled from its own lowest to its own highest value, so that it has a brightest place even where the thing is
+absent. --scale=background compares the text with neutral texts and with texts of things that no scene shows, as
+`lrsclip search` does: the map is of z, dark up to the highest z of those absent things, so that what is absent stays
+dark. A thing that fills a scene evenly does not stand out of it either: lrsclip_jax/localise/background.py.
 
 A TIFF or JPEG 2000 is read window by window. Bands of more than 8 bits are stretched from their percentiles 2 and 98
 to 0 … 255. Where a scene has no data, windows are left out, and so is the map. Up to 268 megapixels a map has the
@@ -49,6 +55,8 @@ def check(flags: argparse.Namespace) -> None:
         raise InputError("--heatmap=patches maps patches, not windows: leave --method and --crops out")
     if flags.heatmap_size and not flags.heatmap:
         raise InputError("--heatmap-size only applies with --heatmap=patches")
+    if flags.method == "v2" and flags.scale == "background":
+        raise InputError("--method=v2 maps two looks, which no absent thing is compared with: leave --scale out")
     if flags.method == "v2" and flags.steps:
         raise InputError("--method=v2 has windows of 512 pixels: leave --steps out")
 
@@ -76,6 +84,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=whole_number(1, 2**14),
         metavar="N",
         help="pixels at which the tower sees a window (24 patches)",
+    )
+    add(
+        "--scale",
+        choices=("extremes", "background"),
+        default="extremes",
+        help="what a map is scaled by: its own extremes (the default), or texts of absent things",
     )
     add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
     add(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,18 @@ from eval.selo.v2 import second_map, shuffled
 from lrsclip_jax.data.crops import as_reference
 from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.localise.heatmap import heat, patch_encoder, text_directions
-from lrsclip_jax.localise.score_maps import HEAT_PIXELS, MAP_PIXELS, HeatSum, reduced, reduction, window_map, with_gaps
+from lrsclip_jax.localise.background import ABSENT, Level, Moments, deviation
+from lrsclip_jax.localise.heatmap import NEUTRAL, heat, patch_encoder, text_directions
+from lrsclip_jax.localise.score_maps import (
+    HEAT_PIXELS,
+    MAP_PIXELS,
+    HeatSum,
+    reduced,
+    reduction,
+    window_map,
+    window_means,
+    with_gaps,
+)
 from lrsclip_jax.pretrained import Pretrained
 
 Box = tuple[int, int, int, int]
@@ -34,6 +44,8 @@ class Finding:
       factor: how many pixels of the scene a pixel of the map is, along both sides.
       best: the windows (r0, r1, c0, c1) that score best, with their cosines, best first; none from a heat map.
       peak: row and column, in the scene's pixels, of the middle of a heat map's hottest pixel.
+      level: what the map is scaled by; None where its own extremes are its ends.
+      z: of the windows in `best`, or of the peak, where there is a level.
     """
 
     map: np.ndarray = field(repr=False)
@@ -41,18 +53,58 @@ class Finding:
     factor: int
     best: Sequence[tuple[Box, float]] = ()
     peak: tuple[float, float] | None = None
+    level: Level | None = None
+    z: Sequence[float] = ()
 
 
 def by_windows(
-    model: Pretrained, scene: AnyScene, texts: Sequence[str], windows: np.ndarray, reference: bool = False
+    model: Pretrained,
+    scene: AnyScene,
+    texts: Sequence[str],
+    windows: np.ndarray,
+    reference: bool = False,
+    background: bool = False,
 ) -> Iterator[Finding]:
-    """Yields, for each text, AIR-SLT's localisation map from the cosines of all windows, int64 [N, 4]."""
+    """Yields, for each text, AIR-SLT's localisation map from the cosines of all windows, int64 [N, 4].
+
+    With `background` the map is of z, dark where absent things would be as bright, see `localise.background`.
+    """
     factor = reduction(scene.height, scene.width, MAP_PIXELS)
+    if background:
+        yield from _above_background(model, scene, texts, windows, reference, factor)
+        return
     scores = scorer(model, scene, model.texts(texts), reference)(windows)
     missing = scene.missing(*reduced(scene.height, scene.width, factor))
     for column in scores.T:
         grey = window_map(column, windows, scene.height, scene.width, factor)
         yield Finding(with_gaps(grey, missing), missing, factor, _best(scene, windows, column))
+
+
+def _above_background(
+    model: Pretrained, scene: AnyScene, texts: Sequence[str], windows: np.ndarray, reference: bool, factor: int
+) -> Iterator[Finding]:
+    queries = model.texts([*texts, *ABSENT, *NEUTRAL])
+    scores = scorer(model, scene, queries, reference)(windows)
+    asked = len(texts) + len(ABSENT)
+    contrasts = scores[:, :asked] - scores[:, asked:].mean(axis=1, keepdims=True)
+    holding = with_data(scene, windows)
+    lowest = contrasts[holding].min(axis=0)
+    contrasts[np.setdiff1d(np.arange(len(windows)), holding)] = lowest
+    absent = contrasts[holding, len(texts) :].T.astype(np.float64)
+    sigma = deviation(absent)
+    # What is compared are maps: the mean over overlapping windows has lower peaks than the windows have.
+    peaks = [
+        np.nanmax(window_means(column, windows, scene.height, scene.width, factor)[0])
+        for column in contrasts[:, len(texts) :].T
+    ]
+    reached = float(((np.array(peaks) - absent.mean(axis=1)) / sigma).max())
+    missing = scene.missing(*reduced(scene.height, scene.width, factor))
+    for column, cosines in zip(contrasts[:, : len(texts)].T, scores.T, strict=False):
+        level = Level(float(column[holding].mean(dtype=np.float64)), sigma, reached)
+        grey = window_map(column, windows, scene.height, scene.width, factor, level.grey)
+        order = holding[np.argsort(-column[holding], kind="stable")[:BEST]]
+        best = [(tuple(windows[row].tolist()), float(cosines[row])) for row in order]
+        yield Finding(with_gaps(grey, missing), missing, factor, best, None, level, level.z(column[order]).tolist())
 
 
 def by_second_look(
@@ -84,30 +136,55 @@ def by_second_look(
 
 
 def by_patches(
-    model: Pretrained, scene: AnyScene, texts: Sequence[str], windows: np.ndarray, size: int | None = None
+    model: Pretrained,
+    scene: AnyScene,
+    texts: Sequence[str],
+    windows: np.ndarray,
+    size: int | None = None,
+    background: bool = False,
 ) -> Iterator[Finding]:
     """Yields, for each text, the heat map of the scene.
 
     It is the mean over square windows, int64 [N, 4], each of which the image tower sees at `size` pixels (see
-    `heatmap.patch_encoder`).
+    `heatmap.patch_encoder`). With `background` it is scaled as in `by_windows`, by z of the patches.
     """
     factor = reduction(scene.height, scene.width, HEAT_PIXELS // len(texts))
-    encode, directions = patch_encoder(model, size), text_directions(model, texts)
+    encode, directions = patch_encoder(model, size), text_directions(model, [*texts, *(ABSENT if background else ())])
+    moments = Moments(len(directions), len(texts))
     total = HeatSum(len(texts), scene.height, scene.width, factor)
     missing = scene.missing(*reduced(scene.height, scene.width, factor))
     if missing is not None and missing.all():
         raise InputError(f"{scene.path}: no data in it")
-    with windows_bar(len(windows)) as bar:
-        for start in range(0, len(windows), _HEATED):
-            some = windows[start : start + _HEATED]
-            total.add(some, heat(encode(crops(scene, some, bar)), directions))
+    for some, heats in heated(scene, windows, encode, directions):
+        total.add(some, heats[:, : len(texts)])
+        if background:
+            moments.add(np.moveaxis(heats[~scene.empty(some)], 1, -1).reshape(-1, len(directions)))
     for number in range(len(texts)):
         mean = total.mean(number)
         if missing is not None:
             mean[missing] = mean[~missing].min()
         row, column = np.unravel_index(mean.argmax(), mean.shape)
         peak = ((row + 0.5) * factor, (column + 0.5) * factor)
-        yield Finding(with_gaps(to_grey(mean), missing), missing, factor, peak=peak)
+        level = moments.level(number) if background else None
+        grey = with_gaps(level.grey(mean) if level else to_grey(mean), missing)
+        z = level.z(mean.max(keepdims=True)).ravel().tolist() if level else ()
+        yield Finding(grey, missing, factor, peak=peak, level=level, z=z)
+
+
+def heated(
+    scene: AnyScene,
+    windows: np.ndarray,
+    encode: Callable[[Iterable[np.ndarray]], np.ndarray],
+    directions: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields some of the windows, int64 [N, 4], with their heat along directions, float32 [N, T, g, g], until all came.
+
+    `encode` is a `heatmap.patch_encoder`.
+    """
+    with windows_bar(len(windows)) as bar:
+        for start in range(0, len(windows), _HEATED):
+            some = windows[start : start + _HEATED]
+            yield some, heat(encode(crops(scene, some, bar)), directions)
 
 
 def _best(scene: AnyScene, windows: np.ndarray, scores: np.ndarray) -> list[tuple[Box, float]]:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,10 +22,15 @@ from lrsclip_jax.data.rasters import AnyScene, Georeference
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.score_maps import reduced
 
+if TYPE_CHECKING:
+    from lrsclip_jax.localise.finding import Finding  # imports JAX, for which bad input should not wait
+
 OVERLAY_SIDE = 2048
 _LEGEND, _WORDS, _BAR = 240, 64, 20  # pixels: the narrowest overlay with a legend, room for words, height of the bar
 _LONGEST_STEM = 120  # bytes; the words of a text and the rest take up to 130
 _BEGUN = ".localise-{}"
+# The words at the ends of a legend, by whether the map is scaled by the background.
+_ENDS = {False: ("fits least", "fits best"), True: ("absent", "stands out")}
 
 
 def plan_files(out: Path, scene: AnyScene, texts: Sequence[str], begun: Path) -> list[dict[str, Path]]:
@@ -97,34 +102,30 @@ def _short(stem: str) -> str:
     return name[:_LONGEST_STEM].decode("utf-8", "ignore") + f"-{hashlib.blake2b(name, digest_size=4).hexdigest()}"
 
 
-def write_files(
-    paths: dict[str, Path],
-    scene: AnyScene,
-    grey: np.ndarray,
-    missing: np.ndarray | None,
-    factor: int,
-    text: str = "",
-    best: Sequence[tuple[Sequence[int], float]] = (),
-) -> None:
-    """Writes the files of one map, uint8 [H, W], a pixel of which is `factor` pixels of the scene.
+def write_files(paths: dict[str, Path], scene: AnyScene, text: str, found: Finding) -> None:
+    """Writes the files of what was found for one text.
 
-    Where the scene has no data (`missing`, bool [H, W]), the overlay has no colour, and 0 in the GeoTIFF means no data.
-    The windows (r0, r1, c0, c1) that are `best` for the text, with their cosines, go into JSON and GeoJSON.
+    Where the scene has no data, the overlay has no colour, and 0 in the GeoTIFF means no data. The best windows, with
+    their cosines and, where the map is scaled by the background, their z, go into JSON and GeoJSON.
     """
+    grey, missing, level = found.map, found.missing, found.level
     with whole(paths["map"]) as partial:
         Image.fromarray(grey).save(partial, "PNG")
     picture = picture_of(scene, grey, missing)
     with whole(paths["overlay"]) as partial:
-        with_legend(picture).save(partial, "PNG")
-    windows = [{"cosine": cosine, "window": list(map(int, box))} for box, cosine in best]
-    found = {"scene": str(scene.path), "text": text, "windows": windows}
-    write_text(paths["found"], json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        with_legend(picture, _ENDS[level is not None]).save(partial, "PNG")
+    windows: list[dict[str, Any]] = [{"cosine": cosine, "window": list(map(int, box))} for box, cosine in found.best]
+    about: dict[str, Any] = {"scene": str(scene.path), "text": text, "windows": windows}
+    if level:
+        windows[:] = [{**window, "z": round(z, 3)} for window, z in zip(windows, found.z, strict=False)]
+        about["absent_z"] = round(level.absent, 3)
+    write_text(paths["found"], json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     if scene.georeference:
         write_text(
             paths["geojson"], json.dumps(_features(scene.georeference, text, windows), ensure_ascii=False) + "\n"
         )
         with whole(paths["geotiff"]) as partial:
-            write_geotiff(partial, grey, scene.georeference, factor, nodata=None if missing is None else 0)
+            write_geotiff(partial, grey, scene.georeference, found.factor, nodata=None if missing is None else 0)
 
 
 def _features(place: Georeference, text: str, windows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -154,8 +155,8 @@ def _features(place: Georeference, text: str, windows: Sequence[Mapping[str, Any
     return {"type": "FeatureCollection", "features": features}
 
 
-def with_legend(picture: np.ndarray) -> Image.Image:
-    """Returns an overlay, uint8 [h, w, 3], over a bar of the map's colours with words; a small one as it is."""
+def with_legend(picture: np.ndarray, ends: tuple[str, str] = _ENDS[False]) -> Image.Image:
+    """Returns an overlay, uint8 [h, w, 3], over a bar of the map's colours between two words; a small one as it is."""
     height, width = picture.shape[:2]
     if width < _LEGEND:
         return Image.fromarray(picture)
@@ -165,8 +166,8 @@ def with_legend(picture: np.ndarray) -> Image.Image:
     image = Image.fromarray(np.concatenate([picture, strip]))
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(12)
-    draw.text((4, height + _BAR // 2), "fits least", fill="black", font=font, anchor="lm")
-    draw.text((width - 4, height + _BAR // 2), "fits best", fill="black", font=font, anchor="rm")
+    draw.text((4, height + _BAR // 2), ends[0], fill="black", font=font, anchor="lm")
+    draw.text((width - 4, height + _BAR // 2), ends[1], fill="black", font=font, anchor="rm")
     return image
 
 

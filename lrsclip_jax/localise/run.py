@@ -40,13 +40,15 @@ def run(flags: argparse.Namespace) -> None:
         print(f"{scene.path}: {scene.height}×{scene.width} pixels, {len(windows):,} windows{at_first}")
         with unfinished(begun, files):
             for text, paths, found in zip(flags.text, files, finds(scene, windows, flags), strict=True):
-                write_files(paths, scene, found.map, found.missing, found.factor, text, found.best)
+                write_files(paths, scene, text, found)
                 print(f"\n{text}")
-                for box, score in found.best:
-                    print(f"  {score:.4f}  {words(scene, box)}")
+                for place, (box, score) in enumerate(found.best):
+                    print(f"  {score:.4f}  {f'z {found.z[place]:.1f}  ' if found.level else ''}{words(scene, box)}")
                 if found.peak:
                     row, column = found.peak
                     print(f"  hottest at {words(scene, (row, row, column, column))}")
+                if found.level:
+                    print(f"  {verdict(max(found.z), found.level.absent)}")
                 if found.factor > 1:
                     print(f"  a pixel of the map is {found.factor}×{found.factor} of the scene")
                 print("".join(f"  {what:8} {path}\n" for what, path in paths.items()), end="", flush=True)
@@ -65,12 +67,20 @@ def finds(scene: AnyScene, windows: np.ndarray, flags: argparse.Namespace) -> It
     from lrsclip_jax.localise import finding  # imports JAX, which takes seconds
 
     model = lrsclip_jax.load(flags.checkpoint, batch_size=flags.batch_size)
+    background = flags.scale == "background"
     if flags.heatmap:
-        return finding.by_patches(model, scene, flags.text, windows, flags.heatmap_size)
+        return finding.by_patches(model, scene, flags.text, windows, flags.heatmap_size, background)
     reference = flags.crops == "reference"
     if flags.method == "v2":
         return finding.by_second_look(model, scene, flags.text, reference, flags.seed)
-    return finding.by_windows(model, scene, flags.text, windows, reference)
+    return finding.by_windows(model, scene, flags.text, windows, reference, background)
+
+
+def verdict(best: float, absent: float) -> str:
+    """Returns a sentence that tells "nothing here" from "found"."""
+    if best > absent:
+        return f"found: the best z is {best:.1f}, texts of absent things reach {absent:.1f} at most"
+    return f"maybe nothing: the best z is {best:.1f}, texts of absent things reach up to {absent:.1f}"
 
 
 def words(scene: AnyScene, box: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -29,7 +30,22 @@ def reduced(height: int, width: int, factor: int) -> tuple[int, int]:
     return -(-height // factor), -(-width // factor)
 
 
-def window_map(scores: np.ndarray, windows: np.ndarray, height: int, width: int, factor: int = 1) -> np.ndarray:
+def window_means(
+    scores: np.ndarray, windows: np.ndarray, height: int, width: int, factor: int = 1
+) -> tuple[np.ndarray, ...]:
+    """Returns the mean score of the windows over each cell of a map, and the cells' edges, as `eval.selo.cells`."""
+    size = reduced(height, width, factor)
+    return average(finite_scores(scores, len(windows)), reduced_windows(windows, factor), *size)
+
+
+def window_map(
+    scores: np.ndarray,
+    windows: np.ndarray,
+    height: int,
+    width: int,
+    factor: int = 1,
+    shade: Callable[[np.ndarray], np.ndarray] = to_grey,
+) -> np.ndarray:
     """Returns the localisation map of `eval.selo`, uint8 [H, W], or its like at a fraction of the scene's size.
 
     With a factor above 1 windows, image and the side of the median filter are divided by it: the edges of the windows
@@ -40,12 +56,12 @@ def window_map(scores: np.ndarray, windows: np.ndarray, height: int, width: int,
       windows: int64 [N, 4], of the scene.
       height, width: of the scene, in pixels.
       factor: see `reduction`.
+      shade: from means, [R, C], to uint8.
     """
-    if factor == 1:
+    if factor == 1 and shade is to_grey:
         return localisation_map(scores, windows, height, width)
-    size = reduced(height, width, factor)
-    cells, rows, columns = average(finite_scores(scores, len(windows)), reduced_windows(windows, factor), *size)
-    return median(to_grey(cells), rows, columns, MEDIAN // factor | 1)
+    cells, rows, columns = window_means(scores, windows, height, width, factor)
+    return median(shade(cells), rows, columns, MEDIAN // factor | 1)
 
 
 def with_gaps(grey: np.ndarray, missing: np.ndarray | None) -> np.ndarray:

@@ -6,6 +6,7 @@ TF32, is too coarse for logits of up to 100.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,18 +22,35 @@ _TIE = 1e-6
 
 
 class Labels(NamedTuple):
-    """The labels that decide which pairs are each other's negatives; leaves [B, …], or some of the rows."""
+    """The labels that decide what pairs are to each other; leaves [B, …], or some of the rows."""
 
     # int32, the place of the pair in the global batch
     index: jax.Array  # type: ignore[assignment]  # not the method of a tuple
     valid: jax.Array  # bool, False where the pair lacks this text
     keys: jax.Array | None  # [B, K], equal for texts that are equal; None: every other text is a negative
+    images: jax.Array | None = None  # [B, K], equal for pairs of one image, which are positives; None: there are none
 
     @classmethod
-    def of(cls, pairs: int, valid: jax.Array | None, keys: jax.Array | None) -> Labels:
+    def of(cls, pairs: int, valid: jax.Array | None, keys: jax.Array | None, images: jax.Array | None = None) -> Labels:
         """Returns the labels of a whole batch; by default all its pairs are valid."""
         valid = jnp.ones(pairs, bool) if valid is None else jnp.asarray(valid)
-        return cls(jnp.arange(pairs), valid, None if keys is None else jnp.asarray(keys))
+        keys, images = (None if key is None else jnp.asarray(key) for key in (keys, images))
+        return cls(jnp.arange(pairs), valid, keys, images)
+
+
+class Relations(NamedTuple):
+    """How queries and candidates of other pairs stand to each other; bool leaves [Q, C]."""
+
+    candidate: jax.Array  # whether the loss compares them
+    positive: jax.Array | None  # those among them that show the same image; None: all are negatives
+
+    @property
+    def T(self) -> Relations:  # as of arrays
+        return Relations(self.candidate.T, None if self.positive is None else self.positive.T)
+
+    def negatives_of(self, margins: jax.Array) -> jax.Array:
+        """Returns margins with those of positives taken out."""
+        return margins if self.positive is None else jnp.where(self.positive, NEVER, margins)
 
 
 def stopped(candidates: PyTree, gradient: str) -> PyTree:
@@ -57,25 +75,36 @@ def own_cosines(image: jax.Array, text: jax.Array, gradient: str) -> tuple[jax.A
     return (image * stopped(text, gradient)).sum(1), (stopped(image, gradient) * text).sum(1)
 
 
-def negatives(queries: Labels, candidates: Labels) -> jax.Array:
-    """Returns bool [Q, C]: True where both are valid, belong to different pairs, and their texts are not equal."""
-    negative = queries.valid[:, None] & candidates.valid[None, :]
-    negative &= queries.index[:, None] != candidates.index[None, :]
+def relations(queries: Labels, candidates: Labels) -> Relations:
+    """Returns the relations of pairs that are valid and different.
+
+    Pairs of one image are positives, if the labels tell images apart; of other pairs, those with equal texts are left
+    out, if the labels tell texts apart.
+    """
+    candidate = queries.valid[:, None] & candidates.valid[None, :]
+    candidate &= queries.index[:, None] != candidates.index[None, :]
+    positive = None
+    if queries.images is not None and candidates.images is not None:
+        positive = candidate & (queries.images[:, None, :] == candidates.images[None, :, :]).all(-1)
     if queries.keys is not None and candidates.keys is not None:
-        negative &= (queries.keys[:, None, :] != candidates.keys[None, :, :]).any(-1)
-    return negative
+        candidate &= (queries.keys[:, None, :] != candidates.keys[None, :, :]).any(-1)
+    return Relations(candidate if positive is None else candidate | positive, positive)
 
 
-def margins(cosines: jax.Array, own: jax.Array, negative: jax.Array, logit_scale: jax.Array) -> jax.Array:
-    """Returns m_ij = s·(cos_ij − own_i), [Q, C]: how far negatives score above the own candidate; -1e30 for others."""
-    return jnp.where(negative, logit_scale * (cosines - own[:, None]), NEVER)
+def margins(cosines: jax.Array, own: jax.Array, candidate: jax.Array, logit_scale: jax.Array) -> jax.Array:
+    """Returns m_ij = s·(cos_ij − own_i), [Q, C]: how far candidates score above the own one; -1e30 for others."""
+    return jnp.where(candidate, logit_scale * (cosines - own[:, None]), NEVER)
 
 
-def cross_entropy(margins: jax.Array, negative: jax.Array, label_smoothing: float) -> jax.Array:
+def cross_entropy(margins: jax.Array, related: Relations, label_smoothing: float) -> jax.Array:
     """Returns the loss of queries from the margins of all their candidates, [Q, C] to [Q]."""
     loss = jax.nn.softplus(jax.nn.logsumexp(margins, axis=1))
     if label_smoothing:
-        loss -= label_smoothing * jnp.where(negative, margins, 0).sum(1) / (1 + negative.sum(1))
+        candidate = related.candidate
+        loss -= label_smoothing * jnp.where(candidate, margins, 0).sum(1) / (1 + candidate.sum(1))
+    if related.positive is not None:
+        positive = related.positive
+        loss -= (1 - label_smoothing) * jnp.where(positive, margins, 0).sum(1) / (1 + positive.sum(1))
     return loss
 
 
@@ -87,6 +116,21 @@ def is_best(largest_margin: jax.Array, logit_scale: jax.Array) -> jax.Array:
 def mean(values: jax.Array, valid: jax.Array) -> jax.Array:
     """Returns the mean over the valid entries, 0 if there are none."""
     return jnp.where(valid, values, 0).sum(dtype=jnp.float32) / jnp.maximum(valid.sum(), 1)
+
+
+def weighted(
+    pairs: Sequence[tuple[jax.Array, jax.Array]], labels: Sequence[Labels], weights: Sequence[jax.Array | float]
+) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+    """Returns the weighted sum of the terms of a loss, and each of them with its accuracy, float32 scalars.
+
+    `pairs` are of each term the losses of its pairs and whether the own text is the image's best, [B].
+    """
+    loss, terms = jnp.zeros([], jnp.float32), []
+    for (losses, best), label, weight in zip(pairs, labels, weights, strict=True):
+        term = mean(losses, label.valid)
+        loss += weight * term
+        terms.append((term, mean(best, label.valid)))
+    return loss, terms
 
 
 def in_chunks(rows: PyTree, chunk: int) -> PyTree:

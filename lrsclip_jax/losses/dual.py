@@ -1,4 +1,4 @@
-"""The loss of the model: InfoNCE of images with long texts and with short ones."""
+"""The loss of the model: InfoNCE, or the sigmoid loss, of images with long texts and with short ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.losses import full, gather, ring
-from lrsclip_jax.losses.blocks import Labels, mean
+from lrsclip_jax.losses import full, gather, ring, sigmoid
+from lrsclip_jax.losses.blocks import Labels, weighted
 from lrsclip_jax.losses.options import LossOptions, long_weight_at
 from lrsclip_jax.losses.pcm import reduce_to_components
 from lrsclip_jax.sharding import check_divides
@@ -41,10 +41,14 @@ def dual_loss(
     logit_scale: jax.Array | float,
     options: LossOptions,
     *,
+    logit_bias: jax.Array | float | None = None,
+    image_keys: jax.Array | None = None,
     step: jax.Array | int = 0,
     mesh: Mesh | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Returns L = ω·L_long + (1 − ω)·L_short (LRSCLIP Eq. 5): InfoNCE of images with long and with short texts.
+    """Returns L = ω·L_long + (1 − ω)·L_short (LRSCLIP Eq. 5): the loss of images with long and with short texts.
+
+    Each is InfoNCE, or with `options.name="sigmoid"` SigLIP's loss.
 
     The paper's weights are 8:2, but it contradicts itself about which is which. Eq. 5 gives ω to the long
     text. The ablation (V-D-7) writes its ratios long to short: it calls 4:6 to 1:9 "excessively high short
@@ -56,34 +60,52 @@ def dual_loss(
       image: [B, D] unit rows, the same for both terms.
       texts: "long" and "short" texts. A kind that `options.kinds` leaves out is not used, and may be missing.
       logit_scale: the factor of the cosines, the same for both terms.
+      logit_bias: what the sigmoid loss adds to the scaled cosines, the same for both terms; InfoNCE has none.
+      image_keys: uint32 [B, 2], equal for pairs of one image, which `same_image="positive"` compares.
       options: the weight ω, and how the loss is computed. It is a function of the global batch in every form.
       step: at which `options.long_weight` is taken, the first being 0.
       mesh: over whose BATCH axes the rows of a batch are split; the forms "gather" and "ring" need it.
 
     Returns:
-      The loss, and the metrics `loss`, `logit_scale` and, of each term computed, `loss_long`, `accuracy_long`,
-      `loss_short`, `accuracy_short`, as `info_nce` returns them. All are float32 scalars.
+      The loss, and the metrics `loss`, `logit_scale`, `logit_bias` with the sigmoid loss, and of each term computed
+      `loss_long`, `accuracy_long`, `loss_short`, `accuracy_short`. All are float32 scalars.
 
     Raises:
       InputError: a batch that does not split evenly over the mesh or into the groups of `pcm_scope`.
     """
     long_weight = long_weight_at(options.long_weight, step)
-    weights = {"long": long_weight, "short": 1 - long_weight}
+    weight_of = {"long": long_weight, "short": 1 - long_weight}
+    weights = [weight_of[kind] for kind in options.kinds]
     chosen = [texts[kind] for kind in options.kinds]
 
     image, logit_scale = image.astype(jnp.float32), jnp.asarray(logit_scale, jnp.float32)
     features = [of_kind.features.astype(jnp.float32) for of_kind in chosen]
     compared = options.same_text == "ignore"
-    labels = [Labels.of(len(image), of_kind.present, of_kind.keys if compared else None) for of_kind in chosen]
-    pairs = _pair_losses(_views(image, options), features, labels, logit_scale, options, mesh)
-
-    loss = jnp.zeros([], jnp.float32)
-    metrics = {"logit_scale": logit_scale}
-    for kind, label, (losses, best) in zip(options.kinds, labels, pairs, strict=True):
-        term = mean(losses, label.valid)
-        loss += weights[kind] * term
-        metrics |= {f"loss_{kind}": term, f"accuracy_{kind}": mean(best, label.valid)}
+    images = image_keys if options.same_image == "positive" else None
+    if images is None and options.same_image == "positive":
+        raise ValueError("same_image='positive' compares image_keys")
+    labels = [Labels.of(len(image), of_kind.present, of_kind.keys if compared else None, images) for of_kind in chosen]
+    _check_mesh(options, len(image), mesh)
+    views, metrics = _views(image, options), {"logit_scale": logit_scale}
+    if options.name == "sigmoid":
+        if logit_bias is None:
+            raise ValueError("the sigmoid loss has a logit_bias")
+        logits = sigmoid.Logits(logit_scale, jnp.asarray(logit_bias, jnp.float32))
+        loss, terms = sigmoid.weighted_terms(views, features, labels, weights, logits, options, mesh)
+        metrics["logit_bias"] = logits.bias
+    else:
+        loss, terms = weighted(_pair_losses(views, features, labels, logit_scale, options, mesh), labels, weights)
+    for kind, (term, accuracy) in zip(options.kinds, terms, strict=True):
+        metrics |= {f"loss_{kind}": term, f"accuracy_{kind}": accuracy}
     return loss, {"loss": loss, **metrics}
+
+
+def _check_mesh(options: LossOptions, pairs: int, mesh: Mesh | None) -> None:
+    if options.form == "full":
+        return
+    if mesh is None:
+        raise InputError(f"loss.form={options.form!r} needs the mesh over which the batch is split; 'full' needs none")
+    check_divides("batch_size", pairs, mesh)
 
 
 def _views(image: jax.Array, options: LossOptions) -> list[jax.Array]:
@@ -108,9 +130,7 @@ def _pair_losses(
             full.pair_losses(*of_kind, logit_scale, label_smoothing=options.label_smoothing, gradient=options.gradient)
             for of_kind in zip(cycle(views), texts, labels, strict=False)
         ]
-    if mesh is None:
-        raise InputError(f"loss.form={options.form!r} needs the mesh over which the batch is split; 'full' needs none")
-    check_divides("batch_size", len(views[0]), mesh)
+    assert mesh is not None
     pair_losses = gather.pair_losses if options.form == "gather" else ring.pair_losses
     return pair_losses(views, texts, labels, logit_scale, options, mesh)
 

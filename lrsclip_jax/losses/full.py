@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from lrsclip_jax.losses.blocks import Labels, cosines, cross_entropy, is_best, margins, mean, negatives, own_cosines
+from lrsclip_jax.losses.blocks import Labels, cosines, cross_entropy, is_best, margins, mean, own_cosines, relations
 
 
 def info_nce(
@@ -15,6 +15,7 @@ def info_nce(
     *,
     valid: jax.Array | None = None,
     keys: jax.Array | None = None,
+    image_keys: jax.Array | None = None,
     label_smoothing: float = 0.0,
     gradient: str = "full",
 ) -> tuple[jax.Array, jax.Array]:
@@ -34,6 +35,9 @@ def info_nce(
             drop out, and the mean is over the others. None: all pairs are valid.
         keys: [B, K], equal rows for equal texts, see `text_keys`. Texts equal to the own one are then no
             negatives, in either direction. None: every other text is a negative.
+        image_keys: [B, K], equal rows for pairs of one image. All its texts are then positives, and the target is
+            uniform over them: L_i = −(1/|P_i|)·Σ_{p ∈ P_i} log softmax_p, as in SupCon (arXiv 2004.11362, the sum
+            outside of the logarithm) and UniCL (arXiv 2204.03610). None: only the own text is one.
         label_smoothing: ε in [0, 1); Long-CLIP trains with 0.1, CLIP and LRSCLIP with 0.
         gradient: "full", or "reference": features get a gradient as queries only, not as candidates.
 
@@ -41,7 +45,7 @@ def info_nce(
         The loss and the in-batch accuracy (the share of images whose own text scores strictly higher than every
         negative), float32 scalars. Without a valid pair both are 0, and so are the gradients.
     """
-    labels = Labels.of(len(image), valid, keys)
+    labels = Labels.of(len(image), valid, keys, image_keys)
     loss, best = pair_losses(
         image.astype(jnp.float32),
         text.astype(jnp.float32),
@@ -57,10 +61,10 @@ def pair_losses(
     image: jax.Array, text: jax.Array, labels: Labels, logit_scale: jax.Array, *, label_smoothing: float, gradient: str
 ) -> tuple[jax.Array, jax.Array]:
     """Returns what `gather.pair_losses` returns, for one kind of text; `image` and `text` are float32 [B, D]."""
-    negative = negatives(labels, labels)
+    related = relations(labels, labels)
     image_to_text, text_to_image = (
-        margins(scores, own, negative, logit_scale)
+        margins(scores, own, related.candidate, logit_scale)
         for scores, own in zip(cosines(image, text, gradient), own_cosines(image, text, gradient), strict=True)
     )
-    of_image, of_text = (cross_entropy(block, negative, label_smoothing) for block in (image_to_text, text_to_image))
-    return (of_image + of_text) / 2, is_best(image_to_text.max(1), logit_scale)
+    of_image, of_text = (cross_entropy(block, related, label_smoothing) for block in (image_to_text, text_to_image))
+    return (of_image + of_text) / 2, is_best(related.negatives_of(image_to_text).max(1), logit_scale)

@@ -20,9 +20,9 @@ from lrsclip_jax.losses.blocks import (
     is_best,
     joined,
     margins,
-    negatives,
     own_cosines,
     products,
+    relations,
     stopped,
 )
 from lrsclip_jax.losses.options import LossOptions
@@ -75,9 +75,10 @@ def _local_losses(
         @jax.checkpoint
         def of_chunk(queries: tuple[jax.Array, jax.Array, Labels]) -> tuple[jax.Array, jax.Array]:
             features, own, label = queries
-            negative = negatives(label, candidate_label)
-            block = margins(products(features, candidates), own, negative, logit_scale)
-            return cross_entropy(block, negative, options.label_smoothing), is_best(block.max(1), logit_scale)
+            related = relations(label, candidate_label)
+            block = margins(products(features, candidates), own, related.candidate, logit_scale)
+            loss = cross_entropy(block, related, options.label_smoothing)
+            return loss, is_best(related.negatives_of(block).max(1), logit_scale)
 
         return joined(jax.lax.map(of_chunk, in_chunks((features, own, label), options.chunk)), len(own))
 

@@ -10,13 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.checks import kinds_used
+from lrsclip_jax.config.checks import kinds_used, loss_faults
 from lrsclip_jax.errors import InputError, nearest
 
 _CHOICES = {
+    "name": ("info_nce", "sigmoid"),
     "form": ("full", "gather", "ring"),
     "gradient": ("full", "reference"),
     "same_text": ("negative", "ignore"),
+    "same_image": ("negative", "positive"),
 }
 
 
@@ -25,7 +27,8 @@ class LossOptions:
     """How the loss is computed; every field is the key of `config.loss` with the same name.
 
     Attributes:
-      long_weight: ω of LRSCLIP Eq. 5, in [0, 1]: a number, or breakpoints (step, weight), see `long_weight_at`.
+      long_weight: ω of LRSCLIP Eq. 5, in [0, 1]: a number, or breakpoints (step, weight), see `long_weight_at`; the
+        config's breakpoints may be shares of the run, which `in_steps` turns into steps.
       label_smoothing: as in `info_nce`, for both terms.
       same_text: "negative", equal texts in a batch are each other's negatives, as in the reference code, or "ignore",
         they are not.
@@ -40,12 +43,15 @@ class LossOptions:
         logits on each device; "ring" only its share of the features, B/n·D, and chunk·B/n logits.
       chunk: rows of logits that "gather" and "ring" hold at a time on a device; 0: all.
       max_scale: limit of the logit scale, or None, see `clamp_logit_scale`.
+      name: "info_nce", or "sigmoid", SigLIP's loss.
+      same_image: "negative", or "positive": all texts of an image in a batch are its positives, in both directions,
+        whether `same_text` would ignore them or not.
 
     Raises:
-      InputError: an unknown choice, an impossible weight or chunk.
+      InputError: an unknown choice, an impossible weight or chunk, an option that the sigmoid loss has not.
     """
 
-    long_weight: float | tuple[tuple[int, float], ...] = 0.8
+    long_weight: float | tuple[tuple[float, float], ...] = 0.8
     label_smoothing: float = 0.0
     same_text: str = "negative"
     gradient: str = "full"
@@ -54,6 +60,8 @@ class LossOptions:
     form: str = "full"
     chunk: int = 0
     max_scale: float | None = None
+    name: str = "info_nce"
+    same_image: str = "negative"
 
     def __post_init__(self) -> None:
         _breakpoints(self.long_weight)
@@ -62,6 +70,8 @@ class LossOptions:
                 raise InputError(f"loss.{key}={value!r} is not one of {', '.join(choices)}{nearest(value, choices)}")
         if self.chunk < 0:
             raise InputError(f"loss.chunk={self.chunk} must be a number of rows, or 0 for all at once")
+        if fault := next(loss_faults(self), None):
+            raise InputError(fault)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -79,7 +89,20 @@ def loss_options(config: ConfigDict) -> LossOptions:
     return LossOptions(**values)
 
 
-def long_weight_at(long_weight: float | Sequence[tuple[int, float]], step: jax.Array | int) -> jax.Array | float:
+def in_steps(
+    long_weight: float | tuple[tuple[float, float], ...], total_steps: int
+) -> float | tuple[tuple[float, float], ...]:
+    """Returns a weight whose breakpoints are at steps of a run, from `config.loss.long_weight`.
+
+    Breakpoints at whole numbers are at steps already. Where one has a decimal point, all are shares of the run:
+    `((0.0, 1.0), (0.5, 0.2))` falls from the first step to the middle of the run, however long that is.
+    """
+    if isinstance(long_weight, int | float) or all(isinstance(place, int) for place, _ in long_weight):
+        return long_weight
+    return tuple((place * total_steps, weight) for place, weight in long_weight)
+
+
+def long_weight_at(long_weight: float | Sequence[tuple[float, float]], step: jax.Array | int) -> jax.Array | float:
     """Returns the weight ω of the long text at a step, from `config.loss.long_weight`.
 
     A number holds for every step and stays a Python number. Breakpoints (step, weight) are joined by straight
@@ -90,7 +113,7 @@ def long_weight_at(long_weight: float | Sequence[tuple[int, float]], step: jax.A
     return long_weight if isinstance(long_weight, int | float) else jnp.interp(step, steps, weights)
 
 
-def _breakpoints(long_weight: float | Sequence[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+def _breakpoints(long_weight: float | Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the steps and the weights, float32 [N]; InputError unless they are sound."""
     points = [(0, long_weight)] if isinstance(long_weight, int | float) else long_weight
     try:

@@ -11,79 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from lrsclip_jax.losses.blocks import (
-    NEVER,
     Labels,
     cosines,
     in_chunks,
     is_best,
     joined,
     margins,
-    negatives,
     own_cosines,
+    relations,
 )
 from lrsclip_jax.losses.options import LossOptions
+from lrsclip_jax.losses.statistics import Statistics, Summary
 from lrsclip_jax.sharding import BATCH
 
 PyTree = Any
 Features = tuple[jax.Array, ...]
 
 _ROWS, _WHOLE = PartitionSpec(BATCH), PartitionSpec()
-
-
-class Statistics(NamedTuple):
-    """Statistics of queries over the candidates met so far; float32 leaves [Q]."""
-
-    largest: jax.Array  # margin
-    exponentials: jax.Array  # Σ exp(margin − largest)
-    margins: jax.Array  # Σ margin of negatives
-    negatives: jax.Array  # their number
-
-    @classmethod
-    def empty(cls, own: jax.Array) -> Statistics:
-        """Returns the statistics of queries with these own cosines, before any candidate."""
-        return cls(jnp.full_like(own, NEVER), jnp.zeros_like(own), jnp.zeros_like(own), jnp.zeros_like(own))
-
-    def after(self, margins: jax.Array, negative: jax.Array) -> Statistics:
-        """Returns the statistics after the candidates of a block [Q, C]."""
-        largest = jnp.maximum(self.largest, margins.max(1))
-        met = jnp.exp(margins - largest[:, None]).sum(1)
-        return Statistics(
-            largest,
-            self.exponentials * jnp.exp(self.largest - largest) + met,
-            self.margins + jnp.where(negative, margins, 0).sum(1),
-            self.negatives + negative.sum(1),
-        )
-
-    def loss(self, label_smoothing: float) -> jax.Array:
-        """Returns the loss of each query, [Q], once all candidates were met."""
-        partition = jax.nn.softplus(self.largest + jnp.log(self.exponentials))
-        return partition - label_smoothing * self.margins / (1 + self.negatives)
-
-    def summary(self, label_smoothing: float) -> Summary:
-        """Returns the summary that the gradient needs, once all candidates were met."""
-        largest = jnp.maximum(self.largest, 0)
-        partition = jnp.exp(-largest) + self.exponentials * jnp.exp(self.largest - largest)
-        return Summary(largest, 1 / partition, label_smoothing / (1 + self.negatives))
-
-
-class Summary(NamedTuple):
-    """The complete statistics as far as the gradient needs them; float32 leaves [Q]."""
-
-    largest: jax.Array  # margin, the own candidate's 0 included
-    factor: jax.Array  # the probability of a candidate is exp(margin − largest) · factor
-    share: jax.Array  # of the label smoothing that each candidate gets, ε / (1 + number of negatives)
-
-    def surrogate(self, margins: jax.Array, negative: jax.Array) -> jax.Array:
-        """Returns [Q], whose gradient in the margins of a block [Q, C], with this summary held fixed, is the loss's."""
-        probabilities = jnp.exp(margins - self.largest[:, None]) * self.factor[:, None]
-        return (probabilities - self.share[:, None] * jnp.where(negative, margins, 0)).sum(1)
 
 
 def pair_losses(
@@ -157,13 +108,13 @@ def _first_round(
         text_statistics = [known.after(*block) for known, (_, block) in zip(text_statistics, blocks, strict=True)]
         return image_statistics, text_statistics
 
-    unmet = [Statistics.empty(own) for own in owns]
-    image_statistics, text_statistics = _round(meet, images, in_chunks(unmet, options.chunk), unmet)
+    unmet = [Statistics.empty(own, label.images is not None) for own, label in zip(owns, labels, strict=True)]
+    image_statistics, text_statistics = round_trip(meet, images, in_chunks(unmet, options.chunk), unmet)
     image_statistics = joined(image_statistics, len(owns[0]))
 
     smoothing = options.label_smoothing
     pairs = [
-        ((image.loss(smoothing) + text.loss(smoothing)) / 2, is_best(image.largest, logit_scale))
+        ((image.loss(smoothing) + text.loss(smoothing)) / 2, is_best(image.largest_negative, logit_scale))
         for image, text in zip(image_statistics, text_statistics, strict=True)
     ]
     summaries = [[known.summary(smoothing) for known in side] for side in (image_statistics, text_statistics)]
@@ -204,13 +155,13 @@ def _second_round(
         return jax.tree.map(jnp.add, (image_gradient, text_gradient), gradients)
 
     zeros = jax.tree.map(jnp.zeros_like, (images[0], ((texts, text_owns), logit_scale)))
-    image_gradient, ((d_texts, d_text_owns), d_logit_scale) = _round(meet, images, *zeros)
+    image_gradient, ((d_texts, d_text_owns), d_logit_scale) = round_trip(meet, images, *zeros)
     d_views, d_image_owns = joined(image_gradient, len(texts[0]))
     d_views, d_texts = jax.tree.map(jnp.add, (d_views, d_texts), pull_owns((d_image_owns, d_text_owns)))
     return d_views, d_texts, jax.lax.psum(d_logit_scale, BATCH)
 
 
-def _round(
+def round_trip(
     meet: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]], images: PyTree, carried: PyTree, kept: PyTree
 ) -> tuple[PyTree, PyTree]:
     """Sends images once round all devices, and adds up what they and the texts there learn of each other.
@@ -251,7 +202,7 @@ def _blocks(
     logit_scale: jax.Array,
     gradient: str,
 ) -> Iterator:
-    """Yields, of each kind of text, the margins [Q, C] and the negatives of images as queries and of texts as queries.
+    """Yields, of each kind of text, the margins [Q, C] and the relations of images as queries and of texts as queries.
 
     `images` and `texts` are pairs: their features, and for each kind of text their own cosines as queries.
     """
@@ -259,11 +210,11 @@ def _blocks(
     for view, image_own, image_label, text, text_own, text_label in zip(
         cycle(views), image_owns, image_labels, texts, text_owns, text_labels, strict=False
     ):
-        negative = negatives(image_label, text_label)
+        related = relations(image_label, text_label)
         to_texts, to_images = cosines(view, text, gradient)
         yield (
-            (margins(to_texts, image_own, negative, logit_scale), negative),
-            (margins(to_images, text_own, negative.T, logit_scale), negative.T),
+            (margins(to_texts, image_own, related.candidate, logit_scale), related),
+            (margins(to_images, text_own, related.T.candidate, logit_scale), related.T),
         )
 
 

@@ -18,6 +18,7 @@ from lrsclip_jax.models.layers import (
     exact_dense,
     freeze_rows,
     layer_norm,
+    position_rows,
     tower_blocks,
 )
 from lrsclip_jax.models.packed import Packed, at_slots
@@ -64,8 +65,8 @@ class Bert(nn.Module):
       default: transformers' dual encoders do so, and a trained model can be exported to them), or that token itself
       ("cls").
     - `positions`: which rows pretrained weights bring when their table has another length: the first `context_length`
-      ("native", the default: BERT learnt 512), or as CLIP's, the first 77 rows stretched from row 20 on ("stretched":
-      77 become 248). It does not change what the tower computes.
+      ("native", the default: BERT learnt 512), or as CLIP's, the first 77 rows stretched from row `keep` on, by
+      `ratio` ("stretched": 77 become 248). None of the three changes what the tower computes.
 
     The first `frozen_positions` rows of the table receive no gradient, as in `text.TextTransformer`. Embeddings start
     normal with standard deviation 0.02 and norms as the identity, as in BERT; blocks as `layers.Block` says.
@@ -84,6 +85,8 @@ class Bert(nn.Module):
     positions: str = "native"
     pad_token: int = 0
     frozen_positions: int = 0
+    keep: int = 20
+    ratio: int | None = None
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
@@ -107,8 +110,8 @@ class Bert(nn.Module):
             self.pooler = exact_dense(self.width, self.width, use_bias=True)
         self.projection = exact_dense(self.embed_dim, self.width)
 
-    def hidden(self, ids: jax.Array) -> jax.Array:
-        """All tokens after the last block: [B, L, width]."""
+    def hidden(self, ids: jax.Array, shifts: jax.Array | None = None) -> jax.Array:
+        """All tokens after the last block: [B, L, width]; `shifts` as in `layers.position_rows`."""
         length = ids.shape[1]
         if length > self.context_length:
             raise InputError(
@@ -117,7 +120,7 @@ class Bert(nn.Module):
             )
         # Padding begins where the text ends: a pad token within the text would be seen.
         segments = jnp.arange(length) < self.lengths(ids)[:, None]
-        return self._through_blocks(ids, self._positions()[:length], segments)
+        return self._through_blocks(ids, position_rows(self._positions(), length, shifts), segments)
 
     def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
         """[B, L, width] -> fp32 [B, width]: the first token, as `pool` says; `ids` do not matter here."""

@@ -26,7 +26,8 @@ def unit(x: jax.Array) -> jax.Array:
 class CLIP(nn.Module):
     """Two towers and a temperature; parameters `{"image": …, "text": …, "logit_scale": scalar}`, all fp32.
 
-    `logit_scale` is the log of the factor on cosines, ln(1/0.07) at first as in CLIP. The towers are attributes, so
+    `logit_scale` is the log of the factor on cosines, ln(1/0.07) at first as in CLIP. With a `logit_bias` there is a
+    parameter of this name, too, which the sigmoid loss adds to the scaled cosines. The towers are attributes, so
     other outputs than unit rows need no method here:
 
         model.apply(variables, images, method=lambda clip, x: clip.image(x))           # projected, raw rows
@@ -36,9 +37,12 @@ class CLIP(nn.Module):
     image: ViT
     text: TextTransformer | Bert
     logit_scale: float = math.log(1 / 0.07)
+    logit_bias: float | None = None
 
     def setup(self) -> None:
         self.log_scale = self.param("logit_scale", constant(self.logit_scale), ())
+        if self.logit_bias is not None:
+            self.bias = self.param("logit_bias", constant(self.logit_bias), ())
 
     def encode_image(
         self, images: jax.Array, tokens: bool = False, kept: jax.Array | None = None
@@ -58,18 +62,21 @@ class CLIP(nn.Module):
         rows = unit(self.image.projection(self.image.pooled(hidden)))
         return (rows, self.image.tokens(hidden)) if tokens else rows
 
-    def encode_text(self, ids: jax.Array, tokens: bool = False) -> jax.Array | tuple[jax.Array, jax.Array]:
+    def encode_text(
+        self, ids: jax.Array, tokens: bool = False, shifts: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, jax.Array]:
         """Unit text rows, and on request every token.
 
         Args:
           ids: int32 [B, L], L up to the context length, each row as the tower's tokenizer makes it.
           tokens: also return the tokens.
+          shifts: int32 [B], by how many positions the tokens of each text but its first are moved; None: none is.
 
         Returns:
           fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, L, E], after the last norm and the
           projection, not of unit length; what follows the end of a text in its row means nothing.
         """
-        hidden = self.text.hidden(ids)
+        hidden = self.text.hidden(ids, shifts)
         rows = unit(self.text.projection(self.text.pooled(hidden, ids)))
         return (rows, self.text.tokens(hidden)) if tokens else rows
 

@@ -47,6 +47,19 @@ def freeze_rows(table: jax.Array, rows: int) -> jax.Array:
     return jnp.concatenate([jax.lax.stop_gradient(table[:rows]), table[rows:]]) if rows else table
 
 
+def position_rows(table: jax.Array, length: int, shifts: jax.Array | None) -> jax.Array:
+    """Returns the rows of a position table for texts of `length` tokens: [length, width], the first ones.
+
+    With `shifts`, int [B], the tokens of each text but its first are moved by so many rows: [B, length, width]. Tokens
+    that would leave the table, which are padding, have its last row.
+    """
+    if shifts is None:
+        return table[:length]
+    places = jnp.arange(length)
+    moved = places + jnp.where(places > 0, shifts[:, None], 0)
+    return jnp.take(table, jnp.minimum(moved, len(table) - 1), axis=0)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention: [B, N, width] -> [B, N, width] in `dtype`.
 

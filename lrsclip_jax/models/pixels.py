@@ -8,6 +8,17 @@ import jax.numpy as jnp
 from lrsclip_jax.data.images import Preprocessing
 
 
+def turned(images: jax.Array, turns: jax.Array) -> jax.Array:
+    """Returns square images [B, S, S, C] turned as `turns`, int [B], say: numbers of `data.directions`."""
+
+    def where(bit: int, changed: jax.Array, images: jax.Array) -> jax.Array:
+        return jnp.where((turns & bit > 0)[:, None, None, None], changed, images)
+
+    images = where(1, images.swapaxes(1, 2), images)
+    images = where(2, images[:, :, ::-1], images)
+    return where(4, images[:, ::-1], images)
+
+
 def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
     """Returns uint8 [..., 3] as float32, scaled to 0 … 1, minus the checkpoint's mean and divided by its std."""
     mean = jnp.asarray(preprocessing.mean, jnp.float32)

@@ -9,7 +9,9 @@ import numpy as np
 from lrsclip_jax.errors import InputError
 
 
-def stretch_positions(table: np.ndarray, keep: int = 20, ratio: int = 4, length: int | None = None) -> np.ndarray:
+def stretch_positions(
+    table: np.ndarray, keep: int = 20, ratio: int | None = None, length: int | None = None
+) -> np.ndarray:
     """Knowledge-preserved stretching (KPS) of a text position table, as Long-CLIP's and LRSCLIP's code computes it.
 
     The first `keep` rows stay; every later row is followed by ratio − 1 rows on the line to its successor, and the
@@ -23,16 +25,17 @@ def stretch_positions(table: np.ndarray, keep: int = 20, ratio: int = 4, length:
 
     Args:
       table: [L, W], any float dtype.
-      keep: rows that stay as they are, 0 ≤ keep < L.
-      ratio: new rows for each later row.
-      length: if given, the smallest integer ratio that reaches this many rows is used instead of `ratio`, and the
-        result is cut to it.
+      keep: rows that stay as they are, 0 ≤ keep < L. With 0 every row is interpolated: the plain
+        interpolation that Long-CLIP (arXiv 2403.15378) compares KPS with.
+      ratio: new rows for each later row; None: 4, or with `length` the smallest that reaches it.
+      length: rows to which the result is cut; None: it is not.
 
     Returns:
       float32 [keep + ratio·(L − keep), W], or [length, W].
 
     Raises:
-      InputError: a table of fewer than two rows, `keep`, `ratio` or `length` out of range.
+      InputError: a table of fewer than two rows, `keep`, `ratio` or `length` out of range, a ratio that does not reach
+        `length`.
     """
     table = np.asarray(table, np.float32)
     if table.ndim != 2 or len(table) < 2:
@@ -42,7 +45,14 @@ def stretch_positions(table: np.ndarray, keep: int = 20, ratio: int = 4, length:
     if length is not None:
         if length < 1:
             raise InputError(f"cannot stretch positions to length {length}: it must be at least 1")
-        ratio = max(1, math.ceil((length - keep) / (len(table) - keep)))
+        least = max(1, math.ceil((length - keep) / (len(table) - keep)))
+        ratio = least if ratio is None else ratio
+        if 1 <= ratio < least:
+            raise InputError(
+                f"{len(table)} position rows, of which {keep} are kept, become {keep + ratio * (len(table) - keep)} by "
+                f"ratio {ratio}, fewer than {length}: the ratio must be {least} or more"
+            )
+    ratio = 4 if ratio is None else ratio
     if ratio < 1:
         raise InputError(f"cannot stretch positions by ratio {ratio}: it must be at least 1")
     step = np.arange(ratio, dtype=np.float32)[:, None]

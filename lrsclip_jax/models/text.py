@@ -16,6 +16,7 @@ from lrsclip_jax.models.layers import (
     exact_dense,
     freeze_rows,
     layer_norm,
+    position_rows,
     tower_blocks,
 )
 from lrsclip_jax.models.packed import Packed, at_slots
@@ -31,7 +32,8 @@ class TextTransformer(nn.Module):
     share a row (`packed_features`): each has the positions and sees the tokens that it would alone.
 
     The first `frozen_positions` rows of the table receive no gradient (LRSCLIP and Long-CLIP freeze the 20 rows that
-    stretching keeps); the optimizer leaves decay and momentum off them.
+    stretching keeps); the optimizer leaves decay and momentum off them. `keep` and `ratio` say how a shorter pretrained
+    table is stretched (`positions.stretch_positions`); they do not change what the tower computes.
 
     Initialisation as CLIP's: tokens normal with standard deviation 0.02, positions 0.01, projection width^-½,
     blocks as `layers.Block` says, norms are the identity.
@@ -48,6 +50,8 @@ class TextTransformer(nn.Module):
     activation: str = "quick_gelu"
     end_token: int = 49407
     frozen_positions: int = 0
+    keep: int = 20
+    ratio: int | None = None
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
@@ -63,15 +67,15 @@ class TextTransformer(nn.Module):
         self.final_norm = layer_norm(self.norm_eps)
         self.projection = exact_dense(self.embed_dim, self.width)
 
-    def hidden(self, ids: jax.Array) -> jax.Array:
-        """All tokens after the last block, before `final_norm`: [B, L, width]."""
+    def hidden(self, ids: jax.Array, shifts: jax.Array | None = None) -> jax.Array:
+        """All tokens after the last block, before `final_norm`: [B, L, width]; `shifts` as of `position_rows`."""
         length = ids.shape[1]
         if length > self.context_length:
             raise InputError(
                 f"text tower: texts are {length} tokens long, the context length is "
                 f"{self.context_length}; truncate them or stretch the position table"
             )
-        return self._through_blocks(ids, self._positions()[:length], None)
+        return self._through_blocks(ids, position_rows(self._positions(), length, shifts), None)
 
     def pooled(self, hidden: jax.Array, ids: jax.Array) -> jax.Array:
         """[B, L, width] and ids [B, L] -> fp32 [B, width]: the first end-of-text token after `final_norm`."""

@@ -20,7 +20,10 @@ from lrsclip_jax.models.zoo_table import MODELS
 TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
 
 # Fields that say how a tower is computed or trained, and not which function it is.
-_HOW = ("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout")
+_HOW = (
+    *("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout"),
+    *("keep", "ratio"),
+)
 
 
 def names() -> list[str]:
@@ -34,6 +37,7 @@ def create(
     text: Mapping[str, Any] | None = None,
     dtype: Any = None,
     logit_scale: float = math.log(1 / 0.07),
+    logit_bias: float | None = None,
 ) -> CLIP:
     """A model of the zoo, without parameters.
 
@@ -43,6 +47,7 @@ def create(
         text chooses its class.
       dtype: compute dtype of both towers (a dtype or its name); None is float32.
       logit_scale: initial value of the parameter, in log space.
+      logit_bias: initial value of the parameter that models of the sigmoid loss have; None: there is none.
 
     Raises:
       InputError: unknown model, field or activation; towers that end in different widths.
@@ -58,7 +63,7 @@ def create(
             f"model {name!r}: image.embed_dim is {image_tower.embed_dim}, text.embed_dim is "
             f"{text_tower.embed_dim}; they must be equal"
         )
-    return CLIP(image_tower, text_tower, logit_scale)
+    return CLIP(image_tower, text_tower, logit_scale, logit_bias)
 
 
 def tower(role: str, fields: Mapping[str, Any], dtype: Any = None) -> Any:

@@ -138,6 +138,7 @@ def job(planned: PlannedStep) -> Job:
         texts=Texts(len(kinds), packed.tokens, packed.squares) if packed else None,
         batch_size=layout.batch_size,
         microbatches=setup.options.microbatches,
+        loss=setup.options.loss.name,
         form=setup.options.loss.form,
         frozen=frozen_towers(setup.optimizer.trainable),
         devices=setup.mesh.size,

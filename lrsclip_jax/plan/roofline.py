@@ -47,6 +47,7 @@ class Job:
       texts: of a pair, by their true lengths where these are known; None: they fill their rows.
       batch_size: pairs in the global batch.
       microbatches: `train.microbatches`.
+      loss: `loss.name`.
       form: `loss.form`.
       frozen: towers in which nothing learns.
       devices: how many share the work, in equal shares.
@@ -59,6 +60,7 @@ class Job:
     texts: flops.Texts | None
     batch_size: int
     microbatches: int
+    loss: str
     form: str
     frozen: frozenset[str]
     devices: int
@@ -81,6 +83,7 @@ class Job:
             texts,
             batch_size=self.batch_size,
             microbatches=self.microbatches,
+            loss=self.loss,
             form=self.form,
             frozen=self.frozen,
         )
@@ -139,7 +142,7 @@ def traffic(job: Job) -> float:
         total += share * per_pair * activations + job.microbatches * weights
     # Logits are float32; every product writes them once.
     kinds, float32 = sum(rows.texts for rows in job.rows), 4
-    return total + float32 * kinds * flops.LOGIT_PRODUCTS[job.form] * share * job.batch_size
+    return total + float32 * kinds * flops.LOGIT_PRODUCTS[job.loss][job.form] * share * job.batch_size
 
 
 def _activation_bytes(product: flops.Product, itemsize: int) -> int:

@@ -17,7 +17,7 @@ Score = Callable[[Any], list[heldout.Table]]
 
 
 class Evaluator:
-    """Scores the held-out sets every few steps and after the last one.
+    """Scores the held-out sets every few steps, after the last one, and, if wanted, before the first.
 
     Attributes:
       tables: of the newest evaluation, one for each set; None before the first.
@@ -33,6 +33,7 @@ class Evaluator:
         every_steps: int,
         total_steps: int,
         decides: bool,
+        at_start: bool = False,
     ):
         """Begins without scores.
 
@@ -44,6 +45,7 @@ class Evaluator:
           every_steps: from one evaluation to the next; 0: after the last step only.
           total_steps: of the run.
           decides: whether the scores decide which checkpoints are kept (`checkpoint.best`).
+          at_start: whether to evaluate before the first step, as step 0.
         """
         self._score = score
         self._recorder = recorder
@@ -52,6 +54,7 @@ class Evaluator:
         self._every_steps = every_steps
         self._total_steps = total_steps
         self._decides = decides
+        self._at_start = at_start
         self._written = False  # whether the scores of the next evaluation are in the run's metrics
         self.tables: list[heldout.Table] | None = None
 
@@ -64,14 +67,16 @@ class Evaluator:
         return not self._decides and self._due(step)
 
     def missed(self, done: int) -> bool:
-        """Returns whether a run that continues after step `done` evaluates first, the same on all processes.
+        """Returns whether a run that begins after step `done` evaluates first, the same on all processes.
 
-        It does if it ended between a checkpoint and its scores, or if it is finished and was started again.
+        It does if it is new and wants scores of its start, if it ended between a checkpoint and its scores, or if it is
+        finished and was started again.
         """
-        if not (0 < done and self._due(done)):
+        if not (self._due(done) if done else self._at_start):
             return False
-        self._written = distributed.from_first(lambda: has_scores(self._run, done))
-        return done == self._total_steps or not self._written
+        written = distributed.from_first(lambda: has_scores(self._run, done))
+        self._written = written and done == self._total_steps
+        return self._written or not written
 
     def evaluate(self, params: Any, step: int) -> dict[str, float]:
         """Scores the parameters after `step` once they are known to be finite, and writes and returns the scores.

@@ -61,6 +61,7 @@ def run_steps(
     state = first.pop()
     if evaluator.missed(steps.start - 1):
         evaluator.evaluate(state.params, steps.start - 1)
+        laps.end("evaluation")
     try:
         for step in steps:
             trace.before(step)

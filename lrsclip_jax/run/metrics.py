@@ -5,6 +5,7 @@ metrics.jsonl has a row every `log.every_steps` steps. Of the batch of its `step
     loss, loss_long, loss_short     the weighted sum of both terms, and each alone
     accuracy_long, accuracy_short   share of the images whose own text is the nearest of the batch
     logit_scale, learning_rate      at that step
+    logit_bias                      of the sigmoid loss
     gradient_norm
     text_tokens                     in the texts, padding aside
     padding                         share of the text tower's slots that hold no token
@@ -19,9 +20,9 @@ Of all steps since the row before, or since the start:
     ms/PART, share/PART             milliseconds a step, and share of all time, of each part of the loop's time
                                     (lrsclip_jax.run.progress) that took any
 
-Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout). The last field of every row is its checksum, `crc32`
-(eval.seals). A line that is damaged is named and stays in the file, and all others count; rows of older versions have
-no checksum.
+Rows of an evaluation have eval/SET/… (lrsclip_jax.heldout), that before the first step as step 0. The last field of
+every row is its checksum, `crc32` (eval.seals). A line that is damaged is named and stays in the file, and all others
+count; rows of older versions have no checksum.
 """
 
 from __future__ import annotations

@@ -47,8 +47,10 @@ class Facts:
 
 def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table], seconds: float) -> None:
     """Prints the tables of the last evaluation, and writes the report of a run that took `seconds`."""
+    metrics = read_metrics(run)
+    before = scores_before(metrics)
     for table in tables:
-        print("\n".join(heldout.lines(table)))
+        print("\n".join(heldout.lines(table, before)))
     facts = Facts(
         title=f"{run.name}: {config.model.name}",
         recipe=describe(config),
@@ -57,8 +59,14 @@ def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table
         seconds=seconds,
         machine=machine(),
     )
-    page = write_report(run, facts, read_metrics(run), [*map(heldout.for_report, tables)])
+    page = write_report(run, facts, metrics, [heldout.for_report(table, before) for table in tables])
     print(f"report: {page}")
+
+
+def scores_before(metrics: Sequence[Mapping]) -> dict[str, float]:
+    """Returns the scores before the first step, "eval/SET/long/mean_recall" and so on; none of a run without them."""
+    rows = (row for row in metrics if row["step"] == 0)
+    return {name: value for row in rows for name, value in row.items() if name.startswith("eval/")}
 
 
 def write_report(
@@ -155,7 +163,8 @@ def _recall_curves(metrics: Sequence[Mapping], held: HeldOutReport) -> dict[str,
     names = {key: match[1] for row in metrics for key in row if (match := named.fullmatch(key))}
     curves: dict[str, tuple] = {name: _curve(metrics, key) for key, name in names.items()}
     steps = [step for x, _ in curves.values() for step in x]
-    levels = {name: result["mean_recall"] for name, result in held.results.items() if name not in curves}
+    others = (name for name in held.results if name not in curves and not name.endswith(heldout.BEFORE))
+    levels = {name: held.results[name]["mean_recall"] for name in others}
     if steps:
         curves |= {name: ([min(steps), max(steps)], [level] * 2) for name, level in levels.items()}
     return curves

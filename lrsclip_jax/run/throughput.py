@@ -71,6 +71,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         model,
         batch_size=config.batch_size,
         microbatches=config.train.microbatches,
+        loss=config.loss.name,
         form=config.loss.form,
         frozen=frozen_towers(trainable),
     )

@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax.data.batches import pipeline, prefetch
 from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.sentence_draws import sentence_draws
+from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import Records
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -64,6 +66,8 @@ def batches_on_devices(
         seed=config.seed,
         start_step=steps.start - 1,
         short_text=config.data.short_text,
+        draws=sentence_draws(config),
+        turns=turns_of_sources(config),
         crop_scale=config.data.crop_scale,
         decoder=config.data.decoder,
         threads=config.data.threads,

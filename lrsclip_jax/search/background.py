@@ -1,10 +1,9 @@
 """How unusual a score is: its percentile in the index, and its z against texts that are of nothing in it.
 
 Cosines alone say little: a tile may be near to every text, and a text to every tile. A score is therefore compared with
-queries made like the one that was asked, of other parts: neutral texts, which name nothing, and texts of things that no
-image from above shows. With s the score of a tile, n the mean of its scores with neutral queries, and m the mean over
-the index, z = ((s - n) - m(s - n)) / σ, where σ is the standard deviation of the same difference for queries of absent
-things, over them and the tiles. In place of an example image stand tiles drawn at random.
+queries made like the one that was asked, of other parts: neutral texts and texts of absent things, see
+`localise.background`, whose z this is with the tiles of the index for places. In place of an example image stand tiles
+drawn at random.
 
 `reached` is the highest z of each absent text, anywhere in the index. Where the best hit of a text lies below the
 highest of them, a text of something that is not there would have found as much. A text that is of nothing in the index,
@@ -26,28 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrsclip_jax.localise.background import ABSENT, deviation
 from lrsclip_jax.search.engine import Engine
 from lrsclip_jax.search.query import Part, direction
 
 SAMPLE = 2**14
-ABSENT = (
-    "a bowl of soup.",
-    "a portrait of a smiling woman.",
-    "handwriting on a sheet of paper.",
-    "a cat asleep on a sofa.",
-    "an X-ray of a hand.",
-    "a plate of sushi.",
-    "a birthday cake with candles.",
-    "a guitar on a stage.",
-    "an open book on a desk.",
-    "a pair of leather shoes.",
-    "a cartoon of a robot.",
-    "a glass of red wine.",
-    "a dog that catches a ball.",
-    "a bedroom with a lamp.",
-    "a fish in an aquarium.",
-    "the keyboard of a computer.",
-)
 
 
 class Yardstick(NamedTuple):
@@ -123,15 +105,15 @@ class Background:
         contrasts = self._like(parts, absent, drawn[len(drawn) // 2 :]) - neutral
         scores = self._scores(contrasts)
         means = scores.mean(axis=1)
-        deviation = max(float(np.sqrt(((scores - means[:, None]) ** 2).mean())), 1e-6)
+        sigma = deviation(scores)
         if any(part.image for part in parts):
-            return Yardstick(neutral, deviation, None)
+            return Yardstick(neutral, sigma, None)
         lengths = np.maximum(np.linalg.norm(contrasts, axis=1), 1e-9)
         best = [
             self._engine().top((row / size).astype(np.float32), 1) for row, size in zip(contrasts, lengths, strict=True)
         ]
         highest = np.array([found.scores[0] for found in best]) * lengths
-        return Yardstick(neutral, deviation, (highest - means) / deviation)
+        return Yardstick(neutral, sigma, (highest - means) / sigma)
 
     def _like(self, parts: Sequence[Part], texts: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Queries made like one, of other texts and images, float64 [16, D]."""

@@ -21,7 +21,7 @@ from lrsclip_jax.data.rasters import open_scene
 from lrsclip_jax.data.remote import gdal_options, is_address
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search import tiles_table
-from lrsclip_jax.search.background import ABSENT, Background
+from lrsclip_jax.search.background import Background
 from lrsclip_jax.search.engine import Engine, Found, engine_of
 from lrsclip_jax.search.exports import write
 from lrsclip_jax.search.filters import filtered
@@ -208,6 +208,7 @@ class Index:
         return embedded[: len(texts)], pictures, embedded[len(texts) :]
 
     def _neutral(self) -> tuple[np.ndarray, np.ndarray]:
+        from lrsclip_jax.localise.background import ABSENT
         from lrsclip_jax.localise.heatmap import NEUTRAL
 
         rows = self.model.texts([*NEUTRAL, *ABSENT])

@@ -1,12 +1,16 @@
+import functools
 import hashlib
 import json
+import operator
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.config import recipes
+from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.corpus.recipe_config import RECIPES as CORPUS_RECIPES
 from lrsclip_jax.errors import InputError
 
@@ -38,8 +42,22 @@ def test_a_recipe_that_starts_from_another_has_all_its_values(name, curve, every
     config = configs.load(f"configs/{name}.py")
     assert configs.curve_hash(config) == curve
     values = json.loads(configs.to_json(config))
-    assert values["data"].pop("workers") == 0
+    for key in ("data.workers", "eval.at_start", *configs.LATER):
+        *groups, last = key.split(".")
+        assert functools.reduce(operator.getitem, groups, values).pop(last) == KEYS[key].default
+    values["data"] = {name: value for name, value in values["data"].items() if value != {}}
     assert hashlib.sha256(f"{json.dumps(values, indent=2)}\n".encode()).hexdigest() == everything
+
+
+def test_the_curriculum_of_dgtrs_is_the_only_difference_of_its_recipe():
+    """Long texts alone for a fifth of the run, then half a cosine down to 0.2, met to 0.01 by straight lines."""
+    config, base = configs.load("dgtrs"), configs.load("vitb16")
+    assert [line.split(":")[0] for line in configs.curve_differences(base.to_dict(), config)] == ["loss.long_weight"]
+    assert configs.load("dgtrs:vitl14").model.name == "vitl14"
+    share = np.linspace(0, 1, 1001)
+    fall = (1 + np.cos(np.pi * np.clip((share - 0.2) / 0.6, 0, 1))) / 2
+    drawn = np.interp(share, *zip(*config.loss.long_weight, strict=True))
+    np.testing.assert_allclose(drawn, 0.2 + 0.8 * fall, atol=0.01)
 
 
 def test_recipes_are_found_by_name_from_any_folder(tmp_path, monkeypatch):

@@ -131,7 +131,8 @@ def near(values, rng):
             inner = near(values.values, rng)
             pairs = [(a, b) for a in inner[:5] for b in inner[:5]]
             steps = [tuple((int(rng.integers(-1, 5)), value) for value in inner[:2]) for _ in range(10)]
-            return [*pairs, *steps, tuple(inner)]
+            shares = [tuple((float(rng.uniform(-0.1, 1.1)), value) for value in inner[:2]) for _ in range(10)]
+            return [*pairs, *steps, *shares, tuple(inner)]
         case Pattern():
             slices = [".*[0:6]", ".*[:]", ".*[-3:]", ".*[0:99999999999]", "x[a:b]", "a[0:1"]
             return ["image/.*", *slices, "(", "[", "*", ""]
@@ -186,7 +187,7 @@ def allows(values, value):
         case Breakpoints():
             if not many or not value or not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value):
                 return False
-            sound = all(allows(Whole(), step) and allows(values.values, end) for step, end in value)
+            sound = all(allows(values.places, place) and allows(values.values, end) for place, end in value)
             return sound and all(first[0] < second[0] for first, second in itertools.pairwise(value))
     raise AssertionError(f"the twin does not know {values}")
 
@@ -215,6 +216,7 @@ def assert_names(error, name):
 TRIED = {"recipe": 0, "command line": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", ALL)
 def test_a_recipe_may_give_a_key_what_the_schema_allows_and_nothing_else(name):
@@ -240,6 +242,7 @@ def test_a_recipe_may_give_a_key_what_the_schema_allows_and_nothing_else(name):
             assert str(error.value).startswith("recipe.py: ")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", ALL)
 def test_the_command_line_may_give_a_key_what_the_schema_allows_and_nothing_else(name):

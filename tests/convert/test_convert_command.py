@@ -37,6 +37,7 @@ def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_an_import_says_what_it_found_and_is_a_run(models, tmp_path, capsys):
     source, params = models[0] / "clip", models[1]
     main(["import", str(source), f"--workdir={tmp_path / 'run'}", "--context-length=248"])
@@ -124,6 +125,16 @@ def test_names_of_the_zoo_are_found(tmp_path, capsys):
     assert "\nmodel: tiny, 3.4 M parameters" in capsys.readouterr().out
 
 
+def test_an_import_stretches_as_it_is_told_and_its_config_says_how(models, tmp_path):
+    options = ["--context-length=248", "--keep=0", "--ratio=6", f"--workdir={tmp_path / 'run'}"]
+    main(["import", str(models[0] / "clip"), *options])
+    found = weights.read(str(tmp_path / "run")).params["text"]["position_embedding"]
+    table = np.asarray(models[1]["text"]["position_embedding"])
+    np.testing.assert_array_equal(found, stretch_positions(table, keep=0, ratio=6)[:248])
+    text = json.loads((tmp_path / "run" / "config.json").read_text())["model"]["text"]
+    assert (text["keep"], text["ratio"]) == (0, 6)
+
+
 def test_unused_tensors_are_listed(models, tmp_path, capsys):
     path = tmp_path / "bert.safetensors"
     heads = {f"cls.predictions.{number}": np.zeros(1, np.float32) for number in range(12)}
@@ -141,6 +152,8 @@ def test_unused_tensors_are_listed(models, tmp_path, capsys):
         (["import", "--image={clip}"], "give one SRC, or a source for each tower"),
         (["import"], "give one SRC, or a source for each tower"),
         (["import", "{clip}", "--context-length=0"], "--context-length=0: expected a whole number from 2 to 65536"),
+        (["import", "{clip}", "--keep=20"], "--keep and --ratio say how .*: give --context-length, too"),
+        (["import", "{clip}", "--context-length=248", "--ratio=2"], "ratio 2, fewer than 248: the ratio must be 4"),
         (["import", "{clip}", "--embed-dim=0"], "--embed-dim=0: expected a whole number from 1 to"),
         (["import", "{clip}", "--size=40"], "image tower: size 40 is not a multiple of patch 16"),
         (["import", "{clip}/none"], "no file or folder .*none"),

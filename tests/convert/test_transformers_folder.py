@@ -159,6 +159,7 @@ def theirs(folders, images, tmp_path_factory):
     return {name: np.load(work / f"{name}.npz") for name in MODELS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_embeddings_of_files_and_strings_equal_ours(name, theirs, images):
     found, model = theirs[name], model_of(name)

@@ -71,6 +71,7 @@ def agreed(path, bands=None):
     return pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", STORED)
 @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "int32", "float32", "float64"])
 def test_all_readers_agree_on_a_tiff(tmp_path, kind, stored):

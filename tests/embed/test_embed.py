@@ -15,7 +15,9 @@ from PIL import Image
 
 import lrsclip_jax
 from eval.embeddings import check_set, open_set
+from eval.sentences import shuffled
 from eval.suite import task_runs
+from eval.text_sentences import sentence_effects
 from lrsclip_jax import pretrained
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.__main__ import main as prepare
@@ -78,6 +80,7 @@ def embed(world, out, data, *options):
     return open_set(out)
 
 
+@pytest.mark.slow
 def test_class_folders_become_labelled_images_and_class_texts(world, model, tmp_path):
     made = embed(world, tmp_path / "s", world / "classes", "--templates=rsclip", "--templates=a {} from above")
     files = sorted((world / "classes").rglob("*.png"))
@@ -126,6 +129,37 @@ def test_a_split_of_captions_and_texts_cut_to_fewer_tokens(world, model, tmp_pat
     np.testing.assert_allclose(made.texts[made.text_rows_of("short", tokens=6)[0]], made.texts[whole[0]], atol=1e-6)
     assert made.picture(1) == tmp_path / "s" / "pictures" / "0000001.jpg"
     assert Image.open(made.picture(1)).size == (50, 40)
+
+
+def test_a_sweep_by_sentences(world, model, tmp_path):
+    rows = [
+        {"filename": "a.png", "long": "A pier. Two boats. A crane."},
+        {"filename": "b.png", "long": "A forest."},
+        {"filename": "c.png", "long": "Fields. A road."},
+    ]
+    (tmp_path / "long.json").write_text(json.dumps(rows))
+    options = [f"--image-root={world / 'images'}", "--long-key=long", "--sentences=2", "--text-lengths=4"]
+    made = embed(world, tmp_path / "s", str(tmp_path / "long.json"), *options)
+    edited = [(row, text) for row, text in enumerate(made.text_rows) if text["kind"] == "edited"]
+    assert [(text["edit"], text.get("sentences"), text["text"]) for _, text in edited] == [
+        ("first", 1, "A pier."),
+        ("first", 2, "A pier. Two boats."),
+        ("shuffled", None, shuffled("A pier. Two boats. A crane.")),
+        ("without_first", None, "Two boats. A crane."),
+        ("first", 1, "Fields."),
+        ("first", 2, "Fields. A road."),
+        ("shuffled", None, "A road. Fields."),
+        ("without_first", None, "A road."),
+    ]
+    assert {(text["of"], text["whole"], text["image"]) for _, text in edited} == {
+        ("long", rows[0]["long"], "a.png"),
+        ("long", rows[2]["long"], "c.png"),
+    }
+    found = made.texts[[row for row, _ in edited]]
+    np.testing.assert_allclose(found, model.texts([text["text"] for _, text in edited]), atol=1e-6)
+    assert len(made.text_rows_of("long")) == len(made.text_rows_of("long", tokens=4)) == 3
+    effects = sentence_effects(made)
+    assert (effects["texts"], effects["several"], effects["himo_texts"]) == (3, 2, {"2": 2})
 
 
 def test_prepared_sets_keep_their_splits_and_ids(world, model, tmp_path, monkeypatch):
@@ -403,6 +437,7 @@ def test_a_checkpoint_whose_name_is_no_utf8_has_one_in_the_set(world, tmp_path):
     assert meta["model"] == "cl?ip" and meta["checkpoint"] == f"{tmp_path}/cl?ip"
 
 
+@pytest.mark.slow
 def test_folders_of_no_known_data_set_are_classes_only_where_that_is_said(world, tmp_path, capsys):
     for folder in ("flight_0", "flight_1"):
         (tmp_path / "archive" / folder).mkdir(parents=True)
@@ -454,6 +489,9 @@ def test_rows_without_a_direction_are_refused(world, pairs, tmp_path):
         (["--data={world}/classes", "--classes={world}/captions.json"], "a JSON object {label: words} is expected"),
         (["--data={world}/captions.json", "--text-lengths=2"], "2 is not between 3 and 77"),
         (["--data={world}/classes", "--text-lengths=9"], "no long or short texts to cut"),
+        (["--data={world}/classes", "--sentences=3"], "--sentences: there are no long or short texts to cut"),
+        (["--data={world}/captions.json", "--sentences=3"], "no short text has two sentences"),
+        (["--data={world}/captions.json", "--sentences=1"], "--sentences=1: expected a whole number from 2"),
         (["--data={world}/classes", "--batch-size=0"], "--batch-size=0: expected a whole number from 1"),
         (["--data={world}/classes", "--texts={world}/none.txt"], "none.txt: can't be read"),
     ],

@@ -48,6 +48,7 @@ def rows_of(table, results, capsys):
     return [line for line in said.splitlines() if line.startswith("ours")], said
 
 
+@pytest.mark.slow
 def test_the_readmes_retrieval_command_reaches_the_tables_of_both_papers(clip, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     readme = (Path(__file__).parents[2] / "README.md").read_text()

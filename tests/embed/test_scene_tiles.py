@@ -52,6 +52,7 @@ def test_tiles_show_what_a_crop_leaves_out(scenes, capsys):
     assert found.meta["scenes"]["a.png"] | {"file": ""} == {"height": 64, "width": 192, "file": ""}
 
 
+@pytest.mark.slow
 def test_texts_of_images_that_are_cut_are_left_out_with_a_note(scenes, capsys):
     rows = "filename,title\n" + "".join(f"scenes/{name}.png,a field of {name}\n" for name in ("a", "small"))
     (scenes.parent / "list.csv").write_text(rows)

@@ -224,6 +224,7 @@ RESULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", RESULTS)
 def test_every_field_of_a_result_may_be_anything(tmp_path, task):
     head = {"task": task, "model": "m", "dataset": "RESISC45", "split": None, "features": "projected"}

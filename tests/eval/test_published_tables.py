@@ -12,6 +12,9 @@ TABLES = {
     "RSCLIP": {"I": 13, "II": 8, "III": 6, "IV": 5, "V": 15, "VI": 12, "Section II-B": 2},
     "GeoRSCLIP": {"README": 3},
     "SeLo": {"README": 14},
+    "FarSLIP": {"classification": 11, "segmentation": 17},
+    "DOFA-CLIP": {"README": 14},
+    "DGTRS-CLIP": {"JSTARS": 2},
 }
 
 
@@ -48,6 +51,12 @@ def test_all_tables_are_those_of_all_papers():
         ("mean of eight", "accuracy", "RSCLIP", "IV", "", "RSCLIP", 61.14),
         ("AID", "16/accuracy", "RSCLIP", "V", "ViT-Base", "RSCLIP", 99.05),
         ("WHU-RS19", "knn/accuracy", "RSCLIP", "VI", "ViT-Base", "RemoteCLIP", 74.17),
+        ("RESISC45", "accuracy", "FarSLIP", "classification", "ViT-B/16", "LRSCLIP", 74.28),
+        ("mean of SkyScript's eight", "accuracy", "FarSLIP", "classification", "ViT-B/16", "FarSLIP-s2", 62.24),
+        ("mean of SkyScript's eight", "accuracy", "DOFA-CLIP", "README", "Large", "DOFA-CLIP-L-384", 64.45),
+        ("mean of eight", "mIoU", "FarSLIP", "segmentation", "ViT-B/16", "LRSCLIP", 33.23),
+        ("RSITMD", "mean_recall", "DGTRS-CLIP", "JSTARS", "ViT-B/16", "DGTRS-CLIP", 37.58),
+        ("RSITMD", "mean_recall", "DGTRS-CLIP", "JSTARS", "ViT-B/16", "DGTRS-CLIP, reproduced", 37.23),
         ("AID", "linear/accuracy", "RSCLIP", "VI", "ResNet-50", "Barlow Twins", 88.25),
     ],
 )

@@ -120,6 +120,7 @@ def test_equals_brute_force(images, texts, duplicates):
     assert (result["images"], result["image_queries"], result["texts"]) == (images, images, texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images, texts, dim, copies", [(452, 2260, 512, 0.0), (1093, 5465, 64, 0.4)])
 def test_ranks_at_the_papers_sizes_on_host_and_jax_and_in_any_block(images, texts, dim, copies):
     rows, queries, image_of_text = random_set(images, texts, dim, seed=1, duplicates=copies)

@@ -42,6 +42,7 @@ def test_a_reader_who_goes_before_the_end_is_seen_at_the_end():
     assert (done.stdout, done.stderr) == (b"141\n", b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("output", "reason"), [(">/dev/full", b"No space left"), (">&-", b"Bad file descriptor")])
 def test_an_output_that_takes_nothing_is_one_line(output, reason):
     words = b"can't write to the standard output: " + reason

@@ -65,6 +65,7 @@ def twin(tower, params, images):
     return np.stack(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_values_are_those_of_the_last_block(layout):
     clip = tiny_clip.model(image=LAYOUTS[layout])
@@ -77,6 +78,7 @@ def test_values_are_those_of_the_last_block(layout):
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_at_another_size_positions_are_resized(model):
     pixels = np.random.default_rng(1).integers(0, 256, (3, 50, 60, 3), np.uint8)
     encode = patch_encoder(model, size=48, batch_size=2)

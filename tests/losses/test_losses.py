@@ -47,22 +47,26 @@ def unit_rows(seed, pairs=24, width=16, alignment=0.3):
     return tuple((x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (image, text))
 
 
-def oracle(image, text, scale, *, valid=None, equal=None, smoothing=0.0, gradient="full"):
-    """InfoNCE in float64, one row at a time, with its gradients to image, text and scale."""
+def oracle(image, text, scale, *, valid=None, equal=None, same=None, smoothing=0.0, gradient="full"):
+    """InfoNCE in float64, one row at a time, with its gradients to image, text and scale.
+
+    `equal` says which texts are equal, and so no negatives, `same` which images are the same, and so all positives.
+    """
     image, text = np.float64(image), np.float64(text)
     pairs = len(image)
     valid = np.ones(pairs, bool) if valid is None else valid
     equal = np.eye(pairs, dtype=bool) if equal is None else equal | np.eye(pairs, dtype=bool)
+    same = np.eye(pairs, dtype=bool) if same is None else same | np.eye(pairs, dtype=bool)
     cosines = image @ text.T
     value, slopes = 0.0, np.zeros((2, pairs, pairs))
     for queries, slope in zip((cosines, cosines.T), slopes, strict=True):
         for i in np.flatnonzero(valid):
-            candidates = [j for j in range(pairs) if valid[j] and (j == i or not equal[i, j])]
+            candidates = [j for j in range(pairs) if valid[j] and (same[i, j] or not equal[i, j])]
             logits = scale * queries[i, candidates]
             log_p = logits - logits.max()
             log_p -= np.log(np.exp(log_p).sum())
             target = np.full(len(candidates), smoothing / len(candidates))
-            target[candidates.index(i)] += 1 - smoothing
+            target += (1 - smoothing) * same[i, candidates] / same[i, candidates].sum()
             value -= target @ log_p / (2 * valid.sum())
             slope[i, candidates] = (np.exp(log_p) - target) / (2 * valid.sum())
     to_text, to_image = slopes[0], slopes[1].T
@@ -146,7 +150,9 @@ def test_accuracy_counts_valid_images_whose_own_text_is_best():
     text = 0.2 * image + 0.8 * image[[0, 1, 3, 2]]
     assert losses.info_nce(image, text, 10.0)[1] == 0.5
     assert losses.info_nce(image, text, 10.0, valid=np.array([True, True, True, False]))[1] == 1.0
-    assert losses.info_nce(image, text, 10.0, keys=np.array([[0], [1], [7], [7]], np.uint32))[1] == 1.0
+    alike = np.array([[0], [1], [7], [7]], np.uint32)
+    assert losses.info_nce(image, text, 10.0, keys=alike)[1] == 1.0
+    assert losses.info_nce(image, text, 10.0, image_keys=alike)[1] == 1.0
 
 
 def test_a_tie_does_not_count_as_best():
@@ -179,6 +185,23 @@ def test_info_nce_equals_torch_cross_entropy(scale, smoothing):
     value.backward()
     expected = value.item(), [leaf.grad.numpy() for leaf in leaves]
     assert_close(info_nce(image, text, scale, label_smoothing=smoothing), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_all_texts_of_an_image_share_the_target_as_in_torch(smoothing):
+    """UniCL's soft targets, and SupCon's sum outside of the logarithm: equal shares for all positives."""
+    torch = pytest.importorskip("torch")
+    image, text = unit_rows(6)
+    keys = np.random.default_rng(6).integers(0, 10, (len(image), 1)).astype(np.uint32)
+    leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (image, text, 14.3)]
+    logits = leaves[2] * leaves[0] @ leaves[1].T
+    target = torch.tensor(keys == keys.T, dtype=torch.float64)
+    target /= target.sum(1, keepdim=True)
+    cross_entropy = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
+    value = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+    value.backward()
+    expected = value.item(), [leaf.grad.numpy() for leaf in leaves]
+    assert_close(info_nce(image, text, 14.3, image_keys=keys, label_smoothing=smoothing), expected)
 
 
 @pytest.mark.parametrize("scale", SCALES)

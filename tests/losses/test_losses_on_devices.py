@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +20,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 from test_losses import oracle, unit_rows
+from test_sigmoid import sigmoid_oracle
 
 from lrsclip_jax import losses
 from lrsclip_jax.sharding import AXES, batch_sharded
 
 PAIRS, WIDTH, COMPONENTS = 40, 16, 4
-OMEGA = 0.8
+OMEGA, BIAS = 0.8, -10.0
 VARIANTS = [(scale, missing) for scale in (14.3, 100.0) for missing in ("none", "some", "all long")]
 
 
@@ -38,6 +39,8 @@ class Case(NamedTuple):
     pcm_scope: str | None
     gradient: str
     terms: str = "both"
+    same_image: str = "negative"
+    loss: str = "info_nce"
 
     @property
     def name(self) -> str:
@@ -52,31 +55,41 @@ class Case(NamedTuple):
 
 CASES = [
     Case("gather", (1, 1, 1), 0, 0.1, "negative", "group:10", "full"),
-    Case("gather", (1, 1, 1), 3, 0.0, "ignore", "global", "reference"),
+    Case("gather", (1, 1, 1), 3, 0.0, "ignore", "global", "reference", same_image="positive"),
     Case("gather", (2, 1, 1), 5, 0.0, "negative", "group:10", "reference", "short"),
-    Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference"),
+    Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference", same_image="positive"),
     Case("gather", (2, 2, 1), 0, 0.1, "ignore", None, "reference", "long"),
-    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full"),
+    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full", same_image="positive"),
     Case("gather", (8, 1, 1), 0, 0.0, "negative", "global", "full"),
-    Case("ring", (1, 1, 1), 5, 0.1, "ignore", None, "reference"),
+    Case("ring", (1, 1, 1), 5, 0.1, "ignore", None, "reference", same_image="positive"),
     Case("ring", (2, 1, 1), 3, 0.1, "ignore", "global", "full"),
-    Case("ring", (2, 1, 1), 0, 0.0, "negative", None, "full", "long"),
-    Case("ring", (2, 2, 1), 3, 0.1, "negative", "group:10", "full"),
-    Case("ring", (2, 2, 2), 0, 0.0, "ignore", "group:10", "reference", "short"),
+    Case("ring", (2, 1, 1), 0, 0.0, "negative", None, "full", "long", same_image="positive"),
+    Case("ring", (2, 2, 1), 3, 0.1, "negative", "group:10", "full", same_image="positive"),
+    Case("ring", (2, 2, 2), 0, 0.0, "ignore", "group:10", "reference", "short", same_image="positive"),
     Case("ring", (2, 2, 2), 3, 0.1, "ignore", "global", "reference"),
     Case("ring", (8, 1, 1), 3, 0.0, "negative", None, "reference"),
-    Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full"),
+    Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full", same_image="positive"),
     Case("full", (2, 2, 2), 0, 0.1, "ignore", None, "full"),
     Case("full", (8, 1, 1), 0, 0.0, "negative", "global", "reference"),
+    Case("full", (8, 1, 1), 0, 0.0, "ignore", "global", "full", same_image="positive", loss="sigmoid"),
+    Case("gather", (2, 1, 1), 3, 0.0, "ignore", "global", "full", loss="sigmoid"),
+    Case("gather", (2, 2, 2), 0, 0.0, "negative", None, "full", "short", same_image="positive", loss="sigmoid"),
+    Case("ring", (1, 1, 1), 3, 0.0, "negative", None, "full", loss="sigmoid"),
+    Case("ring", (2, 1, 1), 0, 0.0, "ignore", None, "full", "long", same_image="positive", loss="sigmoid"),
+    Case("ring", (2, 2, 1), 3, 0.0, "negative", "group:10", "full", loss="sigmoid"),
+    Case("ring", (8, 1, 1), 0, 0.0, "ignore", "global", "full", same_image="positive", loss="sigmoid"),
 ]
 
 
 def test_the_cases_cover_every_pair_of_options():
-    """Of `gather` and `ring`; the full form has no chunks and is tested by itself, on one device, in test_losses."""
-    cases = [case for case in CASES if case.form != "full"]
+    """Of `gather` and `ring`; the full form has no chunks and is tested by itself, on one device, in test_losses.
+
+    The sigmoid loss has fewer options.
+    """
+    cases = [case for case in CASES if case.form != "full" and case.loss == "info_nce"]
     options = [
         {"form": c.form, "mesh": c.mesh, "chunks": c.chunks}
-        | {key: getattr(c, key) for key in ("label_smoothing", "same_text", "pcm_scope", "gradient")}
+        | {key: getattr(c, key) for key in ("label_smoothing", "same_text", "pcm_scope", "gradient", "same_image")}
         for c in cases
     ]
     for a, b in combinations(options[0], 2):
@@ -125,6 +138,7 @@ def batch(missing: str) -> dict[str, np.ndarray]:
         "has_short": has_short,
         "long_ids": rng.integers(0, 25, (PAIRS, 1)).repeat(5, 1).astype(np.int32),
         "short_ids": rng.integers(0, 12, (PAIRS, 1)).repeat(3, 1).astype(np.int32),
+        "image_keys": rng.integers(0, 30, (PAIRS, 1)).astype(np.uint32),
     }
 
 
@@ -148,9 +162,10 @@ def components_and_jacobian(scope: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.ndarray], list[float]]:
-    """Loss, gradients to image, long, short and scale, and the accuracies of long and short."""
+    """Loss, gradients to image, long, short, scale and bias, and the accuracies of long and short."""
     data = batch(missing)
-    options = {"smoothing": case.label_smoothing, "gradient": case.gradient}
+    sigmoid = case.loss == "sigmoid"
+    options = {} if sigmoid else {"smoothing": case.label_smoothing, "gradient": case.gradient}
     omega = {"both": OMEGA, "long": 1.0, "short": 0.0}[case.terms]
     terms, accuracies = [], []
     for kind in ("long", "short"):
@@ -158,24 +173,28 @@ def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.nda
         equal = (ids[:, None] == ids[None]).all(-1) if case.same_text == "ignore" else np.eye(PAIRS, dtype=bool)
         if reduced := kind == "short" and case.pcm_scope is not None:
             image, jacobian = components_and_jacobian(case.pcm_scope)
-        value, (d_image, d_text, d_scale) = oracle(image, data[kind], scale, valid=valid, equal=equal, **options)
+        same = (data["image_keys"] == data["image_keys"].T) & (case.same_image == "positive")
+        of_kind = partial(sigmoid_oracle, bias=BIAS) if sigmoid else oracle
+        value, (d_image, d_text, *d_logits) = of_kind(
+            image, data[kind], scale, valid=valid, equal=equal, same=same, **options
+        )
         if reduced:
             d_image = (jacobian @ d_image.ravel()).reshape(d_image.shape)
-        terms.append((value, d_image, d_text, d_scale))
-        accuracies.append(accuracy(image, data[kind], valid, equal))
-    (long, long_image, d_long, long_scale), (short, short_image, d_short, short_scale) = terms
+        terms.append((value, d_image, d_text, np.array(d_logits)))
+        accuracies.append(accuracy(image, data[kind], valid, equal | same))
+    (long, long_image, d_long, long_logits), (short, short_image, d_short, short_logits) = terms
     gradients = [
         omega * long_image + (1 - omega) * short_image,
         omega * d_long,
         (1 - omega) * d_short,
-        omega * long_scale + (1 - omega) * short_scale,
+        *(omega * long_logits + (1 - omega) * short_logits),
     ]
     return omega * long + (1 - omega) * short, gradients, accuracies
 
 
-def accuracy(image: np.ndarray, text: np.ndarray, valid: np.ndarray, equal: np.ndarray) -> float:
+def accuracy(image: np.ndarray, text: np.ndarray, valid: np.ndarray, excused: np.ndarray) -> float:
     cosines = np.float64(image) @ np.float64(text).T
-    rivals = np.where(valid & ~equal & ~np.eye(PAIRS, dtype=bool), cosines, -np.inf).max(1)
+    rivals = np.where(valid & ~excused & ~np.eye(PAIRS, dtype=bool), cosines, -np.inf).max(1)
     return float((np.diag(cosines) > rivals)[valid].mean()) if valid.any() else 0.0
 
 
@@ -200,21 +219,25 @@ def measure(case: Case) -> dict:
         pcm_scope=case.pcm_scope or "global",
         form=case.form,
         chunk=case.chunk,
+        name=case.loss,
+        same_image=case.same_image,
     )
 
-    def loss(image, long, short, scale, omega, data):
+    def loss(image, long, short, scale, bias, omega, data):
         texts = {
             kind: losses.Texts(features, data[f"has_{kind}"], losses.text_keys(data[f"{kind}_ids"]))
             for kind, features in (("long", long), ("short", short))
         }
-        return losses.dual_loss(image, texts, scale, options, step=omega, mesh=mesh)
+        keys = data["image_keys"]
+        return losses.dual_loss(image, texts, scale, options, logit_bias=bias, image_keys=keys, step=omega, mesh=mesh)
 
     def arguments(scale, missing):
         data = jax.device_put(batch(missing), batch_sharded(mesh))
         features = [data.pop(key) for key in ("image", "long", "short")]
-        return *features, np.float32(scale), np.float32(OMEGA), data
+        return *features, np.float32(scale), np.float32(BIAS), np.float32(OMEGA), data
 
-    compiled = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3), has_aux=True)).lower(*arguments(1.0, "none")).compile()
+    learnt = (0, 1, 2, 3, 4) if case.loss == "sigmoid" else (0, 1, 2, 3)
+    compiled = jax.jit(jax.value_and_grad(loss, learnt, has_aux=True)).lower(*arguments(1.0, "none")).compile()
     errors = {}
     for scale, missing in VARIANTS:
         (value, metrics), gradients = jax.device_get(compiled(*arguments(scale, missing)))

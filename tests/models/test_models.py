@@ -157,6 +157,7 @@ def test_initialisation_is_clips():
     assert float(params["logit_scale"]) == pytest.approx(math.log(1 / 0.07))
 
 
+@pytest.mark.slow
 def test_image_rows_are_unit_and_agree_with_tokens_and_raw_rows(tiny):
     model, variables = tiny
     images = jax.random.normal(jax.random.key(2), (3, 64, 64, 3))
@@ -189,6 +190,7 @@ def test_mean_pooling_averages_the_patches_before_the_norm(tiny):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropped_patches_and_padded_tokens_are_as_if_they_were_not(tiny):
     """The upper left quarter of an image is an image of half the size with those positions; its 17 tokens become 24."""
     model, variables = tiny
@@ -262,6 +264,7 @@ def test_one_image_batch_with_several_texts(tiny):
     assert logit_scale == variables["params"]["logit_scale"]
 
 
+@pytest.mark.slow
 def test_frozen_positions_receive_no_gradient(tiny):
     model, variables = tiny
     frozen = zoo.create("tiny", text=SMALL_VOCABULARY | {"frozen_positions": 2})

@@ -1,6 +1,7 @@
 """Texts that share rows have the embeddings, and give the gradients, that they would alone."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -32,18 +33,21 @@ def padded(rows: list[np.ndarray]) -> np.ndarray:
     return np.stack([np.pad(row, (0, 12 - len(row))) for row in rows]).astype(np.int32)
 
 
-def packed(rows: list[np.ndarray]) -> Packed:
+def packed(rows: list[np.ndarray], shifts: np.ndarray | None = None):
+    """The texts in shared rows; with `shifts` of the texts also those of the slots."""
     size = PAIRS // GROUPS
     groups = []
     for start in range(0, PAIRS, size):
         long, short = rows[start : start + size], rows[PAIRS + start : PAIRS + start + size]
         placed = best_fit([len(text) for text in (*long, *short)], ROW)
-        groups.append(pack([*long, *short], placed, ROW, rows=6))
+        by = None if shifts is None else shifts.reshape(2, GROUPS, size)[:, start // size].ravel()
+        groups.append(pack([*long, *short], placed, ROW, 6, by))
     ids, segments, positions = (
         np.concatenate([group[name] for group in groups]) for name in ("ids", "segments", "positions")
     )
     spans = np.stack([np.concatenate([group["long_span"], group["short_span"]]) for group in groups])
-    return Packed(ids, segments, positions, spans)
+    found = Packed(ids, segments, positions, spans)
+    return found if shifts is None else (found, np.concatenate([group["shifts"] for group in groups]))
 
 
 def in_order(grouped):
@@ -102,3 +106,33 @@ def test_keys_are_equal_for_equal_texts_alone():
     equal = (keys[:, None] == keys[None]).all(-1)
     expected = np.array([[np.array_equal(a, b) for b in rows] for a in rows])
     np.testing.assert_array_equal(equal, expected)
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_shifted_texts_have_later_rows_of_the_table_padded_and_packed(kind):
+    """The twin: each text by itself, with a table whose rows but the first are those further on."""
+    tower, rows = dataclasses.replace(TOWERS[kind], context_length=20), texts()
+    params = tower.init(jax.random.key(0), jnp.ones((1, 1), jnp.int32))["params"]
+    table = jax.random.normal(jax.random.key(1), (20, 16))
+    rng = np.random.default_rng(2)
+    shifts = np.asarray([rng.integers(0, 21 - len(row)) for row in rows])
+    assert len(set(shifts.tolist())) > 4 and 20 in shifts + np.asarray([len(row) for row in rows])
+
+    @functools.partial(jax.jit, static_argnames="method")
+    def encode(table, *arguments, method):
+        return tower.apply({"params": params | {"position_embedding": table}}, *arguments, method=method)
+
+    def alone(tower, ids, shifts=None):
+        return tower.pooled(tower.hidden(ids, shifts), ids)
+
+    expected = [
+        encode(jnp.concatenate([table[:1], table[shift + 1 :], table[:shift]]), row[None], method=alone)
+        for row, shift in zip(padded(rows)[:-1], shifts, strict=False)
+    ]
+    found = encode(table, padded(rows), shifts, method=alone)[:-1]
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=2e-6 * np.abs(found).max())
+    shared, by = packed(rows, shifts)
+    moved = shared._replace(positions=shared.positions + by)
+    found = in_order(encode(table, moved, method="packed_features"))[:-1]
+    np.testing.assert_allclose(found, np.concatenate(expected), atol=2e-6 * np.abs(found).max())
+    np.testing.assert_array_equal(shared.positions, packed(rows).positions)

@@ -114,6 +114,7 @@ def assert_close(found, expected, atol=1e-5):
     np.testing.assert_allclose(found, expected, atol=atol, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activations", "context_length", "end_token", "eps"),
     [
@@ -130,12 +131,13 @@ def test_a_saved_clip_model(tmp_path, activations, context_length, end_token, ep
     assert_same_embeddings(reference, convert.read(str(tmp_path)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layers", "activations"),
     [
         ("B/32", 12, ("quick_gelu", "gelu")),
-        ("B/16", 2, ("gelu", "quick_gelu")),
-        ("L/14", 2, ("quick_gelu", "gelu")),
+        pytest.param("B/16", 2, ("gelu", "quick_gelu"), marks=pytest.mark.exhaustive),
+        pytest.param("L/14", 2, ("quick_gelu", "gelu"), marks=pytest.mark.exhaustive),
         ("H/14", 2, ("gelu", "quick_gelu")),
     ],
 )
@@ -147,6 +149,7 @@ def test_a_clip_model_of_a_published_shape(tmp_path, name, layers, activations):
     assert_same_embeddings(reference, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("image", "text"), [("dinov2", "clip"), ("clip", "bert")])
 def test_a_saved_dual_encoder(tmp_path, image, text):
     shared = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -57,7 +57,16 @@ def test_length_takes_the_smallest_ratio_that_reaches_it_and_cuts(length, ratio)
     assert len(stretch_positions(old, length=length)) == length
 
 
-@pytest.mark.parametrize("options", [{"keep": 77}, {"keep": -1}, {"ratio": 0}, {"length": 0}])
+def test_a_ratio_may_be_more_than_the_length_needs_and_not_less():
+    old = column(np.arange(77) ** 2)
+    np.testing.assert_array_equal(stretch_positions(old, 30, 6, 248), stretch_positions(old, 30, 6)[:248])
+    with pytest.raises(InputError, match="77 position rows, of which 30 are kept, become 218 by ratio 4, .* 5 or more"):
+        stretch_positions(old, 30, 4, 248)
+
+
+@pytest.mark.parametrize(
+    "options", [{"keep": 77}, {"keep": -1}, {"ratio": 0}, {"length": 0}, {"length": 9, "ratio": 0}]
+)
 def test_stretching_out_of_range_is_an_error(options):
     with pytest.raises(InputError):
         stretch_positions(np.zeros((77, 4)), **options)

@@ -52,6 +52,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["cpu:8", "v5e:2x4"])
 def test_collectives_of_compiled_programs(topology):
     if topology != "cpu:8" and not importlib.util.find_spec("libtpu"):

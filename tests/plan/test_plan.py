@@ -217,6 +217,7 @@ def test_what_is_too_large_is_shrunk_where_it_is_largest():
         assert all(change in presentation.verdict(plan) for change in found)
 
 
+@pytest.mark.slow
 def test_the_form_of_the_loss_and_the_mesh_are_changed_where_they_dominate():
     now = settings_of(planned("batch_size=65536", "loss.form=full", "train.microbatches=65536"))
     flags, _ = advice.changes(now, 200 * GIB, 64 * GIB)

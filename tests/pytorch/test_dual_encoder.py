@@ -64,6 +64,7 @@ def read(tensors, config, folder, hints=Hints()):  # noqa: B008
     return dual_encoder.read(file, config, hints, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("image", "text"), [("dinov2", "bert"), ("dinov2", "clip"), ("clip", "bert")])
 def test_a_model_of_any_two_towers_comes_back(tmp_path, image, text):
     tensors, config, params = written(tmp_path, image, text)

@@ -182,6 +182,7 @@ def test_names_that_no_line_can_hold_are_refused(tmp_path, name):
         borne(lambda: read(str(tmp_path / "a.safetensors")), "a.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_named(copy, value):
     tensors = load_file(copy / "model.safetensors")
@@ -376,6 +377,7 @@ def test_a_zip_file_of_several_disks_is_refused(tmp_path):
     refused(lambda: open_tensors(path), f"{path} is damaged (zipfiles that span multiple disks")
 
 
+@pytest.mark.slow
 def test_misshapen_tensors_are_one_line(tmp_path, params):
     text = tiny_clip.model(text={"kind": "bert", "context_length": 100})
     families = {

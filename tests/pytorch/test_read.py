@@ -78,6 +78,7 @@ def refused(source, hints=None):
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SOURCES)
 def test_who_reads_what(tmp_path, family):
     tensors, name, config = SOURCES[family]

@@ -95,6 +95,7 @@ def run(two, tmp_path):
     return epath.Path(shutil.copytree(two, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_state_that_was_saved_does_not_stay_in_memory(tmp_path):
     checkpoints = checkpoint.open_checkpoints(epath.Path(tmp_path), keeping())
     with checkpoint.closing(checkpoints):
@@ -141,6 +142,7 @@ def test_a_step_that_reuses_the_buffers_leaves_the_save_alone(tmp_path):
     assert_equal(restored(run, state(0, (1024, 1024))), state(1, (1024, 1024)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "best"), [("eval/a/mean_recall", max), ("loss", min)])
 def test_the_newest_and_the_best_stay_over_restarts(tmp_path, name, best):
     # Every second checkpoint has the metric, one of them a NaN; ties go to the later.
@@ -350,6 +352,7 @@ def save_without_end(run):
         checkpoint.save(checkpoints, state(step), step, about())
 
 
+@pytest.mark.slow
 def test_killed_while_saving_and_deleting(tmp_path):
     run, rng = epath.Path(tmp_path), np.random.default_rng(0)
     # A server that has imported everything forks each child in a moment, before any has a device.

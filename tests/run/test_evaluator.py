@@ -41,7 +41,7 @@ class Around:
         self.events.append((step, values))
 
 
-def evaluator(folder, around=None, every_steps=4, decides=False):
+def evaluator(folder, around=None, every_steps=4, decides=False, at_start=False):
     around = around or Around()
 
     def score(params):
@@ -50,7 +50,14 @@ def evaluator(folder, around=None, every_steps=4, decides=False):
         return [SimpleNamespace(heldout=SimpleNamespace(name="set"), rows=[row], zeroshot=None)]
 
     return Evaluator(
-        score, around, around, epath.Path(folder), every_steps=every_steps, total_steps=10, decides=decides
+        score,
+        around,
+        around,
+        epath.Path(folder),
+        every_steps=every_steps,
+        total_steps=10,
+        decides=decides,
+        at_start=at_start,
     )
 
 
@@ -107,3 +114,29 @@ def test_the_scores_of_a_finished_run_are_not_written_again(tmp_path):
     write_rows(tmp_path, {"step": 10, "loss": 1.0})  # it was killed before its last evaluation
     assert asked.missed(10) and asked.evaluate("params", 10) == SCORES
     assert (10, SCORES) in around.events
+
+
+def test_a_run_that_continues_after_scores_writes_the_next_ones(tmp_path):
+    around = Around()
+    asked = evaluator(tmp_path, around)
+    write_rows(tmp_path, {"step": 4} | SCORES)
+    assert not asked.missed(4) and asked.evaluate("params", 8) == SCORES
+    assert (8, SCORES) in around.events
+
+
+@pytest.mark.parametrize("every_steps", [0, 4])
+def test_a_new_run_evaluates_before_its_first_step_where_it_is_asked_to_and_only_once(tmp_path, every_steps):
+    around = Around()
+    asked = evaluator(tmp_path, around, every_steps, at_start=True)
+    assert asked.missed(0) and asked.evaluate("params", 0) == SCORES
+    assert (0, SCORES) in around.events
+    write_rows(tmp_path, {"step": 0} | SCORES)  # killed before its first checkpoint, it begins again
+    again = evaluator(tmp_path, around, every_steps, at_start=True)
+    assert not again.missed(0)
+    assert again.evaluate("params", 10) == SCORES and (10, SCORES) in around.events
+
+
+def test_a_run_of_an_older_version_goes_on_without_scores_of_its_start(tmp_path):
+    asked = evaluator(tmp_path, at_start=True)
+    write_rows(tmp_path, {"step": 4} | SCORES, {"step": 5, "loss": 1.0})
+    assert [done for done in range(1, 10) if asked.missed(done)] == [8]

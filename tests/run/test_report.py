@@ -13,7 +13,7 @@ from eval.html.retrieval_table import best_five
 from eval.retrieval import bootstrap_interval, chance, ranks_to_metrics, retrieval_ranks
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.heldout import HeldOutReport, comparison
-from lrsclip_jax.run.report import Facts, compose, write_report
+from lrsclip_jax.run.report import Facts, compose, scores_before, write_report
 
 
 def test_page_escapes_text_and_keeps_markup():
@@ -149,3 +149,18 @@ def test_where_the_time_went_is_the_mean_of_all_steps():
         "12.5% of the text tower's slots were padding."
     )
     assert "MFU" not in compose(RUN, [{key: row[key] for key in row if key != "mfu"} for row in metrics], [])
+
+
+def test_scores_before_the_first_step_begin_the_curve_and_are_no_level():
+    rows = [
+        {"step": 0, "eval/set/long/mean_recall": 7.0},
+        *metric_rows()[:3],
+        {"step": 3, "eval/set/long/mean_recall": 9},
+    ]
+    result = {"text_to_image": {"R@1": 1.0}, "image_to_text": {"R@1": 2.0}, "mean_recall": 7.0, "texts": 3, "images": 3}
+    assert scores_before(rows) == {"eval/set/long/mean_recall": 7.0}
+    assert scores_before(rows[1:]) == {}
+    names = ("chance", "long, before training", "long")
+    document = Document(compose(RUN, rows, [HeldOutReport("set", dict.fromkeys(names, result))]))
+    assert document.text("li") == ["total", "long text", "long", "chance"]
+    assert [head for head in document.text("th") if head in names] == list(names)

@@ -56,6 +56,7 @@ def plain(index, query, most):
     return [(row, score[row]) for row in kept[:most]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top", [1, 5, 50])
 def test_a_text_finds_what_numpy_finds(index, model, top):
     hits = index.search(text="a harbour", top=top)
@@ -239,6 +240,7 @@ def test_torn_files_are_named(copy):
         opened(copy)
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_fit_is_refused(copy, tmp_path):
     tower = {"width": 64, "layers": 1, "heads": 1, "embed_dim": 8}
     other = tiny_clip.model(image={"embed_dim": 8}, text=tower)

@@ -66,6 +66,7 @@ def same(one, other):
     return [name for name in FILES if (one / name).read_bytes() != (other / name).read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_tile_is_embedded_as_its_part_of_the_image_that_read_image_gives(index, checkpoint, tmp_path):
     out = index(archive(tmp_path / "archive"))
     found, model = open_set(out), lrsclip_jax.load(checkpoint)
@@ -113,6 +114,7 @@ def test_blocks_that_were_never_written_are_not_read(index, tmp_path, monkeypatc
     assert open_set(out).image_rows[0]["window"] == [64, 128, 128, 192]
 
 
+@pytest.mark.slow
 def test_levels_are_wider_and_a_coarser_gsd_reduces(index, tmp_path):
     values = noise(3, 600, 500)
     write_tiff(tmp_path / "a.tif", values, **UTM)
@@ -126,6 +128,7 @@ def test_levels_are_wider_and_a_coarser_gsd_reduces(index, tmp_path):
     assert {row["row_stop"] - row["row_start"] for row in read_tiles(finer / "tiles.parquet").to_pylist()} == {64}
 
 
+@pytest.mark.slow
 def test_an_address_is_read_as_its_file_and_by_overviews_where_they_do(index, tmp_path):
     values = np.random.default_rng(0).integers(200, 4000, (3, 600, 600), np.uint16)
     path = tmp_path / "served" / "a.tif"
@@ -167,6 +170,7 @@ def test_the_date_of_a_raster_is_that_of_its_tags(index, tmp_path):
     assert scenes_of(index(path))["a.tif"]["date"] == datetime(2019, 12, 31, 23, tzinfo=UTC)
 
 
+@pytest.mark.slow
 def test_thumbnails_are_small_pictures_of_the_tiles(index, tmp_path):
     write_tiff(tmp_path / "a.tif", noise(3, 300, 300), **UTM)
     row = read_tiles(index(tmp_path / "a.tif", tile=256) / "tiles.parquet").to_pylist()[0]
@@ -186,6 +190,7 @@ def test_the_same_command_again_encodes_nothing(index, tmp_path, encoded, capsys
     assert "nothing has changed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_new_and_changed_scenes_are_added_and_removed_ones_dropped(index, tmp_path, encoded, capsys):
     source = archive(tmp_path / "archive")
     out = index(source)
@@ -213,6 +218,7 @@ def test_a_further_source_is_added_and_one_that_is_forgotten_is_asked_for(index,
         index(one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"tile": 32}, {"overlap": 0.5}, {"gsd": 5}, {"levels": 2}, {"bands": "1"}])
 def test_other_settings_are_refused(index, tmp_path, options):
     path = write_tiff(tmp_path / "a.tif", noise(3, 64, 64), **UTM)
@@ -221,6 +227,7 @@ def test_other_settings_are_refused(index, tmp_path, options):
         index(path, **options)
 
 
+@pytest.mark.slow
 def test_other_weights_under_the_same_name_are_refused(tmp_path):
     clip_folder(tmp_path / "tiny")
     path = write_tiff(tmp_path / "a.tif", noise(3, 64, 64), **UTM)

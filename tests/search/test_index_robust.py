@@ -106,7 +106,7 @@ def killed_at(moments, words, out, checkpoint):
 
 
 @pytest.mark.parametrize(
-    "moments", [[2], pytest.param([0, 1, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13], marks=pytest.mark.slow)]
+    "moments", [[2], pytest.param([0, 1, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13], marks=pytest.mark.exhaustive)]
 )
 def test_a_killed_command_continues_to_the_same_bytes_and_encodes_nothing_twice(
     checkpoint, tmp_path, monkeypatch, moments
@@ -176,7 +176,9 @@ def test_a_scene_that_disappears_or_changes_while_it_is_read_is_set_aside_and_tr
     assert scenes_of(index(source))["rgb.tif"]["status"] == "indexed"
 
 
-@pytest.mark.parametrize("full", ["part-", "next", "tiles.parquet"])
+@pytest.mark.parametrize(
+    "full", ["part-", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("next", "tiles.parquet"))]
+)
 def test_a_full_disk_is_one_line_and_the_same_command_continues(index, tmp_path, monkeypatch, full):
     source = archive(tmp_path / "archive")
     fresh = content(index(source, out="fresh"))

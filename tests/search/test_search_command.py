@@ -36,6 +36,7 @@ def run(*arguments):
     return cli.main(["search", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_hits_are_printed_with_their_numbers_and_places(archive, capsys):
     assert run(archive, "a harbour", "--top=4", "--not=clouds") == 0
     first, verdict, *lines = capsys.readouterr().out.splitlines()
@@ -46,6 +47,7 @@ def test_hits_are_printed_with_their_numbers_and_places(archive, capsys):
         assert re.fullmatch(pattern, line), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["found.geojson", "found.gpkg", "found.csv", "deep/found.html"])
 def test_hits_are_written(archive, tmp_path, capsys, name):
     assert run("--top=3", archive, f"--out={tmp_path / name}", "a harbour") == 0  # options and texts in any order
@@ -67,12 +69,14 @@ def test_filters_are_taken_and_nothing_found_is_status_1(archive, tmp_path, caps
     assert "No tile passes the filters; the index holds 48." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_example_image_and_a_text_are_asked_together(archive, tmp_path, capsys):
     Image.new("RGB", (40, 40), (200, 30, 30)).save(tmp_path / "example.png")
     assert run(archive, f"--image={tmp_path / 'example.png'}", "a", "b", "--top=1") == 0
     assert capsys.readouterr().out.startswith("“a” and “b” and example.png: 1 of 48 tiles")
 
 
+@pytest.mark.slow
 def test_heat_maps_stand_in_the_page_or_next_to_another_file(archive, tmp_path, capsys):
     assert run(archive, "a", "--top=5", "--heatmap", f"--out={tmp_path / 'found.geojson'}") == 0
     out = capsys.readouterr().out

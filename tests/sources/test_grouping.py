@@ -31,6 +31,7 @@ HASHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hash_of", HASHES.values(), ids=HASHES)
 @pytest.mark.parametrize("part", [1, 2, 7, 1 << 14])
 def test_rows_of_an_image_come_together_also_where_hashes_collide(tmp_path, monkeypatch, hash_of, part):
@@ -105,7 +106,13 @@ print(texts, next(line.split()[1] for line in open("/proc/self/status") if line.
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("suffix", "rows", "scattered"), [("jsonl", 5, True), ("json", 5, True), ("csv", 5, False), ("json", 1, False)]
+    ("suffix", "rows", "scattered"),
+    [
+        ("jsonl", 5, True),
+        ("csv", 5, False),
+        pytest.param("json", 5, True, marks=pytest.mark.exhaustive),
+        pytest.param("json", 1, False, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_memory_grows_by_less_than_64_bytes_an_image(tmp_path, suffix, rows, scattered):
     # Texts of 200 characters, so that none can be held; from 10,000 images on, so that what is constant falls out.

@@ -271,6 +271,7 @@ PIECES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_lists_give_items_and_faults_or_one_line(tmp_path, name):
     draw = random.Random(0)

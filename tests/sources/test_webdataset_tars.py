@@ -103,6 +103,7 @@ print(count, tracemalloc.get_traced_memory()[1])
 """
 
 
+@pytest.mark.slow
 def test_names_of_members_are_not_held(tmp_path):
     peaks = []
     for count in (1000, 3000):

@@ -26,6 +26,9 @@ class BatchShape:
       kinds: the texts that the loss uses; others are neither packed nor padded.
       row_length: None, or the slots of the rows that all texts of a group share.
       groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
+      shifted: the texts whose tokens are moved within the position table (`sentence_draws`).
+      turned: whether images are turned on the device (`turns`).
+      image_keys: whether the batch says which of its images are the same.
     """
 
     batch_size: int
@@ -34,6 +37,9 @@ class BatchShape:
     kinds: tuple[str, ...] = KINDS
     row_length: int | None = None
     groups: int = 1
+    shifted: tuple[str, ...] = ()
+    turned: bool = False
+    image_keys: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -59,7 +65,9 @@ def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
     return batch
 
 
-def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+def packed(
+    texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarray, shifts: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Returns the texts of a batch in rows that they share, the same number in every group.
 
     Args:
@@ -67,6 +75,7 @@ def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarra
       shape: of the batch.
       rows: int [pairs], which pairs of the global batch they are.
       lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone decide the number of rows.
+      shifts: of each kind that `shape.shifted` names, int32 [pairs], as `packing.pack` takes them.
     """
     if shape.row_length is None:
         raise ValueError("a batch without a row length is padded, not packed")
@@ -78,7 +87,10 @@ def packed(texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarra
         if not np.array_equal(rows[start : start + size], np.arange(group * size, (group + 1) * size)):
             raise ValueError(f"rows {rows[start : start + size]} are no group of {size} pairs")
         both = [ids for kind in KINDS for ids in texts[kind][start : start + size]]
-        groups.append(pack(both, placed[group], shape.row_length, granted))
+        unmoved = np.zeros(len(rows), np.int32)
+        moved = [shifts.get(kind, unmoved)[start : start + size] for kind in KINDS] if shape.shifted else []
+        by = np.concatenate(moved) if moved else None
+        groups.append(pack(both, placed[group], shape.row_length, granted, by))
     return {key: np.concatenate([group[key] for group in groups]) for key in groups[0]} | _has(texts)
 
 

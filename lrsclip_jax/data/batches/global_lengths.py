@@ -10,14 +10,19 @@ inside (Black and Rogaway, 2002).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
+from tqdm import tqdm
 
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.order import random_numbers, shuffle_seeds
 from lrsclip_jax.data.batches.row_reader import draw
+from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_lengths, numbers
 from lrsclip_jax.data.prepared.records import KINDS, Records
+from lrsclip_jax.data.sentences import split
 from lrsclip_jax.data.tokenizer import Tokenizer
 
 _ROUNDS = 4  # as Grain's shuffle() asks for
@@ -25,14 +30,22 @@ _LEAST_BITS = 16
 
 
 def global_lengths(
-    sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer, shape: BatchShape, seed: int
+    sources: Sequence[tuple[Records, float]],
+    tokenizer: Tokenizer,
+    shape: BatchShape,
+    seed: int,
+    draws: Mapping[str, SentenceDraw] = MappingProxyType({}),
+    short_text: str = "short",
 ) -> Callable[[int], np.ndarray]:
     """Returns a function from the step, the first being 0, to the lengths of all texts of its global batch, int [B, 2].
 
     They are those of the long and the short text that `batches` draws, cut, and 0 where there is none. Only how long
-    the texts of the sets are is held in memory (`text_lengths`), so every host knows the batches of all.
+    the texts of the sets are is held in memory (`text_lengths`), so every host knows the batches of all. Where texts
+    are drawn by their sentences, how long these are is held, too, for which all records are read once.
     """
     indices = [records.text_lengths(tokenizer) for records, _ in sources]
+    drawn_anew = {kind: draw for kind, draw in draws.items() if draw.changes and kind in shape.kinds}
+    sentences = [SentenceLengths.of(records, tokenizer) for records, _ in sources] if drawn_anew else []
     sizes, weights = [len(records) for records, _ in sources], [weight for _, weight in sources]
     generators = random_numbers(len(sources), seed)
     most = [shape.length(kind) if kind in shape.kinds else 0 for kind in KINDS]
@@ -41,17 +54,62 @@ def global_lengths(
         positions = step * shape.batch_size + np.arange(shape.batch_size)
         source, record, turn = places_at(positions, sizes, weights, seed)
         found = np.zeros((shape.batch_size, len(KINDS)), np.int64)
+        texts = np.full((shape.batch_size, len(KINDS)), -1)
         for number, index in enumerate(indices):
             (here,) = np.nonzero(source == number)
-            found[here] = index.first(record[here])
+            texts[here] = index.first(record[here])
             for row in here[index.choice(record[here])].tolist():
                 rng = generators[number].acquire_rng(int(turn[row]))
-                drawn = draw(index[int(record[row])], rng)
+                drawn = draw(index.numbers(int(record[row])), rng)
                 generators[number].release_rng(rng)
-                found[row] = [drawn[kind] or 0 for kind in KINDS]
+                texts[row] = [-1 if drawn[kind] is None else drawn[kind] for kind in KINDS]
+            if short_text == "sentences":
+                texts[here, 1] = texts[here, 0]
+            found[here] = index.tokens_of(texts[here])
+        for kind, of_kind in drawn_anew.items():
+            found[:, KINDS.index(kind)] = _drawn(kind, of_kind, source, texts[:, KINDS.index(kind)], step)
         return np.minimum(found, most)
 
+    def _drawn(kind: str, draw: SentenceDraw, source: np.ndarray, texts: np.ndarray, step: int) -> np.ndarray:
+        (there,) = np.nonzero(texts >= 0)
+        each = [sentences[source[row]][texts[row]] for row in there]
+        lengths, counts = np.zeros(len(texts), np.int64), np.asarray([len(tokens) for tokens in each], np.int64)
+        if len(there):
+            drawn = numbers(kind, seed, step, shape.batch_size, int(counts.max()))
+            lengths[there] = drawn_lengths(np.concatenate(each), counts, draw, at(drawn, there))
+        return lengths
+
     return lengths
+
+
+@dataclass(frozen=True)
+class SentenceLengths(Sequence):
+    """A read-only sequence over the texts of a source: the tokens of each one's sentences, int [sentences].
+
+    Attributes:
+      tokens: uint16, of the sentences of all texts.
+      starts: int64, of each text in `tokens`, and the end of the last.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, records: Records, tokenizer: Tokenizer) -> SentenceLengths:
+        """Reads all records, whose texts are numbered as `text_lengths` numbers them."""
+        tokens, counts = [np.zeros(0, np.uint16)], [np.zeros(0, np.int64)]
+        for index in tqdm(range(len(records)), "measuring sentences", unit=" records", leave=False, disable=None):
+            ids = records.tokenised(index, tokenizer).ids
+            found = split([text for kind in KINDS for text in ids[kind]], tokenizer)
+            tokens.append(found.lengths.astype(np.uint16))
+            counts.append(found.counts)
+        return cls(np.concatenate(tokens), np.concatenate([[0], np.cumsum(np.concatenate(counts))]))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, text: int) -> np.ndarray:  # type: ignore[override]  # no slices
+        return self.tokens[self.starts[text] : self.starts[text + 1]]
 
 
 def places_at(

@@ -81,7 +81,11 @@ def place(lengths: np.ndarray, groups: int, row_length: int) -> tuple[list[Place
 
 
 def pack(
-    texts: Sequence[Sequence[int] | None], placement: Placement, row_length: int, rows: int
+    texts: Sequence[Sequence[int] | None],
+    placement: Placement,
+    row_length: int,
+    rows: int,
+    shifts: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the texts of one group of P pairs in `rows` rows.
 
@@ -91,10 +95,12 @@ def pack(
       placement: of these texts, from `best_fit`.
       row_length: slots of a row.
       rows: at least those of the placement.
+      shifts: int [2·P], by how many positions the tokens of each text but its first are moved; None: none is.
 
     Returns:
       "ids", "segments", "positions": int32 [rows, row_length], and "long_span", "short_span": int32 [P, 2], start and
-      length in the rows·row_length slots (0, 0 for None).
+      length in the rows·row_length slots (0, 0 for None). With `shifts` also "shifts", int32 [rows, row_length], to be
+      added to the positions.
     """
     lengths = np.asarray([0 if text is None else len(text) for text in texts])
     first = np.where(lengths > 0, placement.row * row_length + placement.start, 0)
@@ -107,7 +113,12 @@ def pack(
     spans = np.stack([first, lengths], axis=1).astype(np.int32)
     long, short = np.split(spans, 2)
     ids, segments, positions = flat.reshape(3, rows, row_length)
-    return {"ids": ids, "segments": segments, "positions": positions, "long_span": long, "short_span": short}
+    packed = {"ids": ids, "segments": segments, "positions": positions, "long_span": long, "short_span": short}
+    if shifts is None:
+        return packed
+    moved = np.zeros(rows * row_length, np.int32)
+    moved[slots] = np.where(position > 0, np.repeat(shifts, lengths), 0)
+    return packed | {"shifts": moved.reshape(rows, row_length)}
 
 
 def _within(lengths: np.ndarray) -> np.ndarray:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import grain
 import numpy as np
@@ -22,10 +24,14 @@ from lrsclip_jax.data.batches.feed import feed
 from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
 from lrsclip_jax.data.batches.row_reader import RowReader, Rows, joined
+from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_texts, numbers, shifts
+from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
 from lrsclip_jax.errors import InputError
+
+SHORT_TEXTS = ("short", "first_sentence", "sentences")
 
 
 def batches(
@@ -38,6 +44,8 @@ def batches(
     seed: int,
     start_step: int = 0,
     short_text: str = "short",
+    draws: Mapping[str, SentenceDraw] = MappingProxyType({}),
+    turns: Sequence[str] = (),
     crop_scale: tuple[float, float] | None = None,
     decoder: str = "exact",
     threads: int = 0,
@@ -50,23 +58,30 @@ def batches(
     "has_short": bool [b]}, without the texts of a kind that `shape.kinds` leaves out. With `shape.row_length` N it has,
     in place of "long" and "short", "ids", "segments", "positions": int32 [R, N] and "long_span", "short_span": int32
     [b, 2], as `batches.packing.pack` has them for each group of consecutive pairs. All groups have the same number of
-    rows, which follows from the lengths of all texts of the global batch.
+    rows, which follows from the lengths of all texts of the global batch. Where `shape.shifted` names a kind, a batch
+    also has by how many positions the tokens of its texts but the first are moved: "long_shift" or "short_shift",
+    int32 [b], or for packed texts "shifts", int32 [R, N], to be added to the positions. With `turns`, from
+    `batches.turns.turns_of_sources`, it has "turn", int32 [b], by which the images have yet to be turned. With
+    `shape.image_keys` it has "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
-    a record by (seed, epoch, record); a record of `Pairs` has its one text alone. A record whose image can't be read
+    a record by (seed, epoch, record), and those of a kind in `draws` are made anew by (seed, step, pair); a record of
+    `Pairs` has its one text alone. A record whose image can't be read
     keeps its place without texts, so it drops out of both loss terms; after `report.max_torn` of those InputError is
     raised. Neither `threads` nor `workers`, as `batches.feed` has them, changes a batch.
     """
-    if short_text not in ("short", "first_sentence"):
-        raise InputError(f"data.short_text is '{short_text}': 'short' and 'first_sentence' are known")
+    if short_text not in SHORT_TEXTS:
+        raise InputError(f"data.short_text is '{short_text}': {', '.join(map(repr, SHORT_TEXTS))} are known")
     check_decoder(decoder)
     whole = rows is None or len(rows) == shape.batch_size
-    if shape.row_length and not whole and short_text != "short":
+    if shape.row_length and not whole and short_text == "first_sentence":
         raise InputError("data.short_text='first_sentence' can't be packed on several hosts: set data.packed=False")
 
     rows = np.arange(shape.batch_size) if rows is None else rows
-    lengths = None if whole or not shape.row_length else global_lengths(sources, tokenizer, shape, seed)
+    lengths = None
+    if shape.row_length and not whole:
+        lengths = global_lengths(sources, tokenizer, shape, seed, draws, short_text)
     read = RowReader(
         sources=[records for records, _ in sources],
         order=_order(sources, seed),
@@ -77,15 +92,28 @@ def batches(
         short_text=short_text,
         crop_scale=crop_scale,
         decoder=decoder,
+        image_keys=shape.image_keys,
     )
     side = preprocessing.size
     runs = feed(read, rows, shape.batch_size, (side, side, 3), start=start_step, threads=threads, workers=workers)
 
     def texts_of(step: int, found: Rows) -> dict[str, np.ndarray]:
-        texts, here = _kept(found, tokenizer, shape, report)
+        anew = {kind: (kind, seed, step, shape.batch_size) for kind in KINDS}
+        drawn = {kind: drawn_texts(found.drawn[kind], tokenizer, draws[kind], anew[kind], rows) for kind in draws}
+        texts, turn = {**found.drawn, **drawn}, {}
+        if turns:
+            wanted = drawn_turns(turns, found.sources, seed, step, shape.batch_size, rows)
+            texts, turn["turn"] = turned_texts(texts, wanted, tokenizer)
+        texts, here = _kept(replace(found, drawn=texts), tokenizer, shape, report)
+        lengths_of = dict(zip(KINDS, here.T, strict=True))
+        moved = {
+            kind: shifts(lengths_of[kind], draws[kind], at(numbers(*anew[kind], 0), rows)) for kind in shape.shifted
+        }
         if shape.row_length is None:
-            return padded(texts, shape, tokenizer.pad)
-        return packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)])
+            batch = padded(texts, shape, tokenizer.pad) | {f"{kind}_shift": by for kind, by in moved.items()}
+        else:
+            batch = packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)], moved)
+        return batch | turn
 
     return _assembled(runs, texts_of, start_step)
 
@@ -97,7 +125,9 @@ def _assembled(
 ) -> Generator[dict[str, np.ndarray]]:
     # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
-        return {"image": images} | texts_of(step, joined(found))
+        rows = joined(found)
+        keys = {} if rows.image_keys is None else {"image_key": rows.image_keys}
+        return {"image": images} | keys | texts_of(step, rows)
 
     with contextlib.closing(runs):
         for step in itertools.count(start_step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,14 @@ class Rows:
     Attributes:
       drawn: for each kind the untruncated ids of each row's text, None where there is none.
       torn: the rows whose image can't be read, each with the record's id and the reason.
+      sources: the source of each row.
+      image_keys: uint32 [rows, 2], equal for images that are encoded in the same bytes; None: not asked for.
     """
 
     drawn: Texts
     torn: Mapping[int, tuple[str, str]]
+    sources: Sequence[int]
+    image_keys: np.ndarray | None = None
 
 
 def joined(runs: Sequence[Rows]) -> Rows:
@@ -39,7 +44,9 @@ def joined(runs: Sequence[Rows]) -> Rows:
     drawn = {kind: [ids for rows in runs for ids in rows.drawn[kind]] for kind in KINDS}
     firsts = itertools.accumulate((len(rows.drawn["long"]) for rows in runs), initial=0)
     torn = [(first + row, why) for first, rows in zip(firsts, runs, strict=False) for row, why in rows.torn.items()]
-    return Rows(drawn, dict(torn))
+    keys = [rows.image_keys for rows in runs if rows.image_keys is not None]
+    sources = [source for rows in runs for source in rows.sources]
+    return Rows(drawn, dict(torn), sources, np.concatenate(keys) if keys else None)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class RowReader:
       tokenizer, preprocessing: of the towers.
       kinds: the texts that are wanted.
       short_text, crop_scale, decoder: as in the config.
+      image_keys: whether keys of the images are wanted.
     """
 
     sources: Sequence[Records]
@@ -64,6 +72,7 @@ class RowReader:
     short_text: str
     crop_scale: tuple[float, float] | None
     decoder: str
+    image_keys: bool = False
 
     def __call__(self, positions: Sequence[int], images: np.ndarray) -> Rows:
         """Writes the pixels of the rows at n positions to `images`, uint8 [n, S, S, 3], and returns the rest."""
@@ -83,7 +92,8 @@ class RowReader:
             if rng:
                 self.generators[source].release_rng(rng)
         drawn = {kind: [texts[kind] if kind in self.kinds else None for _, texts, _ in records] for kind in KINDS}
-        return Rows(drawn, torn)
+        keys = np.stack([_image_key(image) for image, *_ in records]) if self.image_keys else None
+        return Rows(drawn, torn, [place.source for place in places], keys)
 
     def _read(self, source: int, number: int, turn: int) -> tuple[bytes, dict, np.random.Generator | None]:
         """The encoded image of a record, the ids of its drawn texts, and its random numbers where it needs any."""
@@ -96,10 +106,17 @@ class RowReader:
         chosen = self.crop_scale or len(texts["long"]) > 1 or len(texts["short"]) > 1
         rng = self.generators[source].acquire_rng(turn) if chosen else None
         drawn = draw(texts, rng)
+        if self.short_text == "sentences":  # of which `sentence_draws` makes a text of its own
+            drawn["short"] = drawn["long"]
         if self.short_text == "first_sentence":
             long = drawn["long"]
             drawn["short"] = _first_sentence(record, self.tokenizer, texts["long"].index(long)) if long else None
         return image, drawn, rng
+
+
+def _image_key(image: bytes) -> np.ndarray:
+    """Returns uint32 [2], equal for equal bytes; any two others share it with probability 2^-64."""
+    return np.frombuffer(hashlib.blake2b(image, digest_size=8).digest(), np.uint32)
 
 
 def draw(texts: Mapping[str, Sequence[T]], rng: np.random.Generator | None) -> dict[str, T | None]:

@@ -22,13 +22,14 @@ def kinds_of(sources: Sequence[tuple[Records, float]], short_text: str) -> tuple
 
     Args:
       sources: with their weights, from `data.batches.mixture.open_sources`.
-      short_text: `data.short_text`; the "first_sentence" is there wherever a long text is.
+      short_text: `data.short_text`; the "first_sentence" and "sentences" are there wherever a
+        long text is.
     """
     found: set[str] = set()
     for records, _ in sources:
         if found != {*KINDS}:
             found.update(records.text_kinds())
-    if short_text == "first_sentence":
+    if short_text != "short":
         found = {*KINDS} if "long" in found else set()
     return tuple(kind for kind in KINDS if kind in found)
 

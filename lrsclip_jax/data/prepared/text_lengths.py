@@ -51,12 +51,20 @@ class TextLengths(Sequence):
         return (self.counts[indices] > 1).any(axis=-1)
 
     def first(self, indices: np.ndarray) -> np.ndarray:
-        """Returns how many tokens the first text of each kind has, int64 [..., 2], 0 where there is none."""
+        """Returns the number of the first text of each kind among all texts, int64 [..., 2], −1 where there is none."""
         counts = self.counts[indices]
         long = self._starts[indices]
-        starts = np.stack([long, long + counts[..., 0]], axis=-1)
-        found = np.zeros(counts.shape, np.int64)
-        found[counts > 0] = self.tokens[starts[counts > 0]]
+        return np.where(counts > 0, np.stack([long, long + counts[..., 0]], axis=-1), -1)
+
+    def numbers(self, index: int) -> dict[str, range]:
+        """Returns the numbers of a record's texts among all texts, by kind."""
+        first, longs, end = self._starts[index], self.counts[index, 0], self._starts[index + 1]
+        return {"long": range(first, first + longs), "short": range(first + longs, end)}
+
+    def tokens_of(self, texts: np.ndarray) -> np.ndarray:
+        """Returns how many tokens texts have by their numbers, int64 of the same shape; 0 for −1."""
+        found = np.zeros(texts.shape, np.int64)
+        found[texts >= 0] = self.tokens[texts[texts >= 0]]
         return found
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import itertools
 
 import grain
 import numpy as np
@@ -111,10 +112,11 @@ def test_batches_are_what_grain_makes_record_by_record(crop_scale):
                 np.testing.assert_array_equal(batch[kind][row], expected)
 
 
+@pytest.mark.slow
 def test_processes_change_neither_the_batches_nor_the_report():
     records = [several(11), [record(n) for n in range(100, 106)]]
     records[0][4] = dataclasses.replace(records[0][4], image=b"torn")
-    packing = BatchShape(8, long_length=10, short_length=6, row_length=12, groups=4)
+    packing = BatchShape(8, long_length=10, short_length=6, row_length=12, groups=4, image_keys=True)
     found = []
     for workers in (0, 2):
         report = pipeline.DataReport(max_torn=9)
@@ -129,6 +131,20 @@ def test_processes_change_neither_the_batches_nor_the_report():
         for key in plain:
             np.testing.assert_array_equal(other[key], plain[key])
     assert found[0][1] == found[1][1] and found[0][1].torn and found[0][1].cut["long"]
+
+
+def test_keys_tell_which_rows_show_the_same_image():
+    """Whether it is the same record, another text of it, or another record of the same bytes."""
+    twins = [record(number) for number in range(5)] + [
+        record(number + 50, image=record(number).image) for number in range(5)
+    ]
+    shape = BatchShape(20, long_length=16, short_length=12, image_keys=True)
+    (batch,) = itertools.islice(
+        pipeline.batches([(pairs(twins), 1.0)], clip_tokenizer(), SMALL, shape, pipeline.DataReport(0), seed=3), 1
+    )
+    keys, seen = batch["image_key"], np.asarray(numbers(batch))
+    assert keys.dtype == np.uint32 and keys.shape == (20, 2) and len(set(seen)) == 5
+    np.testing.assert_array_equal((keys[:, None] == keys).all(-1), seen[:, None] == seen)
 
 
 def test_every_record_once_an_epoch_and_other_draws_in_the_next():

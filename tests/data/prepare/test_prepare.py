@@ -347,6 +347,7 @@ def test_a_wrong_image_root_is_found_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_status_2_and_one_line(tmp_path):
     path = source(tmp_path, 3)
     (tmp_path / "file").touch()
@@ -368,6 +369,7 @@ def test_the_command_ends_with_status_2_and_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_finished_shards_stay(tmp_path):
     path = source(tmp_path, 40)
     for index in range(20, 40):  # noise that compresses badly: 80 kB each

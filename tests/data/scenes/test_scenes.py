@@ -206,6 +206,7 @@ def test_roads_run_where_the_text_says(scenes):
     assert seen > 60
 
 
+@pytest.mark.slow
 def test_lengths(texts):
     tokenizer = clip_tokenizer()
     lengths = [len(ids) for ids in tokenizer.encode([long for _, long in texts])]

@@ -30,6 +30,7 @@ def transform_of(archive, scene):
         return raster.transform, raster.crs
 
 
+@pytest.mark.slow
 def test_a_search_is_a_feature_collection_best_first(client, service):
     found = client.get("/api/search", params={"text": "a harbour", "top": 7})
     assert found.headers["content-type"] == "application/geo+json"

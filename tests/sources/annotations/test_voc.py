@@ -114,6 +114,7 @@ def test_a_size_that_is_no_number_is_a_fault(read, width):
     assert isinstance(found, Fault) and "no whole number of pixels" in found.reason and len(found.reason) < 200
 
 
+@pytest.mark.slow
 def test_sizes_that_nobody_knew_and_names_that_no_file_can_have(read):
     for width in ("0", "", "80", " 80.0 "):
         assert isinstance(
