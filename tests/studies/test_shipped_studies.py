@@ -15,7 +15,7 @@ NAMES = sorted(path.stem for path in (recipes.shipped()[1] / "studies").glob("[!
 def test_each_ablation_of_the_paper_has_a_study():
     tables = {study_file.load(name)[1].table for name in NAMES}
     labels = ("fig7", "fig8", "VI", "VII", "fig9", "VIII", "fig10", "IX")
-    assert tables >= {f"lrsclip:{label}" for label in labels}
+    assert tables == {*(f"lrsclip:{label}" for label in labels), ""}  # KPS has no published table
 
 
 @pytest.mark.parametrize("size", ["", ":/data"])
