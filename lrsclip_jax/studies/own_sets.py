@@ -29,7 +29,7 @@ def link_sets(plan: PlannedStudy, cells: Sequence[Cell], workdir: Path, folder: 
             if not (source / META).exists():
                 continue
             target = folder / SETS / safe_name(cell.variant.name) / f"seed{cell.seed}" / set_name(measured)
-            meta = {**open_set(source).meta, "model": cell.variant.name, "study": row_of(plan, cell)}
+            meta = {**open_set(source).meta, "model": str(cell), "study": row_of(plan, cell)}
             if not _is_linked(target, source, meta):
                 _link(source, target, meta)
 

@@ -1,6 +1,7 @@
 """The command `lrsclip study`: what it trains, keeps and tells, with a model of width 8."""
 
 import csv
+import dataclasses
 import importlib
 import json
 import os
@@ -15,14 +16,16 @@ import pytest
 import tiny_study
 
 from eval.embeddings import check_set, open_set
-from eval.papers.measured import measured
-from eval.papers.published_tables import named_tables
+from eval.papers.measured import measured, read_results
+from eval.papers.published_tables import PublishedRow, named_tables
 from lrsclip_jax import cli
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.studies import running
 
 pytestmark = pytest.mark.slow
 STUDY = str(Path(tiny_study.__file__))
+TABLE = named_tables("lrsclip:fig10")[0]
+SCENES = PublishedRow("", {"ratio": "8:2"}, {"scenes/text_to_image/R@1": None}, {})
 FAILING = f"""
 import dataclasses, sys
 sys.path.insert(0, {str(Path(STUDY).parent)!r})
@@ -115,6 +118,17 @@ def test_the_embedding_sets_say_which_row_they_are(finished):
     assert {(row["heads"]["ratio"], row["seed"]) for row in rows} == {(r, s) for r in ("8:2", "1:9") for s in (0, 1)}
     result = {"task": "zeroshot", "model": "8:2", "dataset": "RESISC45", "accuracy": 50.0, "study": rows[0]}
     assert measured([result], named_tables("lrsclip:VI")[0]) == {}
+
+
+def test_evaluate_takes_the_sets_and_puts_them_into_the_papers_table(finished, tmp_path, capsys):
+    out = tmp_path / "evaluation"
+    sets = finished[0] / "tiny_study" / "sets"
+    assert cli.main(["evaluate", str(sets), f"--out={out}", "--only=retrieval", "--processes=1"]) == 0
+    found = measured(read_results(out / "results"), dataclasses.replace(TABLE, rows=(SCENES,)))
+    assert list(found) == ["1:9, seed 0", "1:9, seed 1", "8:2, seed 0", "8:2, seed 1"]
+    assert found["1:9, seed 1"].heads == {"ratio": "1:9"}
+    value = found["1:9, seed 1"].values["scenes", "text_to_image/R@1"].value
+    assert value == pytest.approx(float(scores(finished[0])["1:9", "1", "ZCRL/text_to_image/R@1"]))
 
 
 def test_started_again_it_trains_nothing(copy):
