@@ -6,6 +6,7 @@ Run as `python -m benchmarks.loss_memory`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import re
 import statistics
@@ -22,12 +23,13 @@ from lrsclip_jax import config, losses, sharding
 from lrsclip_jax.errors import cli
 from lrsclip_jax.plan.hlo import collectives
 
+LOSSES = ("info_nce", "sigmoid")
 FORMS = ("full", "gather", "gather:1024", "gather:256", "ring", "ring:256")
 SIZES, WIDTH = ((8, 32_768), (64, 65_536)), 768
 TIMED_SIZES, TIMED_WIDTH = ((8, 4_096),), 256
 
 _DESCRIPTION = """\
-Prints a Markdown table of what the loss and its gradient cost on a device, for every form of the loss.
+Prints a Markdown table of what the loss and its gradient cost on a device, for every form of either loss.
 
 The step is that of the loss alone: float32 features of images, long texts and short texts go in, split by rows over
 the devices, their gradients and that of the logit scale come out. Features and gradients take the same memory in every
@@ -39,14 +41,15 @@ so that sizes far beyond this machine's memory can be asked for. The bytes are t
 an accelerator differ in detail."""
 
 _TIMES = """\
-with --time the programs are run on random features. Every execution of a form stands next to one of "full", and the
-ratio of the two is taken, because other work on the machine slows both; "full" beside itself shows the noise that is
-left. Simulated devices share this machine's cores and memory: the ratio tells what a form computes, not what it costs
-to send.
+with --time the programs are run on random features. Every execution of a form stands next to one of info_nce's "full",
+or of the form that --beside names, and the ratio of the two is taken, because other work on the machine slows both; a
+form beside itself shows the noise that is left. Simulated devices share this machine's cores and memory: the ratio
+tells what a form computes, not what it costs to send.
 
 examples:
   python -m benchmarks.loss_memory --sizes 64x65536 --forms ring ring:256
-  python -m benchmarks.loss_memory --time"""
+  python -m benchmarks.loss_memory --time
+  python -m benchmarks.loss_memory --time --forms ring --beside ring"""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,6 +69,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=_form,
         default=[_form(form) for form in FORMS],
         help=f"loss.form and loss.chunk, rows of logits at a time; without a chunk all at once ({' '.join(FORMS)})",
+    )
+    parser.add_argument(
+        "--losses", nargs="+", choices=LOSSES, default=[*LOSSES], help=f"loss.name ({' '.join(LOSSES)})"
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="FORM[:CHUNK]",
+        type=_form,
+        default=("full", 0),
+        help="the form of info_nce with which times are compared (full)",
     )
     parser.add_argument("--width", type=_positive, help=f"of the features ({WIDTH}; with --time {TIMED_WIDTH})")
     parser.add_argument("--time", action="store_true", help="measure times instead of bytes")
@@ -99,15 +112,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     cells, columns = bytes_and_collectives, "temporaries, MiB a device | sent, MiB a device | collectives"
     if options.time:
-        cells = partial(times, rounds=options.rounds)
-        columns = "full beside it, ms | this form, ms | ratio (lowest to highest)"
-    print(f"| devices | pairs | form | chunk | {columns} |\n|---|---|---|---|---|---|---|", flush=True)
+        cells = partial(times, rounds=options.rounds, beside=options.beside)
+        columns = "beside it, ms | this form, ms | ratio (lowest to highest)"
+    print(f"| devices | pairs | loss | form | chunk | {columns} |\n|---|---|---|---|---|---|---|---|", flush=True)
     for devices, pairs in options.sizes:
         # The number of devices is fixed once JAX has started them.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _simulate, (devices,)) as process:
-            for form, chunk in options.forms:
-                row = process.submit(cells, form, chunk, pairs, options.width).result()
-                print(f"| {devices} | {pairs:,} | {form} | {chunk or 'all'} | {row} |", flush=True)
+            for loss, (form, chunk) in itertools.product(options.losses, options.forms):
+                row = process.submit(cells, form, chunk, pairs, options.width, loss=loss).result()
+                print(f"| {devices} | {pairs:,} | {loss} | {form} | {chunk or 'all'} | {row} |", flush=True)
 
 
 def _simulate(devices: int) -> None:
@@ -115,31 +128,39 @@ def _simulate(devices: int) -> None:
     jax.config.update("jax_num_cpu_devices", devices)
 
 
-def bytes_and_collectives(form: str, chunk: int, pairs: int, width: int) -> str:
+def bytes_and_collectives(form: str, chunk: int, pairs: int, width: int, loss: str = "info_nce") -> str:
     """Returns the last cells of a row: temporaries and what is sent, MiB on a device, and the collectives."""
-    program = _compiled(form, chunk, pairs, width)
+    program = _compiled(loss, form, chunk, pairs, width)
     sent = collectives(program.as_text())
     counts = ", ".join(f"{'' if one.exact else '≥ '}{one.count} {one.kind}" for one in sent)
     temporaries = program.memory_analysis().temp_size_in_bytes
     return f"{temporaries / 2**20:,.1f} | {sum(one.bytes for one in sent) / 2**20:,.1f} | {counts or 'none'}"
 
 
-def times(form: str, chunk: int, pairs: int, width: int, rounds: int) -> str:
-    """Returns the last cells of a row: milliseconds of "full" and of the form, and the ratio."""
+def times(
+    form: str,
+    chunk: int,
+    pairs: int,
+    width: int,
+    rounds: int,
+    loss: str = "info_nce",
+    beside: tuple[str, int] = ("full", 0),
+) -> str:
+    """Returns the last cells of a row: milliseconds of info_nce in the form `beside`, of this form, and the ratio."""
     shapes = _shapes(pairs, width)
     features = jax.random.normal(jax.random.key(0), (3, pairs, width))
     features /= jnp.linalg.norm(features, axis=-1, keepdims=True)
     has_text = jnp.ones(pairs, bool)
-    inputs = jax.device_put(
-        ((*features,), jnp.float32(100.0), has_text, has_text), jax.tree.map(lambda shape: shape.sharding, shapes)
-    )
-    programs = [_compiled("full", 0, pairs, width), _compiled(form, chunk, pairs, width)]
+    logits = jnp.float32(100.0), jnp.float32(-10.0)
+    where = jax.tree.map(lambda shape: shape.sharding, shapes)
+    inputs = jax.device_put(((*features,), logits, has_text, has_text), where)
+    programs = [_compiled("info_nce", *beside, pairs, width), _compiled(loss, form, chunk, pairs, width)]
     for program in programs:
         jax.block_until_ready(program(*inputs))
-    full, this = zip(*([_milliseconds(program, inputs) for program in programs] for _ in range(rounds)), strict=True)
-    ratios = [mine / beside for mine, beside in zip(this, full, strict=True)]
+    other, this = zip(*([_milliseconds(program, inputs) for program in programs] for _ in range(rounds)), strict=True)
+    ratios = [mine / theirs for mine, theirs in zip(this, other, strict=True)]
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"{statistics.median(full):,.0f} | {statistics.median(this):,.0f} | {spread}"
+    return f"{statistics.median(other):,.0f} | {statistics.median(this):,.0f} | {spread}"
 
 
 def _milliseconds(program: jax.stages.Compiled, inputs: tuple) -> float:
@@ -148,17 +169,17 @@ def _milliseconds(program: jax.stages.Compiled, inputs: tuple) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
-def _compiled(form: str, chunk: int, pairs: int, width: int) -> jax.stages.Compiled:
-    """The loss and its gradient by features and logit scale, compiled for all devices."""
+def _compiled(name: str, form: str, chunk: int, pairs: int, width: int) -> jax.stages.Compiled:
+    """The loss and its gradient by features and by logit scale and bias, compiled for all devices."""
     shapes = _shapes(pairs, width)
     mesh = shapes[0][0].sharding.mesh
 
-    options = losses.LossOptions(long_weight=0.8, form=form, chunk=chunk)
+    options = losses.LossOptions(long_weight=0.8, form=form, chunk=chunk, name=name)
 
-    def loss(features, logit_scale, has_long, has_short):
-        image, long, short = features
+    def loss(features, logits, has_long, has_short):
+        (image, long, short), (logit_scale, logit_bias) = features, logits
         texts = {"long": losses.Texts(long, has_long), "short": losses.Texts(short, has_short)}
-        return losses.dual_loss(image, texts, logit_scale, options, mesh=mesh)[0]
+        return losses.dual_loss(image, texts, logit_scale, options, logit_bias=logit_bias, mesh=mesh)[0]
 
     where = jax.tree.map(lambda shape: shape.sharding, shapes[:2])
     step = jax.jit(jax.value_and_grad(loss, (0, 1)), out_shardings=(sharding.replicated(mesh), where))
@@ -166,14 +187,14 @@ def _compiled(form: str, chunk: int, pairs: int, width: int) -> jax.stages.Compi
 
 
 def _shapes(pairs: int, width: int) -> tuple:
-    """Of the inputs, with where they lie: the three features, the logit scale, and which pairs have which text."""
+    """Of the inputs, with where they lie: three features, logit scale and bias, and which pairs have which text."""
     mesh = sharding.make_mesh(config.defaults().mesh)
     rows = sharding.batch_sharded(mesh)
     sharding.check_divides("--sizes: the number of pairs", pairs, mesh)
     features = jax.ShapeDtypeStruct((pairs, width), jnp.float32, sharding=rows)
     has_text = jax.ShapeDtypeStruct((pairs,), bool, sharding=rows)
-    logit_scale = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding.replicated(mesh))
-    return (features,) * 3, logit_scale, has_text, has_text
+    scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding.replicated(mesh))
+    return (features,) * 3, (scalar, scalar), has_text, has_text
 
 
 if __name__ == "__main__":

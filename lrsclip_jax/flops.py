@@ -239,6 +239,7 @@ def train_pair(
     batch_size: int,
     microbatches: int = 1,
     loss: str = "info_nce",
+    more_terms: int = 0,
     form: str = "full",
     frozen: Collection[str] = (),
 ) -> PairWork:
@@ -256,6 +257,7 @@ def train_pair(
       batch_size: pairs in the global batch, over which the loss compares.
       microbatches: `train.microbatches`.
       loss: `loss.name`.
+      more_terms: of the loss, beside one for each of the texts.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
     """
@@ -269,7 +271,7 @@ def train_pair(
     def of_those_that_learn(works: Iterable[Work]) -> Work:
         return sum((each for each, trained in zip(works, learns, strict=True) if trained), Work())
 
-    logits = 2 * batch_size * model.image.embed_dim * sum(text.count for text in counted)
+    logits = 2 * batch_size * model.image.embed_dim * (more_terms + sum(text.count for text in counted))
     return PairWork(
         image=forward[0],
         texts=tuple(forward[1:]),

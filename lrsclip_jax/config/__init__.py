@@ -69,6 +69,8 @@ LATER = (
     "loss.sigmoid_temperature",
     "loss.sigmoid_bias",
     "loss.same_image",
+    "loss.text_pca",
+    "loss.text_pca_weight",
 )
 
 

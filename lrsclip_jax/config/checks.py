@@ -131,6 +131,8 @@ def loss_faults(loss: Any) -> Iterator[str]:
             yield f"loss.label_smoothing={loss.label_smoothing}: the sigmoid loss has none, set it to 0"
         if loss.gradient != "full":
             yield f"loss.gradient={loss.gradient!r}: LRSCLIP's code has no sigmoid loss, set it to 'full'"
+    if loss.text_pca is not None and "long" not in kinds_used(loss.long_weight):
+        yield f"loss.text_pca={loss.text_pca} needs long texts, and loss.long_weight={loss.long_weight} uses none"
 
 
 def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:

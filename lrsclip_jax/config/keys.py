@@ -251,6 +251,14 @@ _TABLE = (
         choice("negative", "positive"),
         "positive: all captions of an image in a batch are its positives, in equal shares (SupCon, UniCL)",
     ),
+    Key(
+        "loss.text_pca",
+        None,
+        OrNone(either(Number(0.0, 1.0, above=True, below=True), Whole(1, _WIDTH))),
+        "a further term, of images with the principal part of a batch's long texts (HiMo-CLIP: 0.85 to 0.9): the share "
+        "of the variance that it holds, or how many components; None: no such term",
+    ),
+    Key("loss.text_pca_weight", 1.0, Number(0.0, 1e6, above=True), "weight of that term, next to both others"),
     Key("optimizer.name", "sgd", choice("sgd", "adamw"), "the optimizer, as in PyTorch"),
     Key("optimizer.learning_rate", 3e-4, Number(0.0, _RATE), "of each update, at its peak after the warm-up"),
     Key("optimizer.momentum", 0.9, _FRACTION, "of sgd's momentum buffer: the share that stays"),

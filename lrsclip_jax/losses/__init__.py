@@ -4,7 +4,7 @@ from lrsclip_jax.losses.dual import Texts, clamp_logit_scale, dual_loss
 from lrsclip_jax.losses.equal_texts import packed_text_keys, text_keys
 from lrsclip_jax.losses.full import info_nce
 from lrsclip_jax.losses.options import LossOptions, in_steps, long_weight_at, loss_options
-from lrsclip_jax.losses.pcm import reduce_to_components
+from lrsclip_jax.losses.pcm import principal_part, reduce_to_components
 from lrsclip_jax.losses.sigmoid import sigmoid_loss
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "long_weight_at",
     "loss_options",
     "packed_text_keys",
+    "principal_part",
     "reduce_to_components",
     "sigmoid_loss",
     "text_keys",

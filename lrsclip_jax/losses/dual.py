@@ -15,7 +15,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.losses import full, gather, ring, sigmoid
 from lrsclip_jax.losses.blocks import Labels, weighted
 from lrsclip_jax.losses.options import LossOptions, long_weight_at
-from lrsclip_jax.losses.pcm import reduce_to_components
+from lrsclip_jax.losses.pcm import principal_part, reduce_to_components
 from lrsclip_jax.sharding import check_divides
 
 PyTree = Any
@@ -48,7 +48,9 @@ def dual_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Returns L = ω·L_long + (1 − ω)·L_short (LRSCLIP Eq. 5): the loss of images with long and with short texts.
 
-    Each is InfoNCE, or with `options.name="sigmoid"` SigLIP's loss.
+    Each is InfoNCE, or with `options.name="sigmoid"` SigLIP's loss. With `options.text_pca` a third term is added, of
+    images with the principal part of the long texts of this batch (HiMo-CLIP, AAAI 2026), times a weight of its own.
+    HiMo-CLIP has no short text: that is ω = 1 and a weight of 1.
 
     The paper's weights are 8:2, but it contradicts itself about which is which. Eq. 5 gives ω to the long
     text. The ablation (V-D-7) writes its ratios long to short: it calls 4:6 to 1:9 "excessively high short
@@ -68,14 +70,15 @@ def dual_loss(
 
     Returns:
       The loss, and the metrics `loss`, `logit_scale`, `logit_bias` with the sigmoid loss, and of each term computed
-      `loss_long`, `accuracy_long`, `loss_short`, `accuracy_short`. All are float32 scalars.
+      `loss_long`, `accuracy_long`, `loss_short`, `accuracy_short`, `loss_text_pca`, `accuracy_text_pca`. All are
+      float32 scalars.
 
     Raises:
       InputError: a batch that does not split evenly over the mesh or into the groups of `pcm_scope`.
     """
     long_weight = long_weight_at(options.long_weight, step)
     weight_of = {"long": long_weight, "short": 1 - long_weight}
-    weights = [weight_of[kind] for kind in options.kinds]
+    terms_of, weights = [*options.kinds], [weight_of[kind] for kind in options.kinds]
     chosen = [texts[kind] for kind in options.kinds]
 
     image, logit_scale = image.astype(jnp.float32), jnp.asarray(logit_scale, jnp.float32)
@@ -85,8 +88,15 @@ def dual_loss(
     if images is None and options.same_image == "positive":
         raise ValueError("same_image='positive' compares image_keys")
     labels = [Labels.of(len(image), of_kind.present, of_kind.keys if compared else None, images) for of_kind in chosen]
-    _check_mesh(options, len(image), mesh)
     views, metrics = _views(image, options), {"logit_scale": logit_scale}
+    if options.text_pca is not None:
+        long = terms_of.index("long")
+        views = views if len(views) == 1 else [*views, image]
+        features.append(principal_part(features[long], options.text_pca, texts["long"].present))
+        labels.append(labels[long])
+        weights.append(options.text_pca_weight)
+        terms_of.append("text_pca")
+    _check_mesh(options, len(image), mesh)
     if options.name == "sigmoid":
         if logit_bias is None:
             raise ValueError("the sigmoid loss has a logit_bias")
@@ -95,8 +105,8 @@ def dual_loss(
         metrics["logit_bias"] = logits.bias
     else:
         loss, terms = weighted(_pair_losses(views, features, labels, logit_scale, options, mesh), labels, weights)
-    for kind, (term, accuracy) in zip(options.kinds, terms, strict=True):
-        metrics |= {f"loss_{kind}": term, f"accuracy_{kind}": accuracy}
+    for name, (term, accuracy) in zip(terms_of, terms, strict=True):
+        metrics |= {f"loss_{name}": term, f"accuracy_{name}": accuracy}
     return loss, {"loss": loss, **metrics}
 
 

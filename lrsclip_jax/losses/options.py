@@ -46,6 +46,9 @@ class LossOptions:
       name: "info_nce", or "sigmoid", SigLIP's loss.
       same_image: "negative", or "positive": all texts of an image in a batch are its positives, in both directions,
         whether `same_text` would ignore them or not.
+      text_pca: None, or how much of the long texts `principal_part` keeps for a further term of the loss: a share of
+        their variance, a float, or a number of directions, an int.
+      text_pca_weight: of that term.
 
     Raises:
       InputError: an unknown choice, an impossible weight or chunk, an option that the sigmoid loss has not.
@@ -62,6 +65,8 @@ class LossOptions:
     max_scale: float | None = None
     name: str = "info_nce"
     same_image: str = "negative"
+    text_pca: float | int | None = None
+    text_pca_weight: float = 1.0
 
     def __post_init__(self) -> None:
         _breakpoints(self.long_weight)
@@ -77,6 +82,11 @@ class LossOptions:
     def kinds(self) -> tuple[str, ...]:
         """The texts that the loss looks at: a kind that weighs the number 0 at every step is not even encoded."""
         return kinds_used(self.long_weight)
+
+    @property
+    def more_terms(self) -> int:
+        """How many terms the loss has besides one for each of these."""
+        return int(self.text_pca is not None)
 
 
 def loss_options(config: ConfigDict) -> LossOptions:

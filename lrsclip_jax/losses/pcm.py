@@ -1,4 +1,4 @@
-"""PCM, Long-CLIP's primary component matching: image features reduced to the principal components of their batch."""
+"""Features reduced to the principal components of their batch: images (PCM of Long-CLIP), long texts (HiMo-CLIP)."""
 
 from __future__ import annotations
 
@@ -45,6 +45,26 @@ def reduce_to_components(image: jax.Array, components: int, scope: str = "global
     return jax.vmap(partial(_reduce, components=components))(groups).reshape(pairs, width)
 
 
+def principal_part(text: jax.Array, wanted: float | int, valid: jax.Array | None = None) -> jax.Array:
+    """Returns the principal part of the texts of a global batch: mean + P·Pᵀ·(t − mean), not normalised again.
+
+    This is what HiMo-CLIP's code computes (`cumratio_PCA` in model_himo.py) for each GPU by itself, and differentiates:
+    gradients flow through the mean and through P. How many directions P has is a number without a gradient. As that
+    follows from the variances of the batch, a share that two numbers of directions reach but for rounding may have
+    either of them.
+
+    Args:
+        text: [B, D] unit rows.
+        wanted: the number of directions that are kept, an int; or a float, the share of the variance: the fewest
+            directions that hold at least so much are kept. HiMo-CLIP keeps 0.85 to 0.9.
+        valid: bool [B]; others count for nothing, and their rows in the result mean nothing. None: all.
+
+    Returns:
+        float32 [B, D].
+    """
+    return _reduce(text.astype(jnp.float32), wanted, valid)
+
+
 def _group_size(scope: str, pairs: int) -> int:
     if scope == "global":
         return pairs
@@ -56,36 +76,43 @@ def _group_size(scope: str, pairs: int) -> int:
     return int(size)
 
 
-def _reduce(image: jax.Array, components: int) -> jax.Array:
-    pairs, width = image.shape
-    if components >= min(pairs - 1, width):
-        return image
-    mean = image.mean(axis=0)
-    centred = image - mean
+def _reduce(rows: jax.Array, components: float | int, valid: jax.Array | None = None) -> jax.Array:
+    pairs, width = rows.shape
+    if isinstance(components, int) and components >= min(pairs - 1, width):
+        return rows
+    if valid is None:
+        mean = rows.mean(axis=0)
+        centred = rows - mean
+    else:
+        mean = jnp.where(valid[:, None], rows, 0).sum(axis=0) / jnp.maximum(valid.sum(), 1)
+        centred = jnp.where(valid[:, None], rows - mean, 0)
     # The projection of the rows on their principal directions is that of the columns on theirs.
     return mean + (_project(centred, components) if width <= pairs else _project(centred.T, components).T)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _project(rows: jax.Array, components: int) -> jax.Array:
-    """Projects the rows, [n, d], on the `components` directions in which they vary most.
+def _project(rows: jax.Array, components: float | int) -> jax.Array:
+    """Projects the rows, [n, d], on directions in which they vary most, see `_kept`.
 
     JAX's derivative of `eigh` divides by the gaps between all eigenvalues, and repeated images make some of them
     equal. The projection depends on the gaps between kept and dropped directions alone.
     """
-    directions = _principal_directions(rows, components)
-    kept = directions[:, -components:]
-    return _matmul(_matmul(rows, kept), kept.T)
+    directions, kept = _principal_directions(rows, components)
+    if isinstance(components, int):
+        directions = directions[:, -components:]
+        return _matmul(_matmul(rows, directions), directions.T)
+    return _matmul(jnp.where(kept, _matmul(rows, directions), 0), directions.T)
 
 
 @_project.defjvp
-def _project_jvp(components: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _project_jvp(
+    components: float | int, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (rows,), (tangent,) = primals, tangents
-    directions = _principal_directions(rows, components)
+    directions, kept = _principal_directions(rows, components)
     rows, tangent = _matmul(rows, directions), _matmul(tangent, directions)
     covariance, change = _matmul(rows.T, rows), _matmul(rows.T, tangent)
     variances = jnp.diagonal(covariance)
-    kept = _last(components, of=len(variances))
     # Directions without variance may fill up the kept ones. Which of them do is an accident of rounding, on which no
     # gradient may depend: they count as dropped.
     varying = kept & (variances > _rounding(variances))
@@ -94,19 +121,32 @@ def _project_jvp(components: int, primals: tuple[jax.Array], tangents: tuple[jax
     return _matmul(jnp.where(kept, rows, 0), directions.T), _matmul(moved, directions.T)
 
 
-def _principal_directions(rows: jax.Array, components: int) -> jax.Array:
-    """Returns orthonormal columns, [d, d]; along the last `components` of them the rows vary most.
+def _principal_directions(rows: jax.Array, components: float | int) -> tuple[jax.Array, jax.Array]:
+    """Returns orthonormal columns, [d, d], along the last of which the rows vary most, and which are kept, bool [d].
 
     `eigh` errs by the rounding of the largest eigenvalue, and a small gap magnifies that. One Newton step on the
     rotated rows, whose products are rounded to the directions' own variances, gives the digits that a singular value
     decomposition of the rows would have.
     """
-    _, directions = jnp.linalg.eigh(_matmul(rows.T, rows))
+    variances, directions = jnp.linalg.eigh(_matmul(rows.T, rows))
+    kept = _kept(variances, components)
     directions = _orthonormal(directions)
     rows = _matmul(rows, directions)
     covariance = _matmul(rows.T, rows)
-    turn = _turn(covariance, covariance, _last(components, of=len(directions)))
-    return _orthonormal(directions + _matmul(directions, turn.T - turn))
+    turn = _turn(covariance, covariance, kept)
+    return _orthonormal(directions + _matmul(directions, turn.T - turn)), kept
+
+
+def _kept(variances: jax.Array, components: float | int) -> jax.Array:
+    """Returns which of the directions are kept, bool [d]; their variances ascend.
+
+    They are the last ones: that many, or the fewest that hold this share of the variance.
+    """
+    if isinstance(components, int):
+        return jnp.arange(len(variances)) >= len(variances) - components
+    variances = jnp.maximum(variances, 0)
+    greater = jnp.cumsum(variances[::-1])[::-1] - variances
+    return greater < components * variances.sum()
 
 
 def _turn(covariance: jax.Array, coupling: jax.Array, kept: jax.Array) -> jax.Array:
@@ -127,10 +167,6 @@ def _turn(covariance: jax.Array, coupling: jax.Array, kept: jax.Array) -> jax.Ar
 def _rounding(variances: jax.Array) -> jax.Array:
     """Returns the largest variance that `eigh` can't tell from 0."""
     return len(variances) * jnp.finfo(variances.dtype).eps * variances.max()
-
-
-def _last(count: int, *, of: int) -> jax.Array:
-    return jnp.arange(of) >= of - count
 
 
 def _orthonormal(matrix: jax.Array) -> jax.Array:

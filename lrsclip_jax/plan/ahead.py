@@ -139,6 +139,7 @@ def job(planned: PlannedStep) -> Job:
         batch_size=layout.batch_size,
         microbatches=setup.options.microbatches,
         loss=setup.options.loss.name,
+        more_terms=setup.options.loss.more_terms,
         form=setup.options.loss.form,
         frozen=frozen_towers(setup.optimizer.trainable),
         devices=setup.mesh.size,

@@ -48,6 +48,7 @@ class Job:
       batch_size: pairs in the global batch.
       microbatches: `train.microbatches`.
       loss: `loss.name`.
+      more_terms: of the loss, beside one for each of the texts.
       form: `loss.form`.
       frozen: towers in which nothing learns.
       devices: how many share the work, in equal shares.
@@ -61,6 +62,7 @@ class Job:
     batch_size: int
     microbatches: int
     loss: str
+    more_terms: int
     form: str
     frozen: frozenset[str]
     devices: int
@@ -84,6 +86,7 @@ class Job:
             batch_size=self.batch_size,
             microbatches=self.microbatches,
             loss=self.loss,
+            more_terms=self.more_terms,
             form=self.form,
             frozen=self.frozen,
         )
@@ -141,8 +144,8 @@ def traffic(job: Job) -> float:
         weights = sum(product.k * product.n * product.count for product in passes if product.weights) * itemsize
         total += share * per_pair * activations + job.microbatches * weights
     # Logits are float32; every product writes them once.
-    kinds, float32 = sum(rows.texts for rows in job.rows), 4
-    return total + float32 * kinds * flops.LOGIT_PRODUCTS[job.loss][job.form] * share * job.batch_size
+    terms, float32 = job.more_terms + sum(rows.texts for rows in job.rows), 4
+    return total + float32 * terms * flops.LOGIT_PRODUCTS[job.loss][job.form] * share * job.batch_size
 
 
 def _activation_bytes(product: flops.Product, itemsize: int) -> int:

@@ -30,7 +30,7 @@ _PARTS = {  # the names of run.progress.PARTS
     "compile": "compiling",
     "profile": "profiling",
 }
-_LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text"}
+_LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text", "loss_text_pca": "text PCA"}
 
 
 @dataclass(frozen=True)

@@ -66,17 +66,19 @@ class Throughput:
 
 def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throughput:
     """Returns the throughput of a run; `trainable` says of each parameter whether it learns."""
+    loss = loss_options(config.loss)
     pair = functools.partial(
         train_pair,
         model,
         batch_size=config.batch_size,
         microbatches=config.train.microbatches,
-        loss=config.loss.name,
-        form=config.loss.form,
+        loss=loss.name,
+        more_terms=loss.more_terms,
+        form=loss.form,
         frozen=frozen_towers(trainable),
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)
-    return Throughput(pair, loss_options(config.loss).kinds, config.batch_size, mesh.size, chip.flops if chip else None)
+    return Throughput(pair, loss.kinds, config.batch_size, mesh.size, chip.flops if chip else None)
 
 
 def text_rows(batch: Batch, kinds: Sequence[str] = ("long", "short")) -> list[tuple[int, int]]:

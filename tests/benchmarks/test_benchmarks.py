@@ -23,6 +23,7 @@ def test_options(loss_memory):
     options = loss_memory.parse(["--sizes", "8x32768", "2x16", "--forms", "full", "gather", "ring:256"])
     assert options.sizes == [(8, 32768), (2, 16)]
     assert options.forms == [("full", 0), ("gather", 0), ("ring", 256)]
+    assert loss_memory.parse([]).losses == ["info_nce", "sigmoid"] and loss_memory.parse([]).beside == ("full", 0)
     assert loss_memory.parse([]).width == 768 and loss_memory.parse(["--time"]).width == 256
 
 
@@ -35,10 +36,11 @@ def test_bad_options_are_named(loss_memory, bad):
 
 
 def test_a_row_of_bytes(loss_memory, capsys):
-    loss_memory.main(["--sizes", "2x64", "--width", "8", "--forms", "ring:16"])
+    loss_memory.main(["--sizes", "2x64", "--width", "8", "--forms", "ring:16", "--losses", "sigmoid"])
     head, _, row = capsys.readouterr().out.splitlines()
     cells = dict(zip(*([cell.strip() for cell in line.split("|")] for line in (head, row)), strict=True))
-    assert [cells[name] for name in ("devices", "pairs", "form", "chunk")] == ["2", "64", "ring", "16"]
+    names = ("devices", "pairs", "loss", "form", "chunk")
+    assert [cells[name] for name in names] == ["2", "64", "sigmoid", "ring", "16"]
     assert float(cells["sent, MiB a device"]) >= 0 and "collective-permute" in cells["collectives"]
 
 

@@ -32,6 +32,8 @@ def test_every_option_is_the_config_key_of_its_name():
         "max_scale": 100.0,
         "name": "info_nce",
         "same_image": "positive",
+        "text_pca": 0.9,
+        "text_pca_weight": 0.5,
     }
     assert set(values) == {field.name for field in dataclasses.fields(LossOptions)}
     # The other keys say with which temperature and bias a model begins, and whether the temperature learns.
@@ -60,6 +62,10 @@ def test_options_read_from_json_are_the_same_and_can_be_compared():
         ({"name": "sigmoids"}, "loss.name='sigmoids' is not one of info_nce, sigmoid, did you mean 'sigmoid'"),
         ({"name": "sigmoid", "label_smoothing": 0.1}, "loss.label_smoothing=0.1: the sigmoid loss has none"),
         ({"name": "sigmoid", "gradient": "reference"}, "loss.gradient='reference': LRSCLIP's code has no sigmoid loss"),
+        (
+            {"text_pca": 0.9, "long_weight": 0},
+            "loss.text_pca=0.9 needs long texts, and loss.long_weight=0 uses none",
+        ),
         ({"long_weight": 1.5}, "loss.long_weight=1.5 must be a number from 0 to 1"),
     ],
     ids=str,

@@ -16,7 +16,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.losses import reduce_to_components
+from lrsclip_jax.losses import principal_part, reduce_to_components
 
 
 def value_and_slope(image, slope, components, scope="global"):
@@ -67,6 +67,60 @@ def assert_close(got, want):
 
 # More pairs than dimensions, and fewer.
 SHAPES = pytest.mark.parametrize("pairs, width", [(24, 8), (12, 16)])
+
+
+@partial(jax.jit, static_argnums=2)
+def part_and_slope(text, slope, wanted, valid=None):
+    """The principal part of texts, and the gradient of the sum of its products with `slope`, where they are valid."""
+    features, pull = jax.vjp(lambda rows: principal_part(rows, wanted, valid), text)
+    return features, pull(slope if valid is None else jnp.where(valid[:, None], slope, 0))[0]
+
+
+def directions_that_hold(share, rows):
+    """How many of the largest variances hold a share of their sum; none of the partial sums is near that share."""
+    variances = np.linalg.svd(np.float64(rows) - np.float64(rows).mean(0), compute_uv=False) ** 2
+    shares = np.cumsum(variances) / variances.sum()
+    assert np.abs(shares - share).min() > 1e-3
+    return int((shares < share).sum()) + 1
+
+
+@SHAPES
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_a_share_of_the_variance_is_held_by_the_fewest_directions(pairs, width, share):
+    """Equal to a decomposition in float64 with so many directions fixed: their number has no gradient."""
+    text, slope = unit_rows(0, pairs, width)
+    assert_close(part_and_slope(text, slope, share), oracle_with_slope(text, slope, directions_that_hold(share, text)))
+
+
+@SHAPES
+@pytest.mark.parametrize("wanted", [0.9, 3])
+def test_absent_texts_have_no_part_in_the_components(pairs, width, wanted):
+    text, slope = unit_rows(11, pairs, width)
+    valid = np.arange(pairs) % 3 != 1
+    count = directions_that_hold(wanted, text[valid]) if isinstance(wanted, float) else wanted
+    features, gradient = part_and_slope(text, slope, wanted, valid)
+    assert_close((features[valid], gradient[valid]), oracle_with_slope(text[valid], slope[valid], count))
+    assert not gradient[~valid].any()
+
+
+def test_texts_that_repeat_or_are_all_equal_or_absent_have_finite_parts():
+    text, slope = unit_rows(12, 24, 8)
+    some = text[np.arange(24) % 3]  # which vary in two directions
+    features, gradient = part_and_slope(some, slope, 0.999)
+    np.testing.assert_allclose(features, some, atol=1e-6)
+    assert np.isfinite(gradient).all()
+    for rows, valid in ((text[np.zeros(24, int)], np.ones(24, bool)), (text, np.zeros(24, bool))):
+        features, gradient = part_and_slope(rows, slope, 0.9, valid)
+        assert np.isfinite(features).all() and np.isfinite(gradient).all()
+        np.testing.assert_allclose(features[valid], rows[valid], atol=1e-6)
+
+
+@SHAPES
+def test_as_many_directions_as_there_are_change_nothing(pairs, width):
+    text, slope = unit_rows(13, pairs, width)
+    features, gradient = part_and_slope(text, slope, 16)
+    np.testing.assert_array_equal(features, text)
+    np.testing.assert_array_equal(gradient, slope)
 
 
 @SHAPES
