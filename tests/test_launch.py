@@ -370,5 +370,5 @@ def test_the_image_holds_what_it_copies_and_knows_the_extras():
     assert {"lrsclip_jax", "eval", "configs", "launch", "pyproject.toml"} <= {*copied}
     assert all((ROOT / name).exists() for name in copied)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"tpu", "cuda13"} <= project["optional-dependencies"].keys() and project["readme"] in copied
+    assert {"tpu", "cuda13"} <= project["optional-dependencies"].keys() and "README.md" in copied
     assert json.loads(re.search(r"^ENTRYPOINT (.*)$", instructions, re.MULTILINE)[1])[1:] == ["-m", "lrsclip_jax.main"]

@@ -1,5 +1,6 @@
 """The documents: plain English, links that lead somewhere, commands that exist, one version."""
 
+import importlib.util
 import re
 import statistics
 import tomllib
@@ -106,3 +107,19 @@ def test_forms_and_workflows_are_yaml():
         assert yaml.safe_load(path.read_text()), path
     (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
     assert job["steps"][-1] == {"run": ".ci/run"}
+
+
+@pytest.mark.parametrize("repository", [None, "https://example.org/owner/name"])
+def test_the_page_of_a_package_index_has_links_that_work_there(repository, monkeypatch):
+    spec = importlib.util.spec_from_file_location("setup_of_the_package", ROOT / "setup.py")
+    setup = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(setup)
+    urls = {"Repository": repository} if repository else {}
+    monkeypatch.setattr(setup.tomllib, "loads", lambda text: {"project": {"urls": urls}})
+    relative = re.findall(r"\]\((?!https?:|#)([^)]+)\)", setup.page())
+    if repository is None:
+        assert setup.page() == (ROOT / "README.md").read_text()
+    else:
+        assert relative == []
+        assert f"({repository}/raw/main/benchmarks/search_page.png)" in setup.page()
+        assert f"({repository}/blob/main/CONTRIBUTING.md)" in setup.page()
