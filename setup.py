@@ -3,6 +3,6 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["lrsclip_jax*", "eval*"]), "lrsclip_jax.recipes"],
-    package_dir={"lrsclip_jax.recipes": "configs"},
+    packages=[*find_packages(include=["lrsclip_jax*", "eval*"]), "lrsclip_jax.recipes", "lrsclip_jax.recipes.studies"],
+    package_dir={"lrsclip_jax.recipes": "configs", "lrsclip_jax.recipes.studies": "configs/studies"},
 )

@@ -37,6 +37,10 @@ _NO_FLOCK = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK)  # of f
 _held: set[int] = set()  # descriptors: a forked child would hold the lock when its parent is gone
 
 
+class Busy(InputError):
+    """Another command is at work in a folder."""
+
+
 class _Owner(msgspec.Struct):
     command: str
     host: str
@@ -188,10 +192,10 @@ def _read_soon(path: Any) -> _Owner | None:
     return None
 
 
-def _busy(folder: Any, owner: _Owner | None, more: str = "") -> InputError:
+def _busy(folder: Any, owner: _Owner | None, more: str = "") -> Busy:
     if owner is None:
-        return InputError(f"{folder}: another process is at work there: wait for its end, or choose another folder")
-    return InputError(
+        return Busy(f"{folder}: another process is at work there: wait for its end, or choose another folder")
+    return Busy(
         f"{folder}: {owner.command} is at work there (process {owner.process} on {owner.host}, since {owner.since}): "
         f"wait for its end, or choose another folder{more}"
     )

@@ -189,7 +189,7 @@ def bootstrap_interval(
     sizes = sorted({len(model.image_to_text.above) for model in ranks})
     if len(sizes) != 1:
         raise InputError(f"a bootstrap needs models over the same images, got sets of {sizes} images")
-    tables = np.stack([_recall_table(model, _checked(ks)) for model in ranks], axis=1)
+    tables = np.stack([recall_hits(model, _checked(ks)) for model in ranks], axis=1)
     tables = tables[(tables[..., -1] > 0).any(axis=1)]  # images that are a query of some model
     rng = np.random.default_rng(seed)
     draws = np.empty((samples, len(ranks)))
@@ -201,6 +201,18 @@ def bootstrap_interval(
         drawn = statistic(*draws.T)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(float(value), float(low), float(high))
+
+
+def recall_hits(ranks: Retrieval, ks: Sequence[int] = KS) -> np.ndarray:
+    """Returns float64 [I, 2·len(ks) + 2]: hits of an image's texts at each K, its own, its texts, is it a query."""
+
+    def of_image(values: np.ndarray) -> np.ndarray:
+        return np.bincount(ranks.image_of_text, weights=values, minlength=len(ranks.image_to_text.above))
+
+    text_hits = [of_image(hit_probability(ranks.text_to_image, k)) for k in ks]
+    image_hits = [hit_probability(ranks.image_to_text, k) for k in ks]
+    texts = of_image(np.ones(len(ranks.image_of_text)))
+    return np.stack([*text_hits, *image_hits, texts, texts > 0], axis=1)
 
 
 def _recalls(ranks: Retrieval, ks: Sequence[int], hits: Callable[[Ranks, int], np.ndarray]) -> dict:
@@ -219,18 +231,6 @@ def _counts(ranks: Retrieval) -> dict:
         "image_queries": int(np.count_nonzero(texts_found)),
         "texts": len(ranks.image_of_text),
     }
-
-
-def _recall_table(ranks: Retrieval, ks: Sequence[int]) -> np.ndarray:
-    """Float64 [I, 2·len(ks) + 2]: hits of an image's texts at each K, its own, its texts, is it a query."""
-
-    def of_image(values: np.ndarray) -> np.ndarray:
-        return np.bincount(ranks.image_of_text, weights=values, minlength=len(ranks.image_to_text.above))
-
-    text_hits = [of_image(hit_probability(ranks.text_to_image, k)) for k in ks]
-    image_hits = [hit_probability(ranks.image_to_text, k) for k in ks]
-    texts = of_image(np.ones(len(ranks.image_of_text)))
-    return np.stack([*text_hits, *image_hits, texts, texts > 0], axis=1)
 
 
 def _table_mean_recall(totals: np.ndarray) -> np.ndarray:

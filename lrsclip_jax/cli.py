@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command("lrsclip_jax.convert.__main__", "import, export and compare checkpoints of PyTorch"),
     "embed": Command("lrsclip_jax.embed.__main__", "embed images and texts with a checkpoint"),
     "evaluate": Command("eval.suite.__main__", "evaluate embedding sets, write a report"),
+    "study": Command("lrsclip_jax.studies.__main__", "repeat a paper's ablation: variants, seeds, intervals, verdicts"),
     "localise": Command("lrsclip_jax.localise.__main__", "find where a scene shows what a text says"),
     "segment": Command("lrsclip_jax.localise.segment_command", "find the class of every pixel, and measure mIoU"),
     "index": Command("lrsclip_jax.search.index_command", "index an archive of imagery, to be searched by text"),

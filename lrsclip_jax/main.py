@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     parser.add_argument("--keys", action="version", version="\n".join(describe_keys()), help="list every key, and exit")
     options, rest = parser.parse_known_args(arguments)
     config = configs.load(options.config, configs.overrides_of(rest))
-    _require_init_and_sources(config, options.config)
+    require_init_and_sources(config, options.config)
 
     workdir.check_out(options.branch or options.workdir, "--branch" if options.branch else "--workdir")
     # JAX takes seconds to import: only once the command is known to make sense.
@@ -75,7 +75,8 @@ _SUPPLY = """Weights, data, and the run with both:
       --config.data.sources=PREPARED"""
 
 
-def _require_init_and_sources(config: configs.ConfigDict, recipe: str) -> None:
+def require_init_and_sources(config: configs.ConfigDict, recipe: str) -> None:
+    """Raises InputError, with a note on what to give, where a config names no weights or no data."""
     weights = config.model.init or (config.model.image_init and config.model.text_init)
     missing = [key for key, value in (("model.init", weights), ("data.sources", config.data.sources)) if not value]
     if missing:

@@ -158,7 +158,7 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
         every_steps=config.eval.every_steps,
         total_steps=total_steps,
         decides=config.checkpoint.best is not None,
-        at_start=_scores_its_start(config),
+        at_start=scores_its_start(config),
     )
     return Owners(
         compiled=CompiledSteps(setup.step(run.data.preprocessing), setup.shapes, recorder, watchdog, laps),
@@ -170,11 +170,12 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
     )
 
 
-def _scores_its_start(config: ConfigDict) -> bool:
-    """Whether a new run evaluates before its first step: by itself where its weights know something already."""
+def scores_its_start(config: ConfigDict) -> bool:
+    """Returns whether a new run evaluates before its first step: by itself where weights know something already."""
     if config.eval.at_start is not None:
         return config.eval.at_start
-    return any((config.model.init, config.model.image_init, config.model.text_init))
+    given = (config.model.init, config.model.image_init, config.model.text_init)
+    return any(source not in (None, "random") for source in given)
 
 
 def _introduce(setup: Setup, run: Run, steps: range) -> None:

@@ -27,6 +27,7 @@ DOORS = {  # today's programs, which stay
     "eval.suite": "evaluate",
     "lrsclip_jax.localise": "localise",
     "lrsclip_jax.plan": "plan",
+    "lrsclip_jax.studies": "study",
     "eval.papers": "papers",
 }
 SUBCOMMANDS = [
@@ -94,6 +95,8 @@ def test_the_doors_of_before_stay(module):
         (["embed", "a", "--checkpoint=b", "--out=c", "--size=0"], "--size=0"),
         (["localise", "a.tif", "--checkpoint=b", "--text= "], "--text is empty"),
         (["convert", "import", "--workdir=c"], "give one SRC"),
+        (["study", "pmc", "--workdir=c"], "no study pmc, did you mean 'pcm'"),
+        (["study", "pcm", "--workdir=c", "--shard=3/2"], "--shard=3/2"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

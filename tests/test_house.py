@@ -47,6 +47,7 @@ FLOORS = (
     ),
     ("lrsclip_jax.search",),
     ("lrsclip_jax.main",),
+    ("lrsclip_jax.studies",),  # its trainings are calls of the commands
     ("lrsclip_jax.cli",),
     ("lrsclip_jax.__main__",),
 )

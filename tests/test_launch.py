@@ -104,6 +104,7 @@ def test_a_dry_run_prints_the_arguments_faithfully_and_starts_nothing(script, cl
         "laptop.sh": ["interpreter", "-m", "lrsclip_jax.main"],
         "gpus.sh": ["interpreter", "-m", "lrsclip_jax.main"],
         "slurm.sh": ["bash", "launch/gpus.sh", "--"],
+        "study.sh": ["interpreter", "-m", "lrsclip_jax", "study", "--shard=1/1"],
         "tpu_vm.sh": ["bash", "lrsclip_jax/launch/tpu_vm_worker.sh", "--"],
         "tpu_vm_worker.sh": ["lrsclip_jax"],
     }[script]
@@ -131,6 +132,27 @@ def test_jax_knows_the_settings(cluster):
         [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == ["3", "O1"]
+
+
+def test_a_study_is_shared_among_the_jobs_of_an_array(cluster):
+    array = {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_COUNT": "8"}
+    words = shlex.split(launch("study.sh", "--dry-run", "--", "pcm", "--workdir=w", **array).stdout)
+    assert words[-4:] == ["study", "--shard=3/8", "pcm", "--workdir=w"]
+
+
+def test_a_study_that_nears_its_time_limit_saves_and_queues_its_part_again(cluster):
+    cluster("scontrol")
+    cluster("interpreter", 'echo $PPID > "$CALLS.pid"\n' + RUN)
+    array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1", "PYTHON": "interpreter"}
+    words = [LAUNCH / "study.sh", "--", "pcm", "--workdir=w"]
+    process = subprocess.Popen(words, cwd=ROOT, env=os.environ | array)
+    deadline = time.monotonic() + 30
+    while not Path(os.environ["CALLS"] + ".running").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == 143
+    assert ["scontrol", "requeue", "7_1"] in calls()
 
 
 SRUN = 'while [[ $1 == --* ]]; do shift; done\necho $$ > "$CALLS.pid"\nexec "$@"'  # one task, in the place of srun

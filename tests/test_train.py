@@ -16,7 +16,7 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.run.progress import CLOCK
 from lrsclip_jax.run.recorder import Recorder
 from lrsclip_jax.setup import RunLength, set_up
-from lrsclip_jax.train import train_and_evaluate
+from lrsclip_jax.train import scores_its_start, train_and_evaluate
 
 KEYS = {
     "model.image.layers": 1,
@@ -90,6 +90,15 @@ def test_what_a_run_leaves(finished):
     assert json.loads((finished / "config.json").read_text())["batch_size"] == 16
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["12", "8"]
     assert any((finished / "tensorboard").iterdir())
+
+
+def test_a_run_scores_its_start_by_itself_where_it_is_given_weights():
+    def scored(*overrides):
+        return scores_its_start(configs.load("configs/quickstart.py", overrides))
+
+    assert not scored() and not scored("model.init=random")
+    assert scored("model.init=runs/b16") and scored("model.image_init=a.pt") and scored("model.text_init=b.pt")
+    assert scored("eval.at_start=True") and not scored("eval.at_start=False", "model.init=runs/b16")
 
 
 @pytest.mark.slow

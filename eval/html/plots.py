@@ -96,6 +96,44 @@ def histogram(
     return _plot(figure, title, list(series), f"{title or ylabel} by {xlabel}: {', '.join(series)}")
 
 
+def variants_plot(
+    names: Sequence[str],
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+) -> Html:
+    """Returns a figure with a place on the horizontal axis for each of several variants, and one line a series.
+
+    Args:
+      names: of the variants, from left to right.
+      series: name → (values, spreads), one for each variant. NaN leaves a place empty; a spread is drawn as a bar from
+        value - spread to value + spread, NaN as none.
+      xlabel: of the horizontal axis.
+      ylabel: of the vertical axis.
+      title: of the figure.
+
+    Raises:
+      ValueError: a series has another number of values than there are names.
+    """
+    figure, axes = _axes(xlabel, ylabel)
+    places = np.arange(len(names))
+    for number, (name, (values, spreads)) in enumerate(series.items()):
+        if not len(values) == len(spreads) == len(names):
+            raise ValueError(
+                f"series {name!r} has {len(values)} values and {len(spreads)} spreads for {len(names)} names"
+            )
+        known = np.isfinite(values)
+        bars = np.nan_to_num(np.asarray(spreads, float)[known])
+        look: dict[str, Any] = {"color": _colour(number), "linestyle": _linestyle(number), "linewidth": 1.4}
+        axes.errorbar(places[known], np.asarray(values)[known], bars, fmt="o", markersize=4, capsize=3, **look)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    lean: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 50 else {}
+    axes.set_xticks(places, [_plain(name) for name in names], **lean)
+    axes.yaxis.set_major_formatter("{x:g}")
+    return _plot(figure, title, list(series), f"{title or ylabel} of {', '.join(names)}")
+
+
 def side_by_side(figures: Sequence[Html]) -> Html:
     """Returns figures next to each other where there is room, below each other on a phone."""
     return Html('<div class="plots">\n' + "\n".join(figures) + "\n</div>")

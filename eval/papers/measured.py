@@ -76,7 +76,9 @@ def measured(results: Iterable[Result], table: PublishedTable) -> dict[str, OurR
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"the result {what} is damaged ({error!r}): measure it again") from None
         if values:
-            name = _row_name(result) + (f", seed {study.seed}" if study and "ablation" in table.tasks else "")
+            name = _row_name(result)
+            if study and "ablation" in table.tasks and f", seed {study.seed}" not in name:
+                name += f", seed {study.seed}"
             row = found.setdefault(name, OurRow({}, study.heads if study and "ablation" in table.tasks else {}))
             for place, value in values.items():
                 if place not in row.values or (row.values[place].departures and not said):

@@ -16,7 +16,8 @@ class Study(msgspec.Struct, forbid_unknown_fields=True):
     """A row of a study.
 
     Attributes:
-      table: of an ablation, as `lrsclip papers --table` takes it: "lrsclip:fig10".
+      table: of an ablation, as `lrsclip papers --table` takes it: "lrsclip:fig10"; "own:NAME" for a study without a
+        published table.
       heads: what the row is of, a value for each head of the table's rows: {"ratio": "9:1"}.
       seed: of the run.
     """
@@ -35,6 +36,8 @@ def study_of(about: Mapping[str, Any], where: str) -> Study | None:
     if about.get("study") is None:
         return None
     study: Study = convert(about["study"], f"{where}, study", Study)
+    if is_own(study):
+        return study
     try:
         found = named_tables(study.table) if ":" in study.table else []
     except InputError as error:
@@ -53,4 +56,9 @@ def study_of(about: Mapping[str, Any], where: str) -> Study | None:
 
 def is_of(study: Study, table: PublishedTable) -> bool:
     """Whether a study's rows stand in a table."""
-    return table in named_tables(study.table)
+    return not is_own(study) and table in named_tables(study.table)
+
+
+def is_own(study: Study) -> bool:
+    """Whether a study has no published table."""
+    return study.table.startswith("own:")

@@ -1,6 +1,7 @@
-"""Where sentences end in token ids: prepared records need not hold their texts.
+"""Where sentences end in token ids: training reads no more than these of a prepared record.
 
-A token knows little of the text around it. CLIP's pattern and BERT's drop blanks, and both lower the case, so "3.5" and
+Where texts are at hand, `eval.sentences` says it: at a full stop before white space. A token knows little of the text
+around it. CLIP's pattern and BERT's drop blanks, and both lower the case, so "3.5" and
 "3. 5" have the same ids. These are the rules:
 
 - A sentence ends with ".", "!" or "?", or several of them, and the brackets and quotes that close behind them.

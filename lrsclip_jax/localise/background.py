@@ -6,6 +6,10 @@ With s the score of a place, n the mean of its scores with neutral texts, and m 
 z = ((s - n) - m(s - n)) / σ, where σ is the standard deviation of the same difference for texts of absent things, over
 them and the places. A text of something that is not there reaches about the highest z of those texts, too; one in 17
 rises above all 16.
+
+On four mosaics of 16 AID scenes and a small model (DINOv2 and MiniLM, projections trained alone; mean recall 11.5 % on
+AID × RSICD), 16 % of the maps of classes that are there rose above, and 4 % of those of classes that are not:
+such a model finds little, and its maps say so.
 """
 
 from __future__ import annotations

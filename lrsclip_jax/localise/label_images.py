@@ -12,11 +12,13 @@ import numpy as np
 from PIL import Image
 
 from eval.facts import classes
+from eval.papers.published_tables import key
 from eval.reading import read_json
 from eval.segmentation import Value, label_indices
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.listing import images_below
 
+FACTS = classes.FOLDER / "segmentation"
 MOST = 254  # classes, which fit an index of eight bits next to "none"
 _FORMATS = ("PNG", "TIFF", "BMP")  # lossless ones
 _Index = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -28,6 +30,10 @@ class _Row(TypedDict):
     name: str
     words: NotRequired[list[str]]
     value: NotRequired[_Index | _Colour]
+
+
+class _Facts(TypedDict):
+    classes: list[_Row]
 
 
 class Classes(NamedTuple):
@@ -49,6 +55,8 @@ class Labelled(NamedTuple):
 def read_classes(path: Path) -> Classes:
     """Reads a JSON list of classes: [{"name": "building", "words": ["building", "house"], "value": 1}, …].
 
+    A name that is no file may be that of a data set in `eval/facts/segmentation`, such as "loveda".
+
     Without words the name itself is taken, in words; without a value the place in the list, from 0. A value is an
     index, or a colour [r, g, b].
 
@@ -56,7 +64,12 @@ def read_classes(path: Path) -> Classes:
       InputError: no such list, fewer than two classes or too many, two of one name or value, a class without words, or
         indices next to colours.
     """
-    rows: list[_Row] = read_json(path, list[_Row])
+    known = FACTS / f"{key(path.name)}.json"
+    if not path.exists() and known.exists():
+        facts: _Facts = read_json(known, _Facts)
+        rows = facts["classes"]
+    else:
+        rows = read_json(path, list[_Row])
     if not 2 <= len(rows) <= MOST:
         raise InputError(f"{path}: {len(rows)} classes, 2 to {MOST} are expected")
     names = tuple(row["name"] for row in rows)
@@ -78,20 +91,26 @@ def read_classes(path: Path) -> Classes:
 def labelled_images(images: Path, labels: Path) -> list[Labelled]:
     """Returns the images below a folder with the label images of the same names, but for the suffix, below another.
 
-    Raises InputError for a folder that can't be read, no image, or two label images of one name.
+    Raises InputError for a folder that can't be read, no image, or two images or label images of one name.
     """
-    of_name: dict[str, Path] = {}
-    for parts in images_below(labels):
-        name = str(Path(*parts).with_suffix(""))
-        if name in of_name:
-            raise InputError(f"{labels}: two label images are called {name}")
-        of_name[name] = labels.joinpath(*parts)
-    found = [(str(Path(*parts).with_suffix("")), images.joinpath(*parts)) for parts in images_below(images)]
+    of_name, found = _by_name(labels, "label images"), _by_name(images, "images")
     if not found:
         raise InputError(f"{images}: no images there")
-    if not any(name in of_name for name, _ in found):
-        raise InputError(f"{labels}: no label image is called as an image below {images}, such as {found[0][0]}.png")
-    return [Labelled(name, image, of_name.get(name)) for name, image in found]
+    if not of_name.keys() & found.keys():
+        raise InputError(
+            f"{labels}: no label image is called as an image below {images}, such as {next(iter(found))}.png"
+        )
+    return [Labelled(name, image, of_name.get(name)) for name, image in found.items()]
+
+
+def _by_name(folder: Path, what: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for parts in images_below(folder):
+        name = str(Path(*parts).with_suffix(""))
+        if name in found:
+            raise InputError(f"{folder}: two {what} are called {name}")
+        found[name] = folder.joinpath(*parts)
+    return found
 
 
 def read_labels(path: Path, height: int, width: int, values: Sequence[Value]) -> np.ndarray:

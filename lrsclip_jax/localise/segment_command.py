@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,12 @@ from lrsclip_jax.sources.row_values import clean
 
 EXAMPLES = """
 examples:
-  lrsclip segment vaihingen/images --labels=vaihingen/labels --classes=classes.json --checkpoint=runs/b16 --out=found
+  lrsclip segment LoveDA/img_dir/val --labels=LoveDA/ann_dir/val --classes=loveda --checkpoint=runs/b16 --out=found
   lrsclip segment uavid/images --labels=uavid/labels --classes=uavid.json --checkpoint=runs/b16 --heatmap-size=448 \\
       --out=found
 
 classes.json names the classes, the words for each (the best of them counts), and their values in the label images, an
-index or a colour:
+index or a colour; the names loveda, potsdam and vaihingen stand for the classes of these data sets:
   [{"name": "building", "words": ["building", "house"], "value": 1}, {"name": "road", "value": 2}]
 
 A label image is a PNG, TIFF or BMP of the same name and size as its image, of indices, of a palette, or of colours.
@@ -58,12 +59,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         prog,
         "Finds the class of every pixel by words alone, and measures mIoU against label images.",
         EXAMPLES,
-        usage="IMAGES --labels=DIR --classes=FILE --checkpoint=SRC --out=DIR [options]",
+        usage="IMAGES --labels=DIR --classes=FILE|NAME --checkpoint=SRC --out=DIR [options]",
     )
     add_subject(parse, "images", metavar="IMAGES", help="folder of images, at any depth", type=path)
     add = parse.add_argument
     add("--labels", metavar="DIR", required=True, type=path, help="folder of the label images")
-    add("--classes", metavar="FILE", required=True, type=path, help="the classes, as JSON: see below")
+    add("--classes", metavar="FILE|NAME", required=True, type=path, help="the classes, as JSON: see below")
     add("--checkpoint", metavar="SRC", required=True, type=expanded, help="weights, see lrsclip convert --help")
     add("--out", metavar="DIR", required=True, type=path, help="folder of the result")
     add(
@@ -102,7 +103,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     with alone(out, prog):
         _claim(out / _PREDICTIONS, about)
         segment = segmenter(model, classes.words, templates, flags.heatmap_size, flags.window)
-        counts, measured, failures = _measure(labelled, classes, segment, out / _PREDICTIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # rasterio's, of TIFFs without a place
+            counts, measured, failures = _measure(labelled, classes, segment, out / _PREDICTIONS)
         for line in failures:
             print(f"note: left out: {line}", file=sys.stderr)
         if not measured:
@@ -167,7 +170,10 @@ def _predicted(one: Labelled, segment: Any, file: Path) -> np.ndarray:
 
     scene = open_scene(one.image)
     if file.exists():
-        indices = np.asarray(Image.open(file, formats=("PNG",)))
+        try:
+            indices = np.asarray(Image.open(file, formats=("PNG",)))
+        except (OSError, SyntaxError, ValueError):
+            raise InputError(f"{file} is damaged: delete it") from None
     else:
         found = segment(scene)
         indices = np.where(found == OTHER, _NOTHING, found).astype(np.uint8)

@@ -60,6 +60,14 @@ def test_the_curriculum_of_dgtrs_is_the_only_difference_of_its_recipe():
     np.testing.assert_allclose(drawn, 0.2 + 0.8 * fall, atol=0.01)
 
 
+def test_the_recipe_of_debias_changes_the_short_text_alone():
+    for spec, base in (("debias", "vitb16"), ("debias:vitl14", "vitl14")):
+        lines = configs.curve_differences(configs.load(base).to_dict(), configs.load(spec))
+        keys = ["consecutive", "drop_first", "sample", "shift"]
+        expected = [*(f"data.short_draw.{key}" for key in keys), "data.short_text", "loss.long_weight"]
+        assert [line.split(":")[0] for line in lines] == expected
+
+
 def test_recipes_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
     here = configs.load("configs/vitl14.py")
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from eval import sentences as eval_sentences
 from lrsclip_jax.data.prepared.procedural import SceneRecords
 from lrsclip_jax.data.sentences import split
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, pieces
@@ -51,7 +52,7 @@ def test_what_closes_behind_a_mark_belongs_to_its_sentence():
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["clip", "bert"])
 def test_the_long_texts_of_scenes_are_split_as_their_strings_are(tokenizer):
     texts = [record.long[0] for record in SceneRecords(60)]
-    strings = [re.findall(r"[^.]+\.", text) for text in texts]
+    strings = [eval_sentences.sentences(text) for text in texts]
     found = split(tokenizer.encode(texts), tokenizer)
     assert found.counts.tolist() == [len(each) for each in strings]
     expected = content([sentence for each in strings for sentence in each], tokenizer)

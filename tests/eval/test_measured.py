@@ -231,3 +231,8 @@ def test_a_folder_without_results_is_refused(tmp_path):
     (tmp_path / "torn.json").write_text('{"task": ')
     with pytest.raises(InputError, match=r"torn\.json: not JSON"):
         read_results(tmp_path)
+
+
+def test_a_study_without_a_published_table_enters_none():
+    own = {**result("zeroshot", "RESISC45", accuracy=50.0), "study": {"table": "own:kps", "heads": {"keep": "20"}}}
+    assert measured([own], table("LRSCLIP", "VI")) == {}

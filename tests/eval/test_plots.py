@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from eval.html.plots import histogram, line_plot, side_by_side, svg
+from eval.html.plots import histogram, line_plot, side_by_side, svg, variants_plot
 
 
 def lines(fragment):
@@ -100,3 +100,16 @@ def test_any_figure_becomes_svg_and_stands_beside_others():
     assert 'href="data:image/png;base64,' in fragment
     row = ElementTree.fromstring(side_by_side([line_plot({"a": ([0, 1], [0, 1])}, "x", "y")] * 2))
     assert [child.tag for child in row] == ["figure", "figure"]
+
+
+def test_variants_have_a_place_each_and_a_missing_one_none():
+    nan = float("nan")
+    series = {"here": ([3, nan, 1], [0.5, nan, nan]), "published": ([nan, 2, nan], [nan] * 3)}
+    fragment = variants_plot(["9:1", "8:2", "$x$"], series, "ratio", "ZCRL", "Scores")
+    texts = ["".join(element.itertext()) for element in ElementTree.fromstring(fragment).iter()]
+    for text in ("9:1", "8:2", "$x$", "ratio", "ZCRL", "Scores", "here", "published"):
+        assert text in texts
+    assert "nan" not in fragment
+    assert len(re.findall(r"<use [^>]*var\(--series-2\)", fragment)) >= 1
+    with pytest.raises(ValueError, match="series 'a' has 1 values and 2 spreads for 2 names"):
+        variants_plot(["x", "y"], {"a": ([1], [0, 0])}, "", "")

@@ -170,4 +170,4 @@ def test_the_suite_measures_and_shows_them(tmp_path):
     document = Document(markup)
     assert "Sentences of the long text: d" in document.text("h2")
     assert f"{found['himo_own']:.2f}" in document.text("td")
-    assert any("Of 30 texts" in text for text in document.text("figcaption"))
+    assert any("or more, of 30: " in text for text in document.text("figcaption"))

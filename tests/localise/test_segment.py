@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -106,7 +107,7 @@ def spied(function, scenes):
     return call
 
 
-def test_it_continues_with_what_is_missing_and_takes_no_other_settings(town, monkeypatch):
+def test_it_continues_with_what_is_missing_and_takes_no_other_settings(town, monkeypatch, capsys):
     run(town)
     first = (town / "out" / "segmentation.json").read_bytes()
     (town / "out" / "predictions" / "a.png").unlink()
@@ -115,6 +116,10 @@ def test_it_continues_with_what_is_missing_and_takes_no_other_settings(town, mon
     run(town)
     assert (town / "out" / "segmentation.json").read_bytes() == first
     assert [scene.path.name for scene in segmented] == ["a.png"]
+    (town / "out" / "predictions" / "a.png").write_bytes(b"torn")
+    with pytest.raises(InputError, match="1 of 2 images can't be used"):
+        run(town)
+    assert "a.png is damaged: delete it" in capsys.readouterr().err
     with pytest.raises(InputError, match="predictions was made with another window: give another --out"):
         run(town, "--window=32")
 
@@ -202,6 +207,18 @@ def test_classes_have_words_and_values_by_default(tmp_path):
     assert found == (("BareLand", "sea"), (("bare land",), ("sea",)), (0, 5))
 
 
+def test_known_data_sets_have_classes_and_a_file_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = {name: read_classes(Path(name)) for name in ("loveda", "Potsdam", "vaihingen")}
+    assert {name: len(own.names) for name, own in found.items()} == {"loveda": 7, "Potsdam": 6, "vaihingen": 6}
+    assert found["loveda"].values == tuple(range(1, 8)) and found["Potsdam"].values[2] == (0, 0, 255)
+    assert found["vaihingen"].words[0] == ("clutter", "background")
+    Path("loveda").write_text('[{"name": "a"}, {"name": "b"}]')
+    assert read_classes(Path("loveda")).names == ("a", "b")
+    with pytest.raises(InputError, match="nowhere is missing"):
+        read_classes(Path("nowhere"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -211,6 +228,7 @@ def test_classes_have_words_and_values_by_default(tmp_path):
         ),
         (lambda root: Image.new("RGB", (96, 64)).save(root / "labels" / "a.png"), "the label image holds colours"),
         (lambda root: (root / "labels" / "a.tif").write_bytes(b""), "two label images are called a"),
+        (lambda root: (root / "images" / "a.bmp").write_bytes(b""), "two images are called a"),
         (lambda root: (root / "labels").rename(root / "other"), "labels: can't be read"),
         (
             lambda root: [file.unlink() for file in (root / "labels").rglob("*.png")],

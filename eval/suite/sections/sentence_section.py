@@ -39,10 +39,9 @@ def _table(rows: Sequence[Result]) -> elements.Html:
         recalls = (row[name][direction]["R@1"] for direction in DIRECTIONS for name in _TEXTS)
         cells.append([model_of(row), row["himo_own"], *recalls])
     last = rows[0]
-    counts = ", ".join(f"{count:,} have {k}" for k, count in last["himo_texts"].items())
+    counts = ", ".join(f"{count:,} for K = {k}" for k, count in last["himo_texts"].items())
     caption = (
         "HiMo: the correlation of score and number of sentences kept, from -1 to 1, each text up to its own number or "
-        f"10; recalls in per cent. Of {last['texts']:,} texts {last['several']:,} have several sentences: {counts} or "
-        "more."
+        f"10; recalls in per cent. Texts of K sentences or more, of {last['texts']:,}: {counts}."
     )
     return elements.join(elements.table(cells, columns, caption), elements.remark(_PUBLISHED))

@@ -1,5 +1,6 @@
 """Texts drawn by their sentences: a plain twin on strings, the counts of many draws, hosts, packing, continuation."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,10 +12,12 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches import pipeline, sentence_draws
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, chosen, numbers, shifts
+from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.prepared.procedural import SceneRecords
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.setup import RunLength, set_up
 from lrsclip_jax.train import train_and_evaluate
 
 SMALL = Preprocessing(size=8, mean=CLIP_PREPROCESSING.mean, std=CLIP_PREPROCESSING.std)
@@ -227,6 +230,29 @@ def test_a_config_says_which_kinds_are_drawn():
     assert sentence_draws.sentence_draws(one) == {"long": SentenceDraw(sample=(2, 2), positions=200)}
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_batches_are_as_the_step_was_told_they_would_be(packed):
+    keys = ["data.short_text=sentences", "data.short_draw.sample=2", "data.long_draw.shift=60", "batch_size=16"]
+    keys += ["data.augmentation.turns=flips", f"data.packed={packed}", "data.row_length=160", "model.image.size=16"]
+    config = configs.load("configs/quickstart.py", keys)
+    setup = set_up(config, RunLength(100, 25))
+    steps = pipeline.batches(
+        *([(SCENES[0], 1.0)], clip_tokenizer(), dataclasses.replace(SMALL, size=16), setup.layout),
+        pipeline.DataReport(0),
+        seed=0,
+        threads=1,
+        short_text="sentences",
+        draws=sentence_draws.sentence_draws(config),
+        turns=turns_of_sources(config),
+    )
+    batch = next(steps)
+    specs = setup.batch_specs(len(batch["ids"]) if packed else None)
+    assert {key: (values.shape, values.dtype) for key, values in batch.items()} == {
+        key: (spec.shape, spec.dtype) for key, spec in specs.items()
+    }
+    assert "turn" in batch and ("shifts" in batch) == packed
+
+
 @pytest.mark.slow
 def test_a_run_with_drawn_texts_trains_alike_packed_and_padded_and_goes_on_where_it_stopped(tmp_path):
     keys = [
@@ -236,6 +262,7 @@ def test_a_run_with_drawn_texts_trains_alike_packed_and_padded_and_goes_on_where
         *("log.every_steps=1", "log.tensorboard=False", "loss.same_text=ignore", "checkpoint.every_steps=2"),
         *("data.short_text=sentences", "data.short_draw.sample=(1, 2)", "data.short_draw.drop_first=1.0"),
         *("data.long_draw.shuffle=0.5", "data.long_draw.shift=60", "data.short_draw.shift=30", "eval.every_steps=0"),
+        "data.augmentation.turns=all",
     ]
 
     def losses(name, *overrides):
