@@ -59,7 +59,7 @@ def export(
     if not folder and out.suffix not in _WRITERS:
         raise InputError(f"--format={format} writes a file: --out={out} should end in {' or '.join(_WRITERS)}")
     if format == "hf":
-        return transformers_folder.write(model, params, preprocessing, out, source)
+        return transformers_folder.write(model, params, preprocessing, out, source) + _without_bias(params)
     if fault := next(_faults(model, format), None):
         raise InputError(f"--format={format} can't say what this model computes: {fault}")
     if folder:
@@ -71,7 +71,14 @@ def export(
     untold = [open_clip_folder.untold(model)] if format == "open_clip" else []
     if (preprocessing.mean, preprocessing.std) != (CLIP_PREPROCESSING.mean, CLIP_PREPROCESSING.std):
         untold.append(f"images are normalised with mean {list(preprocessing.mean)} and std {list(preprocessing.std)}")
+    lines += [] if format == "open_clip" else _without_bias(params)
     return lines + [f"what the file does not tell: {fact}" for fact in untold]
+
+
+def _without_bias(params: Mapping[str, Any]) -> list[str]:
+    if "logit_bias" not in params:
+        return []
+    return [f"left out: the bias of the sigmoid loss, {float(params['logit_bias']):g}; --format=open_clip keeps it"]
 
 
 def _faults(model: CLIP, format: str) -> Iterator[str]:

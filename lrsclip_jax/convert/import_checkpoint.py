@@ -80,6 +80,8 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
         tokenizer = tokenizer_for(zoo.text_kind(imported.model))
         print("\n".join(_description(sources, imported, tokenizer)), flush=True)
         config = _config(sources, imported.model)
+        if "logit_bias" in imported.params:
+            config.loss.name = "sigmoid"  # a run with such a parameter
         about = checkpoint.metadata(config, imported.preprocessing, tokenizer)
         run = workdir.new(folder)
         _check_space(run, imported.params)
@@ -120,8 +122,12 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
             like[tower] = like[tower] | {"projection": projections[tower]}
         params[tower] = weights.fitted_tower(model, tower, source, sources[tower], like[tower])
     # A temperature belongs to two towers that were trained together.
-    scale = found["image"].params.get("logit_scale") if len(read) == 1 else None
+    scale, bias = (
+        found["image"].params.get(name) if len(read) == 1 else None for name in ("logit_scale", "logit_bias")
+    )
     params["logit_scale"] = jnp.float32(model.logit_scale if scale is None else scale)
+    if bias is not None:
+        params["logit_bias"] = jnp.float32(bias)
     drawn = tuple(f"{tower}/projection" for tower in towers) + (("logit_scale",) if scale is None else ())
     preprocessing = found["image"].preprocessing or CLIP_PREPROCESSING
     return Imported(found, model, params, dataclasses.replace(preprocessing, size=model.image.size), drawn)
@@ -201,6 +207,7 @@ def _description(sources: Mapping[str, str], imported: Imported, tokenizer: Toke
     lines.append(f"tokenizer: {tokenizer.name}, {tokenizer.vocab_size:,} ids")
     lines.append(
         f"model: {_name(model)}, {_millions(params)}, logit_scale {math.exp(float(params['logit_scale'])):.2f}"
+        + (f", logit_bias {float(params['logit_bias']):.2f}" if "logit_bias" in params else "")
     )
     for source in dict.fromkeys(sources.values()):
         unused = next(found[tower].unused for tower in _TOWERS if sources[tower] == source)

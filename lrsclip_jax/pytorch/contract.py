@@ -30,8 +30,8 @@ class ReadCheckpoint:
 
     Attributes:
       family: whose layout the source has, such as "Long-CLIP".
-      params: what it holds of {"image": …, "text": …, "logit_scale": scalar}, float32 numpy. A tower pretrained alone
-        has no "projection".
+      params: what it holds of {"image": …, "text": …, "logit_scale": scalar}, float32 numpy, and "logit_bias" of a
+        model of the sigmoid loss. A tower pretrained alone has no "projection".
       image: fields of `models.vit.ViT`, all that shape its function; None without an image tower.
       text: fields of `models.text.TextTransformer` or `models.bert.Bert`, and "kind", the key of `zoo.TEXT_TOWERS`.
       preprocessing: that the image tower was trained with; None without an image tower.

@@ -1,5 +1,6 @@
 """Exported files: the reference's keys, its function, what comes back from them, and what is refused."""
 
+import dataclasses
 import json
 import resource
 import sys
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from lrsclip_jax import weights
+from lrsclip_jax.convert.__main__ import main
 from lrsclip_jax.convert.export import FORMATS, export
 from lrsclip_jax.convert.formats.output_files import write_pt
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
@@ -232,6 +235,22 @@ def test_an_open_clip_folder_tells_the_whole_model(tmp_path):
         "pool_type": "avg",
         "final_ln_after_pool": True,
     }
+
+
+def test_open_clip_keeps_the_bias_of_the_sigmoid_loss_and_other_formats_say_that_they_do_not(model, params, tmp_path):
+    biased = params | {"logit_bias": np.float32(-9.5)}
+    pixels = dataclasses.replace(CLIP_PREPROCESSING, size=16)
+    export(model, biased, pixels, format="open_clip", out=tmp_path / "folder", source="x")
+    config = json.loads((tmp_path / "folder/open_clip_config.json").read_text())
+    assert config["model_cfg"]["init_logit_bias"] == -9.5
+    back = read(str(tmp_path / "folder")).params
+    assert back["logit_bias"] == -9.5 and back["logit_scale"] == params["logit_scale"]
+    main(["import", str(tmp_path / "folder"), f"--workdir={tmp_path / 'run'}"])
+    assert weights.read(str(tmp_path / "run")).params["logit_bias"] == -9.5  # a run of the sigmoid loss
+    for format, out in (("longclip", "x.safetensors"), ("hf", "hf")):
+        lines = export(model, biased, pixels, format=format, out=tmp_path / out, source="x")
+        assert lines[-1].startswith("left out: the bias of the sigmoid loss, -9.5; --format=open_clip")
+        assert "logit_bias" not in read(str(tmp_path / out)).params
 
 
 def test_an_open_clip_file_says_what_it_leaves_open(model, params, tmp_path):

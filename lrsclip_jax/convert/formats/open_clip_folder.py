@@ -9,7 +9,7 @@ from typing import Any
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
-from lrsclip_jax.pytorch.families.openai import CONFIG, open_clip_tensors
+from lrsclip_jax.pytorch.families.openai import BIAS, CONFIG, open_clip_tensors
 
 WEIGHTS = "open_clip_model.safetensors"
 
@@ -18,7 +18,7 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
     """Writes the folder `out`, and returns what to tell of it; see `export.export`."""
     with new_output(out) as partial:
         partial.mkdir()
-        write_json(partial / CONFIG, config(model, preprocessing))
+        write_json(partial / CONFIG, config(model, preprocessing, params.get(BIAS)))
         tensors = open_clip_tensors(params, model)
         write_safetensors(partial / WEIGHTS, tensors)
     return [
@@ -27,8 +27,11 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
     ]
 
 
-def config(model: CLIP, preprocessing: Preprocessing) -> dict[str, Any]:
-    """Returns what open_clip_config.json says of a model; `convert.open_clip_config.towers` reads it back."""
+def config(model: CLIP, preprocessing: Preprocessing, bias: Any = None) -> dict[str, Any]:
+    """Returns what open_clip_config.json says of a model; `convert.open_clip_config.towers` reads it back.
+
+    With the bias of the sigmoid loss open_clip's model has such a parameter.
+    """
     image, text = model.image, model.text
     vision = _tower(image) | {
         "image_size": image.size,
@@ -42,6 +45,7 @@ def config(model: CLIP, preprocessing: Preprocessing) -> dict[str, Any]:
     return {
         "model_cfg": {
             "embed_dim": image.embed_dim,
+            **({} if bias is None else {"init_logit_bias": float(bias)}),
             "quick_gelu": image.activation == "quick_gelu",
             "vision_cfg": vision,
             "text_cfg": _tower(text)

@@ -14,7 +14,15 @@ from lrsclip_jax.pytorch.families import tower_fields
 # Keys that our towers have a field for, or that do not change what a trained model computes. Any other is refused
 # unless it is off (absent, null, false, 0, empty).
 _KNOWN = {
-    "model_cfg": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"},
+    "model_cfg": {
+        "embed_dim",
+        "vision_cfg",
+        "text_cfg",
+        "quick_gelu",
+        "custom_text",
+        "init_logit_scale",
+        "init_logit_bias",
+    },
     "vision_cfg": {
         "image_size",
         "patch_size",

@@ -29,6 +29,8 @@ OPENAI_CLIP, OPEN_CLIP, LONG_CLIP = "OpenAI CLIP", "open_clip", "Long-CLIP"
 # Long-CLIP adds two position tables up under masks: rows below 20 count in the first, the others in the second.
 _FIRST_TABLE, _SECOND_TABLE, _FIRST_ROWS = "positional_embedding", "positional_embedding_res", 20
 
+BIAS = "logit_bias"  # of the sigmoid loss, which open_clip's code has for any model
+
 # Numbers that OpenAI keeps as tensors in its archives, and buffers that older code saved.
 _NUMBERS = ("input_resolution", "context_length", "vocab_size")
 _BUFFERS = (*_NUMBERS, "attn_mask", "position_ids")
@@ -96,8 +98,9 @@ def _blocks(path: str, key: str) -> list[Leaf]:
 
 
 def open_clip_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarray]:
-    """Returns parameters as open_clip saves them, float32."""
-    return layout.to_theirs(table(model), params)
+    """Returns parameters as open_clip saves them, float32; the bias of the sigmoid loss, too, if there is one."""
+    bias = {BIAS: np.asarray(params[BIAS], np.float32)} if BIAS in params else {}
+    return layout.to_theirs(table(model), params) | bias
 
 
 def longclip_tensors(params: Mapping[str, Any], model: CLIP) -> dict[str, np.ndarray]:
@@ -137,6 +140,8 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
       InputError: missing or unexpected tensors, shapes that do not belong together, another vocabulary than CLIP's, an
         activation or a number of heads that nothing tells, or that two sources tell differently.
     """
+    bias = {BIAS: np.float32(_bias(tensors))} if BIAS in tensors else {}
+    tensors = tensors.renamed(lambda key: None if key == BIAS else key)
     strangers.refuse(tensors)
     image, text, pixels = open_clip_config.towers(config, str(folder / CONFIG)) if config else ({}, {}, {})
     prefixes = _prefixes(tensors)
@@ -170,13 +175,19 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         )
     return ReadCheckpoint(
         family=family,
-        params=params,
+        params=params | bias,
         image=fields["image"],
         text={"kind": "transformer"} | fields["text"],
         preprocessing=dataclasses.replace(CLIP_PREPROCESSING, **pixels | {"size": fields["image"]["size"]}),
         reasons=reasons,
         unused=unused,
     )
+
+
+def _bias(tensors: Tensors) -> float:
+    if np.prod(tensors.shape(BIAS), dtype=int) != 1 or not np.isfinite(bias := float(tensors[BIAS].item())):
+        raise InputError(f"{tensors.name}: {BIAS} of shape {list(tensors.shape(BIAS))} is not one finite number")
+    return bias
 
 
 def _prefixes(tensors: Tensors) -> Prefixes:
