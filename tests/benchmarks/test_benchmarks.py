@@ -49,6 +49,14 @@ def test_a_row_of_times(loss_memory):
     assert int(full) >= 0 and int(this) >= 0 and float(ratio.split()[0]) > 0
 
 
+def test_draws_are_timed_for_both_tokenizers(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    importlib.import_module("benchmarks.draws").main(["--pairs=4", "--tokens=100", "--rounds=2"])
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head.count("|") == 4 and [row.split()[1] for row in rows] == ["clip", "bert"]
+    assert all(float(cell.split()[0]) > 0 for row in rows for cell in row.split("|")[2:4])
+
+
 def test_a_gallery_ranks_its_own_images_alone(monkeypatch):
     """Of 30 images a caption's own is the twentieth best; in galleries of 10 it is always among the best ten."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
