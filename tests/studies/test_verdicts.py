@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import tiny_study
 
+from eval.paired import Units
 from eval.retrieval import Interval
 from lrsclip_jax.studies import Claim, Variant
 from lrsclip_jax.studies.results import CONFIRMED, NOISE, OPEN, REFUTED, judged, verdict_of
