@@ -1,4 +1,4 @@
-"""Studies: variants of a recipe times seeds, trained and measured, as a table with intervals beside the papers' own.
+"""Studies: variants of a recipe times seeds, trained and measured, as a table next to the papers'.
 
 A study is a file with `get_study(data="")`, found by name as recipes are, in configs/studies:
 

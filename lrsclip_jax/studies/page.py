@@ -92,19 +92,17 @@ def _verdicts(found: Found) -> Html:
         return Html("")
     rows = []
     for each in found.verdicts:
-        gaps = "; ".join(
-            f"{each.claim.better} − {name}: {_interval(gap, each.claim.score)}"
-            for name, gap in each.differences.items()
-        )
-        margin = f" (within {each.claim.within:g})" if each.claim.within is not None else ""
+        claim = each.claim
+        told = [f"{claim.better} − {name}: {_interval(gap, claim.score)}" for name, gap in each.differences.items()]
+        told += [each.why] if each.why else []
+        margin = f" (within {claim.within:g})" if claim.within is not None else ""
         verdict = Html(f'<b class="verdict {_MARK.get(each.verdict, "open")}">{elements.escaped(each.verdict)}</b>')
-        rows.append([each.claim.said + margin, each.claim.score, verdict, gaps or each.why])
+        rows.append([claim.said + margin, claim.score, verdict, "; ".join(told)])
     counts = [f"{sum(v.verdict == word for v in found.verdicts)} {word}" for word in (CONFIRMED, REFUTED, NOISE, OPEN)]
     columns = ["Claim", "Score", "Verdict", "Measured difference"]
-    table = Html(
-        elements.table(rows, columns, f"{', '.join(counts)}.").replace('class="table"', 'class="table worded"', 1)
-    )
-    return elements.join(table, elements.remark(_METHOD))
+    table = elements.table(rows, columns, f"{', '.join(counts)}.")
+    worded = Html(table.replace('class="table"', 'class="table worded"', 1))
+    return elements.join(worded, elements.remark(_METHOD))
 
 
 def _table(found: Found) -> Html:

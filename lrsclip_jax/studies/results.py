@@ -12,6 +12,7 @@ from lrsclip_jax.studies import running, scoring
 from lrsclip_jax.studies.study import SCORES, Claim, Variant, published
 from lrsclip_jax.studies.trainings import Cell, PlannedStudy
 
+MeasuredParts = Mapping[str, Mapping[int, Mapping[str, Parts]]]
 CONFIRMED, REFUTED, NOISE, OPEN = "confirmed", "refuted", "within noise", "not measured"
 
 
@@ -37,7 +38,10 @@ class VariantScore:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and what was measured: the verdict, and the intervals of its differences by the name of the other."""
+    """A claim and what was measured: the verdict, the intervals of its differences by the name of the other variant.
+
+    `why` says what is missing.
+    """
 
     claim: Claim
     verdict: str
@@ -76,7 +80,7 @@ def collected(plan: PlannedStudy, workdir: Path) -> Found:
             parts.setdefault(cell.variant.name, {})[cell.seed] = found
     scores = tuple(name for name in SCORES if any(name in of for seeds in parts.values() for of in seeds.values()))
     table = {variant.name: _scores_of(plan, variant, scores, parts) for variant in plan.study.variants}
-    verdicts = tuple(_verdict(claim, parts) for claim in plan.study.claims)
+    verdicts = tuple(judged(claim, parts) for claim in plan.study.claims)
     return Found(plan, scores, table, verdicts, tuple(missing))
 
 
@@ -102,6 +106,25 @@ def verdict_of(claim: Claim, intervals: Sequence[Interval], strict: Sequence[Int
     return REFUTED if any(each.high < 0 for each in strict) else NOISE
 
 
+def judged(claim: Claim, parts: MeasuredParts) -> Verdict:
+    """Returns the verdict on a claim from the parts of each variant, {variant: {seed: {score: parts}}}."""
+    if not any(claim.score in of for seeds in parts.values() for of in seeds.values()):
+        return Verdict(claim, OPEN, {}, f"no set allows {claim.score}")
+    if not _seeds(parts, claim.better, claim.score):
+        return Verdict(claim, OPEN, {}, f"{claim.better} is missing")
+    compared = {other: _difference(claim.better, other, claim.score, parts) for other in claim.worse}
+    intervals = {other: each for other, each in compared.items() if each is not None}
+    absent = [other for other in claim.worse if other not in intervals]
+    why = f"{', '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing" if absent else ""
+    if not intervals:
+        return Verdict(claim, OPEN, {}, why)
+    level = 1 - (1 - LEVEL) / len(claim.worse)
+    strict = [_difference(claim.better, other, claim.score, parts, level) for other in intervals]
+    found = verdict_of(claim, list(intervals.values()), [each for each in strict if each])
+    # Another comparison may refute a claim, or leave it in the noise; it can't be confirmed without all of them.
+    return Verdict(claim, OPEN if absent and found == CONFIRMED else found, intervals, why)
+
+
 def _parts(plan: PlannedStudy, cell: Cell, workdir: Path) -> dict[str, Parts] | None:
     """The units of each score on its sets, {score: parts}; None where a set is not measured."""
     found: dict[str, list] = {}
@@ -117,20 +140,17 @@ def _parts(plan: PlannedStudy, cell: Cell, workdir: Path) -> dict[str, Parts] | 
     return dict(found)
 
 
-_Measured = Mapping[str, Mapping[int, Mapping[str, Parts]]]
-
-
-def _seeds(parts: _Measured, variant: str, name: str) -> list[int]:
+def _seeds(parts: MeasuredParts, variant: str, name: str) -> list[int]:
     return [seed for seed, of in parts.get(variant, {}).items() if name in of]
 
 
 def _scores_of(
-    plan: PlannedStudy, variant: Variant, scores: Sequence[str], parts: _Measured
+    plan: PlannedStudy, variant: Variant, scores: Sequence[str], parts: MeasuredParts
 ) -> dict[str, VariantScore]:
     return {name: _score_of(plan, variant, name, parts) for name in scores if _seeds(parts, variant.name, name)}
 
 
-def _score_of(plan: PlannedStudy, variant: Variant, name: str, parts: _Measured) -> VariantScore:
+def _score_of(plan: PlannedStudy, variant: Variant, name: str, parts: MeasuredParts) -> VariantScore:
     of_seed = {seed: score(parts[variant.name][seed][name]) for seed in _seeds(parts, variant.name, name)}
     recalls = {seed: scoring.recalls(name, parts[variant.name][seed][name]) for seed in of_seed}
     mean, spread = mean_and_spread(list(of_seed.values()))
@@ -139,7 +159,7 @@ def _score_of(plan: PlannedStudy, variant: Variant, name: str, parts: _Measured)
     return VariantScore(of_seed, recalls, mean, spread, difference, _published(plan, variant, name))
 
 
-def _difference(ours: str, other: str, name: str, parts: _Measured, level: float = LEVEL) -> Interval | None:
+def _difference(ours: str, other: str, name: str, parts: MeasuredParts, level: float = LEVEL) -> Interval | None:
     both = sorted(set(_seeds(parts, ours, name)) & set(_seeds(parts, other, name)))
     if not both:
         return None
@@ -148,24 +168,12 @@ def _difference(ours: str, other: str, name: str, parts: _Measured, level: float
     )
 
 
-def _verdict(claim: Claim, parts: _Measured) -> Verdict:
-    for variant in (claim.better, *claim.worse):
-        if not parts.get(variant):
-            return Verdict(claim, OPEN, {}, f"{variant} is missing")
-    compared = {other: _difference(claim.better, other, claim.score, parts) for other in claim.worse}
-    intervals = {other: each for other, each in compared.items() if each is not None}
-    if len(intervals) < len(claim.worse):
-        return Verdict(claim, OPEN, {}, f"{claim.score} is not measured, or no seed is common to both")
-    level = 1 - (1 - LEVEL) / len(intervals)
-    strict = [_difference(claim.better, other, claim.score, parts, level) for other in intervals]
-    found = verdict_of(claim, list(intervals.values()), [each for each in strict if each])
-    return Verdict(claim, found, intervals)
-
-
 def _published(plan: PlannedStudy, variant: Variant, name: str) -> float | None:
     table = published(plan.study)
-    for row in table.rows if table else ():
+    if table is None:
+        return None
+    for row in table.rows:
         if all(row.heads.get(head) == value for head, value in variant.heads.items()):
-            value = row.values[next(c.path for c in table.columns if c.heading == name)]  # type: ignore[union-attr]
-            return value if isinstance(value, float) else None
+            found = [row.values[path] for path, column in table.columns_of(row).items() if column.heading == name]
+            return found[0] if found and isinstance(found[0], float) else None
     return None

@@ -30,7 +30,7 @@ _GRACE = {signal.SIGINT: 3.0, signal.SIGTERM: 60.0}  # seconds that a process ha
 
 
 class Account(TypedDict):
-    """What a finished training took: `trained.json`."""
+    """What the last start of a finished training took: `trained.json`. Several starts are one of a killed study."""
 
     seconds: float
     pairs: int
@@ -109,13 +109,13 @@ def _train(training: Training, workdir: Path) -> None:
         return
     with free(training.run(workdir)):  # a child of a killed study may still be at work there
         pass
-    begun = time.monotonic()
+    begun, done = time.monotonic(), _last_step(training.run(workdir))
     log = training.folder(workdir) / "train.log"
     command = training.command(workdir)
     if training.config.checkpoint.best is None:
         command.append("--config.eval.sources=()")  # it is measured afterwards, as an embedding set
     call(command, log)
-    pairs = _last_step(training.run(workdir)) * training.config.batch_size
+    pairs = (_last_step(training.run(workdir)) - done) * training.config.batch_size
     taken: Account = {"seconds": round(time.monotonic() - begun, 1), "pairs": pairs}
     write_text(training.folder(workdir) / "trained.json", seal(json.dumps(taken)) + "\n")
 
@@ -184,7 +184,7 @@ def _last_line(log: Path, status: int) -> str:
 
 
 def _last_step(run: Path) -> int:
-    steps = [int(path.name) for path in (run / "checkpoints").iterdir() if re.fullmatch("[0-9]+", path.name)]
+    steps = [int(path.name) for path in (run / "checkpoints").glob("*") if re.fullmatch("[0-9]+", path.name)]
     return max(steps, default=0)
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import tiny_study
 
+from eval.paired import Units
 from eval.retrieval import Interval
 from lrsclip_jax.studies import Claim, Variant
-from lrsclip_jax.studies.results import CONFIRMED, NOISE, REFUTED, verdict_of
+from lrsclip_jax.studies.results import CONFIRMED, NOISE, OPEN, REFUTED, judged, verdict_of
 from lrsclip_jax.studies.study import names_in
 
 ORDER = Claim("a is better", "ZCRL", "a", ("b", "c"))
@@ -34,6 +36,23 @@ def spans(*ends):
 )
 def test_a_claim_is_confirmed_refuted_or_within_noise(claim, intervals, strict, verdict):
     assert verdict_of(claim, spans(*intervals), spans(*strict)) == verdict
+
+
+def hits(share):
+    """A variant of two seeds that hits this share of a hundred images."""
+    earned = 100.0 * (np.arange(100) < 100 * share)[:, None]
+    return {seed: {"ZCRL": [Units(earned, np.ones((100, 1)))]} for seed in (0, 1)}
+
+
+def test_a_claim_is_not_confirmed_while_a_variant_is_missing():
+    whole = judged(ORDER, {"a": hits(0.9), "b": hits(0.5), "c": hits(0.4)})
+    assert whole.verdict == CONFIRMED and whole.why == ""
+    part = judged(ORDER, {"a": hits(0.9), "b": hits(0.5)})
+    assert part.verdict == OPEN and part.why == "c is missing" and list(part.differences) == ["b"]
+    assert judged(ORDER, {"a": hits(0.4), "b": hits(0.9)}).verdict == REFUTED
+    assert judged(ORDER, {"b": hits(0.5), "c": hits(0.4)}).why == "a is missing"
+    assert judged(ORDER, {"a": hits(0.9)}).why == "b, c are missing"
+    assert judged(dataclasses.replace(ORDER, score="SeLo"), {"a": hits(0.9)}).why == "no set allows SeLo"
 
 
 def test_names_with_commas_are_found_in_a_list():
