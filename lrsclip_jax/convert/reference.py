@@ -47,7 +47,7 @@ def twin(path: str) -> Side | None:
     folder = Path(path)
     if not importlib.util.find_spec("torch"):
         return None
-    if _model_type(folder) in ("clip", "vision-text-dual-encoder") and importlib.util.find_spec("transformers"):
+    if _model_type(folder) in ("clip", "vision-text-dual-encoder"):
         return _transformers(folder)
     if (folder / OPEN_CLIP_CONFIG).is_file() and importlib.util.find_spec("open_clip"):
         return _open_clip(folder)
