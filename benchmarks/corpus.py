@@ -1,6 +1,6 @@
 """How fast records pass the stages of a corpus, and in how much memory: `python -m benchmarks.corpus`.
 
-Two sets of so many records meet by their images' names (the first way), every long text is summarised by a server on
+Two sets of that many records meet by their images' names (the first way), every long text is summarised by a server on
 this machine that answers at once (the second way), and what comes out passes the filters: corrupt or empty images,
 perceptual duplicates, bounds of texts. Each stage runs in a process of its own, at a tenth of the size and at the
 whole: peak memory that is the same at both does not depend on the number of records.

@@ -1,4 +1,4 @@
-"""What drawing a batch's texts anew costs on the host: `python -m benchmarks.draws --pairs=512 --tokens=248`."""
+"""What drawing a batch's texts again costs on the host: `python -m benchmarks.draws --pairs=512 --tokens=248`."""
 
 from __future__ import annotations
 

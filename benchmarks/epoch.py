@@ -24,8 +24,8 @@ Trains --steps steps of the recipe on a prepared set, whose images are decoded a
 and extrapolates from its metrics.jsonl: hours for one epoch of LRS2M's pairs on this device, and the share of the time
 in which it waited for data. The rows of the first tenth of the steps, which compile and fill the queues, do not count.
 
-Beside it what eight RTX 3090 would take at so much of their peak, LRSCLIP's machine (arXiv 2503.19311, V-A: one epoch,
-8 × 3090), with both texts padded to 248 tokens as its code does. The paper names no hours.
+Next to it stands the time of LRSCLIP's machine, eight RTX 3090, at that share of their peak (arXiv 2503.19311, V-A: one
+epoch, 8 × 3090), with both texts padded to 248 tokens as its code does. The paper names no hours.
 """
 
 GPUS, GPU = 8, "RTX-3090"
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def table(rows: Sequence[Mapping[str, float]], config: configs.ConfigDict, device: str) -> str:
-    """Returns what the rows of a metrics.jsonl say about an epoch of LRS2M, beside the paper's machine, in Markdown."""
+    """Returns what the rows of a metrics.jsonl say about an epoch of LRS2M, next to the paper's machine: Markdown."""
     steps = max(row["step"] for row in rows)
     counted = [row for row in rows if "pairs_per_second" in row and row["step"] > steps / 10]
     rate = statistics.median(row["pairs_per_second"] for row in counted)

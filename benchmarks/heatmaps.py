@@ -2,8 +2,8 @@
 
 Captioned images of a held-out split are pasted into mosaics of n×n, and one caption of each tile is asked for. A hit:
 the hottest patch of the mosaic's heat map for this caption lies in the named tile; or in any tile of its class, for
-captions such as "many planes are in an airport" fit several. Beside each model stand untrained ones of the same
-architecture: with both projections drawn anew between its towers, and with everything drawn anew.
+captions such as "many planes are in an airport" fit several. Next to each model stand untrained ones of the same
+architecture: with both projections drawn again between its towers, and with everything drawn again.
 """
 
 from __future__ import annotations

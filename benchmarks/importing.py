@@ -1,7 +1,7 @@
 """What importing a checkpoint costs: `python -m benchmarks.importing [--model=vitl14]`.
 
 Writes a checkpoint of random weights as open_clip's safetensors, imports it in a process of its own, 77 positions
-stretched to 248, and prints seconds and peak memory beside the file's size. The process's memory before it reads
+stretched to 248, and prints seconds and peak memory next to the file's size. The process's memory before it reads
 anything, JAX and all, is given apart.
 """
 

@@ -1,4 +1,4 @@
-"""What k-NN classification costs, ours beside others': `python -m benchmarks.knn`."""
+"""What k-NN classification costs, ours against others': `python -m benchmarks.knn`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eval.probe.neighbours import neighbours, numpy_screen
 
 _DESCRIPTION = """\
 Classifies test images by the weighted vote of their 20 nearest train images, random unit rows around a centre for
-each class, in several ways, and prints a Markdown table: seconds, these beside the first way's, the peak of memory
+each class, in several ways, and prints a Markdown table: seconds, these next to the first way's, the peak of memory
 beyond the rows themselves, and how many predictions are the first way's.
 
   faiss         eval.probe, candidates from FAISS

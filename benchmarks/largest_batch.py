@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--up-to={options.up_to} is less than one microbatch of {options.microbatch}")
 
     print(f"{options.model} on {machine().split(' × ', 1)[1]}, loss {options.form} in blocks of {options.chunk}\n")
-    print("| pairs | microbatches | s | pairs/s | beside the first | FLOP/s beside the first | memory |")
+    print("| pairs | microbatches | s | pairs/s | next to the first | FLOP/s next to the first | memory |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     pairs, first = options.microbatch, None
     while options.up_to is None or pairs <= options.up_to:

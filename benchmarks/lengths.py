@@ -1,4 +1,4 @@
-"""How long the texts of a benchmark are beside those of LRS2M: `python -m benchmarks.lengths`."""
+"""How long the texts of a benchmark are next to those of LRS2M: `python -m benchmarks.lengths`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.plan import lrs2m_lengths
 
 _DESCRIPTION = """\
-Prints mean lengths of a sample beside those of LRSCLIP's Table I (arXiv 2503.19311), in tokens. Within a subset of the
+Prints mean lengths of a sample next to those of LRSCLIP's Table I (arXiv 2503.19311), in tokens. Within a subset of the
 table lengths are log-normal with its mean and a coefficient of variation of 0.25 (long texts) and 0.35 (short ones),
 clipped to 8…248. The mean over the rows of the table differs a little from the one that the paper's text states.
 """

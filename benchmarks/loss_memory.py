@@ -33,7 +33,7 @@ Prints a Markdown table of what the loss and its gradient cost on a device, for 
 
 The step is that of the loss alone: float32 features of images, long texts and short texts go in, split by rows over
 the devices, their gradients and that of the logit scale come out. Features and gradients take the same memory in every
-form. What differs is what the compiled program holds beside them, its temporaries, and that is in the table, with
+form. What differs is what the compiled program holds next to them, its temporaries, and that is in the table, with
 the collectives that one execution performs and the bytes that a device sends for them.
 
 The devices are simulated on the CPU, each number of them in a process of its own. Programs are compiled and not run,
@@ -43,7 +43,7 @@ an accelerator differ in detail."""
 _TIMES = """\
 with --time the programs are run on random features. Every execution of a form stands next to one of info_nce's "full",
 or of the form that --beside names, and the ratio of the two is taken, because other work on the machine slows both; a
-form beside itself shows the noise that is left. Simulated devices share this machine's cores and memory: the ratio
+form next to itself shows the noise that is left. Simulated devices share this machine's cores and memory: the ratio
 tells what a form computes, not what it costs to send.
 
 examples:

@@ -1,4 +1,4 @@
-"""Near pairs among many hashes, ours beside brute force: `python -m benchmarks.phash`."""
+"""Near pairs among many hashes, ours next to brute force: `python -m benchmarks.phash`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _DESCRIPTION = """\
 Trains a recipe twice, with the dense layers of both towers in the towers' dtype and in 8-bit integers, from the same
 weights with the same batches, and prints both curves of the loss: the mean of each tenth of the run, and what was
 scored on held-out sets at its end. DIR/float and DIR/int8 are whole runs, each with its report.html; the same command
-goes on where it was stopped. The dtype is bfloat16 on an accelerator and float32 on a CPU.
+continues where it was stopped. The dtype is bfloat16 on an accelerator and float32 on a CPU.
 """
 PRODUCTS = ("float", "int8")
 

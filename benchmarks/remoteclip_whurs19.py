@@ -2,9 +2,9 @@
 
 DATA is a folder with whurs19_embeddings.safetensors, rows of all 1,005 images and of 106 prompts a class by RemoteCLIP
 and CLIP, both ViT-B/32, and whurs19_published.json, the accuracies that others published for every prompt and for the
-average prompt. This makes an embedding set of each model, evaluates it, and prints ours beside the published accuracies
-with the number of images that they differ by. CLIP's rows are stored in half precision: a set holds them at unit length
-again, "rows as stored" are scored at the lengths that rounding left them.
+average prompt. This makes an embedding set of each model, evaluates it, and prints ours next to the published
+accuracies with the number of images that they differ by. CLIP's rows are stored in half precision: a set holds them at
+unit length again, "rows as stored" are scored at the lengths that rounding left them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def write(path: Path, model: str, tensors: Mapping[str, np.ndarray], facts: Mapp
 
 
 def report(name: str, found: EmbeddingSet, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-    """Prints what came out beside what was published."""
+    """Prints what came out next to what was published."""
     published, images = facts["models"][name], len(found.images)
 
     def stored(vectors: np.ndarray) -> float:

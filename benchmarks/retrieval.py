@@ -1,6 +1,6 @@
-"""Retrieval among many images and texts, beside whole score matrices: `python -m benchmarks.retrieval`.
+"""Retrieval among many images and texts, next to whole score matrices: `python -m benchmarks.retrieval`.
 
-Prints a Markdown table: `eval.retrieval` beside two usual ways that hold all scores at once, on the same smaller set,
+Prints a Markdown table: `eval.retrieval` next to two usual ways that hold all scores at once, on the same smaller set,
 and alone on the full set. "argsort" sorts every row of the matrix in NumPy; "topk" is the way of CLIP_benchmark, which
 RemoteCLIP's figures come from: a mask of all positives, and the best K of each row as one-hot vectors, in torch (left
 out where torch is missing). Every measurement is a process of its own over memory-mapped unit rows; its memory is the
@@ -25,7 +25,7 @@ from eval.command import command_line
 from eval.errors import InputError, cli
 from eval.retrieval import KS, retrieval_metrics
 
-_TIED = 0.05  # per cent: what the rounding of float32 scores may move beside exact ties
+_TIED = 0.05  # per cent: what the rounding of float32 scores may move next to exact ties
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=20_000, help="of the full set (%(default)s)")
     parser.add_argument("--texts", type=int, default=100_000, help="of the full set (%(default)s)")
     parser.add_argument("--dim", type=int, default=512, help="of the rows (%(default)s)")
-    parser.add_argument("--part", type=int, default=4, help="the smaller set is one in so many of either (%(default)s)")
+    parser.add_argument("--part", type=int, default=4, help="the smaller set is one in N of either (%(default)s)")
     options = parser.parse_args(arguments)
     if not 1 <= options.part <= options.images <= options.texts or options.dim < 1:
         raise InputError("1 <= --part <= --images <= --texts and --dim >= 1 are needed")

@@ -1,4 +1,4 @@
-"""What an exact search costs, beside NumPy's product and FAISS's flat index: `python -m benchmarks.search_engine`."""
+"""What an exact search costs, next to NumPy's product and FAISS's flat index: `python -m benchmarks.search_engine`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lrsclip_jax.search.engine import ExactEngine
 
 _DESCRIPTION = """\
 Searches random unit rows for the 50 that score highest with a query, one query and 16 at once, and prints a Markdown
-table: milliseconds (the median of rounds in each of which every way takes its turn), these beside the flat index's,
+table: milliseconds (the median of rounds in each of which every way takes its turn), these next to the flat index's,
 and the anonymous memory that a process of its own needs beyond the imports.
 
   codes    lrsclip_jax.search: 8-bit codes by FAISS, float32 rows of the candidates

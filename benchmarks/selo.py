@@ -1,4 +1,4 @@
-"""Semantic localisation beside a pixel-by-pixel twin of the reference code: `python -m benchmarks.selo`.
+"""Semantic localisation next to a pixel-by-pixel twin of the reference code: `python -m benchmarks.selo`.
 
 Prints a Markdown table: seconds a query from the scores of its windows to the map, from the map to the four metrics,
 and both. The twin follows AIR-SLT's reference code: sums window by window over whole images, divides them in a double

@@ -2,7 +2,7 @@
 
 Scenes are n×n tiles, captioned images of one split of a prepared set, pasted in seeded order; each tile is used once.
 A query is a caption of a tile that names the tile's class, and its regions are the squares of all tiles of this class.
-The folder has AIR-SLT's shape: scenes as JPEG, and anno.json beside them; `lrsclip_jax.embed --data=air-slt:DIR` reads
+The folder has AIR-SLT's shape: scenes as JPEG, and anno.json next to them; `lrsclip_jax.embed --data=air-slt:DIR` reads
 it.
 """
 

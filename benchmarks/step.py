@@ -1,4 +1,4 @@
-"""Our train step beside PyTorch's: `python -m benchmarks.step --model=vitb16 --batch=8 --lengths=lrs2m`."""
+"""Our train step next to PyTorch's: `python -m benchmarks.step --model=vitb16 --batch=8 --lengths=lrs2m`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
     ours = parser.add_mutually_exclusive_group()
     for name in OURS:
-        ours.add_argument(f"--{name}", dest="ours", action="store_const", const=(name,), help="this one of ours alone")
+        ours.add_argument(f"--{name}", dest="ours", action="store_const", const=(name,), help="this one alone")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     if min(options.batch, options.rounds) < 1:

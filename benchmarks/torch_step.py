@@ -81,7 +81,7 @@ def dual_loss(model: CLIPModel, batch: Batch, long_weight: float) -> torch.Tenso
 
 
 def make_train_step(model: CLIPModel, config: ConfigDict) -> Callable[[Batch], torch.Tensor]:
-    """Returns an update of `model` in place, batch -> loss, with the SGD and the ω of a recipe of ours."""
+    """Returns an update of `model` in place, batch -> loss, with the SGD and the ω of a recipe of this package."""
     recipe = config.optimizer
     on_gpu = model.device.type == "cuda"
     optimizer = torch.optim.SGD(

@@ -163,7 +163,7 @@ def _beat(path: Any, owner: _Owner, folder: Any, remote: bool, ended: threading.
             found = _read(path)
             if found and found != owner:
                 print(f"error: {_busy(folder, found)}; this command ends", file=sys.__stderr__, flush=True)
-                os._exit(2)  # at once: whatever it still wrote would be in the other's way
+                os._exit(2)  # at once: all that it still wrote would be in the other's way
             if remote:
                 path.write_bytes(msgspec.json.encode(owner))
             else:

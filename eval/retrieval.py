@@ -96,7 +96,7 @@ def retrieval_ranks(images, texts, image_of_text, block: int = 2048, device: str
     of_image = np.full(len(images), -np.inf)
     np.maximum.at(of_image, image_of_text, of_text)
     best_texts = np.bincount(image_of_text[of_text == of_image[image_of_text]], minlength=len(images))
-    of_image[best_texts == 0] = np.inf  # no text: nothing stands above or beside
+    of_image[best_texts == 0] = np.inf  # no text: nothing stands above or level
 
     # Thresholds are the best positives, so all that lies above one is negative: no mask of positives needed.
     image, text = (Standing(*np.zeros((2, len(rows)), np.int64)) for rows in (images, texts))

@@ -34,7 +34,7 @@ def sentence_effects(embedding_set: EmbeddingSet, kind: str = "long") -> dict:
 
     Returns:
       `{"kind", "texts", "several": texts of several sentences, "himo": {"2": …, "10": …}, "himo_texts": {"2": …}: how
-      many have so many sentences, "himo_own": the mean over texts of several sentences, each up to its own number or
+      many have K sentences, "himo_own": the mean over texts of several sentences, each up to its own number or
       10, "in_order", "shuffled", "without_first": {"text_to_image": {"R@1": …, …}, "image_to_text": {…},
       "mean_recall"}}`, recalls in per cent. A K that no text reaches is absent.
 

@@ -125,7 +125,7 @@ def tokens(tower: ViT) -> int:
 def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
     """Returns those products of a tower's forward pass that its backward pass repeats, as its `remat` says.
 
-    The last product of a block, fc2, only goes on to the residual stream and is not among them, but for BERT: there a
+    The last product of a block, fc2, only feeds the residual stream and is not among them, but for BERT: there a
     norm follows, whose backward pass needs its result.
     """
     kind, _, stored = tower.remat.partition(":")
@@ -257,7 +257,7 @@ def train_pair(
       batch_size: pairs in the global batch, over which the loss compares.
       microbatches: `train.microbatches`.
       loss: `loss.name`.
-      more_terms: of the loss, beside one for each of the texts.
+      more_terms: of the loss, besides one for each of the texts.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
     """

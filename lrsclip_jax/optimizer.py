@@ -13,7 +13,7 @@
     decay_rules=((".*/(bias|scale)", 0.0),),    # factors of the weight decay
     freeze=("logit_scale", "text/position_embedding[0:20]", "image/blocks/.*[0:6]"),
 
-What is frozen is constant to the bit: no gradient, no momentum, no decay, no part in the clipped norm.
+A frozen parameter is constant to the bit: no gradient, no momentum, no decay, no part in the clipped norm.
 """
 
 from __future__ import annotations

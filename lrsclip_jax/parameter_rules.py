@@ -55,8 +55,8 @@ def scales(rules: Sequence[tuple], params: PyTree, *, where: str) -> PyTree:
     """Gives each parameter a factor, for example of its learning rate; 1 where no rule matches.
 
     A rule is `(pattern, scale)` or `(pattern, scale, "layer_decay=D")`. With a layer decay, layer i of n has
-    the factor scale·D^(n−1−i), so that the last layer has `scale` itself. What lies below and above the
-    layers is not stacked with them and has rules of its own. For a tower of 12 layers, a config may say
+    the factor scale·D^(n−1−i), so that the last layer has `scale` itself. Parameters below and above the
+    layers are not stacked with them and have rules of their own. For a tower of 12 layers, a config may say
 
         ("image/blocks/.*", 1.0, "layer_decay=0.75"),
         ("image/(patch|class|position)_embedding.*", 0.75**12),

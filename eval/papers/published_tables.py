@@ -73,7 +73,7 @@ class PublishedTable:
       claims: gains in the text around it: at `path`, `of` [method, size] `over` another, `gain`.
       best: the method that the paper calls the best in all columns, and where: `method`, `said`.
       contradictions: what the paper says otherwise elsewhere: `text`, and `row` and `path` of the value it is about.
-      protocols: how values of a task were measured, in our words, for those that no result of ours can follow.
+      protocols: how values of a task were measured, in our words, for those that none of our results can follow.
       notes: what a reader must know, in our words.
     """
 

@@ -121,7 +121,7 @@ def bert_tokenizer() -> Tokenizer:
 def pieces(tokenizer: Tokenizer) -> list[str]:
     """Returns the piece of text that each id stands for; of CLIP's, one with which a word ends is followed by a blank.
 
-    BERT's are as in its vocabulary ("##s" goes on with a word).
+    BERT's are as in its vocabulary ("##s" continues a word).
     """
     tokens = [tokenizer.engine.id_to_token(index) or "" for index in range(tokenizer.vocab_size)]
     if tokenizer.name != "clip":

@@ -1,6 +1,6 @@
 """Several processes as one run: joined by `jax.distributed`, agreed on what must be the same, ended together.
 
-Whatever is exchanged here goes through the coordinator's key-value service. It works before any device is up and
+All that is exchanged here goes through the coordinator's key-value service. It works before any device is up and
 between different versions of jax, so it can report what would make a collective hang or fail without a word.
 """
 

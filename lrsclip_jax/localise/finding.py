@@ -92,7 +92,7 @@ def _above_background(
     contrasts[np.setdiff1d(np.arange(len(windows)), holding)] = lowest
     absent = contrasts[holding, len(texts) :].T.astype(np.float64)
     sigma = deviation(absent)
-    # What is compared are maps: the mean over overlapping windows has lower peaks than the windows have.
+    # Maps are compared: the mean over overlapping windows has lower peaks than the windows have.
     peaks = [
         np.nanmax(window_means(column, windows, scene.height, scene.width, factor)[0])
         for column in contrasts[:, len(texts) :].T

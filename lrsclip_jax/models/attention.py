@@ -14,11 +14,11 @@ from jax.sharding import PartitionSpec
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.sharding import BATCH
 
-# What "auto" takes in place of "xla": by device kind, dtype, kind of mask and tokens, what
+# The choice of "auto" in place of "xla": by device kind, dtype, kind of mask and tokens, what
 # `python -m benchmarks.attention` found to be faster there. Nothing has been measured on an accelerator yet.
 MEASURED: dict[tuple[str, str, str, int], str] = {}
 
-# So many queries at most share a product of causal attention, which then needs no key behind them. For 256 tokens two
+# The most queries that share a product of causal attention, which then needs no key behind them. For 256 tokens two
 # products, with a quarter of the work saved, take 0.7 to 0.8 of the time of one (two CPU cores, both passes); four are
 # no faster.
 _QUERIES = 128

@@ -50,8 +50,8 @@ def freeze_rows(table: jax.Array, rows: int) -> jax.Array:
 def position_rows(table: jax.Array, length: int, shifts: jax.Array | None) -> jax.Array:
     """Returns the rows of a position table for texts of `length` tokens: [length, width], the first ones.
 
-    With `shifts`, int [B], the tokens of each text but its first are moved by so many rows: [B, length, width]. Tokens
-    that would leave the table, which are padding, have its last row.
+    With `shifts`, int [B], the tokens of each text but its first are moved by that number of rows: [B, length, width].
+    Tokens that would leave the table, which are padding, have its last row.
     """
     if shifts is None:
         return table[:length]

@@ -48,7 +48,7 @@ class Job:
       batch_size: pairs in the global batch.
       microbatches: `train.microbatches`.
       loss: `loss.name`.
-      more_terms: of the loss, beside one for each of the texts.
+      more_terms: of the loss, besides one for each of the texts.
       form: `loss.form`.
       frozen: towers in which nothing learns.
       devices: how many share the work, in equal shares.

@@ -2,7 +2,7 @@
 
 import lrsclip_jax.search
 index = lrsclip_jax.search.open("archive.index")
-hits = index.search(text="two planes beside a terminal", bbox=(11, 47, 12, 49), top=20)
+hits = index.search(text="two planes next to a terminal", bbox=(11, 47, 12, 49), top=20)
 for hit in hits:
     print(hit.cosine, hit.z, hit.scene, hit.place)
 hits.write("found.gpkg")

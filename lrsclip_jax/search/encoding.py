@@ -23,7 +23,7 @@ Progress = Callable[[ReadSpan], None]
 def encode(
     model: Pretrained, spans: Iterable[Span], read: Callable[[Span], ReadSpan], save: Save, progress: Progress
 ) -> dict[str, Unreadable]:
-    """Reads and encodes spans, and saves a part for every `PART` tiles. What is finished is saved also when it fails.
+    """Reads and encodes spans, and saves a part for every `PART` tiles. Finished parts are saved also when it fails.
 
     Args:
       model: embeds the tiles, in batches that reach across spans.

@@ -42,8 +42,8 @@ _COLUMNS = ("id", "geometry", "level", "crs", "gsd")
 class Index:
     """An index of an archive; `lrsclip_jax.search.open` makes it. Threads may share one.
 
-    The model is loaded, and the engine opened, when they are first needed; both are kept. An index that is written anew
-    meanwhile does not change the open one.
+    The model is loaded, and the engine opened, when they are first needed; both are kept. An index that is written
+    again meanwhile does not change the open one.
 
     Attributes:
       path: its folder.

@@ -30,7 +30,7 @@ examples:
   lrsclip index sentinel/catalog.json --checkpoint=runs/b16 --bands=4,3,2 --gsd=10 --levels=3 --out=sentinel.index
       tiles of 2.2, 4.5 and 9 km
   lrsclip index s3://bucket/scene.tif --checkpoint=hf:openai/clip-vit-base-patch32 --out=scene.index
-  lrsclip search archive.index "two planes beside a terminal"
+  lrsclip search archive.index "two planes next to a terminal"
 
 Tiles are squares on a grid, the last of a row and a column at the edge of the scene. Values of more than 8 bits are
 stretched, each band of a scene from its percentiles 2 and 98 to 0 … 255. Masks, transparency, no-data and palettes

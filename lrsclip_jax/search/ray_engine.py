@@ -2,7 +2,7 @@
 
 An encoder is an actor, one for each GPU or, without any, for each machine; it loads the checkpoint and reads the scenes
 itself. lrsclip_jax is installed on every machine, and all of them see checkpoint and scenes under the same names. The
-driver writes the parts. What a lost machine was at is done again by another.
+driver writes the parts. Another machine does again the work of a lost one.
 """
 
 from __future__ import annotations

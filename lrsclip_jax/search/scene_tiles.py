@@ -122,7 +122,7 @@ def tiled(entry: Entry, settings: Settings) -> TiledScene:
     if settings.gsd and place.metres:
         reduction = max(1.0, settings.gsd / place.metres)
     elif settings.gsd:
-        note = f"{note or 'it has no ground sampling'}: it is read at its own pixels, whatever --gsd"
+        note = f"{note or 'it has no ground sampling'}: it is read at its own pixels, and --gsd does not count"
     levels = levels_of(found.height, found.width, settings.tile, settings.overlap, settings.levels, reduction)
     date = entry.date or taken or _dated(found.tags)
     return TiledScene(entry, found, tuple(levels), reduction, date, point, note)

@@ -15,7 +15,7 @@ from lrsclip_jax.errors import InputError, cli
 
 EPILOG = """
 examples:
-  lrsclip search archive.index "two planes beside a terminal"
+  lrsclip search archive.index "two planes next to a terminal"
   lrsclip search archive.index "a harbour with two piers" --not=clouds --bbox=8,53,11,55 --out=found.geojson
   lrsclip search archive.index --image=example.tif --within=county.geojson --since=2023 --until=2024-06 --out=found.gpkg
   lrsclip search archive.index "storage tanks" "a river" --scene='2024/*.tif' --out=found.html --heatmap

@@ -20,7 +20,7 @@ _REMEMBERED = 16  # masks
 
 
 class Tiles:
-    """tiles.parquet, open. Threads may share one; an index that is written anew meanwhile does not change it.
+    """tiles.parquet, open. Threads may share one; an index that is written again meanwhile does not change it.
 
     Raises:
       InputError: the file is missing, torn, or no such table.

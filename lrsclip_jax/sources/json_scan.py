@@ -117,7 +117,7 @@ class Window:
                 found, end = scan(self.text, self.at)
             except (StopIteration, json.JSONDecodeError) as error:
                 wrong = error.value if isinstance(error, StopIteration) else error.pos
-                # What ends too early looks wrong near its end, or where its last text begins.
+                # A text that ends too early looks wrong near its end, or where its last text begins.
                 if self.ended or len(self.text) - wrong > _LONGEST:
                     fault = reason(error)
                     break

@@ -23,7 +23,7 @@ class Training:
     """A training, which one or more studies may need.
 
     Attributes:
-      key: equal for trainings of equal curves, whatever their study and its workdir.
+      key: equal for trainings of equal curves, in any study and workdir.
       recipe: as `lrsclip train --config` takes it.
       overrides: "KEY=VALUE" of its config, but for `model.init` where `start` gives it.
       config: with `model.init` "run:KEY" where `start` gives it.

@@ -17,6 +17,11 @@ def test_the_documents_avoid_words_that_read_translated():
     assert english.check(english.documents()) == []
 
 
+@pytest.mark.parametrize("folder", ["lrsclip_jax", "eval", "configs", "launch"])
+def test_so_does_the_code(folder):
+    assert english.check(sorted((ROOT / folder).rglob("*.py"))) == []
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

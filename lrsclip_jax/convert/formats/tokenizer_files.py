@@ -1,6 +1,6 @@
 """The tokenizer as files that transformers reads: `AutoTokenizer.from_pretrained(folder)` gives our ids.
 
-What follows a text's end differs: transformers fills up CLIP's rows with the end token instead of 0, which no tower
+The tokens after a text's end differ: transformers fills up CLIP's rows with the end token instead of 0, which no tower
 sees. Of the mending of texts that comes before CLIP's byte pairs, these files can only say that curly quotes become
 straight. HTML entities, ligatures, full-width letters, control characters and broken encodings stay as they are there:
 such texts have our ids after `lrsclip_jax.data.tokenizer.clip_tokenizer().clean`.

@@ -35,7 +35,7 @@ def ask(
     that bounds the memory, and keeps all in flight while one is slow. An answer is in the journal before another
     request takes its place: whenever the process is killed, the same call asks nothing again that the server has
     answered, but for at most `concurrency` answers that were on their way. `check` judges the journal's answers, too:
-    another check costs only what it rejects. What failed isn't in the journal, and the next call asks it again.
+    another check costs only what it rejects. Failures aren't in the journal, and the next call asks it again.
 
     Args:
       requests: questions, each with a key of its own.
@@ -47,7 +47,7 @@ def ask(
 
     Raises:
       InputError: none would have an answer (no server, wrong key, unknown model, too many failures in a row), or the
-        journal is damaged or in use. What was answered is kept.
+        journal is damaged or in use. Answers are kept.
     """
     optional("httpx2", "corpus")
     from lrsclip_jax.corpus.generators.client import Caller, Failed  # the client takes a second to import

@@ -27,7 +27,7 @@ class Noun:
     """A class in words.
 
     Attributes:
-      one, many: singular and plural. What is not counted has the same for both.
+      one, many: singular and plural. A noun that is not counted has the same for both.
       stuff: whether it covers ground and is not counted, such as water.
     """
 

@@ -231,7 +231,7 @@ def stages_of(folder: Path, first: int = 0) -> list[Path]:
 def set_apart(out: Path, paths: Sequence[Path]) -> Path | None:
     """Moves what there is of `paths`, the last first, to a new folder `out/earlier/N`, and returns that one, if any.
 
-    They keep their places relative to `out`. What others were made from goes last: where a kill comes between, the
+    They keep their places relative to `out`. Files that others were made from go last: where a kill comes between, the
     first one is still found to be of another recipe.
     """
     there = [path for path in paths if path.exists()]

@@ -66,7 +66,7 @@ def batches(
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
-    a record by (seed, epoch, record), and those of a kind in `draws` are made anew by (seed, step, pair); a record of
+    a record by (seed, epoch, record), and those of a kind in `draws` are drawn again by (seed, step, pair); a record of
     `Pairs` has its one text alone. A record whose image can't be read keeps its place without texts, so it drops out of
     both loss terms; after `report.max_torn` of those InputError is raised. Neither `threads` nor `workers`, as
     `batches.feed` has them, changes a batch.

@@ -1,4 +1,4 @@
-"""Texts drawn anew at every step: sentences left out, sampled and shuffled, and the text moved within the table.
+"""Texts drawn again at every step: sentences left out, sampled and shuffled, and the text moved within the table.
 
 A long text usually begins with a summary, and a model can lower its loss by reading no further. DeBias-CLIP (arXiv
 2602.22419) trains on a second text without the summary, of some of the other sentences, behind padding; DreamLIP (arXiv

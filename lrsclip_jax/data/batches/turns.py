@@ -66,7 +66,7 @@ class _Vocabulary:
     Attributes:
       spelling: object [vocabulary], the text of each token.
       ends: bool [vocabulary], whether a word ends with it; None where only the next token tells.
-      continues: bool [vocabulary], whether it goes on with a word; None where `ends` tells.
+      continues: bool [vocabulary], whether it continues a word; None where `ends` tells.
       begins: bool [vocabulary], whether a word of WORDS of several tokens begins with it.
       alone: bool [vocabulary], whether it is a word of WORDS.
       ids: the tokens of each word of WORDS.

@@ -117,7 +117,7 @@ def write_mosaics(
 ) -> None:
     """Writes `count` mosaics, `size` pixels wide at most, of one split of a prepared set as that split of another.
 
-    Beside the shards lies regions-SPLIT.jsonl: a line for every tile of every mosaic, with the mosaic's `id`,
+    Next to the shards lies regions-SPLIT.jsonl: a line for every tile of every mosaic, with the mosaic's `id`,
     `tile` number, `caption`, `label`, the tile's own `record`, and its `polygon` in pixels. `out` is new, or holds
     mosaics of other splits, or what the same call had written when it was stopped: that is written again. Raises
     InputError otherwise, and where `plan_mosaics` or `compose` do.

@@ -1,4 +1,4 @@
-"""How a source becomes a prepared data set, whatever stops it on the way.
+"""How a source becomes a prepared data set, and how it continues after any stop.
 
 The source is read twice: first its list alone, to count it and to find the rows that can't be used before hours are
 spent, then item by item, in its own order. Worker processes make records of the items; this process alone writes, shard

@@ -1,6 +1,6 @@
 """Writes what a procedural scene shows, from its plan alone: a long caption and four short ones.
 
-The first sentence of the long caption names the kind of scene and no more. What tells two scenes of a kind
+The first sentence of the long caption names the kind of scene and no more. The rest tells two scenes of a kind
 apart (which land lies where, how many things of which colour, what runs between them) is said after it.
 """
 
