@@ -230,6 +230,7 @@ def test_a_workdir_of_something_else_is_refused(finished, tmp_path):
         cli.main(["study", STUDY, f"--workdir={finished[0]}", "--", "--config.epochs=0.4"])
 
 
+@pytest.mark.exhaustive
 def test_killed_and_started_again_it_ends_with_the_same_scores(finished, tmp_path):
     """In processes of its own; killed while the second run trains, then interrupted, then finished."""
     words = [sys.executable, "-m", "lrsclip_jax", "study", STUDY, f"--workdir={tmp_path / 'w'}", "--seeds=1"]

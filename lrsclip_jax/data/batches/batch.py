@@ -66,7 +66,11 @@ def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
 
 
 def packed(
-    texts: Texts, shape: BatchShape, rows: np.ndarray, lengths: np.ndarray, shifts: Mapping[str, np.ndarray]
+    texts: Texts,
+    shape: BatchShape,
+    rows: np.ndarray,
+    lengths: np.ndarray,
+    shifts: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the texts of a batch in rows that they share, the same number in every group.
 
@@ -75,8 +79,9 @@ def packed(
       shape: of the batch.
       rows: int [pairs], which pairs of the global batch they are.
       lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone decide the number of rows.
-      shifts: of each kind that `shape.shifted` names, int32 [pairs], as `packing.pack` takes them.
+      shifts: of each kind that `shape.shifted` names, int32 [pairs], as `packing.pack` takes them; None: no kind.
     """
+    shifts = shifts or {}
     if shape.row_length is None:
         raise ValueError("a batch without a row length is padded, not packed")
     size = shape.batch_size // shape.groups
