@@ -28,10 +28,6 @@ if __name__ == "__main__":
     setup(
         long_description=page(),
         long_description_content_type="text/markdown",
-        packages=[
-            *find_packages(include=["lrsclip_jax*", "eval*"]),
-            "lrsclip_jax.recipes",
-            "lrsclip_jax.recipes.studies",
-        ],
-        package_dir={"lrsclip_jax.recipes": "configs", "lrsclip_jax.recipes.studies": "configs/studies"},
+        packages=[*find_packages(include=["lrsclip_jax*", "eval*"]), *RECIPES],
+        package_dir=RECIPES,
     )

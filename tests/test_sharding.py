@@ -41,6 +41,7 @@ def test_large_weights_are_split_and_small_ones_whole():
     assert found["image/blocks/norm1/scale"] == found["logit_scale"] == found["text/position_embedding"] == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.names())
 def test_nearly_all_of_every_model_is_split(name):
     params = shapes(name)

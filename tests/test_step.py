@@ -137,6 +137,7 @@ def test_the_scale_is_clamped():
     assert float(jnp.exp(state.params["logit_scale"])) <= 100.001
 
 
+@pytest.mark.slow
 def test_training_equals_torch():
     """Ten updates of the whole model equal those of transformers' CLIPModel, torch's cross entropy and torch's SGD."""
     torch = pytest.importorskip("torch")

@@ -77,6 +77,7 @@ def test_a_hugging_face_folder_is_stretched_to_248_positions(folder):
     assert (preprocessing.size, preprocessing.mean) == (64, (0.5, 0.4, 0.3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "ratio"), [(0, None), (30, None), (30, 6), (20, None)])
 def test_the_config_says_how_positions_are_stretched(folder, keep, ratio):
     """Row k of a table that keeps K rows is the old table read at K + (k − K)/ratio, beyond its end on a line."""
@@ -128,6 +129,7 @@ def test_seeds_draw_different_parameters():
     assert not np.array_equal(first["image"]["class_embedding"], other["image"]["class_embedding"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "overrides", "message"),
     [

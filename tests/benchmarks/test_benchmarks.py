@@ -44,6 +44,7 @@ def test_a_row_of_bytes(loss_memory, capsys):
     assert float(cells["sent, MiB a device"]) >= 0 and "collective-permute" in cells["collectives"]
 
 
+@pytest.mark.slow
 def test_a_row_of_times(loss_memory):
     full, this, ratio = loss_memory.times("gather", 0, pairs=8, width=4, rounds=1).split(" | ")
     assert int(full) >= 0 and int(this) >= 0 and float(ratio.split()[0]) > 0

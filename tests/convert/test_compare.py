@@ -42,6 +42,7 @@ def run(capsys, *arguments):
     return status, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_transformers_computes_what_we_do(source, folder, capsys):
     pytest.importorskip("torch")
     status, said = run(capsys, source, f"--with={folder}", "--data=scenes:12:1", "--count=5")
@@ -60,6 +61,7 @@ def test_transformers_computes_what_we_do(source, folder, capsys):
     assert ours.splitlines()[1:] == theirs.splitlines()[1:]
 
 
+@pytest.mark.slow
 def test_any_captioned_images_can_be_compared_on(source, tmp_path, capsys):
     rows = []
     for number in range(3):
@@ -74,6 +76,7 @@ def test_any_captioned_images_can_be_compared_on(source, tmp_path, capsys):
         main(["compare", str(source), f"--with={source}", f"--data={tmp_path / 'list.json'}"])
 
 
+@pytest.mark.slow
 def test_another_function_is_told(source, folder, tmp_path, capsys):
     pytest.importorskip("torch")
     other = shutil.copytree(folder, tmp_path / "other")
@@ -85,6 +88,7 @@ def test_another_function_is_told(source, folder, tmp_path, capsys):
     assert said.endswith(": NOT the same function, more than 0.0001\n")
 
 
+@pytest.mark.slow
 def test_a_file_is_read_back_by_us_and_says_so(source, tmp_path, capsys):
     out = tmp_path / "model.safetensors"
     main(["export", str(source), "--format=longclip", f"--out={out}"])
@@ -96,6 +100,7 @@ def test_a_file_is_read_back_by_us_and_says_so(source, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_what_their_processors_read_otherwise_is_counted(source, folder):
     pytest.importorskip("torch")
     rng = np.random.default_rng(0)

@@ -85,6 +85,7 @@ def test_a_source_whose_name_is_no_utf8_is_imported_and_weights_that_are_not_fin
     weights.read(run)
 
 
+@pytest.mark.slow
 def test_two_towers_meet_in_new_projections(models, tmp_path, capsys):
     folder, _, image, text = models
     sources = [f"--image={folder / 'mae.safetensors'}", f"--text={folder / 'bert.safetensors'}"]
@@ -145,6 +146,7 @@ def test_unused_tensors_are_listed(models, tmp_path, capsys):
     assert line.startswith(f"not used of {path} (12): cls.predictions.0, ") and line.endswith(" and 2 more")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -210,6 +212,7 @@ def test_nothing_is_overwritten(models, tmp_path, left, message):
     assert list(files(tmp_path)) == [tmp_path / left]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["0.orbax-checkpoint-tmp/params/a", "0/params/a"])
 def test_an_import_that_was_killed_begins_again(models, tmp_path, left):
     """config.json is written last: without it, checkpoint 0 is of an import that was stopped."""
@@ -238,6 +241,7 @@ def test_a_full_disk_is_one_line(models, tmp_path, monkeypatch):
         main(["import", str(models[0] / "clip"), f"--workdir={tmp_path / 'run'}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["hf", "open_clip", "openai"])
 def test_an_export_is_read_back(models, tmp_path, capsys, format):
     out = tmp_path / ("folder" if format == "hf" else "model.safetensors")

@@ -182,6 +182,7 @@ def test_the_references_model_takes_a_pt_file_and_computes_the_same(model, param
         np.testing.assert_allclose(ours, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize(("format", "length"), [("longclip", 248), ("openai", 77), ("open_clip", 100)])
 def test_files_are_read_back_bit_by_bit(format, length, suffix, tmp_path):
@@ -237,6 +238,7 @@ def test_an_open_clip_folder_tells_the_whole_model(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_open_clip_keeps_the_bias_of_the_sigmoid_loss_and_other_formats_say_that_they_do_not(model, params, tmp_path):
     biased = params | {"logit_bias": np.float32(-9.5)}
     pixels = dataclasses.replace(CLIP_PREPROCESSING, size=16)

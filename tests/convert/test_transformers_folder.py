@@ -200,6 +200,7 @@ def test_ids_are_read_back_as_text(theirs):
     assert str(theirs["clip_248"]["decoded"]).startswith("an aerial photo of a harbour with two piers , twelve white")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_folder_is_read_back_bit_by_bit(name, folders):
     model = model_of(name)

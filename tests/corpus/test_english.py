@@ -144,6 +144,7 @@ def test_labels_of_scenes_take_their_article(label, words):
     assert scene(label) == words
 
 
+@pytest.mark.slow
 def test_plurals_of_all_benchmark_classes_end_like_plurals():
     for name in datasets():
         for text in dataset(name).classes.values():

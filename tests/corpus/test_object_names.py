@@ -109,6 +109,7 @@ TABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "one", "many"), TABLE)
 def test_names_of_objects_have_their_article_and_their_plural(name, one, many):
     found = noun(name)
@@ -131,6 +132,7 @@ def test_letters_that_are_spoken_by_name_decide_the_article(text):
     assert with_article("UAV") == "a UAV" and with_article("GPS mast") == "a GPS mast"
 
 
+@pytest.mark.slow
 def test_common_names_wait_for_no_large_library():
     code = """
 import sys

@@ -116,6 +116,7 @@ def test_forms_and_workflows_are_yaml():
 
 @pytest.mark.parametrize("repository", [None, "https://example.org/owner/name"])
 def test_the_page_of_a_package_index_has_links_that_work_there(repository, monkeypatch):
+    pytest.importorskip("setuptools", reason="which builds the package")
     spec = importlib.util.spec_from_file_location("setup_of_the_package", ROOT / "setup.py")
     setup = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(setup)

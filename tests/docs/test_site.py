@@ -27,6 +27,7 @@ def site(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_command_and_key_stands_on_one_page(site):
     from lrsclip_jax import cli
     from lrsclip_jax.config.keys import KEYS

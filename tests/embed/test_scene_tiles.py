@@ -36,6 +36,7 @@ def test_a_crop_that_leaves_out_more_than_a_fifth_is_told(scenes, capsys):
     assert "note: 2 of 3 images were cropped to their central square" in said and "--tile=32" in said
 
 
+@pytest.mark.slow
 def test_tiles_show_what_a_crop_leaves_out(scenes, capsys):
     found = embed(scenes, "--tile=64", "--overlap=0")
     assert "cropped" not in capsys.readouterr().out

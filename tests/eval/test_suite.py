@@ -261,6 +261,7 @@ def test_processes_measure_the_same(world, tmp_path):
         assert result == results_of(world[1])[path]
 
 
+@pytest.mark.slow
 def test_what_fails_is_told_in_a_line_and_the_rest_goes_on(copy, capsys):
     sets, out = copy
     shutil.rmtree(out)

@@ -177,6 +177,7 @@ def test_another_config_is_refused_by_both(start, tmp_path):
         assert "config.mesh.fsdp is 2 in process 1" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_process_that_finds_no_others_says_where_it_looked(monkeypatch):
     for name, value in {"COORDINATOR_ADDRESS": "localhost:1", "NUM_PROCESSES": "2", "PROCESS_ID": "1"}.items():
         monkeypatch.setenv(f"JAX_{name}", value)

@@ -102,6 +102,7 @@ def test_a_palette_is_looked_up_and_eight_bits_are_kept(tmp_path, pixels):
     np.testing.assert_array_equal(open_scene(path).read((3, 40, 5, 30)), pixels[3:40, 5:30])
 
 
+@pytest.mark.slow
 def test_maps_of_a_geotiff(source, model, pixels, tmp_path, monkeypatch, capsys):
     rasterio = pytest.importorskip("rasterio")
     path = georeferenced(tmp_path / "scene.tif", pixels)

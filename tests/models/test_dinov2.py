@@ -182,6 +182,7 @@ def test_its_authors_names_and_those_of_transformers_in_memory(checkpoint):
     assert theirs.unused == ("mask_token",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

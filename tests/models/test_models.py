@@ -46,6 +46,7 @@ def texts(*rows, length):
     return jnp.asarray([row + [0] * (length - len(row)) for row in rows], jnp.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [

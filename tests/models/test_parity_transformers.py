@@ -138,7 +138,7 @@ def test_a_saved_clip_model(tmp_path, activations, context_length, end_token, ep
         ("B/32", 12, ("quick_gelu", "gelu")),
         pytest.param("B/16", 2, ("gelu", "quick_gelu"), marks=pytest.mark.exhaustive),
         pytest.param("L/14", 2, ("quick_gelu", "gelu"), marks=pytest.mark.exhaustive),
-        ("H/14", 2, ("gelu", "quick_gelu")),
+        pytest.param("H/14", 2, ("gelu", "quick_gelu"), marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_clip_model_of_a_published_shape(tmp_path, name, layers, activations):
@@ -182,6 +182,7 @@ def resized(found, size):
     return found.image | {"size": size}, found.params["image"] | {"position_embedding": table}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [70, 112, 42])
 def test_dinov2_at_its_own_size_and_at_others(tmp_path, size):
     config = transformers.Dinov2Config(
@@ -228,6 +229,7 @@ def timm_names(state):
     return tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_mae_in_timms_layout(tmp_path, pool):
     config = transformers.ViTConfig(
@@ -277,6 +279,7 @@ def assert_same_texts(reference, found, texts):
         assert_close(unit(ours(found.params["text"], ids)), torch.nn.functional.normalize(rows, dim=-1))
 
 
+@pytest.mark.slow
 def test_a_saved_bert(tmp_path):
     config = transformers.BertConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, layer_norm_eps=1e-5

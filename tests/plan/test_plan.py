@@ -186,6 +186,7 @@ def test_traffic_is_at_least_every_matrix_once():
     assert weights + state < roofline.traffic(job) < 4 * (weights + state)
 
 
+@pytest.mark.slow
 def test_what_the_job_encodes_follows_the_config():
     def slots(*overrides):
         return [rows.slots for rows in ahead.job(planned(*TINY, *overrides)).rows]

@@ -62,6 +62,7 @@ def test_every_tensor_finds_its_place_and_its_way_back(tensors, tmp_path):
         np.testing.assert_array_equal(back[key], tensors[key], err_msg=key)
 
 
+@pytest.mark.slow
 def test_the_fields_are_maes(tensors, tmp_path):
     found = read(tensors, tmp_path)
     assert found.image == {

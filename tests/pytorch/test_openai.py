@@ -164,6 +164,7 @@ def assert_same(params, others):
     jax.tree.map(np.testing.assert_array_equal, params, others)
 
 
+@pytest.mark.slow
 def test_open_clip_with_its_config(tmp_path):
     described(
         tmp_path,
@@ -204,6 +205,7 @@ def itra(key):
     return custom_text(key).replace("text.", "text_backbone.").replace("visual.", "image_backbone.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rename", [custom_text, itra])
 def test_prefixes_and_buffers(tmp_path, rename):
     plain = read(written(tmp_path, STATE), QUICK)
@@ -334,6 +336,7 @@ def changed(**others):
     return {key: value for key, value in tensors.items() if value is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [

@@ -180,6 +180,7 @@ def scripted(torch, kind: str, path: Path):
     made.save(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated, and its checkpoints stay
 @pytest.mark.parametrize("kind", ["script", "trace"])
 def test_reads_what_torch_reads(tmp_path, monkeypatch, kind):

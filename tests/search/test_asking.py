@@ -171,6 +171,7 @@ def test_a_thumbnail_is_a_jpeg(index):
         index.thumbnail(48)
 
 
+@pytest.mark.slow
 def test_opening_reads_no_rows_and_searching_leaves_the_folder_as_it_was(folder):
     before = {path: path.read_bytes() for path in (folder / "index").iterdir()}
     lrsclip_jax.search.open(folder / "index").search(text="a harbour")
