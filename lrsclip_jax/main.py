@@ -9,7 +9,6 @@ from eval.command import command_line, expanded
 from lrsclip_jax import config as configs
 from lrsclip_jax.config.keys import describe_keys
 from lrsclip_jax.errors import InputError, cli
-from lrsclip_jax.run import workdir
 
 _EPILOG = """\
 examples:
@@ -53,6 +52,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     options, rest = parser.parse_known_args(arguments)
     config = configs.load(options.config, configs.overrides_of(rest))
     require_init_and_sources(config, options.config)
+
+    from lrsclip_jax.run import workdir  # and NumPy with it: --help does without
 
     workdir.check_out(options.branch or options.workdir, "--branch" if options.branch else "--workdir")
     # JAX takes seconds to import: only once the command is known to make sense.
