@@ -1,4 +1,4 @@
-"""The sentences of a text, and texts made of them: the one place that says where a sentence ends.
+"""The sentences of a text in words, and texts made of them.
 
 A sentence ends with a full stop before white space, as Long-CLIP has it (`text.split(". ")`); the stop belongs to it.
 """

@@ -90,7 +90,7 @@ def _of_metadata_with(folder: epath.Path, about: dict[str, Any]) -> Checksum:
         late = f"{METADATA} was not written within {_PATIENCE:.0f} seconds"
         try:
             found = _metadata(folder)
-            if found.get("custom_metadata") == about:
+            if _as_text(found.get("custom_metadata")) == _as_text(about):
                 return _of_metadata(found)
         except InputError as error:  # half of it is there
             late = str(error)
@@ -110,7 +110,11 @@ def _metadata(folder: epath.Path) -> dict[str, Any]:
 
 def _of_metadata(found: dict[str, Any]) -> Checksum:
     """The checksum of what METADATA says, but for the time that Orbax adds last."""
-    return of_bytes(json.dumps(found | {_WRITTEN_AT: None}, sort_keys=True).encode())
+    return of_bytes(_as_text(found | {_WRITTEN_AT: None}).encode())
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)  # equal also for tuples, which JSON makes lists, and for NaN
 
 
 def _by_size(folder: epath.Path, sizes: dict[str, int]) -> Iterator[str]:

@@ -236,18 +236,19 @@ def test_the_manifest_waits_for_the_metadata_which_orbax_writes_in_a_thread_of_i
     def written(**found):
         (tmp_path / manifest.METADATA).write_text(json.dumps({"init_timestamp_nsecs": 1} | found))
 
+    about = {"step": 7, "shape": (1, 2), "score": float("nan")}  # as JSON, a list and a number unequal to itself
     written(custom_metadata=None)
-    writing = threading.Thread(target=manifest.write, args=(epath.Path(tmp_path), {"step": 7}))
+    writing = threading.Thread(target=manifest.write, args=(epath.Path(tmp_path), about))
     writing.start()
     time.sleep(0.05)
     (tmp_path / manifest.METADATA).write_text('{"init_timestamp_ns')  # a moment of a write
     time.sleep(0.05)
     assert writing.is_alive() and not (tmp_path / manifest.NAME).exists()
-    written(custom_metadata={"step": 7}, item_handlers={"params": "a"})
+    written(custom_metadata=about, item_handlers={"params": "a"})
     writing.join(20)
-    written(custom_metadata={"step": 7}, item_handlers={"params": "a"}, commit_timestamp_nsecs=5)
+    written(custom_metadata=about, item_handlers={"params": "a"}, commit_timestamp_nsecs=5)
     assert manifest.damage(epath.Path(tmp_path)) is None
-    written(custom_metadata={"step": 7}, item_handlers={"params": "b"}, commit_timestamp_nsecs=5)
+    written(custom_metadata=about, item_handlers={"params": "b"}, commit_timestamp_nsecs=5)
     assert "is damaged" in manifest.damage(epath.Path(tmp_path))
 
 
