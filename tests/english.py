@@ -14,7 +14,7 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md", ".github/**/*.md")
+DOCUMENTS = ("*.md", "benchmarks/*.md", "launch/*.md", "docs/**/*.md", ".github/**/*.md")
 
 # pattern: a plainer way
 AVOIDED = {
