@@ -71,6 +71,8 @@ LATER = (
     "loss.same_image",
     "loss.text_pca",
     "loss.text_pca_weight",
+    "model.adapt",
+    "model.adapt_with",
 )
 
 

@@ -186,6 +186,7 @@ def _export(options: argparse.Namespace) -> None:
     check_new(Path(options.out))
     found = weights.read(options.source, _hints(options))
     weights.check_whole(found, options.source)
+    found = weights.merged(found, options.source)
     model = weights.model_of(found)
     preprocessing = found.preprocessing or CLIP_PREPROCESSING
     lines = export(model, found.params, preprocessing, format=options.format, out=options.out, source=options.source)
