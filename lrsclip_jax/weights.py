@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from eval.reading import convert
-from lrsclip_jax import base
+from lrsclip_jax.adapters import base, peft
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing, check_side
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules, adaptation, zoo
@@ -22,6 +22,7 @@ from lrsclip_jax.models.precision import compute_dtype
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch import read as pytorch
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.files import hub
 from lrsclip_jax.pytorch.layout import is_finite
 from lrsclip_jax.run import checkpoint
 
@@ -62,8 +63,14 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
     Raises:
       InputError: there is none, it is damaged or of an unknown family, or a hint is needed.
     """
-    folder = checkpoint.find(source)
-    return _of_run(folder) if folder else pytorch.read(source, hints or Hints())
+    if folder := checkpoint.find(source):
+        return _of_run(folder)
+    hints, path = hints or Hints(), hub.local(source)
+    if (path / peft.CONFIG).is_file():
+        return peft.read(path, lambda named: read(named, dataclasses.replace(hints, base=None)), hints.base)
+    if hints.base:
+        raise InputError(f"--base={hints.base}: {source} is no adapter of PEFT")
+    return pytorch.read_at(path, source, hints)
 
 
 def model_of(found: ReadCheckpoint, dtype: Any = None) -> CLIP:
@@ -289,7 +296,8 @@ def _of_run(folder: epath.Path) -> ReadCheckpoint:
             raise InputError(f"{folder}: {path_of(path)} holds NaN or infinite numbers: the run diverged before it")
     image, text = zoo.fields(model)
     saved: Preprocessing = convert(about["preprocessing"], f"{folder}: preprocessing", Preprocessing)
-    return ReadCheckpoint(RUN, params, image, text, saved)
+    of_base = about["base"] | {"adapt_with": tuple(config.model.adapt_with)} if "base" in about else None
+    return ReadCheckpoint(RUN, params, image, text, saved, base=of_base)
 
 
 def _with_base(model: CLIP, config: ConfigDict, folder: epath.Path, about: Any, params: Any) -> Any:

@@ -18,9 +18,11 @@ import numpy as np
 from flax.core import Scope
 from jax.nn.initializers import Initializer, normal, variance_scaling, zeros
 
+from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.adapt_rules import Adapt, Adapter, Lora, Method, Prefix
 from lrsclip_jax.models.attention import PrefixKeys
 
+_SUBLAYERS, _DENSE = ("attention", "mlp"), ("qkv", "out", "fc1", "fc2")
 _PARTS = ("query", "key", "value")  # of the fused product `qkv`, in their order
 
 
@@ -33,48 +35,55 @@ def adapted(block: type[nn.Module], adapt: Adapt) -> type[nn.Module]:
     class Adapted(block):  # type: ignore[misc, valid-type]
         @nn.compact
         def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> Any:
-            with nn.intercept_methods(functools.partial(_adapt, methods)):
+            drawn = lora_dropout.draws(self, x) if lora_dropout.drops(adapt) else None
+            with nn.intercept_methods(functools.partial(_adapt, methods, drawn)):
                 return super().__call__(x, segments)
 
     return Adapted
 
 
 def _adapt(
-    methods: Mapping[tuple[str, type], Any], call: Callable, args: tuple, kwargs: dict, context: Any
+    methods: Mapping[tuple[str, type], Any],
+    drawn: lora_dropout.Draws | None,
+    call: Callable,
+    args: tuple,
+    kwargs: dict,
+    context: Any,
 ) -> jax.Array:
+    """Calls a layer of a block, and adds what the methods of its place add."""
     layer, name = context.module, context.module.name
-    if context.method_name != "__call__":
+    if context.method_name != "__call__" or name not in (*_SUBLAYERS, *_DENSE):
         return call(*args, **kwargs)
     if prefix := methods.get((name, Prefix)):
         kwargs = kwargs | {"prefix": _prefix(layer, args[0], prefix)}
     y = call(*args, **kwargs)
-    if adapter := methods.get((name, Adapter)):
-        y = y + _bottleneck(layer.scope.push("adapter"), y, adapter)
+    if name in _SUBLAYERS:
+        adapter = methods.get((name, Adapter))
+        return y + _bottleneck(layer.scope.push("adapter"), y, adapter) if adapter else y
+    x = args[0].reshape(*args[0].shape[:2], -1).astype(y.dtype)  # `out` takes heads × head width
     if name == "qkv":
-        loras = [methods.get((f"attention/{part}", Lora)) for part in _PARTS]
-        if any(loras):
-            y = y + _of_parts(layer, args[0], y, loras)
-    elif lora := methods.get((f"{layer.parent.name}/{name}", Lora)):
-        x = args[0].reshape(*y.shape[:-1], -1).astype(y.dtype)  # `out` takes heads × head width
-        y = y + _low_rank(layer.scope, x, lora, y.shape[-1])
+        width = x.shape[-1]
+        places = {part: f"attention/{part}" for part in _PARTS}
+        if any((place, Lora) in methods for place in places.values()):
+            parts = [
+                _low_rank(layer.parent.scope.push(part), x, methods[place, Lora], width, place, drawn)
+                if (place, Lora) in methods
+                else jnp.zeros_like(x)
+                for part, place in places.items()
+            ]
+            y = y + jnp.stack(parts, axis=-2).reshape(y.shape)
+    elif lora := methods.get((place := f"{layer.parent.name}/{name}", Lora)):
+        y = y + _low_rank(layer.scope, x, lora, y.shape[-1], place, drawn)
     return y
 
 
-def _of_parts(layer: Any, x: jax.Array, y: jax.Array, loras: list[Lora | None]) -> jax.Array:
-    """LoRA of query, key and value: x [..., width] -> [..., 3, heads, head width], as y."""
-    x, width = x.astype(y.dtype), y.shape[-1] * y.shape[-2]
-    parts = [
-        _low_rank(layer.parent.scope.push(part), x, lora, width) if lora else jnp.zeros((*x.shape[:-1], width), y.dtype)
-        for part, lora in zip(_PARTS, loras, strict=True)
-    ]
-    return jnp.stack(parts, axis=-2).reshape(y.shape)
-
-
-def _low_rank(scope: Scope, x: jax.Array, lora: Lora, width: int) -> jax.Array:
-    """alpha/rank · x A B: [..., in] -> [..., width]. A starts as a dense layer of torch's does, B at zero."""
+def _low_rank(
+    scope: Scope, x: jax.Array, lora: Lora, width: int, place: str, drawn: lora_dropout.Draws | None
+) -> jax.Array:
+    """alpha/rank · x A B: [rows, tokens, in] -> [rows, tokens, width]. A starts as torch's dense layers, B at zero."""
     a = scope.param("lora_a", variance_scaling(1 / 3, "fan_in", "uniform"), (x.shape[-1], lora.rank))
     b = scope.param("lora_b", zeros, (lora.rank, width))
-    low = x @ a.astype(x.dtype)
+    low = lora_dropout.dropped(x, lora.dropout, place, drawn) @ a.astype(x.dtype)
     # With a batch dimension remat="dense" does not store the result, which is as large as the layer's own.
     wide = jax.lax.dot_general(low[None], b.astype(x.dtype)[None], (((low.ndim,), (1,)), ((0,), (0,))))[0]
     wide = wide * jnp.asarray(lora.alpha / lora.rank, x.dtype)

@@ -13,6 +13,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.adaptation import adapted
 from lrsclip_jax.models.attention import PrefixKeys, attention
 from lrsclip_jax.models.precision import dot_general
@@ -210,7 +211,8 @@ def stack(depth: int, remat: str, unroll: int, block: type[nn.Module] = Block, *
     scanned = nn.scan(
         saving,
         variable_axes={"params": 0},
-        split_rngs={"params": True},
+        variable_broadcast=lora_dropout.DRAWS,
+        split_rngs={"params": True, lora_dropout.KEY: True},
         in_axes=nn.broadcast,
         length=depth,
         unroll=unroll,

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from eval.reading import convert
-from lrsclip_jax import base
+from lrsclip_jax.adapters import base
 from lrsclip_jax.config import curve_hash
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer

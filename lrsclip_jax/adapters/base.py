@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,13 +29,18 @@ def described(config: ConfigDict, params: Any) -> dict[str, Any]:
     """
     if not config.model.get("adapt"):  # absent in the configs of older runs
         return {}
+    sources = {name: config.model[name] for name in _SOURCES if config.model[name] is not None}
+    return {"base": sources | {"sha256": sha256(params, config.model.adapt_with)}}
+
+
+def sha256(params: Any, adapt_with: Sequence[str]) -> str:
+    """Returns the SHA-256 of the parameters, float32, that don't train by `model.adapt_with`: names and numbers."""
     digest = hashlib.sha256()
-    leaves = jax.tree.leaves_with_path(_part(params, _trains(config.model.adapt_with), False))
-    for path, value in sorted((path_of(path), value) for path, value in leaves):
+    leaves = jax.tree.leaves_with_path(_part(params, _trains(adapt_with), False))
+    for path, value in sorted(((path_of(path), value) for path, value in leaves), key=lambda leaf: leaf[0]):
         digest.update(path.encode())
         digest.update(np.ascontiguousarray(value, np.float32).data)
-    sources = {name: config.model[name] for name in _SOURCES if config.model[name] is not None}
-    return {"base": sources | {"sha256": digest.hexdigest()}}
+    return digest.hexdigest()
 
 
 def check(folder: Any, saved: Mapping[str, Any], about: Mapping[str, Any]) -> None:
@@ -46,8 +51,8 @@ def check(folder: Any, saved: Mapping[str, Any], about: Mapping[str, Any]) -> No
         raise InputError(f"{folder} holds {held}, and by model.adapt this run has {wanted}")
     if theirs and ours and theirs["sha256"] != ours["sha256"]:
         raise InputError(
-            f"{folder} holds adapters of another base: they were trained on {_sources(theirs)} with sha256 "
-            f"{theirs['sha256'][:12]}…, and {_sources(ours)} has {ours['sha256'][:12]}…"
+            f"{folder} holds adapters of another base: they were trained on {sources(theirs)} with sha256 "
+            f"{theirs['sha256'][:12]}…, and {sources(ours)} has {ours['sha256'][:12]}…"
         )
 
 
@@ -72,8 +77,9 @@ def joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return {**one, **other, **{key: joined(one[key], other[key]) for key in deeper}}
 
 
-def _sources(base: Mapping[str, str]) -> str:
-    return " and ".join(dict.fromkeys(value for name, value in base.items() if name != "sha256"))
+def sources(base: Mapping[str, Any]) -> str:
+    """Returns the sources of a base in words."""
+    return " and ".join(dict.fromkeys(base[name] for name in _SOURCES if name in base))
 
 
 def _trains(adapt_with: Any) -> re.Pattern[str]:
