@@ -24,6 +24,7 @@ RULES = {
     "adapters": ((".*", "adapter", 8),),
     "prefix": ((".*", "prefix", 3),),
     "unipelt": ((".*", "unipelt", 2, 4, 3),),
+    "all": ((".*", "unipelt", 2, 4, 3), (".*", "lora", 2), (".*/attention", "adapter", 8)),
 }
 SEGMENTS = {
     "none": None,
@@ -69,33 +70,27 @@ def twin(params, x, adapt, causal, segments, post_norm):
             for i, name in enumerate(("query", "key", "value"))
         )
         prefix, size = methods.get(("attention", adapt_rules.Prefix)), WIDTH // HEADS
-        out = []
-        for row in range(len(x)):
+
+        def of_row(x, q, k, v, segments):
             heads = []
             for head in range(HEADS):
                 part = slice(head * size, (head + 1) * size)
-                scores = q[row, :, part] @ k[row, :, part].T / np.sqrt(size)
+                scores = q[:, part] @ k[:, part].T / np.sqrt(size)
                 seen = np.tri(TOKENS, dtype=bool) if causal else np.ones((TOKENS, TOKENS), bool)
-                if segments is not None:
-                    seen = seen & (segments[row][:, None] == segments[row][None])
-                scores = jnp.where(seen, scores, -jnp.inf)
-                values = v[row, :, part]
+                scores = jnp.where(seen & (segments[:, None] == segments), scores, -jnp.inf)
                 if prefix:
-                    gate = gated(x[row], p["prefix"], "gate", prefix)
-                    keys = gate * (q[row, :, part] @ p["prefix"]["keys"][:, head].T) / np.sqrt(size)
+                    gate = gated(x, p["prefix"], "gate", prefix)
+                    keys = gate * (q[:, part] @ p["prefix"]["keys"][:, head].T) / np.sqrt(size)
                     weights = jax.nn.softmax(jnp.concatenate([scores, keys], -1))
                     mine, theirs = weights[:, :TOKENS], weights[:, TOKENS:]
-                    heads.append(mine @ values + gate * (theirs @ p["prefix"]["values"][:, head]))
+                    heads.append(mine @ v[:, part] + gate * (theirs @ p["prefix"]["values"][:, head]))
                 else:
-                    heads.append(jax.nn.softmax(scores) @ values)
-            out.append(jnp.concatenate(heads, -1))
-        mixed = jnp.stack(out)
-        y = (
-            mixed @ p["out"]["kernel"].reshape(WIDTH, WIDTH)
-            + p["out"]["bias"]
-            + added("attention/out", p["out"], mixed)
-        )
-        return bottleneck(y, "attention", p)
+                    heads.append(jax.nn.softmax(scores) @ v[:, part])
+            return jnp.concatenate(heads, -1)
+
+        mixed = jax.vmap(of_row)(x, q, k, v, jnp.zeros((2, TOKENS)) if segments is None else jnp.asarray(segments))
+        y = mixed @ p["out"]["kernel"].reshape(WIDTH, WIDTH) + p["out"]["bias"]
+        return bottleneck(y + added("attention/out", p["out"], mixed), "attention", p)
 
     def mlp(x, p):
         hidden = jax.nn.gelu(dense(x, p["fc1"]) + added("mlp/fc1", p["fc1"], x), approximate=False)
@@ -118,9 +113,7 @@ def blocks(adapt, causal, post_norm, remat="full"):
     return layers.stack(DEPTH, remat, 1, adaptation.adapted(block, adapt), **shape, **more)
 
 
-@pytest.mark.parametrize("causal", [False, True, "post-norm"])
-@pytest.mark.parametrize("name", RULES)
-def test_a_method_is_its_plain_twin_in_value_and_gradient(name, causal):
+def held_against_its_twin(name, causal, kinds):
     adapt = adapt_rules.resolved(RULES[name])["text"]
     post_norm, causal = causal == "post-norm", causal is True
     module, rng = blocks(adapt, causal, post_norm), np.random.default_rng(0)
@@ -128,7 +121,7 @@ def test_a_method_is_its_plain_twin_in_value_and_gradient(name, causal):
     shapes = jax.eval_shape(module.init, jax.random.key(0), x, SEGMENTS["padded"])["params"]
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
     towards = rng.normal(size=x.shape).astype(np.float32)
-    for kind, segments in SEGMENTS.items():
+    for kind, segments in kinds.items():
         shown = np.ones((2, TOKENS, 1)) if kind == "none" else np.asarray(segments > 0)[..., None]
 
         def ours(params, x, segments=segments, shown=shown):
@@ -144,6 +137,17 @@ def test_a_method_is_its_plain_twin_in_value_and_gradient(name, causal):
         for (path, a), b in zip(jax.tree.leaves_with_path(found[1]), jax.tree.leaves(expected[1]), strict=True):
             assert np.abs(a - b).max() <= 2e-5 * np.abs(b).max(), (kind, path_of(path))
             assert np.abs(b).max() > 0, path_of(path)
+
+
+def test_methods_are_their_plain_twins_in_value_and_gradient():
+    held_against_its_twin("all", True, {"packed": SEGMENTS["packed"]})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("causal", [False, True, "post-norm"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_method_is_its_plain_twin_under_every_mask(name, causal):
+    held_against_its_twin(name, causal, SEGMENTS)
 
 
 TINY = {"width": 16, "layers": 2, "heads": 2, "embed_dim": 8}
@@ -192,6 +196,7 @@ def test_lora_merged_is_lora_apart(name):
 def test_what_no_kernel_can_express_is_named():
     words = {name: adaptation.unmergeable(adapt_rules.resolved(rules)["text"]) for name, rules in RULES.items()}
     assert words.pop("unipelt") == "gated LoRA and gated prefixes and gated adapters"
+    assert words.pop("all") == "gated LoRA and gated prefixes and gated adapters and adapters"
     assert words == {
         "lora": None,
         "lora of some": None,
