@@ -1,7 +1,6 @@
-"""Pieces of a self-contained HTML report: page, text, table (curves: `eval.html.plots`).
+"""Pieces of a page: text, table, fold (page: `eval.html.frame`, curves: `eval.html.plots`).
 
-Every function returns a fragment of HTML in which all text that came in is escaped. Pictures are embedded;
-the page fetches nothing, as its policy enforces. It follows the reader's light or dark scheme.
+Every function returns a fragment of HTML in which all text that came in is escaped.
 """
 
 from __future__ import annotations
@@ -11,45 +10,13 @@ import itertools
 import math
 import numbers
 from collections.abc import Sequence
-from pathlib import Path
-
-STYLE = Path(__file__).with_name("report.css")
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 class Html(str):
     """Markup that is safe as it stands; any other text is escaped."""
 
-
-def page(title: str, sections: Sequence[tuple[str, Html]], summary: str = "") -> Html:
-    """Returns a whole HTML document.
-
-    Args:
-      title: heading of the page.
-      sections: (heading, content) of each section in order.
-      summary: a paragraph under the title.
-    """
-    lead = f'<p class="summary">{escaped(summary)}</p>\n' if summary else ""
-    body = "".join(
-        f"<section>\n<h2>{escaped(heading)}</h2>\n{escaped(content)}\n</section>\n" for heading, content in sections
-    )
-    return Html(f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escaped(title)}</title>
-<style>
-{STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<main>
-<h1>{escaped(title)}</h1>
-{lead}{body}</main>
-</body>
-</html>
-""")
+    def __html__(self) -> str:  # Jinja2 asks for it
+        return self
 
 
 def escaped(text) -> Html:

@@ -7,6 +7,7 @@ from typing import Any
 
 from eval.html import elements
 from eval.html.confusion import confusion_matrix, most_confused
+from eval.html.frame import page
 
 
 def segmentation_page(result: Mapping[str, Any]) -> elements.Html:
@@ -29,7 +30,7 @@ def segmentation_page(result: Mapping[str, Any]) -> elements.Html:
     ]
     templates = ", ".join(f"“{template}”" for template in result["templates"][:3])
     more = f" and {len(result['templates']) - 3} more templates" if len(result["templates"]) > 3 else ""
-    return elements.page(
+    return page(
         f"Segmentation of {result['dataset']} by {result['model']}",
         sections,
         f"The class of every pixel by words alone, with {templates}{more}; no pixel was trained on.",

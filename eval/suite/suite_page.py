@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eval.embeddings import EmbeddingSet, open_set
 from eval.html import elements
+from eval.html.frame import page
 from eval.papers.paper_tables import paper_tables
 from eval.suite.result_files import variant_of
 from eval.suite.sections import class_section, length_section, retrieval_section, selo_section, sentence_section
@@ -43,7 +44,7 @@ def compose(outcome: SuiteOutcome) -> elements.Html:
         *paper_tables(results),
         ("The embedding sets", _sets(results, sets)),
     ]
-    return elements.page(_title(results), sections, _summary(results))
+    return page(_title(results), sections, _summary(results))
 
 
 def _title(results: Sequence[Result]) -> str:

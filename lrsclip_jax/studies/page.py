@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from eval.html import elements, plots
 from eval.html.elements import Html
+from eval.html.frame import page
 from eval.paired import LEVEL
 from eval.retrieval import Interval
 from lrsclip_jax.studies.results import CONFIRMED, NOISE, OPEN, REFUTED, Found, VariantScore
@@ -41,7 +42,7 @@ def compose(found: Found, asked: Sequence[Cell], failures: Sequence[str]) -> Htm
         ("Plots", _plots(found)),
         ("Runs", _runs(found)),
     ]
-    return elements.page(f"Study: {study.title}", [(title, body) for title, body in sections if body], _summary(found))
+    return page(f"Study: {study.title}", [(title, body) for title, body in sections if body], _summary(found))
 
 
 def text_lines(found: Found, asked: Sequence[Cell]) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from documents import EVIL, Document, assert_fetches_nothing, model_outputs, picture
 
 from eval.html import elements
+from eval.html.frame import page
 from eval.html.retrieval_table import best_five
 from eval.retrieval import bootstrap_interval, chance, ranks_to_metrics, retrieval_ranks
 from lrsclip_jax.errors import InputError
@@ -17,7 +18,7 @@ from lrsclip_jax.run.report import Facts, compose, scores_before, write_report
 
 
 def test_page_escapes_text_and_keeps_markup():
-    markup = elements.page(EVIL, [(EVIL, elements.paragraph(EVIL)), ("plain", EVIL)], summary=EVIL)
+    markup = page(EVIL, [(EVIL, elements.paragraph(EVIL)), ("plain", EVIL)], summary=EVIL)
     document = Document(markup)
     assert not document.all("script")
     assert "".join(document.text("h1")) == EVIL

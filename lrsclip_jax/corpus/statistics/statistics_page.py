@@ -12,6 +12,7 @@ from PIL import Image
 
 from eval.html import elements, galleries, plots
 from eval.html.elements import Html
+from eval.html.frame import page
 from eval.papers.paper_tables import arrange, as_html
 from eval.papers.published_tables import named_tables
 from lrsclip_jax.corpus.statistics.counting import KINDS, CorpusStatistics
@@ -72,9 +73,7 @@ def statistics_page(
         "Leakage": leakage_section(leakage) if leakage else None,
         "Set aside": _set_aside(statistics),
     }
-    return elements.page(
-        title, [(heading, content) for heading, content in sections.items() if content], _summary(statistics)
-    )
+    return page(title, [(heading, content) for heading, content in sections.items() if content], _summary(statistics))
 
 
 def _summary(statistics: CorpusStatistics) -> str:
