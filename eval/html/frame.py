@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jinja2
 
-from eval.html.elements import Html
+from eval.html.elements import Html, link
 from eval.redaction import redacted
 from eval.results import made_by
 
@@ -49,6 +49,7 @@ def page(
             summary=summary,
             provenance=provenance or {},
             files=files,
+            link=link,
             sections=[(anchor, *section) for anchor, section in zip(anchors, sections, strict=True)],
             contents=len(sections) >= _LISTED,
             policy=Html(POLICY),

@@ -109,7 +109,10 @@ def compose(facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOut
         sections.append(("Where the time went", _time(metrics)))
     for held in held_out:
         remarks = "\n".join(elements.paragraph(remark) for remark in held.remarks)
-        sections.append((f"Retrieval on {held.name}", elements.Html(f"{remarks}\n{recall_table(held.results)}")))
+        chance = {name: row for name, row in held.results.items() if name.startswith("chance")}
+        measured = {name: row for name, row in held.results.items() if name not in chance}
+        table = recall_table(measured, chance)
+        sections.append((f"Retrieval on {held.name}", elements.Html(f"{remarks}\n{table}")))
         if held.queries:
             heading = "Queries and their five best images" + (f", {held.name}" if len(held_out) > 1 else "")
             sections.append((heading, galleries.gallery(held.queries)))
