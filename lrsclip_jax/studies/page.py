@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from eval.html import elements, plots
 from eval.html.elements import Html
-from eval.html.frame import page
+from eval.html.frame import page, provenance
 from eval.paired import LEVEL
 from eval.retrieval import Interval
+from lrsclip_jax.studies.outputs import RESULTS, SEEDS, TABLE
 from lrsclip_jax.studies.results import CONFIRMED, NOISE, OPEN, REFUTED, Found, VariantScore
 from lrsclip_jax.studies.study import SCORES, headings, published
 from lrsclip_jax.studies.trainings import Cell
@@ -42,7 +43,13 @@ def compose(found: Found, asked: Sequence[Cell], failures: Sequence[str]) -> Htm
         ("Plots", _plots(found)),
         ("Runs", _runs(found)),
     ]
-    return page(f"Study: {study.title}", [(title, body) for title, body in sections if body], _summary(found))
+    return page(
+        f"Study: {study.title}",
+        [(title, body) for title, body in sections if body],
+        _summary(found),
+        provenance({"Recipe": study.setting.recipe, "Checkpoints": "runs/TRAINING/checkpoints, as Runs has them"}),
+        [RESULTS, TABLE, SEEDS],
+    )
 
 
 def text_lines(found: Found, asked: Sequence[Cell]) -> list[str]:
