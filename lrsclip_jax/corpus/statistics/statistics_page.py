@@ -108,7 +108,7 @@ def _parts(statistics: CorpusStatistics, published: bool) -> Html:
     parts = [ours]
     for table in (table for name in PUBLISHED if published for table in named_tables(name)):
         shown = arrange(table)
-        parts.append(elements.fold(f"Published, {shown.title}", as_html(shown)))
+        parts.append(elements.fold(shown.title, as_html(shown)))
     return elements.join(*parts)
 
 
