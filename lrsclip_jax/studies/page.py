@@ -47,7 +47,7 @@ def compose(found: Found, asked: Sequence[Cell], failures: Sequence[str]) -> Htm
         f"Study: {study.title}",
         [(title, body) for title, body in sections if body],
         _summary(found),
-        provenance({"Recipe": study.setting.recipe, "Checkpoints": "runs/TRAINING/checkpoints, as Runs has them"}),
+        provenance({"Recipe": study.setting.recipe, "Checkpoints": "runs/…/checkpoints; the section Runs names them"}),
         [RESULTS, TABLE, SEEDS],
     )
 
