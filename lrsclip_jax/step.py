@@ -16,12 +16,13 @@ from jax.sharding import Mesh, NamedSharding
 
 from lrsclip_jax import losses
 from lrsclip_jax.config import ConfigDict
+from lrsclip_jax.config.checks import tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
-from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, turned
 from lrsclip_jax.models.vit import kept_patches
@@ -116,6 +117,8 @@ def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> Trai
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
     kinds = losses.loss_options(config.loss).kinds
+    fields = dict(zip(("image", "text"), tower_fields(config), strict=True))
+    widths = {f"{tower}_features": fields[tower]["width"] for tower in towers_in_memory(config)}
     return BatchShape(
         config.batch_size,
         config.data.long_length,
@@ -126,6 +129,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
         image_keys=config.loss.same_image == "positive",
+        **widths,
     )
 
 
@@ -142,6 +146,11 @@ def batch_specs(
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
+    if layout.image_features:
+        del shapes["image"]
+        shapes["image_features"] = ((pairs, layout.image_features), jnp.float32)
+    if layout.text_features:
+        shapes |= {f"{kind}_features": ((pairs, layout.text_features), jnp.float32) for kind in layout.kinds}
     if layout.turned:
         shapes["turn"] = ((pairs,), jnp.int32)
     if layout.image_keys:
@@ -236,11 +245,20 @@ def _updated(
 def _encode(
     model: CLIP, params: Any, batch: Batch, *, preprocessing: Preprocessing, kinds: Sequence[str], groups: int
 ) -> dict[str, jax.Array]:
-    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded."""
+    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
+
+    Of a frozen tower whose features the batch has, only the projection is computed.
+    """
     variables = {"params": params}
-    seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
-    pixels = normalise(seen, preprocessing)
-    images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
+    if "image_features" in batch:
+        images: Any = _projected(model.image, params["image"], batch["image_features"])
+    else:
+        seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
+        pixels = normalise(seen, preprocessing)
+        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
+    if f"{kinds[0]}_features" in batch:
+        features = {kind: batch[f"{kind}_features"] for kind in kinds}
+        return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
     if "ids" in batch:
         packed = _moved(_packed(batch, kinds, groups), batch)
         texts: Any = model.apply(variables, packed, method="encode_packed")
@@ -250,6 +268,11 @@ def _encode(
         for kind in kinds
     }
     return {"image": images} | padded
+
+
+def _projected(tower: Any, params: Any, features: jax.Array) -> jax.Array:
+    """Returns unit rows [B, E] of a tower's features [B, D]."""
+    return unit(tower.apply({"params": params}, features, method=lambda tower, rows: tower.projection(rows)))
 
 
 def _text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:

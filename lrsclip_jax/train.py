@@ -21,7 +21,7 @@ from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import Terminated
 from lrsclip_jax.hosts import distributed
 from lrsclip_jax.models import zoo
-from lrsclip_jax.run import checkpoint, preemption, profile, report, startup, throughput, workdir
+from lrsclip_jax.run import checkpoint, preemption, profile, report, saved_features, startup, throughput, workdir
 from lrsclip_jax.run.compiled import CompiledSteps
 from lrsclip_jax.run.evaluator import Evaluator, Score
 from lrsclip_jax.run.loop import Owners, run_steps
@@ -97,6 +97,8 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     laps.end("data")
 
     params, preprocessing = initial_parameters(setup.model, config)
+    images = saved_features.of_images(config, setup.model, params, preprocessing, sources)
+    texts = saved_features.of_texts(config, setup.model, params, sources)
     laps.end("parameters")
 
     towers = encoders(setup.model, preprocessing, setup.mesh)
@@ -106,7 +108,7 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     state = checkpoint.restore(checkpoints, setup.shapes, about)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
-    run = Run(path, TrainingData(sources, tokenizer, preprocessing), score, checkpoints, about)
+    run = Run(path, TrainingData(sources, tokenizer, preprocessing, images, texts), score, checkpoints, about)
     steps = setup.steps_left(done=int(state.step))
     if jax.process_index() == 0:
         _introduce(setup, run, steps)

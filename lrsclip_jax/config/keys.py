@@ -46,6 +46,8 @@ _STEPS = Whole(1)
 _FRACTION = Number(0.0, 1.0)
 _SET = Text("a set such as 'DIR', 'DIR:SPLIT' or 'scenes:COUNT:SEED'")
 _WEIGHTED_SET = Row((_SET, Number(1e-9, 1e9)), "a pair of a set and its weight, such as ('DIR', 2.0)")
+_EMBEDDINGS = Text("a folder such as 'sets/aid_images'")
+_EMBEDDINGS_OF_SOURCES = OrNone(either(_EMBEDDINGS, Many(_EMBEDDINGS, "folders", "('sets/a', 'sets/b')")))
 _WEIGHTS = Text("a text such as 'runs/b16' or 'hf:owner/name'")
 _RULE = Row(
     (Pattern(), Number(0.0, _RATE), Matching(r"layer_decay=([0-9]{0,18}\.)?[0-9]{1,18}", "'layer_decay=NUMBER'")),
@@ -193,6 +195,19 @@ _TABLE = (
         "none",
         either(_TURNS, Many(_TURNS, "choices, one for each of data.sources", "('all', 'none')")),
         "images turned with the words of their texts: mirrored (flips), by quarters (turns), or both (all)",
+    ),
+    Key(
+        "data.image_features",
+        None,
+        _EMBEDDINGS_OF_SOURCES,
+        "what the frozen image tower gave for the images (lrsclip embed --features=encoder), in place of computing it; "
+        "None: it is computed",
+    ),
+    Key(
+        "data.text_features",
+        None,
+        _EMBEDDINGS_OF_SOURCES,
+        "what the frozen text tower gave for the texts (lrsclip embed --features=encoder --tower=text); None: as above",
     ),
     Key(
         "loss.long_weight", 0.8, _LONG_WEIGHT, "weight of the long text (omega of Eq. 5), the rest is the short text's"
