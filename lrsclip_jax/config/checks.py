@@ -61,7 +61,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _loss, _warmup, _sources):
+    for combination in (_towers, _texts, _batch, _loss, _warmup, _sources, _guard):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -253,3 +253,9 @@ def _sources(config: ConfigDict) -> Iterator[str]:
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"
+
+
+def _guard(config: ConfigDict) -> Iterator[str]:
+    """Yields why there is no start for scores to be held against."""
+    if config.eval.guard and config.eval.at_start is False:
+        yield "eval.guard holds scores against those before the first step, and eval.at_start=False leaves these out"

@@ -59,6 +59,10 @@ _SPLIT = Row(
     (Pattern(rows=False), Many(_AXIS, "axes", "('fsdp', None)")),
     "(pattern, axis of each dimension), such as ('text/.*/kernel', (None, 'fsdp'))",
 )
+_WATCHED = Row(
+    (Text("a score such as 'eval/SET/long/mean_recall'"), Number(0.0, 100.0)),
+    "a pair of a score and its margin, such as ('eval/SET/long/mean_recall', 1.0)",
+)
 _TEMPLATES = ("lrsclip", "rsclip", "rsclip-the", "itra", "georsclip", "skyscript")
 _TEMPLATE = either(choice(*_TEMPLATES), Matching(r"[^{}]*\{\}[^{}]*", "a template with {} once, for the class"))
 _STORED = "(qkv|attention|mlp_hidden)"
@@ -331,6 +335,13 @@ _TABLE = (
         None,
         OrNone(Flag()),
         "whether to evaluate before the first step; None: if model.init, image_init or text_init bring weights",
+    ),
+    Key(
+        "eval.guard",
+        None,
+        OrNone(Many(_WATCHED, "pairs of a score and a margin", "(('eval/SET/zeroshot/accuracy', 2.0),)")),
+        "scores that are not to fall below those before the first step; a warning comes where one does, by more than its "
+        "margin in per cent; None: each set's mean recall and zero-shot accuracy, by more than 1; (): none",
     ),
     Key("checkpoint.every_steps", 1000, _STEPS, "steps between checkpoints"),
     Key("checkpoint.every_minutes", 20.0, Number(0.0, _MINUTES), "most minutes between checkpoints"),
