@@ -202,7 +202,8 @@ def make_train_step(
         )
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
+        at = optimizer.point(state.params, state.opt_state) if optimizer.point else state.params
+        gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
         metrics |= _token_counts(batch, model, kinds)
         metrics["gradient_norm"] = optax.global_norm(gradient)

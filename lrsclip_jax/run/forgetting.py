@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
-from lrsclip_jax.run.metrics import Row, read_metrics
+from lrsclip_jax.run.metrics import read_metrics
 
 MARGIN = 1.0  # per cent; less than a thousand images tell apart
 PREFIX = "forgotten/"  # of the fields of metrics.jsonl: how far a score lies below its start
@@ -83,7 +83,7 @@ def below(
     }
 
 
-def sentences(metrics: Sequence[Row]) -> list[str]:
+def sentences(metrics: Sequence[Mapping]) -> list[str]:
     """Returns a sentence for the report on each score that fell below its start, from the rows of metrics.jsonl."""
     start = scores_before(metrics)
     found: dict[str, list[tuple[int, float]]] = {}
