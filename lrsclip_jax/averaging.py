@@ -1,4 +1,4 @@
-"""Averages of the weights: schedule-free AdamW's own (Defazio et al., arXiv 2405.15682)."""
+"""Averages of the weights: exponential moving ones, and schedule-free AdamW's (Defazio et al., arXiv 2405.15682)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import optax
 from optax import contrib
 
 PyTree = Any
+
+
+def moved(average: PyTree, params: PyTree, decay: float) -> PyTree:
+    """Returns decay·average + (1 − decay)·params; what is equal in both, as frozen parameters, stays to the bit."""
+    return jax.tree.map(lambda mean, new: mean + (1 - decay) * (new - mean), average, params)
 
 
 def schedule_free(

@@ -323,6 +323,13 @@ _TABLE = (
         OrNone(Text("the path of a folder")),
         "compiled programs; None: no cache",
     ),
+    Key(
+        "train.ema",
+        None,
+        OrNone(Number(0.0, 1.0, above=True, below=True)),
+        "what an average of the weights keeps of itself at each update, such as 0.999; the average is scored, saved "
+        "and exported in the place of the weights; None: there is none",
+    ),
     Key("mesh.data", 0, Whole(0, _ROWS), "devices that split a batch; 0: as many as there are for the other axes"),
     Key("mesh.fsdp", 1, Whole(1, _ROWS), "devices that split a batch and the parameters"),
     Key("mesh.tensor", 1, Whole(1, _ROWS), "devices that split heads and MLPs"),
