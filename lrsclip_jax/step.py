@@ -248,7 +248,7 @@ def _updated(
     """Returns the state after an update with this gradient, or without one if it is not finite."""
     updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
     params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), options.loss.max_scale)
-    ema = None if state.ema is None else averaging.moved(state.ema, params, options.ema)
+    ema = None if options.ema is None else averaging.moved(state.ema, params, options.ema)
     new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
     skipped = jnp.minimum(state.skipped + ~finite, options.max_skipped + 1)
     proceeds = skipped <= options.max_skipped
