@@ -61,7 +61,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _loss, _warmup, _sources, _features):
+    for combination in (_towers, _texts, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -133,6 +133,18 @@ def loss_faults(loss: Any) -> Iterator[str]:
             yield f"loss.gradient={loss.gradient!r}: LRSCLIP's code has no sigmoid loss, set it to 'full'"
     if loss.text_pca is not None and "long" not in kinds_used(loss.long_weight):
         yield f"loss.text_pca={loss.text_pca} needs long texts, and loss.long_weight={loss.long_weight} uses none"
+
+
+def optimizer_faults(optimizer: ConfigDict) -> Iterator[str]:
+    """Yields why values of `config.optimizer` cannot work together."""
+    if optimizer.name == "schedule_free":
+        if optimizer.schedule != "constant":
+            yield (
+                f"optimizer.schedule={optimizer.schedule!r}: the average of optimizer.name='schedule_free' takes the "
+                "place of a falling learning rate, set it to 'constant'"
+            )
+        if not optimizer.b1:
+            yield "optimizer.b1=0: optimizer.name='schedule_free' needs a share above 0, usually 0.9"
 
 
 def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -233,6 +245,11 @@ def _loss(config: ConfigDict) -> Iterator[str]:
         )
 
 
+def _optimizer(config: ConfigDict) -> Iterator[str]:
+    """Yields why values of the optimizer cannot work together."""
+    yield from optimizer_faults(config.optimizer)
+
+
 def _warmup(config: ConfigDict) -> Iterator[str]:
     """Yields why the warm-up does not fit the run, as far as that is known without its data."""
     epochs = config.optimizer.warmup_epochs
@@ -279,3 +296,9 @@ def _sources(config: ConfigDict) -> Iterator[str]:
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"
+
+
+def _guard(config: ConfigDict) -> Iterator[str]:
+    """Yields why there is no start for scores to be held against."""
+    if config.eval.guard and config.eval.at_start is False:
+        yield "eval.guard holds scores against those before the first step, and eval.at_start=False leaves these out"
