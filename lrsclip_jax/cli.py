@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "mosaic": Command("lrsclip_jax.data.mosaic.__main__", "make images with long captions out of short ones"),
     "corpus": Command("lrsclip_jax.corpus.__main__", "build a corpus of captioned images, read, count, export one"),
     "convert": Command("lrsclip_jax.convert.__main__", "import, export and compare checkpoints of PyTorch"),
+    "interpolate": Command("lrsclip_jax.interpolate.__main__", "score weights between two checkpoints, keep the best"),
     "embed": Command("lrsclip_jax.embed.__main__", "embed images and texts with a checkpoint"),
     "evaluate": Command("eval.suite.__main__", "evaluate embedding sets, write a report"),
     "study": Command("lrsclip_jax.studies.__main__", "repeat a paper's ablation: variants, seeds, intervals, verdicts"),

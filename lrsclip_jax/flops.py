@@ -90,12 +90,13 @@ class Texts:
         return Texts(self.count * times, self.tokens * times, self.squares * times)
 
 
-def products(tower: Tower, length: int) -> list[Product]:
+def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product]:
     """Returns the products of one example's forward pass through a tower.
 
     Args:
       tower: the module, of which only the fields are read.
       length: of the text in tokens; of an image tower `tokens(tower)`.
+      in_memory: whether its features come from memory, so that the projection alone is computed.
     """
     width, layers, heads = tower.width, tower.layers, tower.heads
     head, hidden = width // heads, tower.mlp_width or 4 * width
@@ -113,7 +114,7 @@ def products(tower: Tower, length: int) -> list[Product]:
         found.insert(0, Product("patch_embedding", length - 1, 3 * tower.patch**2, width))
     if isinstance(tower, Bert) and tower.pool == "pooler":
         found.insert(-1, Product("pooler", 1, width, width))
-    return found
+    return found[-1:] if in_memory else found
 
 
 def tokens(tower: ViT) -> int:
@@ -242,6 +243,7 @@ def train_pair(
     more_terms: int = 0,
     form: str = "full",
     frozen: Collection[str] = (),
+    in_memory: Collection[str] = (),
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
 
@@ -260,9 +262,11 @@ def train_pair(
       more_terms: of the loss, besides one for each of the texts.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
+      in_memory: the towers whose features come from memory.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
-    image, of_a_token = products(model.image, tokens(model.image)), products(model.text, 1)
+    image = products(model.image, tokens(model.image), "image" in in_memory)
+    of_a_token = products(model.text, 1, "text" in in_memory)
     forward = [work(image), *(work_on(text, of_a_token) for text in counted)]
     repeats = [work(recomputed(model.image, image))]
     repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in counted]

@@ -218,8 +218,8 @@ def flat(tables: Sequence[Table]) -> dict[str, float]:
     return {name: value for prefix, metrics in rows for name, value in _named(prefix, metrics)} | accuracies
 
 
-def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Sequence[int]) -> None:
-    """Raises InputError unless `checkpoint.best` is None or the name of a score, before anything is trained."""
+def check_score(key: str, metric: str | None, held_out: Sequence[HeldOut], truncations: Sequence[int]) -> None:
+    """Raises InputError unless the value of a key is None or the name of a score, before anything is trained."""
     names = [_accuracy(held) for held in held_out if held.classes]
     for held in held_out:
         for kind, texts in held.texts.items():
@@ -228,7 +228,7 @@ def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Seq
             names += [name for row in (kind, *cut) for name, _ in _named(f"eval/{held.name}/{row}", metrics)]
     if metric is not None and metric not in names:
         known = nearest(metric, names) or f", such as {names[0]}" if names else ": eval.sources is empty"
-        raise InputError(f"checkpoint.best={metric} is no score of this run{known}")
+        raise InputError(f"{key}={metric} is no score of this run{known}")
 
 
 def _accuracy(held: HeldOut) -> str:

@@ -14,14 +14,15 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from lrsclip_jax import losses
+from lrsclip_jax import averaging, losses
 from lrsclip_jax.config import ConfigDict
+from lrsclip_jax.config.checks import tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
-from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, turned
 from lrsclip_jax.models.vit import kept_patches
@@ -50,19 +51,21 @@ class StepOptions:
       microbatches: parts of a batch that pass the towers one after the other.
       max_skipped: updates that may be left out because their loss or gradient is not finite.
       seed: of the random draws (patch dropout).
+      ema: what an average of the weights keeps of itself at each update; None: there is no average.
     """
 
     loss: LossOptions
     microbatches: int = 1
     max_skipped: int = 0
     seed: int = 0
+    ema: float | None = None
 
 
 def step_options(config: ConfigDict, total_steps: int) -> StepOptions:
     """Returns the options that a config spells for a run of `total_steps`; InputError for an impossible one."""
     loss = losses.loss_options(config.loss)
     loss = replace(loss, long_weight=losses.in_steps(loss.long_weight, total_steps))
-    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed)
+    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed, config.train.ema)
 
 
 @flax.struct.dataclass
@@ -74,26 +77,43 @@ class TrainState:
       params: the parameters.
       opt_state: the optimizer's state.
       skipped: int32, how many of them had no update because their loss or gradient was not finite.
+      ema: their exponential moving average, a tree like the parameters; None without `train.ema`.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     skipped: jax.Array
+    ema: Any = None
+
+    @property
+    def weights(self) -> Any:
+        """The weights that are scored, saved for others, and exported: the average where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
-def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = ()) -> TrainState:
+def state_shapes(
+    params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = (), *, ema: bool = False
+) -> TrainState:
     """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
 
-    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to.
+    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to. `ema`
+    says whether there is an average of the weights.
     """
     shapes = jax.eval_shape(
-        lambda params: TrainState(jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0)), params
+        lambda params: TrainState(
+            jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0), params if ema else None
+        ),
+        params,
     )
     shardings = parameter_shardings(params, mesh, rules)
     whole = replicated(mesh)
     split = shapes.replace(
-        step=whole, params=shardings, opt_state=like_parameters(shapes.opt_state, shardings, mesh), skipped=whole
+        step=whole,
+        params=shardings,
+        opt_state=like_parameters(shapes.opt_state, shardings, mesh),
+        skipped=whole,
+        ema=shardings if ema else None,
     )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, split
@@ -108,14 +128,18 @@ def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> Trai
         host = np.asarray(value)  # equal in all processes; each takes what its devices hold
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
+    ema = None if shardings.ema is None else jax.tree.map(placed, params, shardings.ema)
     params = jax.tree.map(placed, params, shardings.params)
     opt_state = jax.jit(optimizer.tx.init, out_shardings=shardings.opt_state)(params)
-    return TrainState(placed(np.int32(0), shardings.step), params, opt_state, placed(np.int32(0), shardings.skipped))
+    step, skipped = placed(np.int32(0), shardings.step), placed(np.int32(0), shardings.skipped)
+    return TrainState(step, params, opt_state, skipped, ema)
 
 
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
     kinds = losses.loss_options(config.loss).kinds
+    fields = dict(zip(("image", "text"), tower_fields(config), strict=True))
+    widths = {f"{tower}_features": fields[tower]["width"] for tower in towers_in_memory(config)}
     return BatchShape(
         config.batch_size,
         config.data.long_length,
@@ -126,6 +150,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
         image_keys=config.loss.same_image == "positive",
+        **widths,
     )
 
 
@@ -142,6 +167,11 @@ def batch_specs(
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
+    if layout.image_features:
+        del shapes["image"]
+        shapes["image_features"] = ((pairs, layout.image_features), jnp.float32)
+    if layout.text_features:
+        shapes |= {f"{kind}_features": ((pairs, layout.text_features), jnp.float32) for kind in layout.kinds}
     if layout.turned:
         shapes["turn"] = ((pairs,), jnp.int32)
     if layout.image_keys:
@@ -202,7 +232,8 @@ def make_train_step(
         )
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
+        at = optimizer.point(state.params, state.opt_state) if optimizer.point else state.params
+        gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
         metrics |= _token_counts(batch, model, kinds)
         metrics["gradient_norm"] = optax.global_norm(gradient)
@@ -226,21 +257,31 @@ def _updated(
     """Returns the state after an update with this gradient, or without one if it is not finite."""
     updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
     params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), options.loss.max_scale)
-    new, old = (params, opt_state), (state.params, state.opt_state)
+    ema = None if options.ema is None else averaging.moved(state.ema, params, options.ema)
+    new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
     skipped = jnp.minimum(state.skipped + ~finite, options.max_skipped + 1)
     proceeds = skipped <= options.max_skipped
-    params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
-    return TrainState(state.step + proceeds, params, opt_state, skipped)
+    params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
+    return TrainState(state.step + proceeds, params, opt_state, skipped, ema)
 
 
 def _encode(
     model: CLIP, params: Any, batch: Batch, *, preprocessing: Preprocessing, kinds: Sequence[str], groups: int
 ) -> dict[str, jax.Array]:
-    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded."""
+    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
+
+    Of a frozen tower whose features the batch has, only the projection is computed.
+    """
     variables = {"params": params}
-    seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
-    pixels = normalise(seen, preprocessing)
-    images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
+    if "image_features" in batch:
+        images: Any = _projected(model.image, params["image"], batch["image_features"])
+    else:
+        seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
+        pixels = normalise(seen, preprocessing)
+        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
+    if f"{kinds[0]}_features" in batch:
+        features = {kind: batch[f"{kind}_features"] for kind in kinds}
+        return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
     if "ids" in batch:
         packed = _moved(_packed(batch, kinds, groups), batch)
         texts: Any = model.apply(variables, packed, method="encode_packed")
@@ -250,6 +291,11 @@ def _encode(
         for kind in kinds
     }
     return {"image": images} | padded
+
+
+def _projected(tower: Any, params: Any, features: jax.Array) -> jax.Array:
+    """Returns unit rows [B, E] of a tower's features [B, D]."""
+    return unit(tower.apply({"params": params}, features, method=lambda tower, rows: tower.projection(rows)))
 
 
 def _text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:

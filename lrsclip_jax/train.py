@@ -21,9 +21,10 @@ from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import Terminated
 from lrsclip_jax.hosts import distributed
 from lrsclip_jax.models import zoo
-from lrsclip_jax.run import checkpoint, preemption, profile, report, startup, throughput, workdir
+from lrsclip_jax.run import checkpoint, preemption, profile, report, saved_features, startup, throughput, workdir
 from lrsclip_jax.run.compiled import CompiledSteps
 from lrsclip_jax.run.evaluator import Evaluator, Score
+from lrsclip_jax.run.forgetting import Forgetting
 from lrsclip_jax.run.loop import Owners, run_steps
 from lrsclip_jax.run.metrics import MetricWriter
 from lrsclip_jax.run.nonfinite import Guard
@@ -93,10 +94,14 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     config = setup.config
     tokenizer = tokenizer_for(zoo.text_kind(setup.model))
     held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
-    heldout.check_best(config.checkpoint.best, held_out, config.eval.truncations)
+    watched = [("eval.guard", metric) for metric, _ in config.eval.guard or ()]
+    for key, metric in (("checkpoint.best", config.checkpoint.best), *watched):
+        heldout.check_score(key, metric, held_out, config.eval.truncations)
     laps.end("data")
 
     params, preprocessing = initial_parameters(setup.model, config)
+    images = saved_features.of_images(config, setup.model, params, preprocessing, sources)
+    texts = saved_features.of_texts(config, setup.model, params, sources)
     laps.end("parameters")
 
     towers = encoders(setup.model, preprocessing, setup.mesh)
@@ -106,7 +111,7 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     state = checkpoint.restore(checkpoints, setup.shapes, about)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
-    run = Run(path, TrainingData(sources, tokenizer, preprocessing), score, checkpoints, about)
+    run = Run(path, TrainingData(sources, tokenizer, preprocessing, images, texts), score, checkpoints, about)
     steps = setup.steps_left(done=int(state.step))
     if jax.process_index() == 0:
         _introduce(setup, run, steps)
@@ -159,6 +164,7 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
         total_steps=total_steps,
         decides=config.checkpoint.best is not None,
         at_start=scores_its_start(config),
+        forgetting=Forgetting(run.folder, config.eval.guard) if chief else None,
     )
     return Owners(
         compiled=CompiledSteps(setup.step(run.data.preprocessing), setup.shapes, recorder, watchdog, laps),
@@ -174,6 +180,8 @@ def scores_its_start(config: ConfigDict) -> bool:
     """Returns whether a new run evaluates before its first step: by itself where weights know something already."""
     if config.eval.at_start is not None:
         return config.eval.at_start
+    if config.eval.guard:
+        return True
     given = (config.model.init, config.model.image_init, config.model.text_init)
     return any(source not in (None, "random") for source in given)
 

@@ -56,7 +56,7 @@ def training(overrides=(), dtype=None, freeze=()):
     keys = ("data.packed=False", "optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01", *overrides)
     config = configs.load("configs/vitb16.py", keys)
     optimizer = create(config.optimizer, start(), total_steps=10, steps_per_epoch=5, freeze=freeze)
-    shapes = state_shapes(start(), optimizer, make_mesh(config.mesh))
+    shapes = state_shapes(start(), optimizer, make_mesh(config.mesh), ema=config.train.ema is not None)
     return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, step_options(config, 10), shapes)
 
 
@@ -200,3 +200,19 @@ def test_a_batch_that_is_not_finite_changes_nothing():
     assert (int(passed.step), int(passed.skipped)) == (3, 1)
     expected, _ = run([good, other])
     jax.tree.map(np.testing.assert_array_equal, expected.params, passed.params)
+
+
+def test_an_average_of_the_weights_follows_them_and_leaves_what_is_frozen_and_what_is_skipped():
+    bad = batch(2) | {"long": np.full_like(batch(2)["long"], 60)}
+    keys = ("train.ema=0.75", "train.max_skipped=1", "optimizer.freeze=('text/token_embedding',)")
+    expected = start()
+    for batches in ([batch(0)], [batch(0), batch(1)]):
+        state, _ = run(batches, *keys)
+        expected = jax.tree.map(lambda mean, new: 0.75 * mean + 0.25 * new, expected, state.params)
+    state, _ = run([batch(0), batch(1), bad], *keys)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected)
+    assert state.weights is state.ema and run([batch(0)])[0].ema is None
+    frozen = (tree["text"]["token_embedding"] for tree in (state.ema, start()))
+    np.testing.assert_array_equal(*frozen)
+    plain, _ = run([batch(0), batch(1)], *keys[1:])
+    jax.tree.map(np.testing.assert_array_equal, plain.params, state.params)

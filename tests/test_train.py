@@ -150,6 +150,18 @@ def test_a_finished_run_only_evaluates_again(finished):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("factor", "fires"), [(100, True), (1, False)])
+def test_a_run_made_to_forget_warns_and_a_good_one_stays_quiet(finished, tmp_path, factor, fires):
+    start = {"model__init": finished, "eval__guard": (("eval/scenes:24:1/long/mean_recall", 0.0),)}
+    rate = {"optimizer__learning_rate": 1e-3 * factor, "optimizer__warmup_steps": 0, "epochs": 0.8}
+    status, _, err = finish(command(tmp_path, **start, **rate, eval__every_steps=2))
+    assert status == 0, err
+    assert (" is " in err and "below its start" in err) == fires, err
+    assert any(key.startswith("forgotten/") for row in rows(tmp_path).values() for key in row) == fires
+    assert ("Forgetting" in (tmp_path / "report.html").read_text()) == fires
+
+
+@pytest.mark.slow
 def test_four_devices_train_the_same_curve(finished, tmp_path):
     workdir = tmp_path / "four"
     status, _, err = finish(command(workdir, devices=4, eval__sources=()))

@@ -65,12 +65,15 @@ LATER = (
     "model.text.ratio",
     *(key for key in KEYS if key.startswith(("data.long_draw.", "data.short_draw."))),
     "data.augmentation.turns",
+    "data.image_features",
+    "data.text_features",
     "loss.name",
     "loss.sigmoid_temperature",
     "loss.sigmoid_bias",
     "loss.same_image",
     "loss.text_pca",
     "loss.text_pca_weight",
+    "optimizer.cooldown",
 )
 
 

@@ -188,6 +188,8 @@ def _axes(leaf: jax.ShapeDtypeStruct) -> list[Any]:
 def _memory(plan: Plan) -> list[str]:
     setup = plan.setup
     state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": plan.planned.batch}
+    if setup.shapes.ema is not None:
+        state["average"] = setup.shapes.ema
     inputs = ", ".join(f"{name} {_size(device_bytes(shapes))}" for name, shapes in state.items())
     head = f"memory of a device, {_size(plan.memory)} available"
     if isinstance(plan.outcome, TooLarge):

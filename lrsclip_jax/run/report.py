@@ -17,6 +17,7 @@ from lrsclip_jax import heldout
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.data.batches.mixture import weighted
 from lrsclip_jax.heldout import HeldOutReport
+from lrsclip_jax.run.forgetting import scores_before, sentences
 from lrsclip_jax.run.metrics import read_metrics
 from lrsclip_jax.run.progress import duration
 from lrsclip_jax.run.startup import machine
@@ -76,12 +77,6 @@ def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table
     print(f"report: {written}")
 
 
-def scores_before(metrics: Sequence[Mapping]) -> dict[str, float]:
-    """Returns the scores before the first step, "eval/SET/long/mean_recall" and so on; none of a run without them."""
-    rows = (row for row in metrics if row["step"] == 0)
-    return {name: value for row in rows for name, value in row.items() if name.startswith("eval/")}
-
-
 def write_report(
     workdir: epath.PathLike, facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOutReport]
 ) -> epath.Path:
@@ -107,6 +102,8 @@ def compose(facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOut
     sections = [("Training", plots.side_by_side(figures))] if figures else []
     if any("ms/host" in row for row in metrics):
         sections.append(("Where the time went", _time(metrics)))
+    if fallen := sentences(metrics):
+        sections.append(("Forgetting", elements.join(*map(elements.paragraph, fallen))))
     for held in held_out:
         remarks = "\n".join(elements.paragraph(remark) for remark in held.remarks)
         chance = {name: row for name, row in held.results.items() if name.startswith("chance")}

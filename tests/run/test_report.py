@@ -15,7 +15,8 @@ from eval.html.retrieval_table import best_five
 from eval.retrieval import bootstrap_interval, chance, ranks_to_metrics, retrieval_ranks
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.heldout import HeldOutReport, comparison
-from lrsclip_jax.run.report import Facts, compose, scores_before, write_report
+from lrsclip_jax.run.forgetting import scores_before
+from lrsclip_jax.run.report import Facts, compose, write_report
 
 
 def test_page_escapes_text_and_keeps_markup():
