@@ -22,6 +22,7 @@ from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
+from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, turned
@@ -50,7 +51,7 @@ class StepOptions:
       loss: how the loss is computed.
       microbatches: parts of a batch that pass the towers one after the other.
       max_skipped: updates that may be left out because their loss or gradient is not finite.
-      seed: of the random draws (patch dropout).
+      seed: of the random draws (patch dropout, LoRA's dropout).
       ema: what an average of the weights keeps of itself at each update; None: there is no average.
     """
 
@@ -217,6 +218,9 @@ def make_train_step(
         if model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
         encode = functools.partial(_encode, model, params, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
+            batch = batch | {"sample": jnp.arange(len(batch["has_long"]))}
+            encode = functools.partial(encode, key=jax.random.fold_in(jax.random.key(options.seed), step))
         rows = _in_microbatches(encode, batch, microbatches, mesh)
         keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
@@ -266,28 +270,47 @@ def _updated(
 
 
 def _encode(
-    model: CLIP, params: Any, batch: Batch, *, preprocessing: Preprocessing, kinds: Sequence[str], groups: int
+    model: CLIP,
+    params: Any,
+    batch: Batch,
+    *,
+    preprocessing: Preprocessing,
+    kinds: Sequence[str],
+    groups: int,
+    key: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
 
-    Of a frozen tower whose features the batch has, only the projection is computed.
+    Of a frozen tower whose features the batch has, only the projection is computed. `key` is that of the step for
+    LoRA's dropout; the batch then says as `sample` which pairs these are.
     """
-    variables = {"params": params}
+    samples = batch.get("sample")
+    rngs = {} if key is None else {lora_dropout.KEY: key}
+    texts_of = {} if samples is None else {kind: len(kinds) * samples + n for n, kind in enumerate(kinds)}
+
     if "image_features" in batch:
         images: Any = _projected(model.image, params["image"], batch["image_features"])
     else:
         seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
         pixels = normalise(seen, preprocessing)
-        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
+        variables = {"params": params} | lora_dropout.of_rows("image", samples)
+        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)
     if f"{kinds[0]}_features" in batch:
         features = {kind: batch[f"{kind}_features"] for kind in kinds}
         return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
     if "ids" in batch:
-        packed = _moved(_packed(batch, kinds, groups), batch)
-        texts: Any = model.apply(variables, packed, method="encode_packed")
+        packed = _packed(batch, kinds, groups)
+        variables = {"params": params} | lora_dropout.of_packed("text", packed, texts_of)
+        texts: Any = model.apply(variables, _moved(packed, batch), method="encode_packed", rngs=rngs)
         return {"image": images} | _apart(texts, kinds)
     padded: dict[str, Any] = {
-        kind: model.apply(variables, batch[kind], shifts=batch.get(f"{kind}_shift"), method="encode_text")
+        kind: model.apply(
+            {"params": params} | lora_dropout.of_rows("text", texts_of.get(kind)),
+            batch[kind],
+            shifts=batch.get(f"{kind}_shift"),
+            method="encode_text",
+            rngs=rngs,
+        )
         for kind in kinds
     }
     return {"image": images} | padded

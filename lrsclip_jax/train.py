@@ -106,9 +106,9 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
 
     towers = encoders(setup.model, preprocessing, setup.mesh)
     score = heldout.scorer(held_out, towers, tokenizer, preprocessing, setup.text_lengths, config.eval)
-    about = checkpoint.metadata(config, preprocessing, tokenizer)
+    about = checkpoint.metadata(config, preprocessing, tokenizer, params)
     checkpoints = checkpoint.open_checkpoints(path, config.checkpoint)
-    state = checkpoint.restore(checkpoints, setup.shapes, about)
+    state = checkpoint.restore(checkpoints, setup.shapes, about, params)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
     run = Run(path, TrainingData(sources, tokenizer, preprocessing, images, texts), score, checkpoints, about)

@@ -74,6 +74,8 @@ LATER = (
     "loss.text_pca",
     "loss.text_pca_weight",
     "optimizer.cooldown",
+    "model.adapt",
+    "model.adapt_with",
 )
 
 
