@@ -202,6 +202,7 @@ class PairWork:
       accumulation: the second forward pass when a batch is taken in microbatches.
       logits: the loss's products of features, forward and backward; they grow with the batch.
       loss: those that the form of the loss really executes, in float32.
+      teacher: forward passes of the teacher to which `loss.preserve` holds the model.
     """
 
     image: Work
@@ -211,6 +212,7 @@ class PairWork:
     accumulation: Work
     logits: float
     loss: float
+    teacher: Work = Work()
 
     @property
     def forward(self) -> Work:
@@ -219,12 +221,12 @@ class PairWork:
     @property
     def towers(self) -> Work:
         """All that the towers do."""
-        return self.forward + self.backward + self.remat + self.accumulation
+        return self.forward + self.backward + self.remat + self.accumulation + self.teacher
 
     @property
     def useful(self) -> float:
         """The numerator of MFU."""
-        return (self.forward + self.backward).useful + self.logits
+        return (self.forward + self.backward + self.teacher).useful + self.logits
 
     @property
     def executed(self) -> float:
@@ -242,6 +244,7 @@ def train_pair(
     more_terms: int = 0,
     form: str = "full",
     frozen: Collection[str] = (),
+    teacher: bool = False,
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
 
@@ -260,6 +263,7 @@ def train_pair(
       more_terms: of the loss, besides one for each of the texts.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
+      teacher: whether another model encodes the same pair.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
     image, of_a_token = products(model.image, tokens(model.image)), products(model.text, 1)
@@ -280,6 +284,7 @@ def train_pair(
         accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
         logits=logits * (1 + BACKWARD),
         loss=logits * LOGIT_PRODUCTS[loss][form],
+        teacher=sum(forward, Work()) if teacher else Work(),
     )
 
 

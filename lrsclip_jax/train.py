@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -34,8 +35,8 @@ from lrsclip_jax.run.saver import Saver
 from lrsclip_jax.run.training_data import Sources, TrainingData, batches_on_devices
 from lrsclip_jax.run.watchdog import Watchdog
 from lrsclip_jax.setup import Setup, run_length, set_up
-from lrsclip_jax.step import TrainState, initial_state
-from lrsclip_jax.weights import initial_parameters
+from lrsclip_jax.step import TrainState, initial_state, placed
+from lrsclip_jax.weights import initial_parameters, teacher_parameters
 
 
 class Run(NamedTuple):
@@ -109,6 +110,9 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     state = checkpoint.restore(checkpoints, setup.shapes, about)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
+    if setup.shapes.teacher is not None:
+        teacher = teacher_parameters(setup.model, config, params, preprocessing)
+        state = dataclasses.replace(state, teacher=placed(teacher, setup.shapes.teacher))
     run = Run(path, TrainingData(sources, tokenizer, preprocessing), score, checkpoints, about)
     steps = setup.steps_left(done=int(state.step))
     if jax.process_index() == 0:

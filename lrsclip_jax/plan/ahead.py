@@ -142,6 +142,7 @@ def job(planned: PlannedStep) -> Job:
         more_terms=setup.options.loss.more_terms,
         form=setup.options.loss.form,
         frozen=frozen_towers(setup.optimizer.trainable),
+        teacher=setup.options.loss.preserve > 0,
         devices=setup.mesh.size,
         state_bytes=device_bytes(setup.shapes),
         gradient_bytes=device_bytes(setup.shapes.params),

@@ -54,6 +54,7 @@ class Job:
       devices: how many share the work, in equal shares.
       state_bytes: parameters and optimizer state on one device.
       gradient_bytes: the gradient on one device.
+      teacher: whether another model encodes the same pairs, for `loss.preserve`.
     """
 
     model: CLIP
@@ -68,6 +69,7 @@ class Job:
     devices: int
     state_bytes: int
     gradient_bytes: int
+    teacher: bool = False
 
     @property
     def pair(self) -> flops.PairWork:
@@ -89,6 +91,7 @@ class Job:
             more_terms=self.more_terms,
             form=self.form,
             frozen=self.frozen,
+            teacher=self.teacher,
         )
 
 

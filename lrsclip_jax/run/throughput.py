@@ -76,6 +76,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         more_terms=loss.more_terms,
         form=loss.form,
         frozen=frozen_towers(trainable),
+        teacher=loss.preserve > 0,
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)
     return Throughput(pair, loss.kinds, config.batch_size, mesh.size, chip.flops if chip else None)
