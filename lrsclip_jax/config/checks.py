@@ -239,6 +239,11 @@ def _batch(config: ConfigDict) -> Iterator[str]:
 def _loss(config: ConfigDict) -> Iterator[str]:
     """Yields why the options of the loss cannot work together."""
     yield from loss_faults(config.loss)
+    given = (config.loss.preserve_teacher, config.model.image_init, config.model.text_init)
+    if config.loss.preserve and config.model.init == "random" and not any(given):
+        yield f"loss.preserve={config.loss.preserve}: a random model has nothing to preserve, set loss.preserve_teacher"
+    if config.loss.preserve_teacher and not config.loss.preserve:
+        yield "loss.preserve_teacher is about loss.preserve, and that is 0"
     start = KEYS["loss.temperature"].default
     if config.loss.name == "sigmoid" and config.loss.temperature != start:
         yield (

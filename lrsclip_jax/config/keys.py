@@ -311,6 +311,24 @@ _TABLE = (
     ),
     Key("loss.text_pca_weight", 1.0, Number(0.0, 1e6, above=True), "weight of that term, next to both others"),
     Key(
+        "loss.preserve",
+        0.0,
+        Number(0.0, 1e6),
+        "weight of a further term that holds the model to a frozen teacher, against forgetting; 0: no such term",
+    ),
+    Key(
+        "loss.preserve_kind",
+        "features",
+        choice("features", "similarity"),
+        "features: no row may move from the teacher's; similarity: what lies close to what in a batch may not change",
+    ),
+    Key(
+        "loss.preserve_teacher",
+        None,
+        OrNone(_WEIGHTS),
+        "weights of the teacher, of the same model; None: those that the run starts from",
+    ),
+    Key(
         "optimizer.name",
         "sgd",
         choice("sgd", "adamw", "muon", "lion", "schedule_free"),
