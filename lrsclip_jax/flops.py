@@ -90,12 +90,13 @@ class Texts:
         return Texts(self.count * times, self.tokens * times, self.squares * times)
 
 
-def products(tower: Tower, length: int) -> list[Product]:
+def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product]:
     """Returns the products of one example's forward pass through a tower.
 
     Args:
       tower: the module, of which only the fields are read.
       length: of the text in tokens; of an image tower `tokens(tower)`.
+      in_memory: whether its features come from memory, so that the projection alone is computed.
     """
     width, layers, heads = tower.width, tower.layers, tower.heads
     head, hidden = width // heads, tower.mlp_width or 4 * width
@@ -113,7 +114,7 @@ def products(tower: Tower, length: int) -> list[Product]:
         found.insert(0, Product("patch_embedding", length - 1, 3 * tower.patch**2, width))
     if isinstance(tower, Bert) and tower.pool == "pooler":
         found.insert(-1, Product("pooler", 1, width, width))
-    return found
+    return found[-1:] if in_memory else found
 
 
 def tokens(tower: ViT) -> int:
@@ -202,6 +203,7 @@ class PairWork:
       accumulation: the second forward pass when a batch is taken in microbatches.
       logits: the loss's products of features, forward and backward; they grow with the batch.
       loss: those that the form of the loss really executes, in float32.
+      teacher: forward passes of the teacher to which `loss.preserve` holds the model.
     """
 
     image: Work
@@ -211,6 +213,7 @@ class PairWork:
     accumulation: Work
     logits: float
     loss: float
+    teacher: Work = Work()
 
     @property
     def forward(self) -> Work:
@@ -219,12 +222,12 @@ class PairWork:
     @property
     def towers(self) -> Work:
         """All that the towers do."""
-        return self.forward + self.backward + self.remat + self.accumulation
+        return self.forward + self.backward + self.remat + self.accumulation + self.teacher
 
     @property
     def useful(self) -> float:
         """The numerator of MFU."""
-        return (self.forward + self.backward).useful + self.logits
+        return (self.forward + self.backward + self.teacher).useful + self.logits
 
     @property
     def executed(self) -> float:
@@ -242,6 +245,8 @@ def train_pair(
     more_terms: int = 0,
     form: str = "full",
     frozen: Collection[str] = (),
+    in_memory: Collection[str] = (),
+    teacher: bool = False,
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
 
@@ -260,9 +265,12 @@ def train_pair(
       more_terms: of the loss, besides one for each of the texts.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
+      in_memory: the towers whose features come from memory.
+      teacher: whether another model encodes the same pair.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
-    image, of_a_token = products(model.image, tokens(model.image)), products(model.text, 1)
+    image = products(model.image, tokens(model.image), "image" in in_memory)
+    of_a_token = products(model.text, 1, "text" in in_memory)
     forward = [work(image), *(work_on(text, of_a_token) for text in counted)]
     repeats = [work(recomputed(model.image, image))]
     repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in counted]
@@ -280,6 +288,7 @@ def train_pair(
         accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
         logits=logits * (1 + BACKWARD),
         loss=logits * LOGIT_PRODUCTS[loss][form],
+        teacher=sum(forward, Work()) if teacher else Work(),
     )
 
 

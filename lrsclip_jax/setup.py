@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -18,6 +18,7 @@ from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import Optimizer, create, frozen_by
+from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.sharding import check_divides, make_mesh
 from lrsclip_jax.step import (
     StepOptions,
@@ -120,6 +121,7 @@ def set_up(
         steps_per_epoch=length.steps_per_epoch,
         freeze=frozen_by(config),
     )
+    _check_frozen(config, optimizer.trainable)
     return Setup(
         config=config,
         length=length,
@@ -128,8 +130,26 @@ def set_up(
         options=options,
         layout=batch_layout(config, mesh),
         optimizer=optimizer,
-        shapes=state_shapes(params, optimizer, mesh, config.mesh.rules),
+        shapes=state_shapes(
+            params,
+            optimizer,
+            mesh,
+            config.mesh.rules,
+            ema=config.train.ema is not None,
+            teacher=config.loss.preserve > 0,
+        ),
     )
+
+
+def _check_frozen(config: ConfigDict, trainable: Any) -> None:
+    """Raises InputError where a tower trains whose features come from memory."""
+    for tower in checks.towers_in_memory(config):
+        paths = [path_of(path) for path, trains in jax.tree.leaves_with_path(trainable[tower]) if trains]
+        if learns := [path for path in paths if not path.startswith("projection/")]:
+            raise InputError(
+                f"data.{tower}_features are what a frozen tower gave, and {tower}/{learns[0]} is trained: "
+                f"set optimizer.freeze=('{tower}/(?!projection).*',)"
+            )
 
 
 def run_length(config: ConfigDict, samples: int) -> RunLength:

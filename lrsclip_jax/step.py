@@ -12,17 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from lrsclip_jax import losses
+from lrsclip_jax import averaging, losses
 from lrsclip_jax.config import ConfigDict
+from lrsclip_jax.config.checks import tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models import lora_dropout
-from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, turned
 from lrsclip_jax.models.vit import kept_patches
@@ -51,19 +52,21 @@ class StepOptions:
       microbatches: parts of a batch that pass the towers one after the other.
       max_skipped: updates that may be left out because their loss or gradient is not finite.
       seed: of the random draws (patch dropout, LoRA's dropout).
+      ema: what an average of the weights keeps of itself at each update; None: there is no average.
     """
 
     loss: LossOptions
     microbatches: int = 1
     max_skipped: int = 0
     seed: int = 0
+    ema: float | None = None
 
 
 def step_options(config: ConfigDict, total_steps: int) -> StepOptions:
     """Returns the options that a config spells for a run of `total_steps`; InputError for an impossible one."""
     loss = losses.loss_options(config.loss)
     loss = replace(loss, long_weight=losses.in_steps(loss.long_weight, total_steps))
-    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed)
+    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed, config.train.ema)
 
 
 @flax.struct.dataclass
@@ -75,26 +78,51 @@ class TrainState:
       params: the parameters.
       opt_state: the optimizer's state.
       skipped: int32, how many of them had no update because their loss or gradient was not finite.
+      ema: their exponential moving average, a tree like the parameters; None without `train.ema`.
+      teacher: parameters that no update changes and no checkpoint holds; None without `loss.preserve`.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     skipped: jax.Array
+    ema: Any = None
+    teacher: Any = None
+
+    @property
+    def weights(self) -> Any:
+        """The weights that are scored, saved for others, and exported: the average where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
-def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = ()) -> TrainState:
+def state_shapes(
+    params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = (), *, ema: bool = False, teacher: bool = False
+) -> TrainState:
     """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
 
-    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to.
+    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to. `ema`
+    says whether there is an average of the weights, `teacher` whether there is a teacher.
     """
     shapes = jax.eval_shape(
-        lambda params: TrainState(jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0)), params
+        lambda params: TrainState(
+            step=jnp.int32(0),
+            params=params,
+            opt_state=optimizer.tx.init(params),
+            skipped=jnp.int32(0),
+            ema=params if ema else None,
+            teacher=params if teacher else None,
+        ),
+        params,
     )
     shardings = parameter_shardings(params, mesh, rules)
     whole = replicated(mesh)
     split = shapes.replace(
-        step=whole, params=shardings, opt_state=like_parameters(shapes.opt_state, shardings, mesh), skipped=whole
+        step=whole,
+        params=shardings,
+        opt_state=like_parameters(shapes.opt_state, shardings, mesh),
+        skipped=whole,
+        ema=shardings if ema else None,
+        teacher=shardings if teacher else None,
     )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, split
@@ -102,21 +130,32 @@ def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence 
 
 
 def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> TrainState:
-    """Returns the state before the first update, split over the devices as `shapes` from `state_shapes` says."""
-    shardings = _shardings(shapes)
+    """Returns the state before the first update, split over the devices as `shapes` from `state_shapes` says.
 
-    def placed(value: Any, sharding: NamedSharding) -> jax.Array:
+    It has no teacher yet.
+    """
+    ema = None if shapes.ema is None else placed(params, shapes.ema)
+    params = placed(params, shapes.params)
+    opt_state = jax.jit(optimizer.tx.init, out_shardings=_shardings(shapes).opt_state)(params)
+    step, skipped = (placed(np.int32(0), shape) for shape in (shapes.step, shapes.skipped))
+    return TrainState(step, params, opt_state, skipped, ema)
+
+
+def placed(tree: Any, shapes: Any) -> Any:
+    """Returns a tree of arrays split over the devices as `shapes`, a tree like it, says."""
+
+    def place(value: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
         host = np.asarray(value)  # equal in all processes; each takes what its devices hold
-        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+        return jax.make_array_from_callback(host.shape, shape.sharding, lambda index: host[index])
 
-    params = jax.tree.map(placed, params, shardings.params)
-    opt_state = jax.jit(optimizer.tx.init, out_shardings=shardings.opt_state)(params)
-    return TrainState(placed(np.int32(0), shardings.step), params, opt_state, placed(np.int32(0), shardings.skipped))
+    return jax.tree.map(place, tree, shapes)
 
 
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
     kinds = losses.loss_options(config.loss).kinds
+    fields = dict(zip(("image", "text"), tower_fields(config), strict=True))
+    widths = {f"{tower}_features": fields[tower]["width"] for tower in towers_in_memory(config)}
     return BatchShape(
         config.batch_size,
         config.data.long_length,
@@ -127,6 +166,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
         image_keys=config.loss.same_image == "positive",
+        **widths,
     )
 
 
@@ -143,6 +183,11 @@ def batch_specs(
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
+    if layout.image_features:
+        del shapes["image"]
+        shapes["image_features"] = ((pairs, layout.image_features), jnp.float32)
+    if layout.text_features:
+        shapes |= {f"{kind}_features": ((pairs, layout.text_features), jnp.float32) for kind in layout.kinds}
     if layout.turned:
         shapes["turn"] = ((pairs,), jnp.int32)
     if layout.image_keys:
@@ -180,21 +225,23 @@ def make_train_step(
     mesh: Mesh = shardings.step.mesh
     kinds, microbatches, groups = options.loss.kinds, options.microbatches, batch_shards(mesh)
 
-    def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def objective(params: Any, step: jax.Array, batch: Batch, teacher: Any) -> tuple[jax.Array, Metrics]:
         # Frozen parameters are cut off before the towers, so that no gradient is computed for them.
         params = jax.tree.map(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
+        whole = batch
         if model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
-        encode = functools.partial(_encode, model, params, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        encode = functools.partial(_encode, model, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        trained = functools.partial(encode, params)
         if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
-            batch = batch | {"sample": jnp.arange(len(batch["image"]))}
-            encode = functools.partial(encode, key=jax.random.fold_in(jax.random.key(options.seed), step))
-        rows = _in_microbatches(encode, batch, microbatches, mesh)
+            batch = batch | {"sample": jnp.arange(len(batch["has_long"]))}
+            trained = functools.partial(trained, key=jax.random.fold_in(jax.random.key(options.seed), step))
+        rows = _in_microbatches(trained, batch, microbatches, mesh)
         keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
-        return losses.dual_loss(
+        loss, metrics = losses.dual_loss(
             rows["image"],
             texts,
             jnp.exp(params["logit_scale"]),
@@ -204,9 +251,18 @@ def make_train_step(
             step=step,
             mesh=mesh,
         )
+        if teacher is None:
+            return loss, metrics
+        teacher = jax.lax.stop_gradient(teacher)
+        wanted = _in_microbatches(functools.partial(encode, teacher), whole, microbatches, mesh)
+        present = {kind: batch[f"has_{kind}"] for kind in kinds}
+        moved = losses.preservation(rows, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
+        loss += options.loss.preserve * moved
+        return loss, metrics | {"loss": loss, "loss_preserve": moved}
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
+        at = optimizer.point(state.params, state.opt_state) if optimizer.point else state.params
+        gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch, state.teacher)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
         metrics |= _token_counts(batch, model, kinds)
         metrics["gradient_norm"] = optax.global_norm(gradient)
@@ -230,11 +286,12 @@ def _updated(
     """Returns the state after an update with this gradient, or without one if it is not finite."""
     updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
     params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), options.loss.max_scale)
-    new, old = (params, opt_state), (state.params, state.opt_state)
+    ema = None if options.ema is None else averaging.moved(state.ema, params, options.ema)
+    new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
     skipped = jnp.minimum(state.skipped + ~finite, options.max_skipped + 1)
     proceeds = skipped <= options.max_skipped
-    params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
-    return TrainState(state.step + proceeds, params, opt_state, skipped)
+    params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
+    return TrainState(state.step + proceeds, params, opt_state, skipped, ema, state.teacher)
 
 
 def _encode(
@@ -249,17 +306,23 @@ def _encode(
 ) -> dict[str, jax.Array]:
     """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
 
-    `key` is that of the step for LoRA's dropout; the batch then says as `sample` which pairs these are.
+    Of a frozen tower whose features the batch has, only the projection is computed. `key` is that of the step for
+    LoRA's dropout; the batch then says as `sample` which pairs these are.
     """
-
     samples = batch.get("sample")
     rngs = {} if key is None else {lora_dropout.KEY: key}
     texts_of = {} if samples is None else {kind: len(kinds) * samples + n for n, kind in enumerate(kinds)}
 
-    seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
-    pixels = normalise(seen, preprocessing)
-    variables = {"params": params} | lora_dropout.of_rows("image", samples)
-    images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)
+    if "image_features" in batch:
+        images: Any = _projected(model.image, params["image"], batch["image_features"])
+    else:
+        seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
+        pixels = normalise(seen, preprocessing)
+        variables = {"params": params} | lora_dropout.of_rows("image", samples)
+        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)
+    if f"{kinds[0]}_features" in batch:
+        features = {kind: batch[f"{kind}_features"] for kind in kinds}
+        return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
     if "ids" in batch:
         packed = _packed(batch, kinds, groups)
         variables = {"params": params} | lora_dropout.of_packed("text", packed, texts_of)
@@ -276,6 +339,11 @@ def _encode(
         for kind in kinds
     }
     return {"image": images} | padded
+
+
+def _projected(tower: Any, params: Any, features: jax.Array) -> jax.Array:
+    """Returns unit rows [B, E] of a tower's features [B, D]."""
+    return unit(tower.apply({"params": params}, features, method=lambda tower, rows: tower.projection(rows)))
 
 
 def _text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:

@@ -150,6 +150,27 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
     return params, dataclasses.replace(preprocessing, size=model.image.size)
 
 
+def teacher_parameters(model: CLIP, config: ConfigDict, start: Any, preprocessing: Preprocessing) -> Any:
+    """Returns the parameters of the teacher of `loss.preserve`: those of `loss.preserve_teacher`, or `start`.
+
+    Raises InputError as `fitted`, and where the teacher would see other pixels than the model.
+    """
+    if (source := config.loss.preserve_teacher) is None:
+        return start
+    found = read(source)
+    check_pixels(source, found.preprocessing, "the run", preprocessing)
+    return fitted(model, found, source)
+
+
+def check_pixels(source: str, seen: Preprocessing | None, other: str, wanted: Preprocessing) -> None:
+    """Raises InputError where a source normalises pixels by another mean or standard deviation than `other` does."""
+    if seen and any(not np.allclose(getattr(seen, name), getattr(wanted, name)) for name in ("mean", "std")):
+        raise InputError(
+            f"{source} normalises pixels by mean {seen.mean} and std {seen.std}, {other} by mean {wanted.mean} and "
+            f"std {wanted.std}: they can't see the same images"
+        )
+
+
 def fitted(model: CLIP, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     """Returns the parameters of `model` out of a source that has both towers; its position tables are made to fit.
 

@@ -29,6 +29,7 @@ FLOORS = (
     ("lrsclip_jax.corpus",),
     # The model, its loss, its update and its scores.
     ("lrsclip_jax.hosts", "lrsclip_jax.sharding"),
+    ("lrsclip_jax.averaging", "lrsclip_jax.muon"),
     ("lrsclip_jax.losses", "lrsclip_jax.models", "lrsclip_jax.optimizer"),
     ("lrsclip_jax.encoders", "lrsclip_jax.flops", "lrsclip_jax.pytorch"),
     ("lrsclip_jax.adapters", "lrsclip_jax.heldout", "lrsclip_jax.step"),
@@ -45,7 +46,7 @@ FLOORS = (
         "lrsclip_jax.plan",
         "lrsclip_jax.train",
     ),
-    ("lrsclip_jax.search",),
+    ("lrsclip_jax.interpolate", "lrsclip_jax.search"),
     ("lrsclip_jax.completion", "lrsclip_jax.main"),
     ("lrsclip_jax.studies",),  # its trainings are calls of the commands
     ("lrsclip_jax.cli",),

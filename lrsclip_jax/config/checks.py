@@ -62,7 +62,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _loss, _warmup, _sources):
+    for combination in (_towers, _texts, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -136,11 +136,28 @@ def loss_faults(loss: Any) -> Iterator[str]:
         yield f"loss.text_pca={loss.text_pca} needs long texts, and loss.long_weight={loss.long_weight} uses none"
 
 
+def optimizer_faults(optimizer: ConfigDict) -> Iterator[str]:
+    """Yields why values of `config.optimizer` cannot work together."""
+    if optimizer.name == "schedule_free":
+        if optimizer.schedule != "constant":
+            yield (
+                f"optimizer.schedule={optimizer.schedule!r}: the average of optimizer.name='schedule_free' takes the "
+                "place of a falling learning rate, set it to 'constant'"
+            )
+        if not optimizer.b1:
+            yield "optimizer.b1=0: optimizer.name='schedule_free' needs a share above 0, usually 0.9"
+
+
 def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns all fields of image and text tower, that of "kind" too: the config's, the model's, the classes'."""
     image, text = MODELS[config.model.name]
     image, text = image | config.model.image.to_dict(), {"kind": KIND.default} | text | config.model.text.to_dict()
     return _defaults(IMAGE_FIELDS) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
+
+
+def towers_in_memory(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the towers, "image" and "text", whose features come from memory in training."""
+    return tuple(tower for tower in ("image", "text") if config.data[f"{tower}_features"] is not None)
 
 
 def _defaults(fields: Mapping[str, Key]) -> dict[str, Any]:
@@ -222,12 +239,22 @@ def _batch(config: ConfigDict) -> Iterator[str]:
 def _loss(config: ConfigDict) -> Iterator[str]:
     """Yields why the options of the loss cannot work together."""
     yield from loss_faults(config.loss)
+    given = (config.loss.preserve_teacher, config.model.image_init, config.model.text_init)
+    if config.loss.preserve and config.model.init == "random" and not any(given):
+        yield f"loss.preserve={config.loss.preserve}: a random model has nothing to preserve, set loss.preserve_teacher"
+    if config.loss.preserve_teacher and not config.loss.preserve:
+        yield "loss.preserve_teacher is about loss.preserve, and that is 0"
     start = KEYS["loss.temperature"].default
     if config.loss.name == "sigmoid" and config.loss.temperature != start:
         yield (
             f"loss.temperature={config.loss.temperature}: the sigmoid loss starts from loss.sigmoid_temperature, "
             f"leave this at {start}"
         )
+
+
+def _optimizer(config: ConfigDict) -> Iterator[str]:
+    """Yields why values of the optimizer cannot work together."""
+    yield from optimizer_faults(config.optimizer)
 
 
 def _warmup(config: ConfigDict) -> Iterator[str]:
@@ -244,6 +271,27 @@ def _both(config: ConfigDict) -> str:
     return f"optimizer.warmup_steps={steps} and optimizer.warmup_epochs={epochs}: set one of them to 0"
 
 
+def _features(config: ConfigDict) -> Iterator[str]:
+    """Yields why features from memory can't stand for a tower."""
+    data = config.data
+    for key in ("image_features", "text_features"):
+        count = 1 if isinstance(data[key], str) else len(data[key] or ())
+        if data[key] is not None and count != len(data.sources):
+            yield f"data.{key}={shown(data[key])}: {count} for {len(data.sources)} data.sources, name one for each"
+    if data.image_features is not None:
+        turns, dropout = data.augmentation.turns, tower_fields(config)[0]["patch_dropout"]
+        if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
+            yield f"data.augmentation.turns={shown(turns)}: data.image_features can't be turned, set it to 'none'"
+        if dropout:
+            yield f"model.image.patch_dropout={dropout}: data.image_features have no patches, set it to 0.0"
+    if data.text_features is not None:
+        if data.short_text != "short":
+            yield f"data.short_text={data.short_text!r}: data.text_features are of whole texts, set it to 'short'"
+        changed = [key for key in data.long_draw if data.long_draw[key] != KEYS[f"data.long_draw.{key}"].default]
+        if changed:
+            yield f"data.long_draw.{changed[0]}: data.text_features are of whole texts, leave it at its default"
+
+
 def _sources(config: ConfigDict) -> Iterator[str]:
     """Yields why the sources cannot be mixed, or be turned each in its own way."""
     turns = config.data.augmentation.turns
@@ -255,3 +303,9 @@ def _sources(config: ConfigDict) -> Iterator[str]:
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"
+
+
+def _guard(config: ConfigDict) -> Iterator[str]:
+    """Yields why there is no start for scores to be held against."""
+    if config.eval.guard and config.eval.at_start is False:
+        yield "eval.guard holds scores against those before the first step, and eval.at_start=False leaves these out"

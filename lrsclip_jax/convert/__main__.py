@@ -59,6 +59,9 @@ examples:
   lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16
   lrsclip convert export runs/b16 --format=longclip --out=lrsclip_b16.pt
   lrsclip convert export runs/b16 --format=open_clip --out=lrsclip_b16.safetensors
+  lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16 --push=me/lrsclip_b16 --private --licence=apache-2.0
+
+A folder has a model card, README.md: data sets, models that training started from, and scores are those of the run.
 """
 
 _COMPARE = """
@@ -143,6 +146,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=expanded,
         help="a file .pt or .safetensors, or a folder",
     )
+    add("--push", metavar="OWNER/NAME", help="publish the folder on the Hugging Face Hub, for which `hf auth login`")
+    add("--private", action="store_true", help="make the repository of --push a private one")
+    add("--licence", default="", metavar="ID", help="of the model, for its card, such as apache-2.0")
 
     usage, summary = "SRC --with=EXPORT --data=SOURCE [options]", "embeds a data set with a model and with its export"
     add = add_command(commands, "compare", _compare, usage, summary, _COMPARE).add_argument
@@ -183,12 +189,20 @@ def _import(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax import weights
-    from lrsclip_jax.convert.export import export
+    from lrsclip_jax.convert import push
+    from lrsclip_jax.convert.export import export, is_folder
     from lrsclip_jax.convert.formats import peft_folder
     from lrsclip_jax.convert.formats.output_files import check_new
+    from lrsclip_jax.convert.model_facts import facts_of
     from lrsclip_jax.data.images import CLIP_PREPROCESSING
 
     check_new(Path(options.out))
+    if (options.push or options.licence) and not is_folder(options.format, Path(options.out)):
+        raise InputError("--push and --licence are of folders: --format=hf, or open_clip with --out=FOLDER")
+    if options.private and not options.push:
+        raise InputError("--private is of --push: give --push=OWNER/NAME, too")
+    if options.push:
+        push.check_repository(options.push, options.private)
     found = weights.read(options.source, _hints(options))
     weights.check_whole(found, options.source)
     if options.format == "peft":
@@ -197,8 +211,11 @@ def _export(options: argparse.Namespace) -> None:
     found = weights.merged(found, options.source)
     model = weights.model_of(found)
     preprocessing = found.preprocessing or CLIP_PREPROCESSING
-    lines = export(model, found.params, preprocessing, format=options.format, out=options.out, source=options.source)
-    print("\n".join(lines))
+    to = {"format": options.format, "out": options.out, "source": options.source}
+    facts = facts_of(options.source, options.licence, options.push or "")
+    print("\n".join(export(model, found.params, preprocessing, **to, facts=facts)), flush=True)
+    if options.push:
+        print(f"published: {push.push(Path(options.out), options.push, options.private)}")
 
 
 def _compare(options: argparse.Namespace) -> int:

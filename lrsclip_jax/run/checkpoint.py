@@ -2,10 +2,11 @@
 
 `WORKDIR/checkpoints/STEP/` holds two trees, `params` (so that an evaluation reads no optimizer state) and
 `optimizer`, and JSON: step, skipped updates, data position, config and its hash, preprocessing, tokenizer; of an
-adapted run only the parameters that train, and JSON about the others (`lrsclip_jax.base`). Random numbers have no
-state: every draw is keyed by the seed and a step or record. A checkpoint gets its name only once it
-is complete, so the newest name is the newest complete checkpoint, whenever the process was killed. A manifest with the
-checksums of its files shows damage that came later: what is read is compared first.
+adapted run only the parameters that train, and JSON about the others (`lrsclip_jax.adapters.base`). Random numbers have
+no state: every draw is keyed by the seed and a step or record. With `train.ema` there is a third tree, `trained`, and
+`params` is the average of these weights. A checkpoint gets its name only once it is complete, so the newest name is the
+newest complete checkpoint, whenever the process was killed. A manifest with the checksums of its files shows damage
+that came later: what is read is compared first.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypedDict
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -139,7 +141,9 @@ def save(
     Raises:
       InputError: the last save, or the beginning of this one, failed (a full disk); earlier ones are intact.
     """
-    trees = {"params": base.trained(about, state.params), "optimizer": state.opt_state}
+    trees = {"params": base.trained(about, state.weights), "optimizer": state.opt_state}
+    if state.ema is not None:
+        trees["trained"] = base.trained(about, state.params)
     position = {"seed": about["config"]["seed"], "sample": step * about["config"]["batch_size"]}
     finite = {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
     described = about | {"step": step, "skipped": int(state.skipped), "data": position}
@@ -228,7 +232,7 @@ def restore(
     if newest is None:
         return None
     folder = checkpoints.directory / str(newest.step)
-    described = _described(folder, "params", "optimizer")
+    described = _described(folder, "params", "optimizer", "trained")
     saved = described.custom_metadata
     for key in ("preprocessing", "tokenizer"):
         # A branch may change them with its config; under the same config they change only with other files.
@@ -240,13 +244,23 @@ def restore(
     if "optimizer" not in described.metadata and saved["step"] == 0:
         raise InputError(f"{folder} holds weights alone: start a run in another folder, with model.init={folder}")
     base.check(folder, saved, about)
-    trees = _load(folder, described, {"params": base.trained(about, like.params), "optimizer": like.opt_state})
+    averaged = "trained" in described.metadata  # train.ema may be set, or no more, since it was saved
+    wanted = {"trained" if averaged else "params": base.trained(about, like.params)}
+    if like.ema is not None:
+        wanted["params"] = base.trained(about, like.ema)
+    trees = _load(folder, described, wanted | {"optimizer": like.opt_state})
     rest = jax.tree.map(_placed, base.left_out(about, start), base.left_out(about, like.params))
+
+    def whole(params: Any) -> Any:
+        return base.joined(rest, params) if rest else params
+
     return TrainState(
         step=_placed(saved["step"], like.step),
-        params=base.joined(rest, trees["params"]) if rest else trees["params"],
+        params=whole(trees["trained" if averaged else "params"]),
         opt_state=trees["optimizer"],
         skipped=_placed(saved.get("skipped", 0), like.skipped),
+        # A copy, as a step may overwrite each array only once.
+        ema=None if like.ema is None else jax.tree.map(jnp.copy, whole(trees["params"])),
     )
 
 
@@ -352,7 +366,7 @@ def _check_shapes(folder: epath.Path, name: str, saved: Any, expected: Any) -> N
     )
     for path in sorted(found.keys() | wanted.keys()):
         if found.get(path) != wanted.get(path):
-            other = "another model" if name == "params" else "the state of another optimizer"
+            other = "the state of another optimizer" if name == "optimizer" else "another model"
             raise InputError(
                 f"{folder} holds {other}: {path} is {found.get(path, 'absent')} there, "
                 f"{wanted.get(path, 'absent')} here"
