@@ -20,7 +20,7 @@ Exit status:
     1    a negative answer (see the command's help)
     2    bad input, or a system that refuses: a full disk, too little memory, an output that can't be written
     70   a defect of the program; the message names a file with the traceback (LRSCLIP_TRACEBACK=1 prints it instead)
-    130  interrupted by Ctrl-C; a second Ctrl-C ends the command without waiting for anything
+    130  interrupted by Ctrl-C, training after saving; a second Ctrl-C ends the command without waiting for anything
     141  the reader of the output has gone
     143  stopped by SIGTERM after saving
 """

@@ -203,6 +203,7 @@ class PairWork:
       accumulation: the second forward pass when a batch is taken in microbatches.
       logits: the loss's products of features, forward and backward; they grow with the batch.
       loss: those that the form of the loss really executes, in float32.
+      teacher: forward passes of the teacher to which `loss.preserve` holds the model.
     """
 
     image: Work
@@ -212,6 +213,7 @@ class PairWork:
     accumulation: Work
     logits: float
     loss: float
+    teacher: Work = Work()
 
     @property
     def forward(self) -> Work:
@@ -220,12 +222,12 @@ class PairWork:
     @property
     def towers(self) -> Work:
         """All that the towers do."""
-        return self.forward + self.backward + self.remat + self.accumulation
+        return self.forward + self.backward + self.remat + self.accumulation + self.teacher
 
     @property
     def useful(self) -> float:
         """The numerator of MFU."""
-        return (self.forward + self.backward).useful + self.logits
+        return (self.forward + self.backward + self.teacher).useful + self.logits
 
     @property
     def executed(self) -> float:
@@ -244,6 +246,7 @@ def train_pair(
     form: str = "full",
     frozen: Collection[str] = (),
     in_memory: Collection[str] = (),
+    teacher: bool = False,
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
 
@@ -263,6 +266,7 @@ def train_pair(
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
       in_memory: the towers whose features come from memory.
+      teacher: whether another model encodes the same pair.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
     image = products(model.image, tokens(model.image), "image" in in_memory)
@@ -284,6 +288,7 @@ def train_pair(
         accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
         logits=logits * (1 + BACKWARD),
         loss=logits * LOGIT_PRODUCTS[loss][form],
+        teacher=sum(forward, Work()) if teacher else Work(),
     )
 
 

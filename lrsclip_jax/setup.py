@@ -127,7 +127,14 @@ def set_up(
         options=options,
         layout=batch_layout(config, mesh),
         optimizer=optimizer,
-        shapes=state_shapes(params, optimizer, mesh, config.mesh.rules, ema=config.train.ema is not None),
+        shapes=state_shapes(
+            params,
+            optimizer,
+            mesh,
+            config.mesh.rules,
+            ema=config.train.ema is not None,
+            teacher=config.loss.preserve > 0,
+        ),
     )
 
 

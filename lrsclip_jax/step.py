@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from lrsclip_jax import averaging, losses
 from lrsclip_jax.config import ConfigDict
@@ -22,6 +22,7 @@ from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.losses import LossOptions
+from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, turned
@@ -50,7 +51,7 @@ class StepOptions:
       loss: how the loss is computed.
       microbatches: parts of a batch that pass the towers one after the other.
       max_skipped: updates that may be left out because their loss or gradient is not finite.
-      seed: of the random draws (patch dropout).
+      seed: of the random draws (patch dropout, LoRA's dropout).
       ema: what an average of the weights keeps of itself at each update; None: there is no average.
     """
 
@@ -78,6 +79,7 @@ class TrainState:
       opt_state: the optimizer's state.
       skipped: int32, how many of them had no update because their loss or gradient was not finite.
       ema: their exponential moving average, a tree like the parameters; None without `train.ema`.
+      teacher: parameters that no update changes and no checkpoint holds; None without `loss.preserve`.
     """
 
     step: jax.Array
@@ -85,6 +87,7 @@ class TrainState:
     opt_state: Any
     skipped: jax.Array
     ema: Any = None
+    teacher: Any = None
 
     @property
     def weights(self) -> Any:
@@ -93,16 +96,21 @@ class TrainState:
 
 
 def state_shapes(
-    params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = (), *, ema: bool = False
+    params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = (), *, ema: bool = False, teacher: bool = False
 ) -> TrainState:
     """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
 
     `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to. `ema`
-    says whether there is an average of the weights.
+    says whether there is an average of the weights, `teacher` whether there is a teacher.
     """
     shapes = jax.eval_shape(
         lambda params: TrainState(
-            jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0), params if ema else None
+            step=jnp.int32(0),
+            params=params,
+            opt_state=optimizer.tx.init(params),
+            skipped=jnp.int32(0),
+            ema=params if ema else None,
+            teacher=params if teacher else None,
         ),
         params,
     )
@@ -114,6 +122,7 @@ def state_shapes(
         opt_state=like_parameters(shapes.opt_state, shardings, mesh),
         skipped=whole,
         ema=shardings if ema else None,
+        teacher=shardings if teacher else None,
     )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, split
@@ -121,18 +130,25 @@ def state_shapes(
 
 
 def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> TrainState:
-    """Returns the state before the first update, split over the devices as `shapes` from `state_shapes` says."""
-    shardings = _shardings(shapes)
+    """Returns the state before the first update, split over the devices as `shapes` from `state_shapes` says.
 
-    def placed(value: Any, sharding: NamedSharding) -> jax.Array:
-        host = np.asarray(value)  # equal in all processes; each takes what its devices hold
-        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-    ema = None if shardings.ema is None else jax.tree.map(placed, params, shardings.ema)
-    params = jax.tree.map(placed, params, shardings.params)
-    opt_state = jax.jit(optimizer.tx.init, out_shardings=shardings.opt_state)(params)
-    step, skipped = placed(np.int32(0), shardings.step), placed(np.int32(0), shardings.skipped)
+    It has no teacher yet.
+    """
+    ema = None if shapes.ema is None else placed(params, shapes.ema)
+    params = placed(params, shapes.params)
+    opt_state = jax.jit(optimizer.tx.init, out_shardings=_shardings(shapes).opt_state)(params)
+    step, skipped = (placed(np.int32(0), shape) for shape in (shapes.step, shapes.skipped))
     return TrainState(step, params, opt_state, skipped, ema)
+
+
+def placed(tree: Any, shapes: Any) -> Any:
+    """Returns a tree of arrays split over the devices as `shapes`, a tree like it, says."""
+
+    def place(value: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        host = np.asarray(value)  # equal in all processes; each takes what its devices hold
+        return jax.make_array_from_callback(host.shape, shape.sharding, lambda index: host[index])
+
+    return jax.tree.map(place, tree, shapes)
 
 
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
@@ -209,18 +225,23 @@ def make_train_step(
     mesh: Mesh = shardings.step.mesh
     kinds, microbatches, groups = options.loss.kinds, options.microbatches, batch_shards(mesh)
 
-    def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def objective(params: Any, step: jax.Array, batch: Batch, teacher: Any) -> tuple[jax.Array, Metrics]:
         # Frozen parameters are cut off before the towers, so that no gradient is computed for them.
         params = jax.tree.map(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
+        whole = batch
         if model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
-        encode = functools.partial(_encode, model, params, preprocessing=preprocessing, kinds=kinds, groups=groups)
-        rows = _in_microbatches(encode, batch, microbatches, mesh)
+        encode = functools.partial(_encode, model, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        trained = functools.partial(encode, params)
+        if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
+            batch = batch | {"sample": jnp.arange(len(batch["has_long"]))}
+            trained = functools.partial(trained, key=jax.random.fold_in(jax.random.key(options.seed), step))
+        rows = _in_microbatches(trained, batch, microbatches, mesh)
         keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
-        return losses.dual_loss(
+        loss, metrics = losses.dual_loss(
             rows["image"],
             texts,
             jnp.exp(params["logit_scale"]),
@@ -230,10 +251,18 @@ def make_train_step(
             step=step,
             mesh=mesh,
         )
+        if teacher is None:
+            return loss, metrics
+        teacher = jax.lax.stop_gradient(teacher)
+        wanted = _in_microbatches(functools.partial(encode, teacher), whole, microbatches, mesh)
+        present = {kind: batch[f"has_{kind}"] for kind in kinds}
+        moved = losses.preservation(rows, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
+        loss += options.loss.preserve * moved
+        return loss, metrics | {"loss": loss, "loss_preserve": moved}
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         at = optimizer.point(state.params, state.opt_state) if optimizer.point else state.params
-        gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch)
+        gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch, state.teacher)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
         metrics |= _token_counts(batch, model, kinds)
         metrics["gradient_norm"] = optax.global_norm(gradient)
@@ -262,32 +291,51 @@ def _updated(
     skipped = jnp.minimum(state.skipped + ~finite, options.max_skipped + 1)
     proceeds = skipped <= options.max_skipped
     params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
-    return TrainState(state.step + proceeds, params, opt_state, skipped, ema)
+    return TrainState(state.step + proceeds, params, opt_state, skipped, ema, state.teacher)
 
 
 def _encode(
-    model: CLIP, params: Any, batch: Batch, *, preprocessing: Preprocessing, kinds: Sequence[str], groups: int
+    model: CLIP,
+    params: Any,
+    batch: Batch,
+    *,
+    preprocessing: Preprocessing,
+    kinds: Sequence[str],
+    groups: int,
+    key: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
 
-    Of a frozen tower whose features the batch has, only the projection is computed.
+    Of a frozen tower whose features the batch has, only the projection is computed. `key` is that of the step for
+    LoRA's dropout; the batch then says as `sample` which pairs these are.
     """
-    variables = {"params": params}
+    samples = batch.get("sample")
+    rngs = {} if key is None else {lora_dropout.KEY: key}
+    texts_of = {} if samples is None else {kind: len(kinds) * samples + n for n, kind in enumerate(kinds)}
+
     if "image_features" in batch:
         images: Any = _projected(model.image, params["image"], batch["image_features"])
     else:
         seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
         pixels = normalise(seen, preprocessing)
-        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
+        variables = {"params": params} | lora_dropout.of_rows("image", samples)
+        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)
     if f"{kinds[0]}_features" in batch:
         features = {kind: batch[f"{kind}_features"] for kind in kinds}
         return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
     if "ids" in batch:
-        packed = _moved(_packed(batch, kinds, groups), batch)
-        texts: Any = model.apply(variables, packed, method="encode_packed")
+        packed = _packed(batch, kinds, groups)
+        variables = {"params": params} | lora_dropout.of_packed("text", packed, texts_of)
+        texts: Any = model.apply(variables, _moved(packed, batch), method="encode_packed", rngs=rngs)
         return {"image": images} | _apart(texts, kinds)
     padded: dict[str, Any] = {
-        kind: model.apply(variables, batch[kind], shifts=batch.get(f"{kind}_shift"), method="encode_text")
+        kind: model.apply(
+            {"params": params} | lora_dropout.of_rows("text", texts_of.get(kind)),
+            batch[kind],
+            shifts=batch.get(f"{kind}_shift"),
+            method="encode_text",
+            rngs=rngs,
+        )
         for kind in kinds
     }
     return {"image": images} | padded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -21,6 +22,7 @@ from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import Terminated
 from lrsclip_jax.hosts import distributed
 from lrsclip_jax.models import zoo
+from lrsclip_jax.optimizer import learning_rate_schedule
 from lrsclip_jax.run import checkpoint, preemption, profile, report, saved_features, startup, throughput, workdir
 from lrsclip_jax.run.compiled import CompiledSteps
 from lrsclip_jax.run.evaluator import Evaluator, Score
@@ -34,8 +36,8 @@ from lrsclip_jax.run.saver import Saver
 from lrsclip_jax.run.training_data import Sources, TrainingData, batches_on_devices
 from lrsclip_jax.run.watchdog import Watchdog
 from lrsclip_jax.setup import Setup, run_length, set_up
-from lrsclip_jax.step import TrainState, initial_state
-from lrsclip_jax.weights import initial_parameters
+from lrsclip_jax.step import TrainState, initial_state, placed
+from lrsclip_jax.weights import initial_parameters, teacher_parameters
 
 
 class Run(NamedTuple):
@@ -58,7 +60,7 @@ def train_and_evaluate(
     time of the start went so far.
 
     Returns the final scores, named "eval/SET/long/text_to_image/R@1" and so on. Raises InputError for everything that
-    a user can mend, and Terminated after SIGTERM, once the state is saved.
+    a user can mend, and Terminated after SIGTERM or Ctrl-C, once the state is saved.
     """
     begun = time.perf_counter()
     laps = laps or startup.Laps(begun)
@@ -71,14 +73,22 @@ def train_and_evaluate(
     if jax.process_index() == 0:
         for note in notes:
             print(note, file=sys.stderr)
-    setup = set_up(config, run_length(config, sum(len(source) for source, _ in sources)))
+    samples = sum(len(source) for source, _ in sources)
+    setup = set_up(config, run_length(config, samples))
     laps.end("setup")
 
     with contextlib.ExitStack() as lock:
         # Folder
         distributed.first(lambda: lock.enter_context(workdir.at_work(branch or folder, "lrsclip train")))
-        distributed.first(lambda: workdir.branch(folder, branch, config) if branch else workdir.claim(folder, config))
         path = workdir.folder_of(branch or folder)
+        shorter = distributed.from_first(lambda: workdir.finished_shorter(path, config, samples))
+        distributed.first(
+            lambda: (
+                workdir.branch(folder, branch, config, samples) if branch else workdir.claim(folder, config, samples)
+            )
+        )
+        if shorter and jax.process_index() == 0:
+            print(_longer(setup, shorter), file=sys.stderr)
         distributed.check_shared(path)
 
         # Data, state, loop, report
@@ -106,11 +116,14 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
 
     towers = encoders(setup.model, preprocessing, setup.mesh)
     score = heldout.scorer(held_out, towers, tokenizer, preprocessing, setup.text_lengths, config.eval)
-    about = checkpoint.metadata(config, preprocessing, tokenizer)
+    about = checkpoint.metadata(config, preprocessing, tokenizer, params)
     checkpoints = checkpoint.open_checkpoints(path, config.checkpoint)
-    state = checkpoint.restore(checkpoints, setup.shapes, about)
+    state = checkpoint.restore(checkpoints, setup.shapes, about, params)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
+    if setup.shapes.teacher is not None:
+        teacher = teacher_parameters(setup.model, config, params, preprocessing)
+        state = dataclasses.replace(state, teacher=placed(teacher, setup.shapes.teacher))
     run = Run(path, TrainingData(sources, tokenizer, preprocessing, images, texts), score, checkpoints, about)
     steps = setup.steps_left(done=int(state.step))
     if jax.process_index() == 0:
@@ -133,7 +146,7 @@ def _train(setup: Setup, run: Run, steps: range, first: list[TrainState], laps: 
         stopped = run_steps(first, batches, steps, owners, preemption.any_process(signalled), laps)
     if stopped is not None:
         distributed.first(lambda: None)  # the first process to leave with an error may end the others
-        raise Terminated(stopped)
+        raise Terminated(stopped, signalled.asked)
     for line in counts.warnings(setup.text_lengths):
         print(line, file=sys.stderr)
     return owners.evaluator.tables or []
@@ -184,6 +197,20 @@ def scores_its_start(config: ConfigDict) -> bool:
         return True
     given = (config.model.init, config.model.image_init, config.model.text_init)
     return any(source not in (None, "random") for source in given)
+
+
+def _longer(setup: Setup, shorter: int) -> str:
+    """Returns in a line how a run that was finished after `shorter` steps continues for more epochs."""
+    optimizer, total_steps = setup.config.optimizer, setup.length.total_steps
+    said = f"note: the run was finished after step {shorter}, and epochs={setup.config.epochs:g} continue it to step "
+    said += f"{total_steps}"
+    if optimizer.schedule != "constant":
+        before = learning_rate_schedule(optimizer, shorter, setup.length.steps_per_epoch)(shorter - 1)
+        after = setup.optimizer.learning_rate(shorter)
+        said += f"; the {optimizer.schedule} now ends there: the learning rate was {before:.3g} and is {after:.3g}"
+    if setup.options.loss.long_weight != setup.config.loss.long_weight:
+        said += "; loss.long_weight follows the longer run"
+    return said
 
 
 def _introduce(setup: Setup, run: Run, steps: range) -> None:

@@ -277,6 +277,7 @@ def test_a_command_line_tells_its_commands_from_each_other(capsys):
     [
         (InputError("a.json: no record"), 2, "error: a.json: no record\n"),
         (Terminated(7), 143, "stopped by SIGTERM after step 7, saved; the same command continues\n"),
+        (Terminated(7, signal.SIGINT), 130, "interrupted after step 7, saved; the same command continues\n"),
         (None, 3, ""),
     ],
 )

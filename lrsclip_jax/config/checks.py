@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
 from lrsclip_jax.config.values import hint, shown
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import adapt_rules
 from lrsclip_jax.models.zoo_table import MODELS
 
 _KNOWN = tower_keys() | KEYS
@@ -196,6 +197,7 @@ def _towers(config: ConfigDict) -> Iterator[str]:
     patches = (image["size"] // image["patch"]) ** 2
     if round(image["patch_dropout"] * patches) >= patches:
         yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
+    yield from adapt_rules.faults(config.model.adapt, towers)
 
 
 def _texts(config: ConfigDict) -> Iterator[str]:
@@ -237,6 +239,11 @@ def _batch(config: ConfigDict) -> Iterator[str]:
 def _loss(config: ConfigDict) -> Iterator[str]:
     """Yields why the options of the loss cannot work together."""
     yield from loss_faults(config.loss)
+    given = (config.loss.preserve_teacher, config.model.image_init, config.model.text_init)
+    if config.loss.preserve and config.model.init == "random" and not any(given):
+        yield f"loss.preserve={config.loss.preserve}: a random model has nothing to preserve, set loss.preserve_teacher"
+    if config.loss.preserve_teacher and not config.loss.preserve:
+        yield "loss.preserve_teacher is about loss.preserve, and that is 0"
     start = KEYS["loss.temperature"].default
     if config.loss.name == "sigmoid" and config.loss.temperature != start:
         yield (

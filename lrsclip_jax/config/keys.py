@@ -15,6 +15,7 @@ from lrsclip_jax.config.values import (
     Flag,
     Many,
     Matching,
+    Named,
     Number,
     OrNone,
     Pattern,
@@ -56,6 +57,25 @@ _RULE = Row(
 )
 _RULES = Many(_RULE, "rules", "(('image/.*', 0.1),)")
 _PATTERNS = Many(Pattern(), "patterns", "('logit_scale', 'image/blocks/.*[0:6]')")
+_PLACES, _RANK = Pattern(rows=False), Whole(1, _WIDTH)
+_ADAPTED = Named(
+    {
+        "lora": Row(
+            (_PLACES, choice("lora"), _RANK, Number(0.0, _RATE, above=True), Number(0.0, 1.0, below=True)),
+            "(pattern, 'lora', rank), and further alpha (the rank) and dropout (0.0)",
+            optional=2,
+        ),
+        "adapter": Row(
+            (_PLACES, choice("adapter"), _RANK), "(pattern, 'adapter'), and further reduction (16)", optional=1
+        ),
+        "prefix": Row((_PLACES, choice("prefix"), _RANK), "(pattern, 'prefix'), and further length (30)", optional=1),
+        "unipelt": Row(
+            (_PLACES, choice("unipelt"), _RANK, _RANK, _RANK),
+            "(pattern, 'unipelt'), and further length (10), reduction (16) and rank (8)",
+            optional=3,
+        ),
+    }
+)
 _AXIS = OrNone(choice("data", "fsdp", "tensor"))
 _SPLIT = Row(
     (Pattern(rows=False), Many(_AXIS, "axes", "('fsdp', None)")),
@@ -148,6 +168,18 @@ _TABLE = (
     Key("model.text.remat", "dense", _REMAT, "what the text tower's blocks store for the backward pass"),
     Key("model.text.keep", 20, Whole(0, _TOKENS), _KEEP),
     Key("model.text.ratio", None, _RATIOS, _RATIO),
+    Key(
+        "model.adapt",
+        (),
+        Many(_ADAPTED, "rules", "(('image/blocks/attention/.*', 'lora', 8), ('.*/mlp', 'adapter', 16))"),
+        "adapters by place in the towers; they and model.adapt_with train, are saved, and the rest stays as it is",
+    ),
+    Key(
+        "model.adapt_with",
+        ("(image|text)/projection/.*", "logit_.*"),
+        Many(Pattern(rows=False), "patterns", "('(image|text)/projection/.*', 'logit_.*')"),
+        "parameters of the model itself that train with the adapters of model.adapt",
+    ),
     Key(
         "data.sources",
         (),
@@ -278,6 +310,24 @@ _TABLE = (
         "of the variance that it holds, or how many components; None: no such term",
     ),
     Key("loss.text_pca_weight", 1.0, Number(0.0, 1e6, above=True), "weight of that term, next to both others"),
+    Key(
+        "loss.preserve",
+        0.0,
+        Number(0.0, 1e6),
+        "weight of a further term that holds the model to a frozen teacher, against forgetting; 0: no such term",
+    ),
+    Key(
+        "loss.preserve_kind",
+        "features",
+        choice("features", "similarity"),
+        "features: no row may move from the teacher's; similarity: what lies close to what in a batch may not change",
+    ),
+    Key(
+        "loss.preserve_teacher",
+        None,
+        OrNone(_WEIGHTS),
+        "weights of the teacher, of the same model; None: those that the run starts from",
+    ),
     Key(
         "optimizer.name",
         "sgd",

@@ -18,6 +18,7 @@ a source of weights, SRC:
   ViT-B-16.pt                           OpenAI's TorchScript archive
   open_clip_pytorch_model.bin           open_clip, .pt, .bin or .safetensors, with open_clip_config.json or --model
   longclip-B.pt                         Long-CLIP, LRSCLIP: their two tables of text positions become one
+  ADAPTER                               a folder of PEFT, LoRA on a model of transformers
   RemoteCLIP-ViT-L-14.pt                RemoteCLIP, GeoRSCLIP, SkyCLIP, with --model
   mae_pretrain_vit_base.pth             MAE, DINOv2, BERT: one tower, which needs another one to be a model
 
@@ -51,6 +52,8 @@ formats:
   open_clip   open_clip's key names; a path without .pt or .safetensors becomes a folder with open_clip's config
   openai      OpenAI's key names, at 77 positions
   longclip    Long-CLIP's and LRSCLIP's: with both tables of text positions
+  peft        a folder of PEFT with the LoRA of an adapted run alone, for a CLIPModel of its base; the other formats
+              write LoRA as part of the kernels
 
 examples:
   lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16
@@ -135,7 +138,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     usage, summary = "SRC --format=NAME --out=PATH [options]", "writes a model for PyTorch"
     add = add_command(commands, "export", _export, usage, summary, _EXPORT).add_argument
     add("source", metavar="SRC", type=expanded, help="the weights")
-    add("--format", required=True, choices=("hf", "open_clip", "openai", "longclip"), help="see below")
+    add("--format", required=True, choices=("hf", "open_clip", "openai", "longclip", "peft"), help="see below")
     add(
         "--out",
         metavar="PATH",
@@ -165,6 +168,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         group.add_argument(
             "--text-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the text tower"
         )
+        group.add_argument("--base", metavar="SRC", type=expanded, help="the model that an adapter of PEFT belongs to")
     return parse
 
 
@@ -187,6 +191,7 @@ def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax import weights
     from lrsclip_jax.convert import push
     from lrsclip_jax.convert.export import export, is_folder
+    from lrsclip_jax.convert.formats import peft_folder
     from lrsclip_jax.convert.formats.output_files import check_new
     from lrsclip_jax.convert.model_facts import facts_of
     from lrsclip_jax.data.images import CLIP_PREPROCESSING
@@ -200,6 +205,10 @@ def _export(options: argparse.Namespace) -> None:
         push.check_repository(options.push, options.private)
     found = weights.read(options.source, _hints(options))
     weights.check_whole(found, options.source)
+    if options.format == "peft":
+        print("\n".join(peft_folder.write(found, Path(options.out), options.source)))
+        return
+    found = weights.merged(found, options.source)
     model = weights.model_of(found)
     preprocessing = found.preprocessing or CLIP_PREPROCESSING
     to = {"format": options.format, "out": options.out, "source": options.source}
@@ -218,7 +227,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _hints(options: argparse.Namespace) -> Any:
     from lrsclip_jax.pytorch.contract import Hints
 
-    return Hints(options.model, options.activation, options.image_heads, options.text_heads)
+    return Hints(options.model, options.activation, options.image_heads, options.text_heads, options.base)
 
 
 if __name__ == "__main__":

@@ -44,12 +44,7 @@ class Ends(NamedTuple):
         model = pretrained.load(after, dtype=dtype, batch_size=batch_size)
         found = weights.read(before)
         start = weights.fitted(model.clip, found, before)
-        seen, wanted = found.preprocessing, model.preprocessing
-        if seen and any(not np.allclose(getattr(seen, name), getattr(wanted, name)) for name in ("mean", "std")):
-            raise InputError(
-                f"{before} normalises pixels by mean {seen.mean} and std {seen.std}, {after} by {wanted.mean} and "
-                f"{wanted.std}: their weights lie on no common line"
-            )
+        weights.check_pixels(before, found.preprocessing, after, model.preprocessing)
         if start.keys() != model.params.keys():
             raise InputError(f"{after} has {', '.join(sorted(model.params.keys() ^ start.keys()))}, {before} does not")
         start = jax.device_put(jax.tree.map(jnp.float32, start), replicated(model.mesh))

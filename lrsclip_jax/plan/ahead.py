@@ -143,6 +143,7 @@ def job(planned: PlannedStep) -> Job:
         form=setup.options.loss.form,
         frozen=frozen_towers(setup.optimizer.trainable),
         in_memory=towers_in_memory(setup.config),
+        teacher=setup.options.loss.preserve > 0,
         devices=setup.mesh.size,
         state_bytes=device_bytes(setup.shapes),
         gradient_bytes=device_bytes(setup.shapes.params),

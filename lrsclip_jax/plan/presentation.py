@@ -190,6 +190,8 @@ def _memory(plan: Plan) -> list[str]:
     state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": plan.planned.batch}
     if setup.shapes.ema is not None:
         state["average"] = setup.shapes.ema
+    if setup.shapes.teacher is not None:
+        state["teacher"] = setup.shapes.teacher
     inputs = ", ".join(f"{name} {_size(device_bytes(shapes))}" for name, shapes in state.items())
     head = f"memory of a device, {_size(plan.memory)} available"
     if isinstance(plan.outcome, TooLarge):
@@ -219,6 +221,7 @@ def _arithmetic(plan: Plan) -> list[str]:
         "forward": (pair.forward.executed, f"image {_flop(pair.image.executed)}{texts}"),
         "backward": (pair.backward.executed, ""),
         "remat": (pair.remat.executed, "computed again for the backward pass"),
+        "teacher": (pair.teacher.executed, "the model to which loss.preserve holds it"),
         "microbatches": (pair.accumulation.executed, "a second forward pass"),
         "loss": (pair.loss, f"{_flop(pair.logits)} of it useful"),
         "executed": (pair.executed, f"{_flop(pair.executed * work.batch_size)} a step"),

@@ -33,7 +33,13 @@ _PARTS = {  # the names of run.progress.PARTS
     "compile": "compiling",
     "profile": "profiling",
 }
-_LOSSES = {"loss": "total", "loss_long": "long text", "loss_short": "short text", "loss_text_pca": "text PCA"}
+_LOSSES = {
+    "loss": "total",
+    "loss_long": "long text",
+    "loss_short": "short text",
+    "loss_text_pca": "text PCA",
+    "loss_preserve": "preservation",
+}
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_other_points_are_one_clear_line(text, capsys):
         (["a", "b", "--data=DATA", "--best=shrot"], "--best=shrot is no score"),
         (["a", "nowhere", "--data=DATA"], "nowhere"),
         (["wide", "b", "--data=DATA"], "its text tower has width 32, mlp_width 128, the model 64, 256"),
-        (["grey", "b", "--data=DATA"], "their weights lie on no common line"),
+        (["grey", "b", "--data=DATA"], "they can't see the same images"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(folder, tmp_path, words, message):

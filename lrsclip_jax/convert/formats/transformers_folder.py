@@ -78,6 +78,11 @@ def write(
     return lines
 
 
+def is_clip_model(model: CLIP) -> bool:
+    """Returns whether a model is a `CLIPModel` in transformers; InputError where it is none of its models."""
+    return _image(model.image).kind == _text(model.text, zoo.text_kind(model)).kind == "clip"
+
+
 def _tensors(params: Mapping[str, Any], image: str, text: str) -> dict[str, np.ndarray]:
     if image == text == "clip":
         return to_theirs(huggingface.table(), params)

@@ -164,9 +164,10 @@ def text_features(
         if len(cut) and len(cut) == len(of_kind):
             row_of[of_kind] = cut
         elif longer and limit != context:
+            swept = kind == "long" or not len(found.text_rows_of("long"))
             raise InputError(
-                f"{found.path}: {longer:,} {kind} texts are longer than {key}={limit}, and not cut there: embed them "
-                f"with --text-lengths={limit}, or raise {key}"
+                f"{found.path}: {longer:,} {kind} texts are longer than {key}={limit}, and not cut there: raise {key}"
+                + (f", or embed them with --text-lengths={limit}" if swept else "")
             )
     rows, names = SavedRows(found.path, "texts"), _hashes(text.get("image") or "" for text in texts)
     features = TextFeatures(rows, row_of, starts[:-1], names, np.asarray(lengths, np.int64), source)
