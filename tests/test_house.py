@@ -31,7 +31,7 @@ FLOORS = (
     ("lrsclip_jax.hosts", "lrsclip_jax.sharding"),
     ("lrsclip_jax.averaging", "lrsclip_jax.muon"),
     ("lrsclip_jax.losses", "lrsclip_jax.models", "lrsclip_jax.optimizer"),
-    ("lrsclip_jax.encoders", "lrsclip_jax.flops", "lrsclip_jax.pytorch"),
+    ("lrsclip_jax.encoders", "lrsclip_jax.flops", "lrsclip_jax.forward", "lrsclip_jax.pytorch"),
     ("lrsclip_jax.adapters", "lrsclip_jax.heldout", "lrsclip_jax.step"),
     # Runs, and weights out of runs and other people's files.
     ("lrsclip_jax.run",),

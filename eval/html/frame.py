@@ -82,7 +82,8 @@ def provenance(facts: Mapping[str, str], machine: str = "") -> dict[str, str]:
 def _command() -> str:
     """The command line of this process."""
     program = Path(sys.argv[0] or "python").name
-    module = getattr(sys.modules["__main__"].__spec__, "name", "").removesuffix(".__main__")  # of `python -m`
+    started = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`
+    module = started.name.removesuffix(".__main__") if started else ""
     words = ["python", "-m", module] if module else [program]
     return shlex.join([*words, *sys.argv[1:]])
 

@@ -91,8 +91,8 @@ def arrange(table: PublishedTable, results: Sequence[Result] = ()) -> Shown:
 def as_html(shown: Shown) -> Html:
     """Returns the blocks as tables of a report, each row marked by its origin, with footnotes and notes below.
 
-    In a block with own rows these come first, then the best three published ones; the others are folded. In such a
-    table the blocks without an own row are folded, too.
+    In a block with our rows these come first, then the best three published ones; the others are folded. In such a
+    table the blocks without our rows are folded, too.
     """
     columns = [*shown.heads, *((c.group, c.heading) if c.group else c.heading for c in shown.columns)]
     parts: list[Html] = []
@@ -196,7 +196,7 @@ def _number(value: Any) -> float | None:
 
 
 def _best_first(published: Sequence[Line], ours: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
-    """The published lines by their mean rank in the columns in which an own line has a value."""
+    """The published lines by their mean rank in the columns in which one of our lines has a value."""
     shared = [place for place in range(len(columns)) if any(line.cells[place].value is not None for line in ours)]
 
     def rank(line: Line) -> int:

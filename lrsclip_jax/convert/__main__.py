@@ -198,7 +198,7 @@ def _export(options: argparse.Namespace) -> None:
 
     check_new(Path(options.out))
     if (options.push or options.licence) and not is_folder(options.format, Path(options.out)):
-        raise InputError("--push and --licence are of folders: --format=hf, or open_clip with --out=FOLDER")
+        raise InputError("--push and --licence need --format=hf, or open_clip with --out=FOLDER")
     if options.private and not options.push:
         raise InputError("--private is of --push: give --push=OWNER/NAME, too")
     if options.push:

@@ -1,4 +1,4 @@
-"""Publishes an exported folder on the Hugging Face Hub. Whatever the Hub answers, the folder stays as it is."""
+"""Publishes an exported folder on the Hugging Face Hub. The folder stays as it is, also where the Hub refuses."""
 
 from __future__ import annotations
 

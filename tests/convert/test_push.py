@@ -85,7 +85,7 @@ def test_a_folder_outlives_an_upload_that_fails(hub, folder, monkeypatch, fault,
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--format=longclip", "--out=x.pt", "--push=me/x"], "--push and --licence are of folders"),
+        (["--format=longclip", "--out=x.pt", "--push=me/x"], "--push and --licence need --format=hf"),
         (["--format=hf", "--out=x", "--private"], "--private is of --push"),
         (["--format=hf", "--out=x", "--push=others/x"], "others is not you"),
     ],
