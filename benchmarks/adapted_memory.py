@@ -30,7 +30,7 @@ ROWS = {
     "l14-lora-remat": ("lora_24gb:l14",),
 }
 BATCHES = {"b16": (256, 768), "l14": (64, 256)}  # between which the line is drawn
-CHIPS = {"24 GB": 24 * GIB, "80 GB": 80 * GIB}
+CHIPS = {"24 GiB": 24 * GIB, "80 GiB": 80 * GIB}
 _STEP = 16  # batches are multiples of it
 
 

@@ -18,8 +18,9 @@ METHODS = {
     "UniPELT": ((".*", "unipelt", 10, 16, 8),),
 }
 PROJECTIONS = {"optimizer.freeze": ("(image|text)/(?!projection).*",)}
-# Adapters begin at zero, or close to it, and learn as fast as the projections.
+# Adapters begin at zero, or close to it, and learn as fast as the projections; rates are not tuned.
 ADAPTED = {"optimizer.lr_rules": ()}
+MINIATURE = {"optimizer.learning_rate": 3e-3}  # ten times that of full tuning
 START = {"data.sources": ("scenes:4000:2",)}
 
 
@@ -39,13 +40,14 @@ def get_study(data=""):
     else:
         shared = setting("", miniature={"optimizer.learning_rate": 3e-4, "epochs": 2.0})
     start = None if data else START
+    adapted = ADAPTED if data else ADAPTED | MINIATURE
     return Study(
         title="adapters against full tuning",
         heads={"method": "Method"},
         setting=shared,
         variants=(
             Variant({"method": "full tuning"}, {"model.adapt": ()}, start),
-            *(Variant({"method": name}, ADAPTED | {"model.adapt": rules}, start) for name, rules in METHODS.items()),
+            *(Variant({"method": name}, adapted | {"model.adapt": rules}, start) for name, rules in METHODS.items()),
             Variant({"method": "projections alone"}, PROJECTIONS | {"model.adapt": ()}, start),
         ),
         base="full tuning",
