@@ -191,7 +191,7 @@ def _alpha(config: _Config, module: str) -> float:
 
 def _finite(tensors: Tensors, key: str) -> np.ndarray:
     value = tensors[key]
-    if value.dtype.kind != "f" or value.ndim != 2 or not is_finite(value):
+    if value.dtype.kind != "f" or value.ndim != 2 or not value.size or not is_finite(value):
         raise InputError(f"{tensors.name}: {key} is no matrix of finite numbers")
     return np.asarray(value, np.float32)
 

@@ -14,7 +14,12 @@ from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.corpus.recipe_config import RECIPES as CORPUS_RECIPES
 from lrsclip_jax.errors import InputError
 
-ARGUMENTS = {"aid_rsicd": ["folder"], "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"]}
+ARGUMENTS = {
+    "aid_rsicd": ["folder"],
+    "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"],
+    "lora_24gb": ["b16", "l14"],
+    "rsclip_baselines": ["pfeiffer", "prefix", "lora", "unipelt"],
+}
 RECIPES = [
     spec
     for path in sorted(Path("configs").glob("*.py"))
