@@ -78,6 +78,47 @@ def heed() -> Callable[[], None]:
     return at_end
 
 
+class put_off:
+    """A context in which the first Ctrl-C calls `first`, from a thread, and the second ends the process at once.
+
+    A program that saves before it leaves works within it. The second is heard in native code, too. Enter it in the main
+    thread. Where Ctrl-C is ignored, it stays so; afterwards it means what it meant before.
+    """
+
+    def __init__(self, first: Callable[[], None]):
+        self._first = first
+
+    def __enter__(self) -> None:
+        import threading
+
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is signal.SIG_IGN:
+            return
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.signal(signal.SIGINT, _left_to_thread)
+        self._other = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._hear, args=(reader,), name="put off", daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is signal.SIG_IGN:
+            return
+        signal.set_wakeup_fd(self._other, warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, self._before)
+        os.close(self._writer)  # which ends the thread
+
+    def _hear(self, reader: int) -> None:
+        interrupts = 0
+        while heard := os.read(reader, 1):
+            if heard != bytes([signal.SIGINT]):
+                continue  # other signals come this way, too
+            interrupts += 1
+            if interrupts > 1:
+                end()
+            self._first()
+        os.close(reader)
+
+
 class born_deaf:
     """A context in which processes and threads start deaf to these signals: the parent says when they end.
 
@@ -135,6 +176,10 @@ def _raise_once(signum: int, frame: FrameType | None) -> None:
     if logging := sys.modules.get("logging"):
         logging.disable()  # what breaks off is no news
     raise KeyboardInterrupt
+
+
+def _left_to_thread(signum: int, frame: FrameType | None) -> None:
+    """Within `put_off`, whose thread hears it."""
 
 
 def _raised(signum: int, frame: FrameType | None) -> None:

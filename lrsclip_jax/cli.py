@@ -20,7 +20,7 @@ Exit status:
     1    a negative answer (see the command's help)
     2    bad input, or a system that refuses: a full disk, too little memory, an output that can't be written
     70   a defect of the program; the message names a file with the traceback (LRSCLIP_TRACEBACK=1 prints it instead)
-    130  interrupted by Ctrl-C; a second Ctrl-C ends the command without waiting for anything
+    130  interrupted by Ctrl-C, training after saving; a second Ctrl-C ends the command without waiting for anything
     141  the reader of the output has gone
     143  stopped by SIGTERM after saving
 """
@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "mosaic": Command("lrsclip_jax.data.mosaic.__main__", "make images with long captions out of short ones"),
     "corpus": Command("lrsclip_jax.corpus.__main__", "build a corpus of captioned images, read, count, export one"),
     "convert": Command("lrsclip_jax.convert.__main__", "import, export and compare checkpoints of PyTorch"),
+    "interpolate": Command("lrsclip_jax.interpolate.__main__", "score weights between two checkpoints, keep the best"),
     "embed": Command("lrsclip_jax.embed.__main__", "embed images and texts with a checkpoint"),
     "evaluate": Command("eval.suite.__main__", "evaluate embedding sets, write a report"),
     "study": Command("lrsclip_jax.studies.__main__", "repeat a paper's ablation: variants, seeds, intervals, verdicts"),

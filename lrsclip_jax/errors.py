@@ -1,4 +1,4 @@
-"""Errors that a user can mend, as `eval.errors` has them for the evaluators, and the end that SIGTERM asks for."""
+"""Errors that a user can mend, as `eval.errors` has them for the evaluators, and the end that a signal asks for."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def optional(module: str, extra: str) -> ModuleType:
 
 
 class Terminated(Exception):
-    """The end of a run that SIGTERM asked for and that has saved. Its text is a single line for a person."""
+    """The end of a run that SIGTERM or Ctrl-C asked for and that has saved. Its text is a single line for a person."""
 
-    def __init__(self, step: int):
-        super().__init__(f"stopped by SIGTERM after step {step}, saved; the same command continues")
+    def __init__(self, step: int, asked: signal.Signals = signal.SIGTERM):
+        how = "interrupted" if asked is signal.SIGINT else "stopped by SIGTERM"
+        super().__init__(f"{how} after step {step}, saved; the same command continues")
+        self.status = 128 + asked
 
 
 def cli(main: Callable[[], int | None]) -> None:
@@ -42,8 +44,8 @@ def cli(main: Callable[[], int | None]) -> None:
 def told(main: Callable[[], int | None]) -> int:
     """Runs `main` and returns the exit status as `eval.errors.told` does.
 
-    After SIGTERM the status is 143, as of a process that the signal ended itself. A device without memory is told as a
-    machine without memory is.
+    After SIGTERM the status is 143, as of a process that the signal ended itself, and after Ctrl-C 130. A device
+    without memory is told as a machine without memory is.
     """
     return errors.told(_with_ends(main))
 
@@ -54,7 +56,7 @@ def _with_ends(main: Callable[[], int | None]) -> Callable[[], int | None]:
             return main()
         except Terminated as end:
             print(end, file=sys.stderr)
-            return 128 + signal.SIGTERM
+            return end.status
         except RuntimeError as error:  # JAX's own error, which is not imported for that
             if type(error).__name__ != "JaxRuntimeError" or not str(error).startswith("RESOURCE_EXHAUSTED"):
                 raise

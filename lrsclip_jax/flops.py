@@ -198,11 +198,12 @@ class PairWork:
     Attributes:
       image: forward pass through the image tower.
       texts: forward passes through the text tower, one for each of the texts asked for.
-      backward: of all towers that learn, twice their forward passes.
+      backward: of all towers that learn, twice their forward passes, less what adapters spare.
       remat: what blocks compute again for the backward pass.
       accumulation: the second forward pass when a batch is taken in microbatches.
       logits: the loss's products of features, forward and backward; they grow with the batch.
       loss: those that the form of the loss really executes, in float32.
+      teacher: forward passes of the teacher to which `loss.preserve` holds the model.
     """
 
     image: Work
@@ -212,6 +213,7 @@ class PairWork:
     accumulation: Work
     logits: float
     loss: float
+    teacher: Work = Work()
 
     @property
     def forward(self) -> Work:
@@ -220,12 +222,12 @@ class PairWork:
     @property
     def towers(self) -> Work:
         """All that the towers do."""
-        return self.forward + self.backward + self.remat + self.accumulation
+        return self.forward + self.backward + self.remat + self.accumulation + self.teacher
 
     @property
     def useful(self) -> float:
         """The numerator of MFU."""
-        return (self.forward + self.backward).useful + self.logits
+        return (self.forward + self.backward + self.teacher).useful + self.logits
 
     @property
     def executed(self) -> float:
@@ -244,6 +246,7 @@ def train_pair(
     form: str = "full",
     frozen: Collection[str] = (),
     in_memory: Collection[str] = (),
+    teacher: bool = False,
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
 
@@ -251,7 +254,8 @@ def train_pair(
     of its texts, what it says of `useful`.
 
     The backward pass is counted as twice the forward pass, as is the custom, which includes a gradient of the pixels
-    that nobody computes: less than 0.4 % of it.
+    that nobody computes: less than 0.4 % of it. In a tower with adapters the kernels of the blocks have no gradient.
+    The adapters' own products, about a hundredth of the tower's, are not counted.
 
     Args:
       model: its fields are read, `remat` included.
@@ -263,6 +267,7 @@ def train_pair(
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
       in_memory: the towers whose features come from memory.
+      teacher: whether another model encodes the same pair.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
     image = products(model.image, tokens(model.image), "image" in in_memory)
@@ -270,6 +275,8 @@ def train_pair(
     forward = [work(image), *(work_on(text, of_a_token) for text in counted)]
     repeats = [work(recomputed(model.image, image))]
     repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in counted]
+    kept = [work(_unlearnt(model.image, image))]
+    kept += [work_on(text, _unlearnt(model.text, of_a_token)) for text in counted]
     learns = ["image" not in frozen, *["text" not in frozen] * len(texts)]
 
     def of_those_that_learn(works: Iterable[Work]) -> Work:
@@ -279,12 +286,18 @@ def train_pair(
     return PairWork(
         image=forward[0],
         texts=tuple(forward[1:]),
-        backward=of_those_that_learn(forward) * BACKWARD,
+        backward=of_those_that_learn(forward) * BACKWARD + of_those_that_learn(kept) * -1,
         remat=of_those_that_learn(repeats),
         accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
         logits=logits * (1 + BACKWARD),
         loss=logits * LOGIT_PRODUCTS[loss][form],
+        teacher=sum(forward, Work()) if teacher else Work(),
     )
+
+
+def _unlearnt(tower: Tower, found: Sequence[Product]) -> list[Product]:
+    """The products of a tower with adapters whose kernels have no gradient."""
+    return [product for product in found if tower.adapt and product.name in ("qkv", "out", "fc1", "fc2")]
 
 
 def frozen_towers(trainable: Any) -> frozenset[str]:

@@ -218,8 +218,8 @@ def flat(tables: Sequence[Table]) -> dict[str, float]:
     return {name: value for prefix, metrics in rows for name, value in _named(prefix, metrics)} | accuracies
 
 
-def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Sequence[int]) -> None:
-    """Raises InputError unless `checkpoint.best` is None or the name of a score, before anything is trained."""
+def check_score(key: str, metric: str | None, held_out: Sequence[HeldOut], truncations: Sequence[int]) -> None:
+    """Raises InputError unless the value of a key is None or the name of a score, before anything is trained."""
     names = [_accuracy(held) for held in held_out if held.classes]
     for held in held_out:
         for kind, texts in held.texts.items():
@@ -228,7 +228,7 @@ def check_best(metric: str | None, held_out: Sequence[HeldOut], truncations: Seq
             names += [name for row in (kind, *cut) for name, _ in _named(f"eval/{held.name}/{row}", metrics)]
     if metric is not None and metric not in names:
         known = nearest(metric, names) or f", such as {names[0]}" if names else ": eval.sources is empty"
-        raise InputError(f"checkpoint.best={metric} is no score of this run{known}")
+        raise InputError(f"{key}={metric} is no score of this run{known}")
 
 
 def _accuracy(held: HeldOut) -> str:
@@ -295,8 +295,11 @@ def for_report(table: Table, before: Mapping[str, float] | None = None) -> HeldO
     def picture(row: int) -> np.ndarray:
         return np.asarray(read_image(table.heldout.records[row].image))
 
+    def label(row: int) -> str | None:
+        return table.heldout.records[row].label
+
     shown = table.rows[0]
-    queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.texts.image, picture)
+    queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.texts.image, picture, label)
     return HeldOutReport(table.heldout.name, _results(table, before or {}), remarks(table, before), queries)
 
 

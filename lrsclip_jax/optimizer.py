@@ -1,11 +1,15 @@
-"""SGD with dampening and AdamW as PyTorch computes them, with schedules, clipping and per-parameter rules.
+"""SGD with dampening and AdamW as PyTorch computes them, Muon, Lion and schedule-free AdamW as optax does; schedules,
+clipping and per-parameter rules are common to all.
 
 `config.optimizer` spells every value:
 
     name="sgd", momentum=0.9, dampening=0.1,    # or name="adamw", b1=0.9, b2=0.999, eps=1e-8
+                                                # or name="lion", b1=0.9, b2=0.99
+                                                # or name="muon", momentum=0.95, b1, b2, eps: lrsclip_jax.muon
+                                                # or name="schedule_free", b1, b2, eps: lrsclip_jax.averaging
     learning_rate=3e-4,
-    schedule="constant",                        # or "cosine", which ends at final_learning_rate
-    final_learning_rate=0.0,
+    schedule="constant",                        # or "cosine" or "wsd", which end at final_learning_rate
+    final_learning_rate=0.0, cooldown=0.2,      # wsd: share of the run in which it falls
     warmup_steps=0, warmup_epochs=0.0,          # linear warm-up; one of the two is 0
     weight_decay=0.0,
     clip_norm=None,                             # the norm of all gradients is clipped to this; None: never
@@ -18,7 +22,7 @@ A frozen parameter is constant to the bit: no gradient, no momentum, no decay, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,13 +31,21 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from lrsclip_jax import parameter_rules
-from lrsclip_jax.config.checks import check_group, warmup_steps
+from lrsclip_jax import averaging, muon, parameter_rules
+from lrsclip_jax.config.checks import check_group, optimizer_faults, warmup_steps
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import adapt_rules
 
 PyTree = Any
 
-_OPTIMIZERS = {"sgd": ("momentum", "dampening"), "adamw": ("b1", "b2", "eps")}
+_OPTIMIZERS = {
+    "sgd": ("momentum", "dampening"),
+    "adamw": ("b1", "b2", "eps"),
+    "lion": ("b1", "b2"),
+    "muon": ("momentum", "b1", "b2", "eps"),
+    "schedule_free": ("b1", "b2", "eps"),
+}
+_SCHEDULES = {"wsd": ("cooldown",)}
 _SCHEDULE_KEYS = ("learning_rate", "schedule", "final_learning_rate", "warmup_steps", "warmup_epochs")
 _COMMON_KEYS = (*_SCHEDULE_KEYS, "weight_decay", "clip_norm", "lr_rules", "decay_rules", "freeze")
 
@@ -47,11 +59,13 @@ class Optimizer(NamedTuple):
         learning_rate: the learning rate of update 0, 1, … before `lr_rules`, for the log.
         trainable: a bool for each parameter, in a tree like theirs; False where it is wholly frozen and its
             gradient is not needed.
+        point: from the parameters and the state to where the gradient is taken; None: at the parameters.
     """
 
     tx: optax.GradientTransformation
     learning_rate: optax.Schedule
     trainable: PyTree
+    point: Callable[[PyTree, Any], PyTree] | None = None
 
 
 def create(
@@ -79,37 +93,61 @@ def create(
     )
     trainable = jax.tree.map(lambda rows: not rows.all(), frozen)
     decay = jax.tree.map(lambda scale, rows: np.float32(config.weight_decay) * scale * ~rows, decay_scale, frozen)
+    learning_rate = learning_rate_schedule(config, total_steps, steps_per_epoch)
+    if config.name == "schedule_free":  # it has no state for what is frozen, and its parts no factors
+        decay, lr_scale = (
+            jax.tree.map(lambda trains, factor: factor if trains else optax.MaskedNode(), trainable, factors)
+            for factors in (decay, lr_scale)
+        )
     if config.name == "sgd":
         inner = sgd_momentum(config.momentum, config.dampening)
         direction = optax.chain(_add_decay(decay), optax.masked(inner, trainable))
     else:
-        inner = optax.scale_by_adam(config.b1, config.b2, config.eps)
-        direction = optax.chain(optax.masked(inner, trainable), _add_decay(decay))
-    learning_rate = learning_rate_schedule(config, total_steps, steps_per_epoch)
+        direction = optax.chain(_moments(config, trainable), _add_decay(decay))
+    steps = (direction, _multiply(lr_scale), optax.scale_by_learning_rate(learning_rate))
+    point = None
+    if config.name == "schedule_free":
+        averaged, of_average = averaging.schedule_free(optax.chain(*steps), learning_rate, config.b1, trainable)
+        steps, point = (averaged,), lambda params, state: of_average(params, state[2])
     tx = optax.chain(
         _fill(frozen, 0.0),
         optax.identity() if config.clip_norm is None else clip_by_norm(config.clip_norm),
-        direction,
-        _multiply(lr_scale),
-        optax.scale_by_learning_rate(learning_rate),
+        *steps,
         _fill(frozen, -0.0),  # p + (-0.0) is p to the bit, but p + 0.0 turns a -0.0 into 0.0
     )
-    return Optimizer(tx, learning_rate, trainable)
+    return Optimizer(tx, learning_rate, trainable, point)
+
+
+def _moments(config: ConfigDict, trainable: PyTree) -> optax.GradientTransformation:
+    """Returns the directions of an optimizer whose decay is AdamW's: of the parameter, apart from the moments."""
+    if config.name == "muon":
+        return muon.scale(config.momentum, config.b1, config.b2, config.eps, trainable)
+    if config.name == "lion":
+        return optax.masked(optax.scale_by_lion(config.b1, config.b2), trainable)
+    if config.name == "schedule_free":  # which has the momentum
+        return optax.scale_by_rms(config.b2, config.eps, eps_in_sqrt=False, bias_correction=True)
+    return optax.masked(optax.scale_by_adam(config.b1, config.b2, config.eps), trainable)
 
 
 def frozen_by(config: ConfigDict) -> tuple[str, ...]:
-    """Returns what the config freezes in addition to `optimizer.freeze`: stretched positions, a fixed temperature."""
+    """Returns what the config freezes in addition to `optimizer.freeze`.
+
+    These are stretched positions, a fixed temperature, and under adapters the model itself.
+    """
     positions = config.model.text.get("frozen_positions", 0)
     rules = (f"text/position_embedding[0:{positions}]",) if positions else ()
+    if config.model.get("adapt"):
+        rules = (*rules, adapt_rules.frozen(config.model.adapt_with))
     return rules if config.loss.learn_temperature else (*rules, "logit_scale")
 
 
 def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> optax.Schedule:
-    """The learning rate of update k = 0, 1, …: a linear warm-up, then a constant or a cosine.
+    """The learning rate of update k = 0, 1, …: a linear warm-up, then a constant, a cosine, or a constant and a line.
 
     The w warm-up steps have `learning_rate`·(k + 1)/w, so that the first update already moves. A cosine then
     goes from `learning_rate` at k = w to `final_learning_rate` at k = total_steps, one step after the last;
-    with a final learning rate of 0 it is Long-CLIP's.
+    with a final learning rate of 0 it is Long-CLIP's. Warm-up–stable–decay ("wsd") stays at `learning_rate` until the
+    share `cooldown` of the run is left, and then falls to `final_learning_rate` along a line.
 
     Args:
         config: `config.optimizer`; `warmup_epochs` may be fractional, and is rounded to steps.
@@ -124,11 +162,15 @@ def learning_rate_schedule(config: ConfigDict, total_steps: int, steps_per_epoch
     """
     warmup = warmup_steps(config, total_steps, steps_per_epoch)
     peak = config.learning_rate
-    final = config.final_learning_rate if config.schedule == "cosine" else peak
+    final = peak if config.schedule == "constant" else config.final_learning_rate
+    fall = total_steps - warmup
+    if config.schedule == "wsd":
+        fall = min(round(config.cooldown * total_steps), fall)
 
     def learning_rate(step):
-        remaining = jnp.clip((total_steps - step) / max(total_steps - warmup, 1), 0, 1)
-        annealed = final + (peak - final) * jnp.sin(jnp.pi / 2 * remaining) ** 2
+        remaining = jnp.clip((total_steps - step) / max(fall, 1), 0, 1)
+        share = remaining if config.schedule == "wsd" else jnp.sin(jnp.pi / 2 * remaining) ** 2
+        annealed = final + (peak - final) * share
         return jnp.where(step < warmup, peak * (step + 1) / max(warmup, 1), annealed).astype(jnp.float32)
 
     return learning_rate
@@ -197,6 +239,10 @@ def _fill(where: PyTree, value: float) -> optax.GradientTransformation:
 def _check(config: ConfigDict) -> None:
     """Raises an InputError for a value that is not allowed, or a key that is missing."""
     check_group(config, "optimizer")
-    missing = [key for key in (*_COMMON_KEYS, *_OPTIMIZERS[config.name]) if key not in config]
-    if missing:
-        raise InputError(f"config.optimizer lacks {', '.join(missing)}, which optimizer.name={config.name!r} needs")
+    needed = {"name": (*_COMMON_KEYS, *_OPTIMIZERS[config.name]), "schedule": _SCHEDULES.get(config.schedule, ())}
+    for choice, keys in needed.items():
+        if missing := [key for key in keys if key not in config]:
+            value = f"optimizer.{choice}={config[choice]!r}"
+            raise InputError(f"config.optimizer lacks {', '.join(missing)}, which {value} needs")
+    for fault in optimizer_faults(config):
+        raise InputError(fault)

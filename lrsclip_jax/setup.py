@@ -10,6 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from lrsclip_jax import parameter_rules
 from lrsclip_jax.config import checks
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
@@ -111,6 +112,8 @@ def set_up(
     options = step_options(config, length.total_steps)
     model = build_model(config, platform)
     params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    if config.model.adapt:
+        parameter_rules.selected(config.model.adapt_with, params, where="model.adapt_with")  # each matches something
     optimizer = create(
         config.optimizer,
         params,
@@ -127,7 +130,14 @@ def set_up(
         options=options,
         layout=batch_layout(config, mesh),
         optimizer=optimizer,
-        shapes=state_shapes(params, optimizer, mesh, config.mesh.rules),
+        shapes=state_shapes(
+            params,
+            optimizer,
+            mesh,
+            config.mesh.rules,
+            ema=config.train.ema is not None,
+            teacher=config.loss.preserve > 0,
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,33 +12,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from lrsclip_jax import losses
+from lrsclip_jax import averaging, forward, losses
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.config.checks import tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
-from lrsclip_jax.models.clip import CLIP, unit
-from lrsclip_jax.models.packed import Packed
-from lrsclip_jax.models.pixels import normalise, turned
+from lrsclip_jax.models import lora_dropout
+from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
-    BATCH,
     batch_sharded,
     batch_shards,
-    constrain,
     like_parameters,
     on_mesh,
     parameter_shardings,
     replicated,
 )
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
@@ -50,20 +47,22 @@ class StepOptions:
       loss: how the loss is computed.
       microbatches: parts of a batch that pass the towers one after the other.
       max_skipped: updates that may be left out because their loss or gradient is not finite.
-      seed: of the random draws (patch dropout).
+      seed: of the random draws (patch dropout, LoRA's dropout).
+      ema: what an average of the weights keeps of itself at each update; None: there is no average.
     """
 
     loss: LossOptions
     microbatches: int = 1
     max_skipped: int = 0
     seed: int = 0
+    ema: float | None = None
 
 
 def step_options(config: ConfigDict, total_steps: int) -> StepOptions:
     """Returns the options that a config spells for a run of `total_steps`; InputError for an impossible one."""
     loss = losses.loss_options(config.loss)
     loss = replace(loss, long_weight=losses.in_steps(loss.long_weight, total_steps))
-    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed)
+    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed, config.train.ema)
 
 
 @flax.struct.dataclass
@@ -75,26 +74,51 @@ class TrainState:
       params: the parameters.
       opt_state: the optimizer's state.
       skipped: int32, how many of them had no update because their loss or gradient was not finite.
+      ema: their exponential moving average, a tree like the parameters; None without `train.ema`.
+      teacher: parameters that no update changes and no checkpoint holds; None without `loss.preserve`.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     skipped: jax.Array
+    ema: Any = None
+    teacher: Any = None
+
+    @property
+    def weights(self) -> Any:
+        """The weights that are scored, saved for others, and exported: the average where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
-def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = ()) -> TrainState:
+def state_shapes(
+    params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = (), *, ema: bool = False, teacher: bool = False
+) -> TrainState:
     """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
 
-    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to.
+    `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to. `ema`
+    says whether there is an average of the weights, `teacher` whether there is a teacher.
     """
     shapes = jax.eval_shape(
-        lambda params: TrainState(jnp.int32(0), params, optimizer.tx.init(params), jnp.int32(0)), params
+        lambda params: TrainState(
+            step=jnp.int32(0),
+            params=params,
+            opt_state=optimizer.tx.init(params),
+            skipped=jnp.int32(0),
+            ema=params if ema else None,
+            teacher=params if teacher else None,
+        ),
+        params,
     )
     shardings = parameter_shardings(params, mesh, rules)
     whole = replicated(mesh)
     split = shapes.replace(
-        step=whole, params=shardings, opt_state=like_parameters(shapes.opt_state, shardings, mesh), skipped=whole
+        step=whole,
+        params=shardings,
+        opt_state=like_parameters(shapes.opt_state, shardings, mesh),
+        skipped=whole,
+        ema=shardings if ema else None,
+        teacher=shardings if teacher else None,
     )
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, split
@@ -102,16 +126,25 @@ def state_shapes(params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence 
 
 
 def initial_state(params: Any, optimizer: Optimizer, shapes: TrainState) -> TrainState:
-    """Returns the state before the first update, split over the devices as `shapes` from `state_shapes` says."""
-    shardings = _shardings(shapes)
+    """Returns the state before the first update, split over the devices as `shapes` from `state_shapes` says.
 
-    def placed(value: Any, sharding: NamedSharding) -> jax.Array:
+    It has no teacher yet.
+    """
+    ema = None if shapes.ema is None else placed(params, shapes.ema)
+    params = placed(params, shapes.params)
+    opt_state = jax.jit(optimizer.tx.init, out_shardings=_shardings(shapes).opt_state)(params)
+    step, skipped = (placed(np.int32(0), shape) for shape in (shapes.step, shapes.skipped))
+    return TrainState(step, params, opt_state, skipped, ema)
+
+
+def placed(tree: Any, shapes: Any) -> Any:
+    """Returns a tree of arrays split over the devices as `shapes`, a tree like it, says."""
+
+    def place(value: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
         host = np.asarray(value)  # equal in all processes; each takes what its devices hold
-        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+        return jax.make_array_from_callback(host.shape, shape.sharding, lambda index: host[index])
 
-    params = jax.tree.map(placed, params, shardings.params)
-    opt_state = jax.jit(optimizer.tx.init, out_shardings=shardings.opt_state)(params)
-    return TrainState(placed(np.int32(0), shardings.step), params, opt_state, placed(np.int32(0), shardings.skipped))
+    return jax.tree.map(place, tree, shapes)
 
 
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
@@ -188,18 +221,23 @@ def make_train_step(
     mesh: Mesh = shardings.step.mesh
     kinds, microbatches, groups = options.loss.kinds, options.microbatches, batch_shards(mesh)
 
-    def objective(params: Any, step: jax.Array, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def objective(params: Any, step: jax.Array, batch: Batch, teacher: Any) -> tuple[jax.Array, Metrics]:
         # Frozen parameters are cut off before the towers, so that no gradient is computed for them.
         params = jax.tree.map(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
+        whole = batch
         if model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
-        encode = functools.partial(_encode, model, params, preprocessing=preprocessing, kinds=kinds, groups=groups)
-        rows = _in_microbatches(encode, batch, microbatches, mesh)
-        keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
+        encode = functools.partial(forward.encode, model, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        trained = functools.partial(encode, params)
+        if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
+            batch = batch | {"sample": jnp.arange(len(batch["has_long"]))}
+            trained = functools.partial(trained, key=jax.random.fold_in(jax.random.key(options.seed), step))
+        rows = forward.in_microbatches(trained, batch, microbatches, mesh)
+        keys = forward.text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
-        return losses.dual_loss(
+        loss, metrics = losses.dual_loss(
             rows["image"],
             texts,
             jnp.exp(params["logit_scale"]),
@@ -209,11 +247,20 @@ def make_train_step(
             step=step,
             mesh=mesh,
         )
+        if teacher is None:
+            return loss, metrics
+        teacher = jax.lax.stop_gradient(teacher)
+        wanted = forward.in_microbatches(functools.partial(encode, teacher), whole, microbatches, mesh)
+        present = {kind: batch[f"has_{kind}"] for kind in kinds}
+        moved = losses.preservation(rows, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
+        loss += options.loss.preserve * moved
+        return loss, metrics | {"loss": loss, "loss_preserve": moved}
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        gradient, metrics = jax.grad(objective, has_aux=True)(state.params, state.step, batch)
+        at = optimizer.point(state.params, state.opt_state) if optimizer.point else state.params
+        gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch, state.teacher)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
-        metrics |= _token_counts(batch, model, kinds)
+        metrics |= forward.token_counts(batch, model, kinds)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         metrics["learning_rate"] = optimizer.learning_rate(state.step - state.skipped)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
@@ -235,104 +282,12 @@ def _updated(
     """Returns the state after an update with this gradient, or without one if it is not finite."""
     updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
     params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), options.loss.max_scale)
-    new, old = (params, opt_state), (state.params, state.opt_state)
+    ema = None if options.ema is None else averaging.moved(state.ema, params, options.ema)
+    new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
     skipped = jnp.minimum(state.skipped + ~finite, options.max_skipped + 1)
     proceeds = skipped <= options.max_skipped
-    params, opt_state = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
-    return TrainState(state.step + proceeds, params, opt_state, skipped)
-
-
-def _encode(
-    model: CLIP, params: Any, batch: Batch, *, preprocessing: Preprocessing, kinds: Sequence[str], groups: int
-) -> dict[str, jax.Array]:
-    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
-
-    Of a frozen tower whose features the batch has, only the projection is computed.
-    """
-    variables = {"params": params}
-    if "image_features" in batch:
-        images: Any = _projected(model.image, params["image"], batch["image_features"])
-    else:
-        seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
-        pixels = normalise(seen, preprocessing)
-        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
-    if f"{kinds[0]}_features" in batch:
-        features = {kind: batch[f"{kind}_features"] for kind in kinds}
-        return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
-    if "ids" in batch:
-        packed = _moved(_packed(batch, kinds, groups), batch)
-        texts: Any = model.apply(variables, packed, method="encode_packed")
-        return {"image": images} | _apart(texts, kinds)
-    padded: dict[str, Any] = {
-        kind: model.apply(variables, batch[kind], shifts=batch.get(f"{kind}_shift"), method="encode_text")
-        for kind in kinds
-    }
-    return {"image": images} | padded
-
-
-def _projected(tower: Any, params: Any, features: jax.Array) -> jax.Array:
-    """Returns unit rows [B, E] of a tower's features [B, D]."""
-    return unit(tower.apply({"params": params}, features, method=lambda tower, rows: tower.projection(rows)))
-
-
-def _text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:
-    """Returns keys [B, 2] of each kind of text, equal for equal texts."""
-    if "ids" not in batch:
-        return {kind: losses.text_keys(batch[kind]) for kind in kinds}
-    packed = _packed(batch, kinds, groups)
-    return _apart(losses.packed_text_keys(packed.ids, packed.positions, packed.spans), kinds)
-
-
-def _token_counts(batch: Batch, model: CLIP, kinds: Sequence[str]) -> Metrics:
-    """Returns the tokens of the texts, with which dense layers grow, and their squares, with which attention does."""
-    counts = [
-        batch[f"{kind}_span"][:, 1]
-        if "ids" in batch
-        else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
-        for kind in kinds
-    ]
-    tokens = jnp.stack(counts).astype(jnp.float32)
-    return {"text_tokens": tokens.sum(), "text_squares": (tokens * tokens).sum()}
-
-
-def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:
-    """Returns the texts of a packed batch, in each of its groups first all long ones, then all short ones."""
-    spans = [batch[f"{kind}_span"].reshape(groups, -1, 2) for kind in kinds]
-    return Packed(batch["ids"], batch["segments"], batch["positions"], jnp.concatenate(spans, axis=1))
-
-
-def _moved(packed: Packed, batch: Batch) -> Packed:
-    """Returns packed texts whose tokens are moved within the position table, where a batch says so."""
-    return packed._replace(positions=packed.positions + batch["shifts"]) if "shifts" in batch else packed
-
-
-def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:
-    """Returns rows of `_packed` texts, [G, T, …], by kind and in the order of the pairs: [B, …] each."""
-    parts = jnp.split(texts, len(kinds), axis=1)
-    return {kind: part.reshape(-1, *part.shape[2:]) for kind, part in zip(kinds, parts, strict=True)}
-
-
-def _in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """Returns `encode(batch)`, computed in `count` parts one after the other; only the features of all are kept.
-
-    So the loss can be that of the whole batch: its gradient on the features is known before the second pass, which
-    encodes each part again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
-    """
-    if count == 1:
-        return encode(batch)
-    shards = batch_shards(mesh)
-
-    def split(rows: jax.Array) -> jax.Array:
-        # Each part takes equally many rows from every device, so that no row has to move.
-        parts = rows.reshape(shards, count, -1, *rows.shape[1:]).swapaxes(0, 1)
-        return constrain(parts.reshape(count, -1, *rows.shape[1:]), None, BATCH)
-
-    def join(parts: jax.Array) -> jax.Array:
-        rows = parts.reshape(count, shards, -1, *parts.shape[2:]).swapaxes(0, 1)
-        return constrain(rows.reshape(-1, *parts.shape[2:]), BATCH)
-
-    features = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), jax.tree.map(split, batch))
-    return jax.tree.map(join, features)
+    params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
+    return TrainState(state.step + proceeds, params, opt_state, skipped, ema, state.teacher)
 
 
 def _shardings(shapes: Any) -> Any:

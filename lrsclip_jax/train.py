@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -21,9 +22,21 @@ from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import Terminated
 from lrsclip_jax.hosts import distributed
 from lrsclip_jax.models import zoo
-from lrsclip_jax.run import checkpoint, preemption, profile, report, saved_features, startup, throughput, workdir
+from lrsclip_jax.optimizer import learning_rate_schedule
+from lrsclip_jax.run import (
+    checkpoint,
+    preemption,
+    profile,
+    report,
+    saved_features,
+    startup,
+    throughput,
+    trackers,
+    workdir,
+)
 from lrsclip_jax.run.compiled import CompiledSteps
 from lrsclip_jax.run.evaluator import Evaluator, Score
+from lrsclip_jax.run.forgetting import Forgetting
 from lrsclip_jax.run.loop import Owners, run_steps
 from lrsclip_jax.run.metrics import MetricWriter
 from lrsclip_jax.run.nonfinite import Guard
@@ -33,8 +46,8 @@ from lrsclip_jax.run.saver import Saver
 from lrsclip_jax.run.training_data import Sources, TrainingData, batches_on_devices
 from lrsclip_jax.run.watchdog import Watchdog
 from lrsclip_jax.setup import Setup, run_length, set_up
-from lrsclip_jax.step import TrainState, initial_state
-from lrsclip_jax.weights import initial_parameters
+from lrsclip_jax.step import TrainState, initial_state, placed
+from lrsclip_jax.weights import initial_parameters, teacher_parameters
 
 
 class Run(NamedTuple):
@@ -57,7 +70,7 @@ def train_and_evaluate(
     time of the start went so far.
 
     Returns the final scores, named "eval/SET/long/text_to_image/R@1" and so on. Raises InputError for everything that
-    a user can mend, and Terminated after SIGTERM, once the state is saved.
+    a user can mend, and Terminated after SIGTERM or Ctrl-C, once the state is saved.
     """
     begun = time.perf_counter()
     laps = laps or startup.Laps(begun)
@@ -70,14 +83,22 @@ def train_and_evaluate(
     if jax.process_index() == 0:
         for note in notes:
             print(note, file=sys.stderr)
-    setup = set_up(config, run_length(config, sum(len(source) for source, _ in sources)))
+    samples = sum(len(source) for source, _ in sources)
+    setup = set_up(config, run_length(config, samples))
     laps.end("setup")
 
     with contextlib.ExitStack() as lock:
         # Folder
         distributed.first(lambda: lock.enter_context(workdir.at_work(branch or folder, "lrsclip train")))
-        distributed.first(lambda: workdir.branch(folder, branch, config) if branch else workdir.claim(folder, config))
         path = workdir.folder_of(branch or folder)
+        shorter = distributed.from_first(lambda: workdir.finished_shorter(path, config, samples))
+        distributed.first(
+            lambda: (
+                workdir.branch(folder, branch, config, samples) if branch else workdir.claim(folder, config, samples)
+            )
+        )
+        if shorter and jax.process_index() == 0:
+            print(_longer(setup, shorter), file=sys.stderr)
         distributed.check_shared(path)
 
         # Data, state, loop, report
@@ -93,7 +114,9 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     config = setup.config
     tokenizer = tokenizer_for(zoo.text_kind(setup.model))
     held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
-    heldout.check_best(config.checkpoint.best, held_out, config.eval.truncations)
+    watched = [("eval.guard", metric) for metric, _ in config.eval.guard or ()]
+    for key, metric in (("checkpoint.best", config.checkpoint.best), *watched):
+        heldout.check_score(key, metric, held_out, config.eval.truncations)
     laps.end("data")
 
     params, preprocessing = initial_parameters(setup.model, config)
@@ -103,11 +126,14 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
 
     towers = encoders(setup.model, preprocessing, setup.mesh)
     score = heldout.scorer(held_out, towers, tokenizer, preprocessing, setup.text_lengths, config.eval)
-    about = checkpoint.metadata(config, preprocessing, tokenizer)
+    about = checkpoint.metadata(config, preprocessing, tokenizer, params)
     checkpoints = checkpoint.open_checkpoints(path, config.checkpoint)
-    state = checkpoint.restore(checkpoints, setup.shapes, about)
+    state = checkpoint.restore(checkpoints, setup.shapes, about, params)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
+    if setup.shapes.teacher is not None:
+        teacher = teacher_parameters(setup.model, config, params, preprocessing)
+        state = dataclasses.replace(state, teacher=placed(teacher, setup.shapes.teacher))
     run = Run(path, TrainingData(sources, tokenizer, preprocessing, images, texts), score, checkpoints, about)
     steps = setup.steps_left(done=int(state.step))
     if jax.process_index() == 0:
@@ -130,7 +156,7 @@ def _train(setup: Setup, run: Run, steps: range, first: list[TrainState], laps: 
         stopped = run_steps(first, batches, steps, owners, preemption.any_process(signalled), laps)
     if stopped is not None:
         distributed.first(lambda: None)  # the first process to leave with an error may end the others
-        raise Terminated(stopped)
+        raise Terminated(stopped, signalled.asked)
     for line in counts.warnings(setup.text_lengths):
         print(line, file=sys.stderr)
     return owners.evaluator.tables or []
@@ -145,7 +171,7 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
     record_ids = functools.partial(run.data.record_ids, config)
     watchdog = Watchdog(config.train.watchdog_minutes)
     recorder = Recorder(
-        MetricWriter(run.folder, done, config.log.tensorboard) if chief else None,
+        MetricWriter(run.folder, done, trackers.opened(config, run.folder, done)) if chief else None,
         progress,
         speed,
         Guard(run.folder, record_ids, config.train.max_skipped, writes=chief),
@@ -161,6 +187,7 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
         total_steps=total_steps,
         decides=config.checkpoint.best is not None,
         at_start=scores_its_start(config),
+        forgetting=Forgetting(run.folder, config.eval.guard) if chief else None,
     )
     return Owners(
         compiled=CompiledSteps(setup.step(run.data.preprocessing), setup.shapes, recorder, watchdog, laps),
@@ -176,8 +203,24 @@ def scores_its_start(config: ConfigDict) -> bool:
     """Returns whether a new run evaluates before its first step: by itself where weights know something already."""
     if config.eval.at_start is not None:
         return config.eval.at_start
+    if config.eval.guard:
+        return True
     given = (config.model.init, config.model.image_init, config.model.text_init)
     return any(source not in (None, "random") for source in given)
+
+
+def _longer(setup: Setup, shorter: int) -> str:
+    """Returns in a line how a run that was finished after `shorter` steps continues for more epochs."""
+    optimizer, total_steps = setup.config.optimizer, setup.length.total_steps
+    said = f"note: the run was finished after step {shorter}, and epochs={setup.config.epochs:g} continue it to step "
+    said += f"{total_steps}"
+    if optimizer.schedule != "constant":
+        before = learning_rate_schedule(optimizer, shorter, setup.length.steps_per_epoch)(shorter - 1)
+        after = setup.optimizer.learning_rate(shorter)
+        said += f"; the {optimizer.schedule} now ends there: the learning rate was {before:.3g} and is {after:.3g}"
+    if setup.options.loss.long_weight != setup.config.loss.long_weight:
+        said += "; loss.long_weight follows the longer run"
+    return said
 
 
 def _introduce(setup: Setup, run: Run, steps: range) -> None:

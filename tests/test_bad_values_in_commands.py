@@ -93,6 +93,7 @@ CALLS = {
     "convert import": ["clip", "--workdir=OUT"],
     "convert export": ["clip", "--format=open_clip", "--out=OUT"],
     "convert compare": ["clip", "--with=clip", "--data=list.jsonl"],
+    "interpolate": ["clip", "clip", "--data=classes", "--out=OUT", "--alphas=0,1"],
     "embed": ["classes", "--checkpoint=clip", "--out=OUT"],
     "evaluate": ["set", "--out=OUT", "--processes=1"],
     "localise": ["scene.png", "--checkpoint=clip", "--text=a pier", "--out=OUT", "--steps=16"],

@@ -24,6 +24,7 @@ DOORS = {  # today's programs, which stay
     "lrsclip_jax.corpus": "corpus",
     "lrsclip_jax.convert": "convert",
     "lrsclip_jax.embed": "embed",
+    "lrsclip_jax.interpolate": "interpolate",
     "eval.suite": "evaluate",
     "lrsclip_jax.localise": "localise",
     "lrsclip_jax.plan": "plan",
@@ -201,7 +202,7 @@ def test_help_shows_one_spelling(name, capsys):
     said = capsys.readouterr().out
     # of `search` an image is an option: its subject is the index
     assert not re.search("--(sets|results)[ =]" if name == "search" else "--(sets|image|results)[ =]", said)
-    assert name == "convert" or not re.search("--data[ =]", said)
+    assert name in ("convert", "interpolate") or not re.search("--data[ =]", said)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,7 @@ def test_a_command_line_tells_its_commands_from_each_other(capsys):
     [
         (InputError("a.json: no record"), 2, "error: a.json: no record\n"),
         (Terminated(7), 143, "stopped by SIGTERM after step 7, saved; the same command continues\n"),
+        (Terminated(7, signal.SIGINT), 130, "interrupted after step 7, saved; the same command continues\n"),
         (None, 3, ""),
     ],
 )

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import stat
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def system(number, *names):
         (InputError("a\nb\x1b[2J\x85.jpg is missing"), 2, r"error: a\nb\x1b[2J\x85.jpg is missing" + "\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (Terminated(7), 143, "stopped by SIGTERM after step 7, saved; the same command continues\n"),
+        (Terminated(7, signal.SIGINT), 130, "interrupted after step 7, saved; the same command continues\n"),
         (SystemExit("no such thing"), 2, "error: no such thing\n"),
         (SystemExit(3), 3, ""),
         (MemoryError(), 2, "error: not enough memory: less at once needs less; what was finished is kept\n"),

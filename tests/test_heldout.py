@@ -20,11 +20,11 @@ def test_the_metric_of_the_best_checkpoint_must_be_a_score():
         "eval/scenes:6:1/short/image_to_text/R@5",
         "eval/scenes:6:1/long, first 20 tokens/text_to_image/R@1",
     ):
-        heldout.check_best(metric, held_out, truncations=(20,))
+        heldout.check_score("checkpoint.best", metric, held_out, truncations=(20,))
     with pytest.raises(InputError, match=r"is no score of this run, did you mean 'eval/scenes:6:1/long/mean_recall'\?"):
-        heldout.check_best("eval/scenes:6:1/long/mean_recal", held_out, ())
+        heldout.check_score("checkpoint.best", "eval/scenes:6:1/long/mean_recal", held_out, ())
     with pytest.raises(InputError, match="is no score of this run: eval.sources is empty"):
-        heldout.check_best("eval/scenes:6:1/long/mean_recall", [], ())
+        heldout.check_score("checkpoint.best", "eval/scenes:6:1/long/mean_recall", [], ())
 
 
 def test_labelled_sets_are_classified_with_templates(monkeypatch):
@@ -61,7 +61,7 @@ def test_labelled_sets_are_classified_with_templates(monkeypatch):
     assert table.zeroshot["accuracy"] == 75 and table.zeroshot["per_class"]["River"] == 50
     assert heldout.flat([table])["eval/set/zeroshot/accuracy"] == 75
     assert "Zero-shot: 75.00 % of the images are put into the right one of 3 classes." in heldout.lines(table)
-    heldout.check_best("eval/set/zeroshot/accuracy", [held], ())
+    heldout.check_score("checkpoint.best", "eval/set/zeroshot/accuracy", [held], ())
     assert heldout.load("folder/set", tokenizer).classes is None
 
 

@@ -116,6 +116,7 @@ PROGRAMS = {
     "convert import": "lrsclip_jax.convert import HERE/clip --workdir=OUT",
     "convert export": "lrsclip_jax.convert export HERE/clip --format=open_clip --out=OUT",
     "convert compare": "lrsclip_jax.convert compare HERE/clip --with=HERE/clip --data=scenes:8:1",
+    "interpolate": "lrsclip_jax.interpolate HERE/clip HERE/clip --data=scenes:24:1 --alphas=0:1:0.5 --out=OUT",
     "embed": "lrsclip_jax.embed scenes:24:1 --checkpoint=HERE/clip --out=OUT",
     "evaluate": "eval.suite HERE/set --out=OUT",
     "localise": "lrsclip_jax.localise HERE/scene.png --checkpoint=HERE/clip --text=trees --out=OUT",

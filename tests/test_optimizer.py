@@ -16,6 +16,9 @@ from lrsclip_jax.errors import InputError
 
 SGD = {"name": "sgd", "momentum": 0.9, "dampening": 0.1}
 ADAMW = {"name": "adamw", "b1": 0.9, "b2": 0.98, "eps": 1e-6}
+LION = {"name": "lion", "b1": 0.9, "b2": 0.99}
+MUON = {"name": "muon", "momentum": 0.95, "b1": 0.9, "b2": 0.98, "eps": 1e-6}
+FREE = {"name": "schedule_free", "b1": 0.9, "b2": 0.98, "eps": 1e-6}
 
 
 def config(**values):
@@ -165,7 +168,7 @@ def test_the_first_sgd_update_is_not_dampened():
     np.testing.assert_allclose(seen, [1.0, 1.8, 2.52, 3.168], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [SGD, ADAMW], ids=lambda kind: kind["name"])
+@pytest.mark.parametrize("kind", [SGD, ADAMW, LION, MUON, FREE], ids=lambda kind: kind["name"])
 def test_frozen_parameters_stay_the_same_to_the_bit(kind):
     params = parameters()
     params["image"]["projection"] = params["image"]["projection"].at[0].set(-0.0)
@@ -196,9 +199,12 @@ def test_frozen_parameters_stay_the_same_to_the_bit(kind):
         "logit_scale": False,
     }
     buffers = [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
-    assert len(buffers) == 3 * (1 if kind is SGD else 2)
-    for leaf in buffers:
-        assert leaf.dtype == jnp.float32 and not leaf[: 5 if leaf.shape == (8, 3) else 2].any()
+    # One or two buffers for each of three parameters; Muon has one for its matrix, and its three coefficients.
+    assert len(buffers) == {"sgd": 3, "lion": 3, "muon": 6}.get(kind["name"], 6)
+    moments = buffers if kind is not FREE else [leaf for leaf in jax.tree.leaves(state[2].inner_state[4]) if leaf.ndim]
+    for leaf in moments:
+        assert leaf.dtype == jnp.float32
+        assert leaf.shape == (3,) or not leaf[: 5 if leaf.shape == (8, 3) else 2].any()
 
 
 def test_the_clipped_norm_is_that_of_what_is_trained():
@@ -255,6 +261,107 @@ def test_cosine_ends_at_the_final_learning_rate_and_constant_stays():
     np.testing.assert_allclose(learning_rate(np.arange(5)), [0.5, 1, 1, 1, 1])
 
 
+@pytest.mark.parametrize("warmup", [0, 4, 18])
+def test_warmup_stable_decay_is_constant_until_the_last_share_of_the_run(warmup):
+    values = config(learning_rate=1.0, schedule="wsd", final_learning_rate=0.2, cooldown=0.25, warmup_steps=warmup)
+    learning_rate = optimizer.learning_rate_schedule(values, total_steps=20, steps_per_epoch=5)
+    fall = min(5, 20 - warmup)  # steps
+    expected = [(k + 1) / warmup for k in range(warmup)] + [1.0] * (20 - warmup - fall)
+    expected += [1 - 0.8 * k / fall for k in range(fall)]
+    np.testing.assert_allclose(learning_rate(np.arange(20)), expected, rtol=1e-6)
+    np.testing.assert_allclose(learning_rate(np.array([20, 50])), 0.2, rtol=1e-6)
+
+
+def newton_schulz(matrix):
+    """Five rounds of Jordan's quintic iteration in plain NumPy, on the wide side."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / (np.linalg.norm(wide) + 1e-8)
+    for _ in range(5):
+        gram = wide @ wide.T
+        wide = 3.4445 * wide + (-4.7750 * gram + 2.0315 * gram @ gram) @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
+def test_muon_treats_a_stack_as_that_many_matrices_and_the_rest_as_adamw():
+    rng = np.random.default_rng(0)
+    blocks = {
+        "attention": {"qkv": {"kernel": (2, 6, 3, 2, 3), "bias": (2, 3, 2, 3)}, "out": {"kernel": (2, 2, 3, 6)}},
+        "mlp": {"fc1": {"kernel": (2, 6, 24)}},
+    }
+    shapes = {"image": {"blocks": blocks, "projection": {"kernel": (6, 4)}, "position_embedding": (5, 6)}}
+    draw = lambda shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    params, *gradients = (jax.tree.map(draw, shapes, is_leaf=lambda node: isinstance(node, tuple)) for _ in range(4))
+    got, _ = train(create(config(**MUON, weight_decay=0.1), params), params, gradients)
+
+    def of_matrices(select, shape):  # [matrices, in, out] of each parameter
+        p, momentum = np.float64(select(params)), np.zeros(shape)
+        for count, gradient in enumerate((np.float64(select(g)).reshape(shape) for g in gradients), 1):
+            momentum = 0.95 * momentum + 0.05 * gradient
+            # optax corrects the bias of both parts of Nesterov's momentum; a constant factor is normalised away.
+            ahead = 0.95 * momentum / (1 - 0.95 ** (count + 1)) + 0.05 * gradient / (1 - 0.95**count)
+            update = np.stack([newton_schulz(matrix) for matrix in ahead]) * 0.2 * np.sqrt(max(shape[1:]))
+            p = p - 0.05 * (update.reshape(p.shape) + 0.1 * p)
+        return p
+
+    def block(tree):
+        return tree["image"]["blocks"]
+
+    np.testing.assert_allclose(
+        block(got)["mlp"]["fc1"]["kernel"],
+        of_matrices(lambda t: block(t)["mlp"]["fc1"]["kernel"], (2, 6, 24)),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        block(got)["attention"]["out"]["kernel"],
+        of_matrices(lambda t: block(t)["attention"]["out"]["kernel"], (2, 6, 6)),
+        atol=1e-5,
+    )
+    by_part = of_matrices(lambda t: block(t)["attention"]["qkv"]["kernel"].transpose(0, 2, 1, 3, 4), (6, 6, 6))
+    np.testing.assert_allclose(block(got)["attention"]["qkv"]["kernel"], by_part.transpose(0, 2, 1, 3, 4), atol=1e-5)
+    adamw, _ = train(create(config(**ADAMW, weight_decay=0.1), params), params, gradients)
+    for path in (("projection", "kernel"), ("position_embedding",), ("blocks", "attention", "qkv", "bias")):
+        of_muon, of_adamw = got["image"], adamw["image"]
+        for name in path:
+            of_muon, of_adamw = of_muon[name], of_adamw[name]
+        np.testing.assert_array_equal(of_muon, of_adamw)
+
+
+def test_lion_is_that_of_its_paper():
+    params, gradients = parameters(), [parameters(1 + step) for step in range(5)]
+    got, _ = train(create(config(**LION, weight_decay=0.1), params), params, gradients)
+    p, momentum = np.float64(params["image"]["projection"]), 0.0
+    for gradient in (np.float64(g["image"]["projection"]) for g in gradients):
+        p = p - 0.05 * (np.sign(0.9 * momentum + 0.1 * gradient) + 0.1 * p)
+        momentum = 0.99 * momentum + 0.01 * gradient
+    np.testing.assert_allclose(got["image"]["projection"], p, rtol=1e-5)
+
+
+def test_schedule_free_keeps_the_average_and_takes_its_gradient_where_optax_does():
+    target, params = parameters(7), parameters()
+    values = config(**FREE, weight_decay=0.1, warmup_steps=4)
+    made = create(values, params)
+
+    def gradient(at):
+        return jax.tree.map(lambda p, t: jnp.sin(p - t), at, target)
+
+    inner = optax.chain(
+        optax.scale_by_rms(0.98, 1e-6, eps_in_sqrt=False, bias_correction=True),
+        optax.add_decayed_weights(0.1),
+        optax.scale_by_learning_rate(made.learning_rate),
+    )
+    theirs = optax.contrib.schedule_free(inner, lambda count: made.learning_rate(count - 1), 0.9)
+    x, state, y, their_state = params, made.tx.init(params), params, theirs.init(params)
+    for _ in range(10):
+        at = made.point(x, state)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), at, y)
+        updates, state = made.tx.update(gradient(at), state, x)
+        x = optax.apply_updates(x, updates)
+        updates, their_state = theirs.update(gradient(y), their_state, y)
+        y = optax.apply_updates(y, updates)
+        averaged = optax.contrib.schedule_free_eval_params(their_state, y)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), x, averaged)
+
+
 def test_the_learning_rate_follows_the_schedule():
     params, gradients = parameters(), [jax.tree.map(jnp.ones_like, parameters())] * 3
     values = config(name="sgd", momentum=0.0, dampening=0.0, warmup_steps=4)
@@ -265,11 +372,14 @@ def test_the_learning_rate_follows_the_schedule():
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({**SGD, "name": "adamm"}, "optimizer.name='adamm': expected 'sgd' or 'adamw', did you mean 'adamw'?"),
+        (
+            {**SGD, "name": "adamm"},
+            "optimizer.name='adamm': expected 'sgd', 'adamw', 'muon', 'lion' or 'schedule_free', did you mean 'adamw'?",
+        ),
         ({**SGD, "name": "adamw"}, "config.optimizer lacks b1, b2, eps, which optimizer.name='adamw' needs"),
         (
             {**SGD, "schedule": "cosin"},
-            "optimizer.schedule='cosin': expected 'constant' or 'cosine', did you mean",
+            "optimizer.schedule='cosin': expected 'constant', 'cosine' or 'wsd', did you mean",
         ),
         (
             {**SGD, "warmup_steps": 3, "warmup_epochs": 1.0},
@@ -280,6 +390,9 @@ def test_the_learning_rate_follows_the_schedule():
             "warmup_steps=11: the warm-up of 11 steps is longer than the run of 10",
         ),
         ({**SGD, "learning_rate": -0.1}, "optimizer.learning_rate=-0.1: expected a number from 0"),
+        ({**SGD, "schedule": "wsd"}, "config.optimizer lacks cooldown, which optimizer.schedule='wsd' needs"),
+        ({**FREE, "schedule": "cosine"}, "takes the place of a falling learning rate, set it to 'constant'"),
+        ({**FREE, "b1": 0.0}, "optimizer.b1=0: optimizer.name='schedule_free' needs a share above 0"),
         ({**SGD, "clip_norm": 0.0}, "optimizer.clip_norm=0.0: expected a number above 0"),
         ({**SGD, "freeze": ("imagine/.*",)}, "optimizer.freeze: 'imagine/.*' matches no parameter"),
         ({**SGD, "lr_rules": (("vision/.*", 0.1),)}, "optimizer.lr_rules: 'vision/.*' matches no parameter"),

@@ -14,7 +14,7 @@ from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.families import huggingface
 from lrsclip_jax.sharding import make_mesh, to_devices
-from lrsclip_jax.step import initial_state, make_train_step, state_shapes, step_options
+from lrsclip_jax.step import initial_state, make_train_step, placed, state_shapes, step_options
 
 PREPROCESSING = Preprocessing(size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 IMAGE = {"size": 16, "width": 32, "layers": 2, "heads": 2, "embed_dim": 16}
@@ -56,7 +56,9 @@ def training(overrides=(), dtype=None, freeze=()):
     keys = ("data.packed=False", "optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01", *overrides)
     config = configs.load("configs/vitb16.py", keys)
     optimizer = create(config.optimizer, start(), total_steps=10, steps_per_epoch=5, freeze=freeze)
-    shapes = state_shapes(start(), optimizer, make_mesh(config.mesh))
+    shapes = state_shapes(
+        start(), optimizer, make_mesh(config.mesh), ema=config.train.ema is not None, teacher=config.loss.preserve > 0
+    )
     return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, step_options(config, 10), shapes)
 
 
@@ -64,6 +66,8 @@ def run(batches, *overrides, params=None, dtype=None, freeze=()):
     """Trains on `batches` and returns the final state and the metrics of every step."""
     optimizer, shapes, step = training(overrides, dtype, freeze)
     state = initial_state(params or start(), optimizer, shapes)
+    if shapes.teacher is not None:
+        state = state.replace(teacher=placed(start(), shapes.teacher))
     metrics = []
     for each in batches:
         state, values = step(state, to_devices(each, shapes.step.sharding.mesh))
@@ -200,3 +204,35 @@ def test_a_batch_that_is_not_finite_changes_nothing():
     assert (int(passed.step), int(passed.skipped)) == (3, 1)
     expected, _ = run([good, other])
     jax.tree.map(np.testing.assert_array_equal, expected.params, passed.params)
+
+
+@pytest.mark.slow
+def test_an_average_of_the_weights_follows_them_and_leaves_what_is_frozen_and_what_is_skipped():
+    bad = batch(2) | {"long": np.full_like(batch(2)["long"], 60)}
+    keys = ("train.ema=0.75", "train.max_skipped=1", "optimizer.freeze=('text/token_embedding',)")
+    expected = start()
+    for batches in ([batch(0)], [batch(0), batch(1)]):
+        state, _ = run(batches, *keys)
+        expected = jax.tree.map(lambda mean, new: 0.75 * mean + 0.25 * new, expected, state.params)
+    state, _ = run([batch(0), batch(1), bad], *keys)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected)
+    assert state.weights is state.ema and run([batch(0)])[0].ema is None
+    frozen = (tree["text"]["token_embedding"] for tree in (state.ema, start()))
+    np.testing.assert_array_equal(*frozen)
+    plain, _ = run([batch(0), batch(1)], *keys[1:])
+    jax.tree.map(np.testing.assert_array_equal, plain.params, state.params)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["features", "similarity"])
+def test_a_preserved_model_stays_near_its_teacher_in_microbatches_too(kind):
+    keys = ("model.init=there", f"loss.preserve_kind={kind}", "optimizer.learning_rate=0.003")
+    batches = [batch(0), batch(1)] * 4
+    state, held = run(batches, *keys, "loss.preserve=10.0")
+    _, free = run(batches, *keys, "loss.preserve=1e-9")
+    assert held[0]["loss_preserve"] == pytest.approx(0, abs=1e-6)
+    assert 0 < held[-1]["loss_preserve"] < 0.5 * free[-1]["loss_preserve"]
+    jax.tree.map(np.testing.assert_array_equal, state.teacher, start())
+    _, in_parts = run(batches, *keys, "loss.preserve=10.0", "train.microbatches=2")
+    for one, other in zip(held, in_parts, strict=True):
+        assert one["loss_preserve"] == pytest.approx(other["loss_preserve"], rel=1e-4, abs=1e-6)

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,7 +88,8 @@ def test_what_a_run_leaves(finished):
     assert all("eval/scenes:24:1/long/mean_recall" in metrics[step] for step in (0, 6, STEPS))
     page = (finished / "report.html").read_text()
     assert "<html" in page
-    assert f"long, before training</th><td>{metrics[0]['eval/scenes:24:1/long/text_to_image/R@1']:.2f}</td>" in page
+    recall = metrics[0]["eval/scenes:24:1/long/text_to_image/R@1"]
+    assert re.search(rf"long, before training</th><td[^>]*>{recall:.2f}</td>", page)
     assert json.loads((finished / "config.json").read_text())["batch_size"] == 16
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["12", "8"]
     assert any((finished / "tensorboard").iterdir())
@@ -147,6 +150,50 @@ def test_a_finished_run_only_evaluates_again(finished):
     status, _, err = finish(command(finished))
     assert status == 0 and f"continuing after step {STEPS}" in err, err
     assert rows(finished) == before
+
+
+@pytest.mark.slow
+def test_more_epochs_continue_a_finished_run_and_a_constant_learning_rate_makes_them_one(finished, tmp_path):
+    keys = {"optimizer__schedule": "constant", "eval__sources": ()}
+    for epochs in (1.2, 2.4):
+        status, _, err = finish(command(tmp_path / "two", epochs=epochs, **keys))
+        assert status == 0, err
+    assert "note: the run was finished after step 6, and epochs=2.4 continue it to step 12\n" in err
+    status, _, err = finish(command(tmp_path / "one", **keys))
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+    shutil.copytree(finished, tmp_path / "longer")
+    status, _, err = finish(command(tmp_path / "longer", epochs=3.0))
+    assert status == 0 and "the cosine now ends there: the learning rate was " in err, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "wanted", "end"), [("SIGTERM", 143, "stopped by SIGTERM"), ("SIGINT", 130, "interrupted")]
+)
+def test_a_signal_saves_and_the_run_continues(finished, tmp_path, name, wanted, end):
+    process = command(tmp_path, checkpoint__every_steps=1000)
+    deadline = time.monotonic() + 240
+    while max(rows(tmp_path), default=0) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    status, _, err = finish(process)
+    assert status == wanted and re.search(f"{end} after step [0-9]+, saved; the same command continues", err), err
+    status, _, err = finish(command(tmp_path, checkpoint__every_steps=1000))
+    assert status == 0 and "continuing after step" in err, err
+    assert rows(tmp_path) == rows(finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("factor", "fires"), [(100, True), (1, False)])
+def test_a_run_made_to_forget_warns_and_a_good_one_stays_quiet(finished, tmp_path, factor, fires):
+    start = {"model__init": finished, "eval__guard": (("eval/scenes:24:1/long/mean_recall", 0.0),)}
+    rate = {"optimizer__learning_rate": 1e-3 * factor, "optimizer__warmup_steps": 0, "epochs": 0.8}
+    status, _, err = finish(command(tmp_path, **start, **rate, eval__every_steps=2))
+    assert status == 0, err
+    assert (" is " in err and "below its start" in err) == fires, err
+    assert any(key.startswith("forgotten/") for row in rows(tmp_path).values() for key in row) == fires
+    assert ("Forgetting" in (tmp_path / "report.html").read_text()) == fires
 
 
 @pytest.mark.slow

@@ -73,6 +73,12 @@ LATER = (
     "loss.same_image",
     "loss.text_pca",
     "loss.text_pca_weight",
+    "loss.preserve",
+    "loss.preserve_kind",
+    "loss.preserve_teacher",
+    "optimizer.cooldown",
+    "model.adapt",
+    "model.adapt_with",
 )
 
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
 from lrsclip_jax.config.values import hint, shown
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import adapt_rules
 from lrsclip_jax.models.zoo_table import MODELS
 
 _KNOWN = tower_keys() | KEYS
@@ -61,7 +62,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _loss, _warmup, _sources, _features):
+    for combination in (_towers, _texts, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -135,6 +136,18 @@ def loss_faults(loss: Any) -> Iterator[str]:
         yield f"loss.text_pca={loss.text_pca} needs long texts, and loss.long_weight={loss.long_weight} uses none"
 
 
+def optimizer_faults(optimizer: ConfigDict) -> Iterator[str]:
+    """Yields why values of `config.optimizer` cannot work together."""
+    if optimizer.name == "schedule_free":
+        if optimizer.schedule != "constant":
+            yield (
+                f"optimizer.schedule={optimizer.schedule!r}: the average of optimizer.name='schedule_free' takes the "
+                "place of a falling learning rate, set it to 'constant'"
+            )
+        if not optimizer.b1:
+            yield "optimizer.b1=0: optimizer.name='schedule_free' needs a share above 0, usually 0.9"
+
+
 def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns all fields of image and text tower, that of "kind" too: the config's, the model's, the classes'."""
     image, text = MODELS[config.model.name]
@@ -184,6 +197,7 @@ def _towers(config: ConfigDict) -> Iterator[str]:
     patches = (image["size"] // image["patch"]) ** 2
     if round(image["patch_dropout"] * patches) >= patches:
         yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
+    yield from adapt_rules.faults(config.model.adapt, towers)
 
 
 def _texts(config: ConfigDict) -> Iterator[str]:
@@ -225,12 +239,22 @@ def _batch(config: ConfigDict) -> Iterator[str]:
 def _loss(config: ConfigDict) -> Iterator[str]:
     """Yields why the options of the loss cannot work together."""
     yield from loss_faults(config.loss)
+    given = (config.loss.preserve_teacher, config.model.image_init, config.model.text_init)
+    if config.loss.preserve and config.model.init == "random" and not any(given):
+        yield f"loss.preserve={config.loss.preserve}: a random model has nothing to preserve, set loss.preserve_teacher"
+    if config.loss.preserve_teacher and not config.loss.preserve:
+        yield "loss.preserve_teacher is about loss.preserve, and that is 0"
     start = KEYS["loss.temperature"].default
     if config.loss.name == "sigmoid" and config.loss.temperature != start:
         yield (
             f"loss.temperature={config.loss.temperature}: the sigmoid loss starts from loss.sigmoid_temperature, "
             f"leave this at {start}"
         )
+
+
+def _optimizer(config: ConfigDict) -> Iterator[str]:
+    """Yields why values of the optimizer cannot work together."""
+    yield from optimizer_faults(config.optimizer)
 
 
 def _warmup(config: ConfigDict) -> Iterator[str]:
@@ -279,3 +303,9 @@ def _sources(config: ConfigDict) -> Iterator[str]:
     weights = [1.0 if isinstance(source, str) else source[1] for source in config.data.sources]
     if weights and max(weights) > _LARGEST_RATIO * min(weights):
         yield f"data.sources: weights of {max(weights)} and {min(weights)}: one may be {_LARGEST_RATIO:g} times another"
+
+
+def _guard(config: ConfigDict) -> Iterator[str]:
+    """Yields why there is no start for scores to be held against."""
+    if config.eval.guard and config.eval.at_start is False:
+        yield "eval.guard holds scores against those before the first step, and eval.at_start=False leaves these out"

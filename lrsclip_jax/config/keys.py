@@ -15,6 +15,7 @@ from lrsclip_jax.config.values import (
     Flag,
     Many,
     Matching,
+    Named,
     Number,
     OrNone,
     Pattern,
@@ -56,10 +57,33 @@ _RULE = Row(
 )
 _RULES = Many(_RULE, "rules", "(('image/.*', 0.1),)")
 _PATTERNS = Many(Pattern(), "patterns", "('logit_scale', 'image/blocks/.*[0:6]')")
+_PLACES, _RANK = Pattern(rows=False), Whole(1, _WIDTH)
+_ADAPTED = Named(
+    {
+        "lora": Row(
+            (_PLACES, choice("lora"), _RANK, Number(0.0, _RATE, above=True), Number(0.0, 1.0, below=True)),
+            "(pattern, 'lora', rank), and further alpha (the rank) and dropout (0.0)",
+            optional=2,
+        ),
+        "adapter": Row(
+            (_PLACES, choice("adapter"), _RANK), "(pattern, 'adapter'), and further reduction (16)", optional=1
+        ),
+        "prefix": Row((_PLACES, choice("prefix"), _RANK), "(pattern, 'prefix'), and further length (30)", optional=1),
+        "unipelt": Row(
+            (_PLACES, choice("unipelt"), _RANK, _RANK, _RANK),
+            "(pattern, 'unipelt'), and further length (10), reduction (16) and rank (8)",
+            optional=3,
+        ),
+    }
+)
 _AXIS = OrNone(choice("data", "fsdp", "tensor"))
 _SPLIT = Row(
     (Pattern(rows=False), Many(_AXIS, "axes", "('fsdp', None)")),
     "(pattern, axis of each dimension), such as ('text/.*/kernel', (None, 'fsdp'))",
+)
+_WATCHED = Row(
+    (Text("a score such as 'eval/SET/long/mean_recall'"), Number(0.0, 100.0)),
+    "a pair of a score and its margin, such as ('eval/SET/long/mean_recall', 1.0)",
 )
 _TEMPLATES = ("lrsclip", "rsclip", "rsclip-the", "itra", "georsclip", "skyscript")
 _TEMPLATE = either(choice(*_TEMPLATES), Matching(r"[^{}]*\{\}[^{}]*", "a template with {} once, for the class"))
@@ -144,6 +168,18 @@ _TABLE = (
     Key("model.text.remat", "dense", _REMAT, "what the text tower's blocks store for the backward pass"),
     Key("model.text.keep", 20, Whole(0, _TOKENS), _KEEP),
     Key("model.text.ratio", None, _RATIOS, _RATIO),
+    Key(
+        "model.adapt",
+        (),
+        Many(_ADAPTED, "rules", "(('image/blocks/attention/.*', 'lora', 8), ('.*/mlp', 'adapter', 16))"),
+        "adapters by place in the towers; they and model.adapt_with train, are saved, and the rest stays as it is",
+    ),
+    Key(
+        "model.adapt_with",
+        ("(image|text)/projection/.*", "logit_.*"),
+        Many(Pattern(rows=False), "patterns", "('(image|text)/projection/.*', 'logit_.*')"),
+        "parameters of the model itself that train with the adapters of model.adapt",
+    ),
     Key(
         "data.sources",
         (),
@@ -274,16 +310,50 @@ _TABLE = (
         "of the variance that it holds, or how many components; None: no such term",
     ),
     Key("loss.text_pca_weight", 1.0, Number(0.0, 1e6, above=True), "weight of that term, next to both others"),
-    Key("optimizer.name", "sgd", choice("sgd", "adamw"), "the optimizer, as in PyTorch"),
+    Key(
+        "loss.preserve",
+        0.0,
+        Number(0.0, 1e6),
+        "weight of a further term that holds the model to a frozen teacher, against forgetting; 0: no such term",
+    ),
+    Key(
+        "loss.preserve_kind",
+        "features",
+        choice("features", "similarity"),
+        "features: no row may move from the teacher's; similarity: what lies close to what in a batch may not change",
+    ),
+    Key(
+        "loss.preserve_teacher",
+        None,
+        OrNone(_WEIGHTS),
+        "weights of the teacher, of the same model; None: those that the run starts from",
+    ),
+    Key(
+        "optimizer.name",
+        "sgd",
+        choice("sgd", "adamw", "muon", "lion", "schedule_free"),
+        "the optimizer: the first two as in PyTorch; muon: the blocks' matrices by Muon, the rest by AdamW; "
+        "schedule_free: AdamW whose parameters are an average over the run",
+    ),
     Key("optimizer.learning_rate", 3e-4, Number(0.0, _RATE), "of each update, at its peak after the warm-up"),
-    Key("optimizer.momentum", 0.9, _FRACTION, "of sgd's momentum buffer: the share that stays"),
+    Key("optimizer.momentum", 0.9, _FRACTION, "of sgd's momentum buffer: the share that stays; muon's, usually 0.95"),
     Key("optimizer.dampening", 0.1, _FRACTION, "of sgd: share of a gradient that its momentum buffer leaves out"),
-    Key("optimizer.b1", 0.9, Number(0.0, 1.0, below=True), "of adamw: decay of the first moment"),
-    Key("optimizer.b2", 0.98, Number(0.0, 1.0, below=True), "of adamw: decay of the second moment"),
-    Key("optimizer.eps", 1e-6, Number(1e-30, 1.0), "of adamw: added to the root of the second moment"),
+    Key(
+        "optimizer.b1",
+        0.9,
+        Number(0.0, 1.0, below=True),
+        "of all but sgd: decay of the first moment; schedule_free's average",
+    ),
+    Key("optimizer.b2", 0.98, Number(0.0, 1.0, below=True), "of all but sgd: decay of the second moment"),
+    Key("optimizer.eps", 1e-6, Number(1e-30, 1.0), "of all but sgd and lion: added to the root of the second moment"),
     Key("optimizer.weight_decay", 0.0, Number(0.0, _RATE), "factor of the parameters that each update takes off"),
-    Key("optimizer.schedule", "constant", choice("constant", "cosine"), "cosine: down to final_learning_rate"),
-    Key("optimizer.final_learning_rate", 0.0, Number(0.0, _RATE), "where a cosine ends"),
+    Key(
+        "optimizer.schedule",
+        "constant",
+        choice("constant", "cosine", "wsd"),
+        "cosine: down to final_learning_rate; wsd: constant, then down to it along a line (warm-up–stable–decay)",
+    ),
+    Key("optimizer.final_learning_rate", 0.0, Number(0.0, _RATE), "where a cosine or wsd ends"),
     Key("optimizer.warmup_steps", 0, Whole(), "steps of a linear warm-up"),
     Key("optimizer.warmup_epochs", 0.0, Number(0.0, 1e6), "epochs of a linear warm-up, in place of steps"),
     Key(
@@ -292,6 +362,7 @@ _TABLE = (
     Key("optimizer.lr_rules", (), _RULES, "factors of the learning rate by parameter path; the first match holds"),
     Key("optimizer.decay_rules", (), _RULES, "factors of the weight decay by parameter path; the first match holds"),
     Key("optimizer.freeze", (), _PATTERNS, "parameters that are not trained"),
+    Key("optimizer.cooldown", 0.2, Number(0.0, 1.0, above=True), "of wsd: the share of the run in which it falls"),
     Key(
         "train.microbatches",
         1,
@@ -316,6 +387,13 @@ _TABLE = (
         "~/.cache/lrsclip_jax",
         OrNone(Text("the path of a folder")),
         "compiled programs; None: no cache",
+    ),
+    Key(
+        "train.ema",
+        None,
+        OrNone(Number(0.0, 1.0, above=True, below=True)),
+        "what an average of the weights keeps of itself at each update, such as 0.999; the average is scored, saved "
+        "and exported in the place of the weights; None: there is none",
     ),
     Key("mesh.data", 0, Whole(0, _ROWS), "devices that split a batch; 0: as many as there are for the other axes"),
     Key("mesh.fsdp", 1, Whole(1, _ROWS), "devices that split a batch and the parameters"),
@@ -347,6 +425,13 @@ _TABLE = (
         OrNone(Flag()),
         "whether to evaluate before the first step; None: if model.init, image_init or text_init bring weights",
     ),
+    Key(
+        "eval.guard",
+        None,
+        OrNone(Many(_WATCHED, "pairs of a score and a margin", "(('eval/SET/zeroshot/accuracy', 2.0),)")),
+        "scores that are not to fall below those before the first step; a warning comes where one does, by more than "
+        "its margin in per cent; None: each set's mean recall and zero-shot accuracy, by more than 1; (): none",
+    ),
     Key("checkpoint.every_steps", 1000, _STEPS, "steps between checkpoints"),
     Key("checkpoint.every_minutes", 20.0, Number(0.0, _MINUTES), "most minutes between checkpoints"),
     Key("checkpoint.keep", 2, Whole(1, _ROWS), "newest checkpoints that stay"),
@@ -370,6 +455,12 @@ _TABLE = (
         None,
         OrNone(Span(_STEPS, "the first and the last step", "(20, 24)")),
         "steps that JAX's profiler traces into the run's folder",
+    ),
+    Key(
+        "log.to",
+        (),
+        Many(choice("tensorboard", "wandb", "mlflow", "trackio"), "trackers", "('wandb',)"),
+        "trackers that get the metrics as well, each an optional package; log.tensorboard adds the first",
     ),
 )
 KEYS: dict[str, Key] = {key.name: key for key in _TABLE}

@@ -79,7 +79,7 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
         imported = joined(sources, hints, changes)
         tokenizer = tokenizer_for(zoo.text_kind(imported.model))
         print("\n".join(_description(sources, imported, tokenizer)), flush=True)
-        config = _config(sources, imported.model)
+        config = config_of(sources, imported.model)
         if "logit_bias" in imported.params:
             config.loss.name = "sigmoid"  # a run with such a parameter
         about = checkpoint.metadata(config, imported.preprocessing, tokenizer)
@@ -93,7 +93,7 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
 
 def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Imported:
     """Returns the model that `sources` make together; arguments and errors as of `import_checkpoint`."""
-    read = {source: weights.read(source, hints) for source in dict.fromkeys(sources.values())}
+    read = {source: weights.merged(weights.read(source, hints), source) for source in dict.fromkeys(sources.values())}
     found = {tower: read[source] for tower, source in sources.items()}
     fields = {tower: _fields(tower, found[tower], sources[tower]) for tower in _TOWERS}
     widths = {tower: _projection_width(found[tower].params[tower]) for tower in _TOWERS}
@@ -165,8 +165,8 @@ def _common(widths: Mapping[str, int | None], sources: Mapping[str, str]) -> int
     return known.pop() if known else _EMBED_DIM
 
 
-def _config(sources: Mapping[str, str], model: CLIP) -> ConfigDict:
-    """A config that says what the model is and where it is from, and is otherwise the default one."""
+def config_of(sources: Mapping[str, str], model: CLIP) -> ConfigDict:
+    """Returns a config that says what the model is and where each tower is from, and is otherwise the default one."""
     config = configs.defaults()
     image, text = zoo.fields(model)
     config.model.image.update(image)

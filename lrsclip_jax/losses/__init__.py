@@ -5,6 +5,7 @@ from lrsclip_jax.losses.equal_texts import packed_text_keys, text_keys
 from lrsclip_jax.losses.full import info_nce
 from lrsclip_jax.losses.options import LossOptions, in_steps, long_weight_at, loss_options
 from lrsclip_jax.losses.pcm import principal_part, reduce_to_components
+from lrsclip_jax.losses.preserve import preservation
 from lrsclip_jax.losses.sigmoid import sigmoid_loss
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "long_weight_at",
     "loss_options",
     "packed_text_keys",
+    "preservation",
     "principal_part",
     "reduce_to_components",
     "sigmoid_loss",

@@ -19,6 +19,7 @@ _CHOICES = {
     "gradient": ("full", "reference"),
     "same_text": ("negative", "ignore"),
     "same_image": ("negative", "positive"),
+    "preserve_kind": ("features", "similarity"),
 }
 
 
@@ -49,6 +50,8 @@ class LossOptions:
       text_pca: None, or how much of the long texts `principal_part` keeps for a further term of the loss: a share of
         their variance, a float, or a number of directions, an int.
       text_pca_weight: of that term.
+      preserve: weight of a further term, `preserve.preservation`, which holds the model to a teacher; 0: no such term.
+      preserve_kind: "features" or "similarity", what of the teacher is preserved.
 
     Raises:
       InputError: an unknown choice, an impossible weight or chunk, an option that the sigmoid loss has not.
@@ -67,6 +70,8 @@ class LossOptions:
     same_image: str = "negative"
     text_pca: float | int | None = None
     text_pca_weight: float = 1.0
+    preserve: float = 0.0
+    preserve_kind: str = "features"
 
     def __post_init__(self) -> None:
         _breakpoints(self.long_weight)

@@ -19,7 +19,7 @@ def encoder_hash(tower: Any, params: Any, positions: int | None = None) -> str:
     Args:
       tower: the module, of which some fields are read.
       params: of the tower, arrays that this process holds whole.
-      positions: rows of the position table that count, for texts of that length at most; None: all of them.
+      positions: rows of the position table that count, for texts of at most this many tokens; None: all of them.
     """
     fields = [(name, getattr(tower, name, None)) for name in _FIELDS]
     digest = hashlib.blake2b(repr(fields).encode(), digest_size=8)

@@ -113,6 +113,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "model": config.model.name,
         "batch_size": config.batch_size,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.setup.shapes.params)),
+        "trained": _trained(plan.setup),
         "memory": {**memory, "peak": plan.wanted, "limit": plan.memory},
         "flops": {
             "useful_per_pair": work.useful,
@@ -155,13 +156,16 @@ def _packed(packed: PackedShapes | None) -> list[str]:
     ]
 
 
+def _trained(setup: Setup) -> int:
+    """Returns the number of parameters that are not wholly frozen."""
+    sizes = jax.tree.map(lambda leaf, learns: leaf.size * bool(learns), setup.shapes.params, setup.optimizer.trainable)
+    return sum(jax.tree.leaves(sizes))
+
+
 def _parameters(setup: Setup) -> list[str]:
     """Returns lines on how many there are and how each is split; those that are whole on every device share a line."""
     leaves = _paths(setup.shapes.params)
-    trained = sum(
-        leaf.size * bool(learns)
-        for (_, leaf), learns in zip(leaves, jax.tree.leaves(setup.optimizer.trainable), strict=True)
-    )
+    trained = _trained(setup)
     total = sum(leaf.size for _, leaf in leaves)
     out = [f"parameters {total / 1e6:.1f} M, {trained / 1e6:.1f} M trained", f"  {'bytes a device':>14}  sharding"]
     whole = []
@@ -188,6 +192,10 @@ def _axes(leaf: jax.ShapeDtypeStruct) -> list[Any]:
 def _memory(plan: Plan) -> list[str]:
     setup = plan.setup
     state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": plan.planned.batch}
+    if setup.shapes.ema is not None:
+        state["average"] = setup.shapes.ema
+    if setup.shapes.teacher is not None:
+        state["teacher"] = setup.shapes.teacher
     inputs = ", ".join(f"{name} {_size(device_bytes(shapes))}" for name, shapes in state.items())
     head = f"memory of a device, {_size(plan.memory)} available"
     if isinstance(plan.outcome, TooLarge):
@@ -217,6 +225,7 @@ def _arithmetic(plan: Plan) -> list[str]:
         "forward": (pair.forward.executed, f"image {_flop(pair.image.executed)}{texts}"),
         "backward": (pair.backward.executed, ""),
         "remat": (pair.remat.executed, "computed again for the backward pass"),
+        "teacher": (pair.teacher.executed, "the model to which loss.preserve holds it"),
         "microbatches": (pair.accumulation.executed, "a second forward pass"),
         "loss": (pair.loss, f"{_flop(pair.logits)} of it useful"),
         "executed": (pair.executed, f"{_flop(pair.executed * work.batch_size)} a step"),

@@ -55,6 +55,7 @@ class Job:
       devices: how many share the work, in equal shares.
       state_bytes: parameters and optimizer state on one device.
       gradient_bytes: the gradient on one device.
+      teacher: whether another model encodes the same pairs, for `loss.preserve`.
     """
 
     model: CLIP
@@ -70,6 +71,7 @@ class Job:
     devices: int
     state_bytes: int
     gradient_bytes: int
+    teacher: bool = False
 
     @property
     def pair(self) -> flops.PairWork:
@@ -92,6 +94,7 @@ class Job:
             form=self.form,
             frozen=self.frozen,
             in_memory=self.in_memory,
+            teacher=self.teacher,
         )
 
 

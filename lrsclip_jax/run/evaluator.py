@@ -9,6 +9,7 @@ from etils import epath
 
 from lrsclip_jax import heldout
 from lrsclip_jax.hosts import distributed
+from lrsclip_jax.run.forgetting import Forgetting
 from lrsclip_jax.run.metrics import has_scores
 from lrsclip_jax.run.recorder import Recorder
 from lrsclip_jax.run.watchdog import Watchdog
@@ -34,6 +35,7 @@ class Evaluator:
         total_steps: int,
         decides: bool,
         at_start: bool = False,
+        forgetting: Forgetting | None = None,
     ):
         """Begins without scores.
 
@@ -46,6 +48,7 @@ class Evaluator:
           total_steps: of the run.
           decides: whether the scores decide which checkpoints are kept (`checkpoint.best`).
           at_start: whether to evaluate before the first step, as step 0.
+          forgetting: warns of scores below their start; None in all processes of a run but one.
         """
         self._score = score
         self._recorder = recorder
@@ -55,6 +58,7 @@ class Evaluator:
         self._total_steps = total_steps
         self._decides = decides
         self._at_start = at_start
+        self._forgetting = forgetting
         self._written = False  # whether the scores of the next evaluation are in the run's metrics
         self.tables: list[heldout.Table] | None = None
 
@@ -89,8 +93,9 @@ class Evaluator:
         with self._recorder.aside("evaluation"), self._watchdog.paused():
             self.tables = self._score(params)
         scores = heldout.flat(self.tables)
+        fallen = self._forgetting.check(step, scores) if self._forgetting else {}
         if not self._written:
-            self._recorder.write(step, scores)
+            self._recorder.write(step, scores | fallen)
         self._written = False
         return scores
 

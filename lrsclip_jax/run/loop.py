@@ -60,7 +60,7 @@ def run_steps(
     compiled, recorder, evaluator, saver, watchdog, trace = owners
     state = first.pop()
     if evaluator.missed(steps.start - 1):
-        evaluator.evaluate(state.params, steps.start - 1)
+        evaluator.evaluate(state.weights, steps.start - 1)
         laps.end("evaluation")
     try:
         for step in steps:
@@ -77,13 +77,13 @@ def run_steps(
 
             stops, saves, scores = stop(), saver.due(step), None
             if evaluator.due_before_save(step):
-                scores = evaluator.evaluate(state.params, step)
+                scores = evaluator.evaluate(state.weights, step)
             if stops or saves or scores is not None:
                 saver.save(state, step, scores)
             if stops:
                 return step
             if evaluator.due_after_save(step):
-                evaluator.evaluate(state.params, step)
+                evaluator.evaluate(state.weights, step)
     except NotFinite as error:
         saver.save_before(state, error.step)
         raise

@@ -1,9 +1,10 @@
-"""SIGTERM, with which a scheduler takes a machine back: the run saves after its next step and leaves."""
+"""SIGTERM, with which a scheduler takes a machine back, and Ctrl-C: the run saves after its next step and leaves."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -12,17 +13,43 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from eval import interrupts
+
+
+class Signalled:
+    """Whether a signal has come that asks the run to leave, and which; SIGTERM where it came to another process."""
+
+    def __init__(self) -> None:
+        self._received = threading.Event()
+        self.asked = signal.SIGTERM
+
+    def __call__(self) -> bool:
+        return self._received.is_set()
+
+    def hear(self, asked: signal.Signals) -> None:
+        """Notes that a signal has come; the first one counts."""
+        if not self():
+            self.asked = asked
+            self._received.set()
+
 
 @contextlib.contextmanager
-def watch() -> Iterator[Callable[[], bool]]:
-    """A context in which SIGTERM does not end the process; it yields a function that tells whether the signal has come.
+def watch() -> Iterator[Signalled]:
+    """A context in which SIGTERM and the first Ctrl-C do not end the process; it yields what tells that one has come.
 
-    Enter it in the main thread. Afterwards SIGTERM has its earlier meaning again.
+    A second Ctrl-C ends the process at once. Enter it in the main thread. Afterwards the signals have their earlier
+    meaning again.
     """
-    received = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    signalled = Signalled()
+
+    def interrupted() -> None:
+        print("Ctrl-C: the run saves after this step and ends; once more ends it at once", file=sys.stderr, flush=True)
+        signalled.hear(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: signalled.hear(signal.SIGTERM))
     try:
-        yield received.is_set
+        with interrupts.put_off(interrupted):
+            yield signalled
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -78,6 +78,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         form=loss.form,
         frozen=frozen_towers(trainable),
         in_memory=towers_in_memory(config),
+        teacher=loss.preserve > 0,
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)
     return Throughput(pair, loss.kinds, config.batch_size, mesh.size, chip.flops if chip else None)

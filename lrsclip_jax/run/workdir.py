@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -72,8 +73,10 @@ def at_work(name: str, command: str) -> Iterator[None]:
         yield
 
 
-def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
+def claim(workdir: str, config: configs.ConfigDict, samples: int = 0) -> epath.Path:
     """Makes `workdir` the folder of this run, new or continued, and writes config.json into it.
+
+    `samples` are those of an epoch: with them a finished run may continue for more epochs, see `finished_shorter`.
 
     Raises InputError if the folder can't be written, or holds something else, such as checkpoints of a run whose
     curve-determining keys differ. A run that saved nothing yet starts again from its first step.
@@ -83,13 +86,30 @@ def claim(workdir: str, config: configs.ConfigDict) -> epath.Path:
     saved = read_config(folder)
     if saved is not None and steps(folder):
         differences = configs.curve_differences(saved, config)
-        if differences:
+        if differences and finished_shorter(folder, config, samples) is None:
             raise InputError(
                 f"{folder} holds a run of another config ({'; '.join(differences)}): give another --workdir, "
                 "or continue from its newest checkpoint in a new folder with --branch=NEWDIR"
             )
     write_config(folder, config)
     return folder
+
+
+def finished_shorter(folder: epath.Path, config: configs.ConfigDict, samples: int) -> int | None:
+    """Returns the steps of the finished run in a folder, if a config differs from its own in more epochs alone.
+
+    None for every other folder. The learning rate and all that follows the share of the run that is done depend on the
+    epochs: the run was another one than the first part of the longer run is, unless nothing changes over the run.
+    """
+    saved = read_config(folder)
+    if not samples or saved is None or not saved.get("epochs", config.epochs) < config.epochs:
+        return None
+    before = config.copy_and_resolve_references()
+    with before.ignore_type():
+        before.epochs = saved["epochs"]
+    steps_before = math.floor(before.epochs * samples / before.batch_size)
+    finished = bool(steps_before) and steps(folder)[-1:] == [steps_before]
+    return steps_before if finished and not configs.curve_differences(saved, before) else None
 
 
 def check_new(workdir: str) -> epath.Path:
@@ -124,14 +144,14 @@ def _is_import(checkpoints: epath.Path) -> bool:
     return all(re.match(r"0(\.|$)", path.name) and not (path / "optimizer").exists() for path in checkpoints.iterdir())
 
 
-def branch(workdir: str, new: str, config: configs.ConfigDict) -> epath.Path:
+def branch(workdir: str, new: str, config: configs.ConfigDict, samples: int = 0) -> epath.Path:
     """Starts folder `new` with the newest checkpoint and the metrics of `workdir`, under another config.
 
-    A branch that exists already is continued like any run.
+    A branch that exists already is continued like any run, with `samples` as for `claim`.
     """
     source, target = folder_of(workdir), folder_of(new)
     if read_config(target) is not None:
-        return claim(new, config)
+        return claim(new, config, samples)
     if first_file(target, [CHECKPOINTS, METRICS]) or (first_file(target) and not (target / CHECKPOINTS).exists()):
         raise InputError(f"{target} holds other files ({first_file(target)}): give another --branch, new or empty")
     if not (saved := steps(source)):

@@ -14,7 +14,12 @@ from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.corpus.recipe_config import RECIPES as CORPUS_RECIPES
 from lrsclip_jax.errors import InputError
 
-ARGUMENTS = {"aid_rsicd": ["folder"], "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"]}
+ARGUMENTS = {
+    "aid_rsicd": ["folder"],
+    "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"],
+    "lora_24gb": ["b16", "l14"],
+    "rsclip_baselines": ["pfeiffer", "prefix", "lora", "unipelt"],
+}
 RECIPES = [
     spec
     for path in sorted(Path("configs").glob("*.py"))
@@ -42,9 +47,10 @@ def test_a_recipe_that_starts_from_another_has_all_its_values(name, curve, every
     config = configs.load(f"configs/{name}.py")
     assert configs.curve_hash(config) == curve
     values = json.loads(configs.to_json(config))
-    for key in ("data.workers", "eval.at_start", *configs.LATER):
+    for key in ("data.workers", "eval.at_start", "eval.guard", "train.ema", "log.to", *configs.LATER):
         *groups, last = key.split(".")
-        assert functools.reduce(operator.getitem, groups, values).pop(last) == KEYS[key].default
+        default = json.loads(json.dumps(KEYS[key].default))
+        assert functools.reduce(operator.getitem, groups, values).pop(last) == default
     values["data"] = {name: value for name, value in values["data"].items() if value != {}}
     assert hashlib.sha256(f"{json.dumps(values, indent=2)}\n".encode()).hexdigest() == everything
 

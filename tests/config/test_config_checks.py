@@ -41,6 +41,16 @@ QUICKSTART = "configs/quickstart.py"
         (["data.sampling=pairs"], "loss.long_weight=0.8: data.sampling='pairs' has all texts"),
         (["train.microbatches=5"], "train.microbatches=5 does not divide batch_size=128"),
         (["loss.pcm_components=8", "loss.pcm_scope=group:24"], "groups of 24 do not divide batch_size=128"),
+        (["loss.preserve=1.0"], "loss.preserve=1.0: a random model has nothing to preserve"),
+        (["loss.preserve_teacher=runs/b16"], "loss.preserve_teacher is about loss.preserve, and that is 0"),
+        (
+            ["optimizer.name=schedule_free"],
+            "optimizer.schedule='cosine': the average of optimizer.name='schedule_free' takes the place",
+        ),
+        (
+            ["eval.at_start=False", "eval.guard=(('eval/a/long/mean_recall',1.0),)"],
+            "eval.guard holds scores against those before the first step, and eval.at_start=False leaves these out",
+        ),
         (["optimizer.warmup_epochs=1.0"], "optimizer.warmup_steps=30 and optimizer.warmup_epochs=1.0: set one"),
         (
             ["optimizer.warmup_steps=0", "optimizer.warmup_epochs=7"],

@@ -34,10 +34,12 @@ def test_every_option_is_the_config_key_of_its_name():
         "same_image": "positive",
         "text_pca": 0.9,
         "text_pca_weight": 0.5,
+        "preserve": 2.0,
+        "preserve_kind": "similarity",
     }
     assert set(values) == {field.name for field in dataclasses.fields(LossOptions)}
-    # The other keys say with which temperature and bias a model begins, and whether the temperature learns.
-    start = {"temperature", "learn_temperature", "sigmoid_temperature", "sigmoid_bias"}
+    # The other keys say with which temperature and bias a model begins, whether the temperature learns, who teaches.
+    start = {"temperature", "learn_temperature", "sigmoid_temperature", "sigmoid_bias", "preserve_teacher"}
     assert set(config.loss) - set(values) == start
     with config.ignore_type():
         config.loss.update(values)

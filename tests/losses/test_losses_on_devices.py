@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+import test_preserve
 from jax.sharding import AxisType
 from test_losses import oracle, unit_rows
 from test_sigmoid import sigmoid_oracle
@@ -122,6 +123,13 @@ def test_every_form_equals_the_oracle_on_any_mesh(reports, case):
         assert errors["accuracies"] == 0, variant
     if case.form == "ring" and case.pcm_scope is None:
         assert report["collectives"] == ["collective-permute"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "chunk"), test_preserve.VARIANTS)
+def test_the_preservation_loss_equals_its_oracle_on_several_devices(reports, kind, chunk):
+    value, gradient = reports[f"preserve {kind} {chunk}"]
+    assert value <= 1e-6 and gradient <= 1e-5
 
 
 @cache
@@ -285,3 +293,6 @@ def measure(case: Case) -> dict:
 if __name__ == "__main__":
     for case in CASES:
         print(json.dumps([case.name, measure(case)]), flush=True)
+    for kind, chunk in test_preserve.VARIANTS:
+        shape = (2, 2, 2) if chunk else (4, 1, 1)
+        print(json.dumps([f"preserve {kind} {chunk}", test_preserve.measure(kind, chunk, "some", shape)]), flush=True)

@@ -1,5 +1,6 @@
 """Saving, keeping and restoring: what stays, what is found after a kill, on other devices, from torn folders."""
 
+import dataclasses
 import errno
 import gc
 import json
@@ -127,6 +128,23 @@ def test_the_bundle(tmp_path):
         found["config"]["seed"] == 3 and found["config_hash"] == about(seed=3)["config_hash"] != about()["config_hash"]
     )
     assert found["preprocessing"]["mean"] == [0.5] * 3 and found["tokenizer"]["hash"] == "abc"
+
+
+def test_the_average_is_what_others_read_and_both_are_restored(tmp_path):
+    run, plain = epath.Path(tmp_path), state(7)
+    averaged = dataclasses.replace(plain, ema=state(8).params)
+    checkpoints = checkpoint.open_checkpoints(run, keeping())
+    with checkpoint.closing(checkpoints):
+        checkpoint.save(checkpoints, averaged, 7, about())
+    assert_equal(checkpoint.load_params(run / "checkpoints" / "7", plain.params), state(8).params)
+    assert_equal(restored(run, averaged), averaged)
+    assert_equal(restored(run, plain), plain)  # train.ema is set no more
+
+
+def test_an_average_that_is_set_later_begins_at_the_weights(tmp_path):
+    saved(epath.Path(tmp_path), 7)
+    wanted = dataclasses.replace(state(0), ema=state(0).params)
+    assert_equal(restored(epath.Path(tmp_path), wanted), dataclasses.replace(state(7), ema=state(7).params))
 
 
 def test_a_step_that_reuses_the_buffers_leaves_the_save_alone(tmp_path):

@@ -29,7 +29,7 @@ class Everybody:
         return next(batches)
 
     def step_for(self, batch):
-        return lambda state, batch: (SimpleNamespace(params=state.params + batch), {"loss": jnp.float32(batch)})
+        return lambda state, batch: (SimpleNamespace(weights=state.weights + batch), {"loss": jnp.float32(batch)})
 
     def add(self, step, batch, metrics):
         if self.broken == step:
@@ -59,7 +59,7 @@ class Everybody:
         return step in self.saves
 
     def save(self, state, step, scores):
-        self.events.append(f"save {state.params} {scores}")
+        self.events.append(f"save {state.weights} {scores}")
 
     def save_before(self, state, step):
         self.events.append(f"save before {step}")
@@ -71,7 +71,7 @@ class Everybody:
             asked.append(None)
             return len(asked) == stop_after
 
-        states = [SimpleNamespace(params=10 * (first - 1))]
+        states = [SimpleNamespace(weights=10 * (first - 1))]
         owners = Owners(*[self] * len(Owners._fields))
         return run_steps(states, iter([10] * 6), range(first, 7), owners, stop, Laps(time.perf_counter()))
 
@@ -111,7 +111,7 @@ def test_the_first_state_is_free_after_the_first_update():
     class State(SimpleNamespace):
         """A state that can be referred to weakly."""
 
-    everybody, states = Everybody(), [State(params=0)]
+    everybody, states = Everybody(), [State(weights=0)]
     first, alive = weakref.ref(states[0]), []
     everybody.step = lambda step: alive.append(first() is not None)
     run_steps(states, iter([10] * 6), range(1, 7), Owners(*[everybody] * 6), lambda: False, Laps(0.0))

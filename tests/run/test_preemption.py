@@ -41,6 +41,39 @@ def test_the_signal_is_seen_once_and_then_means_what_it_meant():
         signal.signal(signal.SIGTERM, before)
 
 
+def test_ctrl_c_is_put_off_once_and_then_means_what_it_meant(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with preemption.watch() as signalled:
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 5
+        while not signalled() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert signalled() and signalled.asked is signal.SIGINT
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signalled.asked is signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr().err.count("once more ends it at once") == 1
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+def test_a_second_ctrl_c_ends_the_process_in_native_code_too():
+    code = (
+        "import time, numpy as np\nfrom lrsclip_jax.run import preemption\nwith preemption.watch():\n"
+        "    print('begun', flush=True)\n    np.linalg.svd(np.random.default_rng(0).random((3000, 3000)))\n"
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[2])}
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        for _ in range(2):
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=5)
+    assert process.returncode == 130 and said.splitlines()[-1] == "interrupted"
+
+
 def test_one_process_is_answered_at_once_and_several_a_step_late(monkeypatch):
     flags = iter([False, True, False, False])
     alone = preemption.any_process(lambda: next(flags))

@@ -30,6 +30,23 @@ def test_checkpoints_belong_to_their_config(tmp_path):
     assert workdir.read_config(tmp_path)["seed"] == 0
 
 
+def test_a_finished_run_may_continue_for_more_epochs_and_no_other(tmp_path):
+    samples = config().batch_size * 10
+    workdir.claim(str(tmp_path), config("epochs=6.0"))
+    checkpoint(tmp_path, 50)
+    for change in ("epochs=12.0", "epochs=3.0"):  # it is not finished
+        with pytest.raises(InputError, match="epochs: 6.0 -> .*--branch=NEWDIR"):
+            workdir.claim(str(tmp_path), config(change), samples)
+    checkpoint(tmp_path, 60)
+    assert workdir.finished_shorter(tmp_path, config("epochs=12.0"), samples) == 60
+    for others in (["epochs=3.0"], ["epochs=12.0", "seed=1"]):
+        assert workdir.finished_shorter(tmp_path, config(*others), samples) is None
+        with pytest.raises(InputError, match="epochs: 6.0 -> "):
+            workdir.claim(str(tmp_path), config(*others), samples)
+    workdir.claim(str(tmp_path), config("epochs=12.0"), samples)
+    assert workdir.read_config(tmp_path)["epochs"] == 12.0
+
+
 def test_a_branch_takes_the_newest_checkpoint_and_the_metrics(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     workdir.claim(str(old), config())
