@@ -31,6 +31,7 @@ def load(
     activation: str | None = None,
     image_heads: int | None = None,
     text_heads: int | None = None,
+    base: str | None = None,
 ) -> Pretrained:
     """Loads a pretrained model of two towers, to embed images and texts with.
 
@@ -41,24 +42,25 @@ def load(
 
     Args:
       source: a run folder, one of its checkpoints, a checkpoint file or folder of OpenAI's CLIP, open_clip, Long-CLIP,
-        LRSCLIP, RemoteCLIP, GeoRSCLIP, SkyCLIP or Hugging Face's transformers, or "hf:owner/name[@revision]". A text
-        tower of 77 positions reads 77 tokens; `lrsclip convert import --context-length=248` stretches it.
+        LRSCLIP, RemoteCLIP, GeoRSCLIP, SkyCLIP, Hugging Face's transformers or PEFT, or "hf:owner/name[@revision]". A
+        text tower of 77 positions reads 77 tokens; `lrsclip convert import --context-length=248` stretches it.
       dtype: of the towers' arithmetic. None: float32 on a CPU, bfloat16 on accelerators. "float32" is full float32
         everywhere, where accelerators would otherwise round the factors of products.
       batch_size: rows that pass a tower at once, over all local devices; fewer rows take a smaller batch.
       model: a published model's name (`lrsclip_jax.pytorch.families.known_models`), for a file that doesn't tell.
       activation: "quick_gelu" or "gelu", of both towers, for a file that doesn't tell.
       image_heads, text_heads: numbers of attention heads, for a file that doesn't tell.
+      base: the source of weights that a folder of PEFT belongs to, where that names no model of the Hub.
 
     Returns:
       A `lrsclip_jax.pretrained.Pretrained`.
 
     Raises:
-      InputError: there is nothing, something damaged or unknown, one tower alone, or one of the last four arguments
+      InputError: there is nothing, something damaged or unknown, one tower alone, or one of the last five arguments
         is needed.
     """
     from lrsclip_jax import pretrained  # imports JAX, which takes seconds
     from lrsclip_jax.pytorch.contract import Hints
 
-    hints = Hints(model, activation, image_heads, text_heads)
+    hints = Hints(model, activation, image_heads, text_heads, base)
     return pretrained.load(source, hints, dtype=dtype, batch_size=batch_size)

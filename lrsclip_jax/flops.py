@@ -90,12 +90,13 @@ class Texts:
         return Texts(self.count * times, self.tokens * times, self.squares * times)
 
 
-def products(tower: Tower, length: int) -> list[Product]:
+def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product]:
     """Returns the products of one example's forward pass through a tower.
 
     Args:
       tower: the module, of which only the fields are read.
       length: of the text in tokens; of an image tower `tokens(tower)`.
+      in_memory: whether its features come from memory, so that the projection alone is computed.
     """
     width, layers, heads = tower.width, tower.layers, tower.heads
     head, hidden = width // heads, tower.mlp_width or 4 * width
@@ -113,7 +114,7 @@ def products(tower: Tower, length: int) -> list[Product]:
         found.insert(0, Product("patch_embedding", length - 1, 3 * tower.patch**2, width))
     if isinstance(tower, Bert) and tower.pool == "pooler":
         found.insert(-1, Product("pooler", 1, width, width))
-    return found
+    return found[-1:] if in_memory else found
 
 
 def tokens(tower: ViT) -> int:
@@ -197,7 +198,7 @@ class PairWork:
     Attributes:
       image: forward pass through the image tower.
       texts: forward passes through the text tower, one for each of the texts asked for.
-      backward: of all towers that learn, twice their forward passes.
+      backward: of all towers that learn, twice their forward passes, less what adapters spare.
       remat: what blocks compute again for the backward pass.
       accumulation: the second forward pass when a batch is taken in microbatches.
       logits: the loss's products of features, forward and backward; they grow with the batch.
@@ -244,6 +245,7 @@ def train_pair(
     more_terms: int = 0,
     form: str = "full",
     frozen: Collection[str] = (),
+    in_memory: Collection[str] = (),
     teacher: bool = False,
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
@@ -252,7 +254,8 @@ def train_pair(
     of its texts, what it says of `useful`.
 
     The backward pass is counted as twice the forward pass, as is the custom, which includes a gradient of the pixels
-    that nobody computes: less than 0.4 % of it.
+    that nobody computes: less than 0.4 % of it. In a tower with adapters the kernels of the blocks have no gradient.
+    The adapters' own products, about a hundredth of the tower's, are not counted.
 
     Args:
       model: its fields are read, `remat` included.
@@ -263,13 +266,17 @@ def train_pair(
       more_terms: of the loss, besides one for each of the texts.
       form: `loss.form`.
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
+      in_memory: the towers whose features come from memory.
       teacher: whether another model encodes the same pair.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
-    image, of_a_token = products(model.image, tokens(model.image)), products(model.text, 1)
+    image = products(model.image, tokens(model.image), "image" in in_memory)
+    of_a_token = products(model.text, 1, "text" in in_memory)
     forward = [work(image), *(work_on(text, of_a_token) for text in counted)]
     repeats = [work(recomputed(model.image, image))]
     repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in counted]
+    kept = [work(_unlearnt(model.image, image))]
+    kept += [work_on(text, _unlearnt(model.text, of_a_token)) for text in counted]
     learns = ["image" not in frozen, *["text" not in frozen] * len(texts)]
 
     def of_those_that_learn(works: Iterable[Work]) -> Work:
@@ -279,13 +286,18 @@ def train_pair(
     return PairWork(
         image=forward[0],
         texts=tuple(forward[1:]),
-        backward=of_those_that_learn(forward) * BACKWARD,
+        backward=of_those_that_learn(forward) * BACKWARD + of_those_that_learn(kept) * -1,
         remat=of_those_that_learn(repeats),
         accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
         logits=logits * (1 + BACKWARD),
         loss=logits * LOGIT_PRODUCTS[loss][form],
         teacher=sum(forward, Work()) if teacher else Work(),
     )
+
+
+def _unlearnt(tower: Tower, found: Sequence[Product]) -> list[Product]:
+    """The products of a tower with adapters whose kernels have no gradient."""
+    return [product for product in found if tower.adapt and product.name in ("qkv", "out", "fc1", "fc2")]
 
 
 def frozen_towers(trainable: Any) -> frozenset[str]:

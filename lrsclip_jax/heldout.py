@@ -295,8 +295,11 @@ def for_report(table: Table, before: Mapping[str, float] | None = None) -> HeldO
     def picture(row: int) -> np.ndarray:
         return np.asarray(read_image(table.heldout.records[row].image))
 
+    def label(row: int) -> str | None:
+        return table.heldout.records[row].label
+
     shown = table.rows[0]
-    queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.texts.image, picture)
+    queries = best_five(shown.texts.text, shown.embeddings, table.images, shown.texts.image, picture, label)
     return HeldOutReport(table.heldout.name, _results(table, before or {}), remarks(table, before), queries)
 
 

@@ -245,6 +245,7 @@ def load(
     batch_size: int = 64,
     features: str = "projected",
     size: int | None = None,
+    tower: Side | None = None,
 ) -> Pretrained:
     """Loads a model.
 
@@ -254,9 +255,11 @@ def load(
       features: "projected", or "encoder", for which one tower alone will do.
       size: side of the images in pixels, instead of the source's own; the position table is resized as the source's
         family does.
+      tower: of two towers the one whose "encoder" features are meant; None: the image tower.
 
     Raises:
-      InputError: as for `lrsclip_jax.load`, unknown features, a size that is no multiple of the patch.
+      InputError: as for `lrsclip_jax.load`, unknown features, a tower that is not there, a size that is no multiple of
+        the patch.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
@@ -264,6 +267,8 @@ def load(
         raise InputError(f"unknown features {features!r}: choose 'projected' or 'encoder'")
     source = os.fspath(source)
     found = weights.read(source, hints)
+    if tower and getattr(found, tower) is None:
+        raise InputError(f"{source} ({found.family}) has no {tower} tower")
     if size:
         found = weights.of_size(found, size)
     precision = compute_dtype(dtype or "auto")
@@ -272,8 +277,8 @@ def load(
         clip = weights.model_of(found, precision)
         image, text = clip.image, clip.text
     else:
-        image = zoo.tower("image", found.image, precision) if found.image else None
-        text = zoo.tower("text", found.text, precision) if found.text else None
+        image = zoo.tower("image", found.image, precision) if found.image and tower != "text" else None
+        text = zoo.tower("text", found.text, precision) if found.text and tower != "image" else None
     mesh = make_mesh(config.defaults().mesh, jax.local_devices())
     encoders = _encoders(image, text, features, found.preprocessing, mesh)
     folder = checkpoint.find(source)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from lrsclip_jax import parameter_rules
 from lrsclip_jax.config import checks
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
@@ -17,6 +18,7 @@ from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import Optimizer, create, frozen_by
+from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.sharding import check_divides, make_mesh
 from lrsclip_jax.step import (
     StepOptions,
@@ -110,6 +112,8 @@ def set_up(
     options = step_options(config, length.total_steps)
     model = build_model(config, platform)
     params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    if config.model.adapt:
+        parameter_rules.selected(config.model.adapt_with, params, where="model.adapt_with")  # each matches something
     optimizer = create(
         config.optimizer,
         params,
@@ -117,6 +121,7 @@ def set_up(
         steps_per_epoch=length.steps_per_epoch,
         freeze=frozen_by(config),
     )
+    _check_frozen(config, optimizer.trainable)
     return Setup(
         config=config,
         length=length,
@@ -134,6 +139,17 @@ def set_up(
             teacher=config.loss.preserve > 0,
         ),
     )
+
+
+def _check_frozen(config: ConfigDict, trainable: Any) -> None:
+    """Raises InputError where a tower trains whose features come from memory."""
+    for tower in checks.towers_in_memory(config):
+        paths = [path_of(path) for path, trains in jax.tree.leaves_with_path(trainable[tower]) if trains]
+        if learns := [path for path in paths if not path.startswith("projection/")]:
+            raise InputError(
+                f"data.{tower}_features are what a frozen tower gave, and {tower}/{learns[0]} is trained: "
+                f"set optimizer.freeze=('{tower}/(?!projection).*',)"
+            )
 
 
 def run_length(config: ConfigDict, samples: int) -> RunLength:

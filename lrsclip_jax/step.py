@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,30 +14,28 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from lrsclip_jax import averaging, losses
+from lrsclip_jax import averaging, forward, losses
 from lrsclip_jax.config import ConfigDict
+from lrsclip_jax.config.checks import tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
+from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.clip import CLIP
-from lrsclip_jax.models.packed import Packed
-from lrsclip_jax.models.pixels import normalise, turned
 from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
-    BATCH,
     batch_sharded,
     batch_shards,
-    constrain,
     like_parameters,
     on_mesh,
     parameter_shardings,
     replicated,
 )
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
@@ -49,7 +47,7 @@ class StepOptions:
       loss: how the loss is computed.
       microbatches: parts of a batch that pass the towers one after the other.
       max_skipped: updates that may be left out because their loss or gradient is not finite.
-      seed: of the random draws (patch dropout).
+      seed: of the random draws (patch dropout, LoRA's dropout).
       ema: what an average of the weights keeps of itself at each update; None: there is no average.
     """
 
@@ -152,6 +150,8 @@ def placed(tree: Any, shapes: Any) -> Any:
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
     kinds = losses.loss_options(config.loss).kinds
+    fields = dict(zip(("image", "text"), tower_fields(config), strict=True))
+    widths = {f"{tower}_features": fields[tower]["width"] for tower in towers_in_memory(config)}
     return BatchShape(
         config.batch_size,
         config.data.long_length,
@@ -162,6 +162,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
         image_keys=config.loss.same_image == "positive",
+        **widths,
     )
 
 
@@ -178,6 +179,11 @@ def batch_specs(
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }
+    if layout.image_features:
+        del shapes["image"]
+        shapes["image_features"] = ((pairs, layout.image_features), jnp.float32)
+    if layout.text_features:
+        shapes |= {f"{kind}_features": ((pairs, layout.text_features), jnp.float32) for kind in layout.kinds}
     if layout.turned:
         shapes["turn"] = ((pairs,), jnp.int32)
     if layout.image_keys:
@@ -223,9 +229,13 @@ def make_train_step(
         whole = batch
         if model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
-        encode = functools.partial(_encode, model, preprocessing=preprocessing, kinds=kinds, groups=groups)
-        rows = _in_microbatches(functools.partial(encode, params), batch, microbatches, mesh)
-        keys = _text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
+        encode = functools.partial(forward.encode, model, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        trained = functools.partial(encode, params)
+        if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
+            batch = batch | {"sample": jnp.arange(len(batch["has_long"]))}
+            trained = functools.partial(trained, key=jax.random.fold_in(jax.random.key(options.seed), step))
+        rows = forward.in_microbatches(trained, batch, microbatches, mesh)
+        keys = forward.text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
         texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
         loss, metrics = losses.dual_loss(
             rows["image"],
@@ -240,7 +250,7 @@ def make_train_step(
         if teacher is None:
             return loss, metrics
         teacher = jax.lax.stop_gradient(teacher)
-        wanted = _in_microbatches(functools.partial(encode, teacher), whole, microbatches, mesh)
+        wanted = forward.in_microbatches(functools.partial(encode, teacher), whole, microbatches, mesh)
         present = {kind: batch[f"has_{kind}"] for kind in kinds}
         moved = losses.preservation(rows, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
         loss += options.loss.preserve * moved
@@ -250,7 +260,7 @@ def make_train_step(
         at = optimizer.point(state.params, state.opt_state) if optimizer.point else state.params
         gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch, state.teacher)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
-        metrics |= _token_counts(batch, model, kinds)
+        metrics |= forward.token_counts(batch, model, kinds)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         metrics["learning_rate"] = optimizer.learning_rate(state.step - state.skipped)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
@@ -278,85 +288,6 @@ def _updated(
     proceeds = skipped <= options.max_skipped
     params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
     return TrainState(state.step + proceeds, params, opt_state, skipped, ema, state.teacher)
-
-
-def _encode(
-    model: CLIP, params: Any, batch: Batch, *, preprocessing: Preprocessing, kinds: Sequence[str], groups: int
-) -> dict[str, jax.Array]:
-    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded."""
-    variables = {"params": params}
-    seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
-    pixels = normalise(seen, preprocessing)
-    images: Any = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image")
-    if "ids" in batch:
-        packed = _moved(_packed(batch, kinds, groups), batch)
-        texts: Any = model.apply(variables, packed, method="encode_packed")
-        return {"image": images} | _apart(texts, kinds)
-    padded: dict[str, Any] = {
-        kind: model.apply(variables, batch[kind], shifts=batch.get(f"{kind}_shift"), method="encode_text")
-        for kind in kinds
-    }
-    return {"image": images} | padded
-
-
-def _text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:
-    """Returns keys [B, 2] of each kind of text, equal for equal texts."""
-    if "ids" not in batch:
-        return {kind: losses.text_keys(batch[kind]) for kind in kinds}
-    packed = _packed(batch, kinds, groups)
-    return _apart(losses.packed_text_keys(packed.ids, packed.positions, packed.spans), kinds)
-
-
-def _token_counts(batch: Batch, model: CLIP, kinds: Sequence[str]) -> Metrics:
-    """Returns the tokens of the texts, with which dense layers grow, and their squares, with which attention does."""
-    counts = [
-        batch[f"{kind}_span"][:, 1]
-        if "ids" in batch
-        else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
-        for kind in kinds
-    ]
-    tokens = jnp.stack(counts).astype(jnp.float32)
-    return {"text_tokens": tokens.sum(), "text_squares": (tokens * tokens).sum()}
-
-
-def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:
-    """Returns the texts of a packed batch, in each of its groups first all long ones, then all short ones."""
-    spans = [batch[f"{kind}_span"].reshape(groups, -1, 2) for kind in kinds]
-    return Packed(batch["ids"], batch["segments"], batch["positions"], jnp.concatenate(spans, axis=1))
-
-
-def _moved(packed: Packed, batch: Batch) -> Packed:
-    """Returns packed texts whose tokens are moved within the position table, where a batch says so."""
-    return packed._replace(positions=packed.positions + batch["shifts"]) if "shifts" in batch else packed
-
-
-def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:
-    """Returns rows of `_packed` texts, [G, T, …], by kind and in the order of the pairs: [B, …] each."""
-    parts = jnp.split(texts, len(kinds), axis=1)
-    return {kind: part.reshape(-1, *part.shape[2:]) for kind, part in zip(kinds, parts, strict=True)}
-
-
-def _in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """Returns `encode(batch)`, computed in `count` parts one after the other; only the features of all are kept.
-
-    So the loss can be that of the whole batch: its gradient on the features is known before the second pass, which
-    encodes each part again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
-    """
-    if count == 1:
-        return encode(batch)
-    shards = batch_shards(mesh)
-
-    def split(rows: jax.Array) -> jax.Array:
-        # Each part takes equally many rows from every device, so that no row has to move.
-        parts = rows.reshape(shards, count, -1, *rows.shape[1:]).swapaxes(0, 1)
-        return constrain(parts.reshape(count, -1, *rows.shape[1:]), None, BATCH)
-
-    def join(parts: jax.Array) -> jax.Array:
-        rows = parts.reshape(count, shards, -1, *parts.shape[2:]).swapaxes(0, 1)
-        return constrain(rows.reshape(-1, *parts.shape[2:]), BATCH)
-
-    features = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), jax.tree.map(split, batch))
-    return jax.tree.map(join, features)
 
 
 def _shardings(shapes: Any) -> Any:

@@ -23,7 +23,17 @@ from lrsclip_jax.errors import Terminated
 from lrsclip_jax.hosts import distributed
 from lrsclip_jax.models import zoo
 from lrsclip_jax.optimizer import learning_rate_schedule
-from lrsclip_jax.run import checkpoint, preemption, profile, report, startup, throughput, trackers, workdir
+from lrsclip_jax.run import (
+    checkpoint,
+    preemption,
+    profile,
+    report,
+    saved_features,
+    startup,
+    throughput,
+    trackers,
+    workdir,
+)
 from lrsclip_jax.run.compiled import CompiledSteps
 from lrsclip_jax.run.evaluator import Evaluator, Score
 from lrsclip_jax.run.forgetting import Forgetting
@@ -110,19 +120,21 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     laps.end("data")
 
     params, preprocessing = initial_parameters(setup.model, config)
+    images = saved_features.of_images(config, setup.model, params, preprocessing, sources)
+    texts = saved_features.of_texts(config, setup.model, params, sources)
     laps.end("parameters")
 
     towers = encoders(setup.model, preprocessing, setup.mesh)
     score = heldout.scorer(held_out, towers, tokenizer, preprocessing, setup.text_lengths, config.eval)
-    about = checkpoint.metadata(config, preprocessing, tokenizer)
+    about = checkpoint.metadata(config, preprocessing, tokenizer, params)
     checkpoints = checkpoint.open_checkpoints(path, config.checkpoint)
-    state = checkpoint.restore(checkpoints, setup.shapes, about)
+    state = checkpoint.restore(checkpoints, setup.shapes, about, params)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
     if setup.shapes.teacher is not None:
         teacher = teacher_parameters(setup.model, config, params, preprocessing)
         state = dataclasses.replace(state, teacher=placed(teacher, setup.shapes.teacher))
-    run = Run(path, TrainingData(sources, tokenizer, preprocessing), score, checkpoints, about)
+    run = Run(path, TrainingData(sources, tokenizer, preprocessing, images, texts), score, checkpoints, about)
     steps = setup.steps_left(done=int(state.step))
     if jax.process_index() == 0:
         _introduce(setup, run, steps)

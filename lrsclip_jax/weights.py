@@ -12,15 +12,17 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from eval.reading import convert
+from lrsclip_jax.adapters import base, peft
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing, check_side
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models import zoo
-from lrsclip_jax.models.clip import CLIP, init_params
+from lrsclip_jax.models import adapt_rules, adaptation, zoo
+from lrsclip_jax.models.clip import CLIP, init_params, plain
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.models.precision import compute_dtype
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch import read as pytorch
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
+from lrsclip_jax.pytorch.files import hub
 from lrsclip_jax.pytorch.layout import is_finite
 from lrsclip_jax.run import checkpoint
 
@@ -39,10 +41,11 @@ def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
     """
     loss = config.loss
     sigmoid = loss.get("name") == "sigmoid"  # absent in the configs of older runs
+    adapt = adapt_rules.resolved(config.model.get("adapt", ()))
     return zoo.create(
         config.model.name,
-        image=config.model.image.to_dict(),
-        text=config.model.text.to_dict(),
+        image=config.model.image.to_dict() | {"adapt": adapt["image"]},
+        text=config.model.text.to_dict() | {"adapt": adapt["text"]},
         dtype=compute_dtype(config.model.dtype, platform),
         logit_scale=-math.log(loss.sigmoid_temperature if sigmoid else loss.temperature),
         logit_bias=loss.sigmoid_bias if sigmoid else None,
@@ -60,8 +63,14 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
     Raises:
       InputError: there is none, it is damaged or of an unknown family, or a hint is needed.
     """
-    folder = checkpoint.find(source)
-    return _of_run(folder) if folder else pytorch.read(source, hints or Hints())
+    if folder := checkpoint.find(source):
+        return _of_run(folder)
+    hints, path = hints or Hints(), hub.local(source)
+    if (path / peft.CONFIG).is_file():
+        return peft.read(path, lambda named: read(named, dataclasses.replace(hints, base=None)), hints.base)
+    if hints.base:
+        raise InputError(f"--base={hints.base}: {source} is no adapter of PEFT")
+    return pytorch.read_at(path, source, hints)
 
 
 def model_of(found: ReadCheckpoint, dtype: Any = None) -> CLIP:
@@ -114,11 +123,16 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
     tower alone, whose projection, if the source has none, stays random; with both, `model.init` may be None. A table
     of text positions of other length is stretched (KPS, by `model.text.keep` and `model.text.ratio`) or cut, for BERT
     as `positions` of `models.bert_tower.Bert` says; one of image positions of another grid is resized as its family
-    does.
+    does. Adapters of the model are drawn; where a source has LoRA, that becomes part of its kernels first.
 
     Raises:
       InputError: an unknown source, or weights of another model.
     """
+    if model.image.adapt or model.text.adapt:
+        params, preprocessing = initial_parameters(plain(model), config)
+        key = jax.random.key(config.seed)
+        drawn = jax.jit(lambda: base.adapters(init_params(model, key)))()
+        return base.joined(params, drawn), preprocessing
 
     def draw():
         return init_params(model, jax.random.key(config.seed))
@@ -259,24 +273,59 @@ def _because(found: ReadCheckpoint, field: str) -> str:
 def _read_for(model: CLIP, source: str, *towers: str) -> ReadCheckpoint:
     """Reads a source of these towers of a model, which is a config's, and so says what a file leaves open."""
     try:
-        return read(source)  # what it tells itself goes first: `_check_fields` then says where the model differs
+        found = read(source)  # what it tells itself goes first: `_check_fields` then says where the model differs
     except InputError:
         activations = {getattr(model, tower).activation for tower in towers}
         activation = activations.pop() if len(activations) == 1 else None
-        return read(source, Hints(None, activation, model.image.heads, model.text.heads))
+        found = read(source, Hints(None, activation, model.image.heads, model.text.heads))
+    return merged(found, source)
+
+
+def merged(found: ReadCheckpoint, source: str) -> ReadCheckpoint:
+    """Returns what a source holds as a plain model: LoRA becomes part of the kernels that it is added to.
+
+    Raises InputError for other adapters, which no kernel can express.
+    """
+    towers: dict[str, Any] = {"params": dict(found.params)}
+    for tower in ("image", "text"):
+        fields = getattr(found, tower) or {}
+        if not (adapt := fields.get("adapt")):
+            continue
+        if words := adaptation.unmergeable(adapt):
+            raise InputError(
+                f"{source} has {words} in its {tower} tower, which no plain model can express: only LoRA merges"
+            )
+        blocks = adaptation.merged(found.params[tower]["blocks"], adapt)
+        towers["params"][tower] = found.params[tower] | {"blocks": blocks}
+        towers[tower] = {name: value for name, value in fields.items() if name != "adapt"}
+    return dataclasses.replace(found, **towers)
 
 
 def _of_run(folder: epath.Path) -> ReadCheckpoint:
     about = checkpoint.read_metadata(folder)
     try:
-        model = build_model(ConfigDict(about["config"]))
+        config = ConfigDict(about["config"])
+        model = build_model(config)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: its config is damaged ({error})") from None
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    params = jax.tree.map(np.asarray, checkpoint.load_params(folder, shapes))
+    params = jax.tree.map(np.asarray, checkpoint.load_params(folder, base.trained(about, shapes)))
+    if "base" in about:
+        params = _with_base(model, config, folder, about, params)
     for path, value in jax.tree.leaves_with_path(params):
         if not is_finite(value):
             raise InputError(f"{folder}: {path_of(path)} holds NaN or infinite numbers: the run diverged before it")
     image, text = zoo.fields(model)
     saved: Preprocessing = convert(about["preprocessing"], f"{folder}: preprocessing", Preprocessing)
-    return ReadCheckpoint(RUN, params, image, text, saved)
+    of_base = about["base"] | {"adapt_with": tuple(config.model.adapt_with)} if "base" in about else None
+    return ReadCheckpoint(RUN, params, image, text, saved, base=of_base)
+
+
+def _with_base(model: CLIP, config: ConfigDict, folder: epath.Path, about: Any, params: Any) -> Any:
+    """The parameters of an adapted run's checkpoint, with those that it left where they were."""
+    try:
+        start, _ = initial_parameters(plain(model), config)
+    except InputError as error:
+        raise InputError(f"{folder} holds adapters, and their base can't be read: {error}") from None
+    base.check(folder, about, base.described(config, start))
+    return base.joined(jax.tree.map(np.asarray, start), params)

@@ -15,7 +15,7 @@ from lrsclip_jax import sharding
 from lrsclip_jax.data.batches.batch import BatchShape, packed, text_lengths
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
-from lrsclip_jax.models import zoo
+from lrsclip_jax.models import adapt_rules, zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create
 from lrsclip_jax.step import batch_layout, initial_state, make_train_step, state_shapes, step_options
@@ -33,6 +33,10 @@ KEYS = {
     "loss.chunk": 3,
 }
 TEXTS = {"clip": {"kind": "transformer", "end_token": 59}, "bert": {"kind": "bert"}}
+# Adapters of every kind in the towers next to BERT, and in BERT
+ADAPT = adapt_rules.resolved(
+    (("image/.*", "unipelt", 3, 8, 2), (".*", "lora", 2, 4.0, 0.3), (".*", "adapter", 8), (".*", "prefix", 3))
+)
 HALF = {"model.image.patch_dropout": 0.5}
 # mesh (data, fsdp, tensor), text tower and overrides; the first with a text tower is what the others must equal
 CASES = [
@@ -74,10 +78,14 @@ def packed_rows(padded: dict[str, np.ndarray], shape: BatchShape, lengths: dict[
 
 
 def create_model(text: str, image_remat: str = "none", text_remat: str = "none", patch_dropout: float = 0.0) -> CLIP:
+    adapt = ADAPT if text == "bert" else {"image": (), "text": ()}
     return zoo.create(
         "tiny",
-        image=TOWER | {"size": 16, "remat": image_remat, "patch_dropout": patch_dropout},
-        text=TOWER | {"vocab_size": 60, "context_length": 12, "remat": text_remat} | TEXTS[text],
+        image={"adapt": adapt["image"]} | TOWER | {"size": 16, "remat": image_remat, "patch_dropout": patch_dropout},
+        text={"adapt": adapt["text"]}
+        | TOWER
+        | {"vocab_size": 60, "context_length": 12, "remat": text_remat}
+        | TEXTS[text],
     )
 
 

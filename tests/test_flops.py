@@ -1,12 +1,15 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from lrsclip_jax import flops, losses
 from lrsclip_jax.config import defaults
-from lrsclip_jax.models import zoo
+from lrsclip_jax.models import adapt_rules, zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.models.packed import Packed
+from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.sharding import make_mesh
 
 LENGTHS = (24, 9)
@@ -88,6 +91,27 @@ def test_the_backward_pass_and_what_it_repeats_are_what_the_gradient_traces_to(c
     patches = flops.products(clip.image, flops.tokens(clip.image))[0]
     assert patches.name == "patch_embedding"
     assert traced == BATCH * ((pair.forward + pair.backward + pair.remat).executed - patches.flops)
+
+
+def test_kernels_under_adapters_have_no_gradient():
+    adapt = adapt_rules.resolved(((".*", "lora", 1),))
+    clip = zoo.create("tiny", image={"adapt": adapt["image"]}, text={"adapt": adapt["text"], "vocab_size": 60})
+    frozen = re.compile(adapt_rules.frozen(("(image|text)/projection/.*",)))
+
+    def objective(params, images, texts):
+        def cut(path, leaf):
+            return jax.lax.stop_gradient(leaf) if frozen.fullmatch(path_of(path)) else leaf
+
+        image, texts, _ = forward(clip)(jax.tree.map_with_path(cut, params), images, texts)
+        return sum(jnp.sum(jnp.sin(rows)) for rows in (image, *texts))
+
+    pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
+    traced = counted(jax.grad(objective), *inputs(clip))
+    without = (pair.forward + pair.backward + pair.remat).executed
+    patches = flops.products(clip.image, flops.tokens(clip.image))[0].flops
+    # LoRA of rank 1 of a tower 64 wide: 1 + 1 in place of 64 columns or rows, three times and not twice
+    assert traced == pytest.approx(BATCH * (without - 2 * patches), rel=0.08)
+    assert traced > BATCH * (without - 2 * patches)
 
 
 def test_xla_counts_the_same_products():

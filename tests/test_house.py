@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("eval",),  # pure functions over saved arrays, and what every program needs: errors, command lines
     ("lrsclip_jax.errors",),
-    ("lrsclip_jax.chips", "lrsclip_jax.models.zoo_table"),
+    ("lrsclip_jax.chips", "lrsclip_jax.models.adapt_rules", "lrsclip_jax.models.zoo_table"),
     ("lrsclip_jax.config",),
     # Data: pixels and tokens, sets on disk, captioned images of users, and the two jobs done with them.
     ("lrsclip_jax.data.draws", "lrsclip_jax.parameter_rules"),
@@ -31,8 +31,8 @@ FLOORS = (
     ("lrsclip_jax.hosts", "lrsclip_jax.sharding"),
     ("lrsclip_jax.averaging", "lrsclip_jax.muon"),
     ("lrsclip_jax.losses", "lrsclip_jax.models", "lrsclip_jax.optimizer"),
-    ("lrsclip_jax.encoders", "lrsclip_jax.flops", "lrsclip_jax.pytorch"),
-    ("lrsclip_jax.heldout", "lrsclip_jax.step"),
+    ("lrsclip_jax.encoders", "lrsclip_jax.flops", "lrsclip_jax.forward", "lrsclip_jax.pytorch"),
+    ("lrsclip_jax.adapters", "lrsclip_jax.heldout", "lrsclip_jax.step"),
     # Runs, and weights out of runs and other people's files.
     ("lrsclip_jax.run",),
     ("lrsclip_jax.weights",),

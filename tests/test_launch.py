@@ -350,17 +350,25 @@ def test_the_smoke_test_of_the_image_works_here(tmp_path):
     assert done.returncode == 0 and done.stdout.endswith("works\n"), done.stderr
 
 
-def test_the_images_versions_are_ones_that_the_package_takes():
-    """The lock of the image names every requirement, at a version that its bounds allow."""
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_the_locked_versions_are_ones_that_the_package_takes(python):
+    """The lock of CI and of the image names every requirement, at one version, which its bounds allow."""
     from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
-    lines = (LAUNCH / "constraints.txt").read_text().splitlines()
-    pinned = dict(line.lower().replace("_", "-").split("==") for line in lines if line and not line.startswith("#"))
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            wanted = Requirement(line)
-            assert wanted.specifier.contains(pinned[wanted.name.lower().replace("_", "-")]), line
-    assert "rasterio" in pinned and "gcsfs" in pinned
+    here = {"python_version": python, "python_full_version": f"{python}.9", "sys_platform": "linux"}
+
+    def requirements(path):
+        lines = path.read_text().splitlines()
+        found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+        return [wanted for wanted in found if wanted.marker is None or wanted.marker.evaluate(here)]
+
+    locked = requirements(LAUNCH / "constraints.txt")
+    pinned = {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in locked}
+    assert len(pinned) == len(locked)
+    for wanted in requirements(ROOT / "requirements.txt"):
+        assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), wanted
+    assert {"rasterio", "gcsfs", "pytest"} <= pinned.keys()
 
 
 def test_the_image_holds_what_it_copies_and_knows_the_extras():

@@ -21,11 +21,11 @@ TINY = (
     "model.image.layers=1",
     "model.image.patch=16",
     "model.text.layers=1",
-    "data.sources=scenes:8000:0",
+    "data.sources=scenes:2000:0",
     "data.long_length=144",
     "data.short_length=24",
     "data.threads=1",
-    "batch_size=8",
+    "batch_size=2",
     "epochs=1.03",
     "eval.batch_size=8",
 )
@@ -100,7 +100,7 @@ def test_real_parameters_have_the_shapes_that_were_set_up():
     [
         ("mesh.fsdp=3", "does not cover the 1 devices"),
         ("batch_size=0", "batch_size=0: expected a whole number from 1"),
-        ("train.microbatches=3", "train.microbatches=3 does not divide batch_size=8"),
+        ("train.microbatches=3", "train.microbatches=3 does not divide batch_size=2"),
         ("eval.batch_size=0", "eval.batch_size=0: expected a whole number from 1"),
         ("model.name=tinny", "or 'custom', did you mean 'tiny'"),
         ("data.short_length=300", "data.short_length=300 is more than model.text.context_length=248"),
@@ -119,11 +119,11 @@ def test_what_can_be_refused_without_weights_and_data_is_one_clear_line(override
 
 
 def test_the_length_of_a_run_follows_from_its_samples():
-    assert run_length(load("epochs=2.5", "optimizer.warmup_steps=25"), 81) == RunLength(
-        total_steps=25, steps_per_epoch=81 / 8
+    assert run_length(load("epochs=2.5", "optimizer.warmup_steps=25"), 21) == RunLength(
+        total_steps=26, steps_per_epoch=21 / 2
     )
-    with pytest.raises(InputError, match="epochs=1.0 over 7 samples of data.sources with batch_size=8 make no batch"):
-        run_length(load("epochs=1.0"), 7)
+    with pytest.raises(InputError, match="epochs=1.0 over 1 samples of data.sources with batch_size=2 make no batch"):
+        run_length(load("epochs=1.0"), 1)
 
 
 @pytest.mark.slow

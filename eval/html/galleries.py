@@ -1,4 +1,4 @@
-"""Images in a report: the results of queries, marked right or wrong, and images next to each other."""
+"""Images in a report: the results of queries, each with a mark, and images next to each other."""
 
 from __future__ import annotations
 
@@ -11,25 +11,43 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from eval.html.elements import Html, escaped
+from eval.html.elements import Html, escaped, join, remark
 
 LONGEST_SIDE = 256  # pixels of an embedded picture
 
 
+class Verdict(NamedTuple):
+    """The mark of a match, a key of `SIGNS`, and why in a word or two."""
+
+    mark: str
+    why: str
+
+
+# Data name one image for a text, and others may match it as well: nothing says that these are wrong.
+SIGNS = {"right": "✓", "open": "○", "wrong": "✗"}
+OWN = Verdict("right", "own")
+SAME_TEXT, SAME_CLASS, ANOTHER = (Verdict("open", why) for why in ("same text", "same class", "another"))
+OTHER_CLASS = Verdict("wrong", "other class")
+_LEGEND = (
+    "✓ belongs to the query. ○ belongs to another image and may match the query as well; where the data say so, it has "
+    "the same text or the same class. ✗ is of another class."
+)
+
+
 class Match(NamedTuple):
-    """A retrieved image, uint8 [H, W, 3], what to say under it, and whether it is a right one."""
+    """A retrieved image, uint8 [H, W, 3], what to say under it, and its mark."""
 
     image: np.ndarray
     caption: str
-    right: bool
+    verdict: Verdict
 
 
 class TextMatch(NamedTuple):
-    """A retrieved text, what to say under it, and whether it is a right one."""
+    """A retrieved text, what to say under it, and its mark."""
 
     text: str
     caption: str
-    right: bool
+    verdict: Verdict
 
 
 class ImageQuery(NamedTuple):
@@ -56,13 +74,13 @@ class Query(NamedTuple):
 
 
 def gallery(queries: Sequence[Query]) -> Html:
-    """Returns each query with the images it found, right and wrong ones marked by colour, sign and word."""
-    return Html("\n".join(_query(Query(*query)) for query in queries))
+    """Returns each query with the images it found, which are marked by colour, sign and word."""
+    return join(remark(_LEGEND), *(_query(Query(*query)) for query in queries))
 
 
 def image_gallery(queries: Sequence[ImageQuery]) -> Html:
-    """Returns each image with the texts it found, right and wrong ones marked as in `gallery`."""
-    return Html("\n".join(_image_query(ImageQuery(*query)) for query in queries))
+    """Returns each image with the texts it found, which are marked as in `gallery`."""
+    return join(*(_image_query(ImageQuery(*query)) for query in queries))
 
 
 def pictures(shown: Sequence[Picture], longest: int = 640) -> Html:
@@ -91,36 +109,32 @@ def jpeg_uri(image: np.ndarray, longest: int = LONGEST_SIDE) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _query(query: Query) -> str:
+def _query(query: Query) -> Html:
     matches = "".join(_match(rank, Match(*match)) for rank, match in enumerate(query.matches, 1))
     note = f'<p class="note">{escaped(query.note)}</p>\n' if query.note else ""
     text = f"<blockquote>{escaped(query.text)}</blockquote>"
     found = f'<ol class="matches">\n{matches}</ol>'
-    return f'<article class="query">\n{text}\n{note}{found}\n</article>'
+    return Html(f'<article class="query">\n{text}\n{note}{found}\n</article>')
 
 
-def _image_query(query: ImageQuery) -> str:
+def _image_query(query: ImageQuery) -> Html:
     matches = "".join(_text_match(TextMatch(*match)) for match in query.matches)
     picture = f'<img src="{jpeg_uri(query.image)}" alt="The image that is the query">'
-    return f'<article class="query reading">\n{picture}\n<ol>\n{matches}</ol>\n</article>'
+    return Html(f'<article class="query reading">\n{picture}\n<ol>\n{matches}</ol>\n</article>')
 
 
 def _text_match(match: TextMatch) -> str:
-    verdict, sign = _verdict(match.right)
+    mark, why = match.verdict
     return (
-        f'<li class="{verdict}">{escaped(match.text)}'
-        f"<div><b>{sign} {verdict}</b><span>{escaped(match.caption)}</span></div></li>\n"
+        f'<li class="{mark}">{escaped(match.text)}'
+        f"<div><b>{SIGNS[mark]} {why}</b><span>{escaped(match.caption)}</span></div></li>\n"
     )
 
 
-def _verdict(right: bool) -> tuple[str, str]:
-    return ("right", "✓") if right else ("wrong", "✗")
-
-
 def _match(rank: int, match: Match) -> str:
-    verdict, sign = _verdict(match.right)
-    alt = html.escape(f"Image {rank}, {verdict}: {match.caption}")
+    mark, why = match.verdict
+    alt = html.escape(f"Image {rank}, {why}: {match.caption}")
     return (
-        f'<li class="{verdict}"><img src="{jpeg_uri(match.image)}" alt="{alt}">'
-        f"<div><b>{sign} {verdict}</b><span>{escaped(match.caption)}</span></div></li>\n"
+        f'<li class="{mark}"><img src="{jpeg_uri(match.image)}" alt="{alt}">'
+        f"<div><b>{SIGNS[mark]} {why}</b><span>{escaped(match.caption)}</span></div></li>\n"
     )

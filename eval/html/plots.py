@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eval.html import hover
 from eval.html.elements import Html, escaped
 
 DASHES = ("", "6 2", "2 2", "8 2 2 2")
@@ -66,7 +67,7 @@ def line_plot(
         axes.locator_params(axis="x", nbins=6, integer=True)
     axes.yaxis.set_major_formatter("{x:g}")
     described = f"{title or ylabel} against {xlabel}: {', '.join(series)}"
-    return _plot(figure, title, list(series), described)
+    return _plot(figure, title, list(series), described, hover.points(series, xlabel))
 
 
 def histogram(
@@ -93,7 +94,14 @@ def histogram(
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.yaxis.set_major_formatter("{x:,g}")
-    return _plot(figure, title, list(series), f"{title or ylabel} by {xlabel}: {', '.join(series)}")
+    bins: dict[tuple[float, float], dict[str, float]] = {}
+    for name, (edges, heights) in series.items():
+        for low, high, height in zip(edges[:-1], edges[1:], heights, strict=True):
+            bins.setdefault((low, high), {})[name] = height
+    told = {
+        (low + high) / 2: hover.said_at(f"{low:g} to {high:g} {xlabel}", values) for (low, high), values in bins.items()
+    }
+    return _plot(figure, title, list(series), f"{title or ylabel} by {xlabel}: {', '.join(series)}", told)
 
 
 def variants_plot(
@@ -131,7 +139,12 @@ def variants_plot(
     lean: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 50 else {}
     axes.set_xticks(places, [_plain(name) for name in names], **lean)
     axes.yaxis.set_major_formatter("{x:g}")
-    return _plot(figure, title, list(series), f"{title or ylabel} of {', '.join(names)}")
+    told = {}
+    for place, variant in enumerate(names):
+        values = {name: of[place] for name, (of, _) in series.items() if np.isfinite(of[place])}
+        if values:
+            told[float(place)] = hover.said_at(variant, values)
+    return _plot(figure, title, list(series), f"{title or ylabel} of {', '.join(names)}", told)
 
 
 def side_by_side(figures: Sequence[Html]) -> Html:
@@ -139,12 +152,13 @@ def side_by_side(figures: Sequence[Html]) -> Html:
     return Html('<div class="plots">\n' + "\n".join(figures) + "\n</div>")
 
 
-def svg(figure: Figure, description: str) -> Html:
+def svg(figure: Figure, description: str, told: Mapping[float, str] | None = None) -> Html:
     """Returns a figure as inline SVG. Black becomes the page's ink; white backgrounds are left out.
 
     Args:
       figure: from matplotlib's object interface.
       description: what a screen reader says.
+      told: what to say to a pointer at each x of the figure's only axes.
     """
     for background in (figure.patch, *(axes.patch for axes in figure.axes)):
         background.set_visible(False)
@@ -165,6 +179,7 @@ def svg(figure: Figure, description: str) -> Html:
         (r"#fe01(\d\d)", lambda match: f"var(--series-{int(match[1])})"),
     ):
         drawing = re.sub(pattern, replacement, drawing, flags=re.DOTALL)
+    drawing += hover.strips(figure.axes[0], told) if told else ""
     return Html(f'<svg viewBox="{box}" role="img" aria-label="{html.escape(description)}">{drawing}</svg>')
 
 
@@ -182,9 +197,9 @@ def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _plot(figure: Figure, title: str, names: Sequence[str], described: str) -> Html:
+def _plot(figure: Figure, title: str, names: Sequence[str], described: str, told: Mapping[float, str]) -> Html:
     heading = f"<figcaption>{escaped(title)}</figcaption>\n" if title else ""
-    return Html(f'<figure class="plot">\n{heading}{_legend(names)}{svg(figure, described)}</figure>')
+    return Html(f'<figure class="plot">\n{heading}{_legend(names)}{svg(figure, described, told)}</figure>')
 
 
 def _legend(names: Sequence[str]) -> str:

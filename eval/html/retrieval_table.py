@@ -13,19 +13,24 @@ from eval.scores import best_matches
 DIRECTIONS = {"text_to_image": "Text to image", "image_to_text": "Image to text"}
 
 
-def recall_table(results: Mapping[str, Mapping]) -> elements.Html:
-    """Returns the recalls of rows (name → result of `eval.retrieval`) in per cent, and what ties could change."""
-    ks = list(dict.fromkeys(name for result in results.values() for name in result["text_to_image"]))
+def recall_table(results: Mapping[str, Mapping], chance: Mapping[str, Mapping] | None = None) -> elements.Html:
+    """Returns the recalls of rows (name → result of `eval.retrieval`) in per cent, and what ties could change.
+
+    The rows of `chance` stand last and are quieter.
+    """
+    every = {**results, **(chance or {})}
+    ks = list(dict.fromkeys(name for result in every.values() for name in result["text_to_image"]))
     columns = [(heading, k) for heading in DIRECTIONS.values() for k in ks]
     rows = []
-    for name, result in results.items():
+    for name, result in every.items():
         recalls = (result[direction].get(k) for direction in DIRECTIONS for k in ks)
         rows.append([name, *recalls, result["mean_recall"], result["texts"]])
-    images = max(result["images"] for result in results.values())
+    images = max(result["images"] for result in every.values())
     caption = f"Recall in per cent, {images:,} images. Ties count by expectation over random order"
     spreads = [f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in _tie_ranges(results).items() if low < high]
     between = f"; if all were lost or won, mean recall would be: {'; '.join(spreads)}" if spreads else ""
-    return elements.table(rows, ["", *columns, "Mean recall", "Texts"], f"{caption}{between}.")
+    kinds = ["aside" if chance and name in chance else "" for name in every]
+    return elements.table(rows, ["", *columns, "Mean recall", "Texts"], f"{caption}{between}.", kinds=kinds)
 
 
 def best_five(
@@ -34,6 +39,7 @@ def best_five(
     images: np.ndarray,
     image_of_text: np.ndarray,
     picture: Callable[[int], np.ndarray],
+    label: Callable[[int], str | None],
     count: int = 8,
 ) -> list[galleries.Query]:
     """Returns `count` queries spread evenly over a set, each with its five best images.
@@ -44,16 +50,19 @@ def best_five(
       images: embeddings of the images, unit rows [I, E].
       image_of_text: int [T], the row of each text's image.
       picture: gives image row i as uint8 [H, W, 3].
+      label: gives the class of image row i, None where it has none.
       count: how many queries; all texts if there are fewer.
     """
     chosen = _spread(len(texts), count)
     found, scores = best_matches(embeddings[chosen], images, k=5)
-    own = np.asarray(image_of_text)[chosen]
+    image_of_text = np.asarray(image_of_text)
+    own = image_of_text[chosen]
     above = retrieval_ranks(images, embeddings[chosen], own).text_to_image.above
     queries = []
     for text, right, place, rows, row_scores in zip(chosen, own, above + 1, found, scores, strict=True):
+        with_text = {int(image_of_text[row]) for row, said in enumerate(texts) if said == texts[text]}
         matches = [
-            galleries.Match(picture(row), f"{score:.3f}", row == right)
+            galleries.Match(picture(row), f"{score:.3f}", _verdict(row, right, row in with_text, label))
             for row, score in zip(rows, row_scores, strict=True)
         ]
         note = f"Its own image is number {place:,} of {len(images):,}."
@@ -67,22 +76,36 @@ def best_texts(
     images: np.ndarray,
     image_of_text: np.ndarray,
     picture: Callable[[int], np.ndarray],
+    label: Callable[[int], str | None],
     count: int = 4,
 ) -> list[galleries.ImageQuery]:
     """Returns `count` images spread evenly over those with a text, each with its five best texts; as `best_five`."""
     with_text = np.unique(image_of_text)
     chosen = with_text[_spread(len(with_text), count)]
     found, scores = best_matches(images[chosen], embeddings, k=5)
-    return [
-        galleries.ImageQuery(
-            picture(image),
-            [
-                galleries.TextMatch(texts[row], f"{score:.3f}", image_of_text[row] == image)
-                for row, score in zip(rows, row_scores, strict=True)
-            ],
-        )
-        for image, rows, row_scores in zip(chosen, found, scores, strict=True)
-    ]
+    queries = []
+    for image, rows, row_scores in zip(chosen, found, scores, strict=True):
+        own = {texts[row] for row in np.flatnonzero(np.equal(image_of_text, image)).tolist()}
+        matches = [
+            galleries.TextMatch(
+                texts[row], f"{score:.3f}", _verdict(image_of_text[row], image, texts[row] in own, label)
+            )
+            for row, score in zip(rows, row_scores, strict=True)
+        ]
+        queries.append(galleries.ImageQuery(picture(image), matches))
+    return queries
+
+
+def _verdict(image: int, own: int, same_text: bool, label: Callable[[int], str | None]) -> galleries.Verdict:
+    """The mark of an image, or of its text, for a query that belongs to the image `own`."""
+    if image == own:
+        return galleries.OWN
+    if same_text:
+        return galleries.SAME_TEXT
+    classes = label(image), label(own)
+    if None in classes:
+        return galleries.ANOTHER
+    return galleries.SAME_CLASS if classes[0] == classes[1] else galleries.OTHER_CLASS
 
 
 def _spread(length: int, count: int) -> np.ndarray:

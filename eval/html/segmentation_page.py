@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.html import elements
 from eval.html.confusion import confusion_matrix, most_confused
+from eval.html.frame import page, provenance
 
 
-def segmentation_page(result: Mapping[str, Any]) -> elements.Html:
-    """Returns a result of `eval.segmentation`, with model, data set and images, as one HTML document."""
+def segmentation_page(result: Mapping[str, Any], checkpoint: str = "", files: Sequence[str] = ()) -> elements.Html:
+    """Returns a result of `eval.segmentation`, with model, data set and images, as one HTML document.
+
+    `files` are those next to the page that it links.
+    """
     rows = [[name, value] for name, value in result["iou"].items()]
     caption = f"Intersection over union in per cent, over {result['pixels']:,} pixels of {result['images']:,} images."
     if result["absent"]:
@@ -29,8 +33,10 @@ def segmentation_page(result: Mapping[str, Any]) -> elements.Html:
     ]
     templates = ", ".join(f"“{template}”" for template in result["templates"][:3])
     more = f" and {len(result['templates']) - 3} more templates" if len(result["templates"]) > 3 else ""
-    return elements.page(
+    return page(
         f"Segmentation of {result['dataset']} by {result['model']}",
         sections,
         f"The class of every pixel by words alone, with {templates}{more}; no pixel was trained on.",
+        provenance({"Checkpoint": checkpoint}),
+        files,
     )

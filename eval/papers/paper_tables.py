@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from eval.html.elements import Html, escaped, fold, join, paragraph
+from eval.html.elements import Html, Told, escaped, fold, join, paragraph, remark, subheading
 from eval.html.elements import table as html_table
 from eval.papers.footnotes import checks
 from eval.papers.measured import OurRow, Result, measured
@@ -16,14 +16,17 @@ from eval.papers.published_tables import Column, PublishedRow, PublishedTable, a
 ORIGIN = {False: "published", True: "ours"}
 LEGEND = "Rows marked “published” are the papers' own numbers; rows marked “ours” were measured here."
 ASIDES, OTHERS = "The papers' ablations, and read-mes", "The papers' other tables"
+LOWER = "R_as"  # the one metric of which less is better
+BEST = 3  # published rows next to ours before the others are folded
 _PAPERS = ("LRSCLIP", "RSCLIP")  # whose tables a report is about
 
 
 class TableCell(NamedTuple):
-    """A value as it is shown, and the numbers of its footnotes."""
+    """A value as it is shown, the numbers of its footnotes, and the value itself where it is a number."""
 
     text: str
     notes: tuple[int, ...] = ()
+    value: float | None = None
 
 
 class Line(NamedTuple):
@@ -86,17 +89,29 @@ def arrange(table: PublishedTable, results: Sequence[Result] = ()) -> Shown:
 
 
 def as_html(shown: Shown) -> Html:
-    """Returns the blocks as tables of a report, each row marked by its origin, with footnotes and notes below."""
+    """Returns the blocks as tables of a report, each row marked by its origin, with footnotes and notes below.
+
+    In a block with our rows these come first, then the best three published ones; the others are folded. In such a
+    table the blocks without our rows are folded, too.
+    """
     columns = [*shown.heads, *((c.group, c.heading) if c.group else c.heading for c in shown.columns)]
-    parts = []
-    for heading, lines in shown.blocks:
-        rows = [[_html_head(line), *line.heads[1:], *map(_html_cell, line.cells)] for line in lines]
-        parts += [f"<h3>{escaped(heading)}</h3>"] if heading else []
-        parts.append(html_table(rows, columns))
+    parts: list[Html] = []
+    for heading, lines in sorted(shown.blocks, key=lambda block: not any(line.ours for line in block[1])):
+        ours = [line for line in lines if line.ours]
+        ordered = ours + _best_first([line for line in lines if not line.ours], ours, shown.columns)
+        rows = [[_html_head(line), *line.heads[1:], *map(_html_cell, line.cells)] for line in ordered]
+        shows = len(ours) + BEST if ours else len(rows)
+        kinds = ["ours" if line.ours else "aside" if place < shows else "more" for place, line in enumerate(ordered)]
+        content = html_table(rows, columns, kinds=kinds, folded="more published rows")
+        if shown.has_ours and not ours:
+            parts.append(fold(f"{heading}: published rows alone", content))
+        else:
+            parts += [subheading(heading)] if heading else []
+            parts.append(content)
     if shown.footnotes:
-        parts.append('<ol class="footnotes">' + "".join(f"<li>{escaped(n)}</li>" for n in shown.footnotes) + "</ol>")
-    parts += [f'<p class="remark">{escaped(note)}</p>' for note in shown.notes]
-    return join(*map(Html, parts))
+        notes = "".join(f"<li>{escaped(note)}</li>" for note in shown.footnotes)
+        parts.append(Html(f'<ol class="footnotes">{notes}</ol>'))
+    return join(*parts, *map(remark, shown.notes))
 
 
 def as_text(shown: Shown) -> str:
@@ -145,7 +160,7 @@ def _published_line(
     mark = row.heads.get("mark", "")
     heads = tuple(_text(row.heads.get(head), 0) for head in table.heads)
     cells = [
-        TableCell(_text(value, column.digits), _numbered(of_place.get((number, path), ()), numbers))
+        TableCell(_text(value, column.digits), _numbered(of_place.get((number, path), ()), numbers), _number(value))
         for (path, value), column in zip(row.values.items(), table.columns, strict=True)
     ]
     return Line(False, (f"{heads[0]} {mark}".strip(), *heads[1:]), tuple(cells))
@@ -158,7 +173,8 @@ def _our_line(
     for path, column in table.columns_of(like).items():
         found = row.values.get(address(path))
         departures = [f"{name}, {text}." for text in found.departures] if found else []
-        cells.append(TableCell(_text(found and found.value, column.digits), _numbered(departures, numbers)))
+        value = found and found.value
+        cells.append(TableCell(_text(value, column.digits), _numbered(departures, numbers), _number(value)))
     if all(cell.text == "–" for cell in cells):
         return None
     first, *others = (row.heads.get(head, "") for head in table.heads)
@@ -175,13 +191,37 @@ def _text(value, digits: int) -> str:
     return value if isinstance(value, str) else f"{value:,.{digits}f}"
 
 
+def _number(value: Any) -> float | None:
+    return None if value is None or isinstance(value, str) else float(value)
+
+
+def _best_first(published: Sequence[Line], ours: Sequence[Line], columns: Sequence[Column]) -> list[Line]:
+    """The published lines by their mean rank in the columns in which one of our lines has a value."""
+    shared = [place for place in range(len(columns)) if any(line.cells[place].value is not None for line in ours)]
+
+    def rank(line: Line) -> int:
+        return sum(_better(line, other, place, columns[place]) for place in shared for other in published)
+
+    return sorted(published, key=rank)
+
+
+def _better(line: Line, other: Line, place: int, column: Column) -> bool:
+    """Whether another line is better than this one in a column."""
+    value, others = line.cells[place].value, other.cells[place].value
+    if value is None or others is None:
+        return value is None and others is not None
+    return others < value if column.path.endswith(LOWER) else others > value
+
+
 def _html_head(line: Line) -> Html:
     origin = ORIGIN[line.ours]
     return Html(f'{escaped(line.heads[0])} <span class="origin {origin}">{origin}</span>')
 
 
-def _html_cell(cell: TableCell) -> Html:
-    return Html(escaped(cell.text) + (f"<sup>{', '.join(map(str, cell.notes))}</sup>" if cell.notes else ""))
+def _html_cell(cell: TableCell) -> Told:
+    notes = f"<sup>{', '.join(map(str, cell.notes))}</sup>" if cell.notes else ""
+    rounded = cell.value is not None and float(cell.text.replace(",", "")) != cell.value
+    return Told(Html(escaped(cell.text) + notes), f"{cell.value:.8g}" if rounded else "")
 
 
 def _text_cell(cell: TableCell, room: int) -> str:

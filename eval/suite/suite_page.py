@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from eval.embeddings import EmbeddingSet, open_set
 from eval.html import elements
+from eval.html.frame import page, provenance
 from eval.papers.paper_tables import paper_tables
-from eval.suite.result_files import variant_of
+from eval.suite.result_files import TABLE, result_path, task_of, variant_of
 from eval.suite.sections import class_section, length_section, retrieval_section, selo_section, sentence_section
 from eval.suite.sections.result_groups import Result, data_of, model_of
 from eval.suite.task_runs import SuiteOutcome
@@ -43,7 +45,7 @@ def compose(outcome: SuiteOutcome) -> elements.Html:
         *paper_tables(results),
         ("The embedding sets", _sets(results, sets)),
     ]
-    return elements.page(_title(results), sections, _summary(results))
+    return page(_title(results), sections, _summary(results), provenance(_origin(sets)), [TABLE])
 
 
 def _title(results: Sequence[Result]) -> str:
@@ -74,7 +76,28 @@ def _sets(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> elemen
         rows.append([Path(path).name, *made_of, str(step) if step is not None else "", *sizes])
     columns = ["", "Model", "Data set", "Split", "Features", "Step", "Images", "Texts", "Dimensions"]
     versions = ", ".join(f"{name} {version}" for name, version in results[-1]["made_by"].items())
-    return elements.join(elements.table(rows, columns), elements.paragraph(f"Made with {versions}."))
+    files = [[model_of(result), data_of(result), _file(result, sets[result["set"]])] for result in results]
+    return elements.join(
+        elements.table(rows, columns),
+        elements.paragraph(f"Made with {versions}."),
+        elements.fold("Each result as JSON", elements.table(files, ["", "Data set", "File"])),
+    )
+
+
+def _file(result: Result, embedding_set: EmbeddingSet) -> elements.Html:
+    task = task_of(result)
+    return elements.link(result_path(Path(), embedding_set, task).as_posix(), f"{task}.json")
+
+
+def _origin(sets: Mapping[str, EmbeddingSet]) -> dict[str, str]:
+    weights = dict.fromkeys(filter(None, (_weights(embedding_set.meta) for embedding_set in sets.values())))
+    return {"Checkpoint": ", ".join(weights), "Embedding sets": ", ".join(sets)}
+
+
+def _weights(meta: Mapping[str, Any]) -> str:
+    source, step, told = (meta.get(key) for key in ("checkpoint", "step", "weights"))
+    of_step = f" at step {step}" if step is not None else ""
+    return f"{source}{of_step}{f' (weights {told[:12]})' if told else ''}" if source else ""
 
 
 def overview(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:

@@ -65,6 +65,8 @@ LATER = (
     "model.text.ratio",
     *(key for key in KEYS if key.startswith(("data.long_draw.", "data.short_draw."))),
     "data.augmentation.turns",
+    "data.image_features",
+    "data.text_features",
     "loss.name",
     "loss.sigmoid_temperature",
     "loss.sigmoid_bias",
@@ -75,6 +77,8 @@ LATER = (
     "loss.preserve_kind",
     "loss.preserve_teacher",
     "optimizer.cooldown",
+    "model.adapt",
+    "model.adapt_with",
 )
 
 

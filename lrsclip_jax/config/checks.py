@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
 from lrsclip_jax.config.values import hint, shown
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import adapt_rules
 from lrsclip_jax.models.zoo_table import MODELS
 
 _KNOWN = tower_keys() | KEYS
@@ -61,7 +62,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _loss, _optimizer, _warmup, _sources, _guard):
+    for combination in (_towers, _texts, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -154,6 +155,11 @@ def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     return _defaults(IMAGE_FIELDS) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
 
 
+def towers_in_memory(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the towers, "image" and "text", whose features come from memory in training."""
+    return tuple(tower for tower in ("image", "text") if config.data[f"{tower}_features"] is not None)
+
+
 def _defaults(fields: Mapping[str, Key]) -> dict[str, Any]:
     return {name: key.default for name, key in fields.items()}
 
@@ -191,6 +197,7 @@ def _towers(config: ConfigDict) -> Iterator[str]:
     patches = (image["size"] // image["patch"]) ** 2
     if round(image["patch_dropout"] * patches) >= patches:
         yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
+    yield from adapt_rules.faults(config.model.adapt, towers)
 
 
 def _texts(config: ConfigDict) -> Iterator[str]:
@@ -262,6 +269,27 @@ def _warmup(config: ConfigDict) -> Iterator[str]:
 def _both(config: ConfigDict) -> str:
     steps, epochs = config.warmup_steps, config.warmup_epochs
     return f"optimizer.warmup_steps={steps} and optimizer.warmup_epochs={epochs}: set one of them to 0"
+
+
+def _features(config: ConfigDict) -> Iterator[str]:
+    """Yields why features from memory can't stand for a tower."""
+    data = config.data
+    for key in ("image_features", "text_features"):
+        count = 1 if isinstance(data[key], str) else len(data[key] or ())
+        if data[key] is not None and count != len(data.sources):
+            yield f"data.{key}={shown(data[key])}: {count} for {len(data.sources)} data.sources, name one for each"
+    if data.image_features is not None:
+        turns, dropout = data.augmentation.turns, tower_fields(config)[0]["patch_dropout"]
+        if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
+            yield f"data.augmentation.turns={shown(turns)}: data.image_features can't be turned, set it to 'none'"
+        if dropout:
+            yield f"model.image.patch_dropout={dropout}: data.image_features have no patches, set it to 0.0"
+    if data.text_features is not None:
+        if data.short_text != "short":
+            yield f"data.short_text={data.short_text!r}: data.text_features are of whole texts, set it to 'short'"
+        changed = [key for key in data.long_draw if data.long_draw[key] != KEYS[f"data.long_draw.{key}"].default]
+        if changed:
+            yield f"data.long_draw.{changed[0]}: data.text_features are of whole texts, leave it at its default"
 
 
 def _sources(config: ConfigDict) -> Iterator[str]:

@@ -15,6 +15,7 @@ from lrsclip_jax.config.values import (
     Flag,
     Many,
     Matching,
+    Named,
     Number,
     OrNone,
     Pattern,
@@ -46,6 +47,8 @@ _STEPS = Whole(1)
 _FRACTION = Number(0.0, 1.0)
 _SET = Text("a set such as 'DIR', 'DIR:SPLIT' or 'scenes:COUNT:SEED'")
 _WEIGHTED_SET = Row((_SET, Number(1e-9, 1e9)), "a pair of a set and its weight, such as ('DIR', 2.0)")
+_EMBEDDINGS = Text("a folder such as 'sets/aid_images'")
+_EMBEDDINGS_OF_SOURCES = OrNone(either(_EMBEDDINGS, Many(_EMBEDDINGS, "folders", "('sets/a', 'sets/b')")))
 _WEIGHTS = Text("a text such as 'runs/b16' or 'hf:owner/name'")
 _RULE = Row(
     (Pattern(), Number(0.0, _RATE), Matching(r"layer_decay=([0-9]{0,18}\.)?[0-9]{1,18}", "'layer_decay=NUMBER'")),
@@ -54,6 +57,25 @@ _RULE = Row(
 )
 _RULES = Many(_RULE, "rules", "(('image/.*', 0.1),)")
 _PATTERNS = Many(Pattern(), "patterns", "('logit_scale', 'image/blocks/.*[0:6]')")
+_PLACES, _RANK = Pattern(rows=False), Whole(1, _WIDTH)
+_ADAPTED = Named(
+    {
+        "lora": Row(
+            (_PLACES, choice("lora"), _RANK, Number(0.0, _RATE, above=True), Number(0.0, 1.0, below=True)),
+            "(pattern, 'lora', rank), and further alpha (the rank) and dropout (0.0)",
+            optional=2,
+        ),
+        "adapter": Row(
+            (_PLACES, choice("adapter"), _RANK), "(pattern, 'adapter'), and further reduction (16)", optional=1
+        ),
+        "prefix": Row((_PLACES, choice("prefix"), _RANK), "(pattern, 'prefix'), and further length (30)", optional=1),
+        "unipelt": Row(
+            (_PLACES, choice("unipelt"), _RANK, _RANK, _RANK),
+            "(pattern, 'unipelt'), and further length (10), reduction (16) and rank (8)",
+            optional=3,
+        ),
+    }
+)
 _AXIS = OrNone(choice("data", "fsdp", "tensor"))
 _SPLIT = Row(
     (Pattern(rows=False), Many(_AXIS, "axes", "('fsdp', None)")),
@@ -147,6 +169,18 @@ _TABLE = (
     Key("model.text.keep", 20, Whole(0, _TOKENS), _KEEP),
     Key("model.text.ratio", None, _RATIOS, _RATIO),
     Key(
+        "model.adapt",
+        (),
+        Many(_ADAPTED, "rules", "(('image/blocks/attention/.*', 'lora', 8), ('.*/mlp', 'adapter', 16))"),
+        "adapters by place in the towers; they and model.adapt_with train, are saved, and the rest stays as it is",
+    ),
+    Key(
+        "model.adapt_with",
+        ("(image|text)/projection/.*", "logit_.*"),
+        Many(Pattern(rows=False), "patterns", "('(image|text)/projection/.*', 'logit_.*')"),
+        "parameters of the model itself that train with the adapters of model.adapt",
+    ),
+    Key(
         "data.sources",
         (),
         Many(either(_SET, _WEIGHTED_SET), "sets", "('DIR', ('DIR2:SPLIT', 2.0))"),
@@ -197,6 +231,19 @@ _TABLE = (
         "none",
         either(_TURNS, Many(_TURNS, "choices, one for each of data.sources", "('all', 'none')")),
         "images turned with the words of their texts: mirrored (flips), by quarters (turns), or both (all)",
+    ),
+    Key(
+        "data.image_features",
+        None,
+        _EMBEDDINGS_OF_SOURCES,
+        "what the frozen image tower gave for the images (lrsclip embed --features=encoder), in place of computing it; "
+        "None: it is computed",
+    ),
+    Key(
+        "data.text_features",
+        None,
+        _EMBEDDINGS_OF_SOURCES,
+        "what the frozen text tower gave for the texts (lrsclip embed --features=encoder --tower=text); None: as above",
     ),
     Key(
         "loss.long_weight", 0.8, _LONG_WEIGHT, "weight of the long text (omega of Eq. 5), the rest is the short text's"

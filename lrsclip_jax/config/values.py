@@ -243,6 +243,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A tuple (first value, name, …) of which the name says what its values are."""
+
+    rows: dict[str, Row]
+
+    @property
+    def words(self) -> str:
+        return ", or ".join(row.words for row in self.rows.values())
+
+    def fault(self, value: object) -> str:
+        if not isinstance(value, tuple | list) or len(value) < 2 or not isinstance(name := value[1], str):
+            return f"expected {self.words}"
+        if name not in self.rows:
+            return f"{shown(name)} is none of {', '.join(map(repr, self.rows))}{hint(name, self.rows)}"
+        return self.rows[name].fault(value)
+
+
+@dataclass(frozen=True)
 class Span:
     """Two values of one kind, the first not greater than the second."""
 

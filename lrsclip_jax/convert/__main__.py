@@ -18,6 +18,7 @@ a source of weights, SRC:
   ViT-B-16.pt                           OpenAI's TorchScript archive
   open_clip_pytorch_model.bin           open_clip, .pt, .bin or .safetensors, with open_clip_config.json or --model
   longclip-B.pt                         Long-CLIP, LRSCLIP: their two tables of text positions become one
+  ADAPTER                               a folder of PEFT, LoRA on a model of transformers
   RemoteCLIP-ViT-L-14.pt                RemoteCLIP, GeoRSCLIP, SkyCLIP, with --model
   mae_pretrain_vit_base.pth             MAE, DINOv2, BERT: one tower, which needs another one to be a model
 
@@ -51,11 +52,16 @@ formats:
   open_clip   open_clip's key names; a path without .pt or .safetensors becomes a folder with open_clip's config
   openai      OpenAI's key names, at 77 positions
   longclip    Long-CLIP's and LRSCLIP's: with both tables of text positions
+  peft        a folder of PEFT with the LoRA of an adapted run alone, for a CLIPModel of its base; the other formats
+              write LoRA as part of the kernels
 
 examples:
   lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16
   lrsclip convert export runs/b16 --format=longclip --out=lrsclip_b16.pt
   lrsclip convert export runs/b16 --format=open_clip --out=lrsclip_b16.safetensors
+  lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16 --push=me/lrsclip_b16 --private --licence=apache-2.0
+
+A folder has a model card, README.md: data sets, models that training started from, and scores are those of the run.
 """
 
 _COMPARE = """
@@ -132,7 +138,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     usage, summary = "SRC --format=NAME --out=PATH [options]", "writes a model for PyTorch"
     add = add_command(commands, "export", _export, usage, summary, _EXPORT).add_argument
     add("source", metavar="SRC", type=expanded, help="the weights")
-    add("--format", required=True, choices=("hf", "open_clip", "openai", "longclip"), help="see below")
+    add("--format", required=True, choices=("hf", "open_clip", "openai", "longclip", "peft"), help="see below")
     add(
         "--out",
         metavar="PATH",
@@ -140,6 +146,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=expanded,
         help="a file .pt or .safetensors, or a folder",
     )
+    add("--push", metavar="OWNER/NAME", help="publish the folder on the Hugging Face Hub, for which `hf auth login`")
+    add("--private", action="store_true", help="make the repository of --push a private one")
+    add("--licence", default="", metavar="ID", help="of the model, for its card, such as apache-2.0")
 
     usage, summary = "SRC --with=EXPORT --data=SOURCE [options]", "embeds a data set with a model and with its export"
     add = add_command(commands, "compare", _compare, usage, summary, _COMPARE).add_argument
@@ -159,6 +168,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         group.add_argument(
             "--text-heads", type=whole_number(1, 2**16), metavar="N", help="attention heads of the text tower"
         )
+        group.add_argument("--base", metavar="SRC", type=expanded, help="the model that an adapter of PEFT belongs to")
     return parse
 
 
@@ -179,17 +189,33 @@ def _import(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax import weights
-    from lrsclip_jax.convert.export import export
+    from lrsclip_jax.convert import push
+    from lrsclip_jax.convert.export import export, is_folder
+    from lrsclip_jax.convert.formats import peft_folder
     from lrsclip_jax.convert.formats.output_files import check_new
+    from lrsclip_jax.convert.model_facts import facts_of
     from lrsclip_jax.data.images import CLIP_PREPROCESSING
 
     check_new(Path(options.out))
+    if (options.push or options.licence) and not is_folder(options.format, Path(options.out)):
+        raise InputError("--push and --licence need --format=hf, or open_clip with --out=FOLDER")
+    if options.private and not options.push:
+        raise InputError("--private is of --push: give --push=OWNER/NAME, too")
+    if options.push:
+        push.check_repository(options.push, options.private)
     found = weights.read(options.source, _hints(options))
     weights.check_whole(found, options.source)
+    if options.format == "peft":
+        print("\n".join(peft_folder.write(found, Path(options.out), options.source)))
+        return
+    found = weights.merged(found, options.source)
     model = weights.model_of(found)
     preprocessing = found.preprocessing or CLIP_PREPROCESSING
-    lines = export(model, found.params, preprocessing, format=options.format, out=options.out, source=options.source)
-    print("\n".join(lines))
+    to = {"format": options.format, "out": options.out, "source": options.source}
+    facts = facts_of(options.source, options.licence, options.push or "")
+    print("\n".join(export(model, found.params, preprocessing, **to, facts=facts)), flush=True)
+    if options.push:
+        print(f"published: {push.push(Path(options.out), options.push, options.private)}")
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -201,7 +227,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _hints(options: argparse.Namespace) -> Any:
     from lrsclip_jax.pytorch.contract import Hints
 
-    return Hints(options.model, options.activation, options.image_heads, options.text_heads)
+    return Hints(options.model, options.activation, options.image_heads, options.text_heads, options.base)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lrsclip_jax.convert.formats import open_clip_folder, transformers_folder
+from lrsclip_jax.convert.formats.model_card import ModelFacts
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_pt, write_safetensors
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
@@ -33,7 +34,14 @@ _CODE = {"longclip": "Long-CLIP's", "openai": "OpenAI's", "open_clip": "open_cli
 
 
 def export(
-    model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, *, format: str, out: str | Path, source: str
+    model: CLIP,
+    params: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    *,
+    format: str,
+    out: str | Path,
+    source: str,
+    facts: ModelFacts | None = None,
 ) -> list[str]:
     """Writes a model in another layout, and returns what to tell of it, line by line.
 
@@ -45,7 +53,8 @@ def export(
         model; "open_clip", the same keys for any context length and both activations, as a file, or, if `out` does not
         end in .pt or .safetensors, as a folder with open_clip's config; "hf", a folder that transformers loads.
       out: a path to .pt (needs torch) or .safetensors, or a folder. Nothing there is overwritten.
-      source: where the model comes from, for the model card.
+      source: where the model comes from, for the model card that every folder has.
+      facts: for the card, what the model does not tell.
 
     Raises:
       InputError: an unknown format; a model whose function the format can't say; something at `out`, or no space.
@@ -53,17 +62,17 @@ def export(
     if format not in FORMATS:
         raise InputError(f"unknown --format={format}{nearest(format, FORMATS)}; known: {', '.join(FORMATS)}")
     out = Path(out)
-    folder = format == "hf" or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
+    folder = is_folder(format, out)
     if folder and out.suffix in _WRITERS:
         raise InputError(f"--format={format} writes a folder: --out={out} should not end in {out.suffix}")
     if not folder and out.suffix not in _WRITERS:
         raise InputError(f"--format={format} writes a file: --out={out} should end in {' or '.join(_WRITERS)}")
     if format == "hf":
-        return transformers_folder.write(model, params, preprocessing, out, source) + _without_bias(params)
+        return transformers_folder.write(model, params, preprocessing, out, source, facts) + _without_bias(params)
     if fault := next(_faults(model, format), None):
         raise InputError(f"--format={format} can't say what this model computes: {fault}")
     if folder:
-        return open_clip_folder.write(model, params, preprocessing, out)
+        return open_clip_folder.write(model, params, preprocessing, out, source, facts)
     with new_output(out) as partial:
         tensors = _TENSORS[format](params, model)
         _WRITERS[out.suffix](partial, tensors)
@@ -73,6 +82,11 @@ def export(
         untold.append(f"images are normalised with mean {list(preprocessing.mean)} and std {list(preprocessing.std)}")
     lines += [] if format == "open_clip" else _without_bias(params)
     return lines + [f"what the file does not tell: {fact}" for fact in untold]
+
+
+def is_folder(format: str, out: Path) -> bool:
+    """Returns whether a format makes a folder of `out`, not a file."""
+    return format == "hf" or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
 
 
 def _without_bias(params: Mapping[str, Any]) -> list[str]:

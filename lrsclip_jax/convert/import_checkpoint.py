@@ -93,7 +93,7 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
 
 def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Imported:
     """Returns the model that `sources` make together; arguments and errors as of `import_checkpoint`."""
-    read = {source: weights.read(source, hints) for source in dict.fromkeys(sources.values())}
+    read = {source: weights.merged(weights.read(source, hints), source) for source in dict.fromkeys(sources.values())}
     found = {tower: read[source] for tower, source in sources.items()}
     fields = {tower: _fields(tower, found[tower], sources[tower]) for tower in _TOWERS}
     widths = {tower: _projection_width(found[tower].params[tower]) for tower in _TOWERS}

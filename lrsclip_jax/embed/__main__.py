@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from eval.command import add_subject, command_line, expanded, integers, path, whole_number
+from eval.command import add_subject, command_line, expanded, floats, integers, path, whole_number
 from lrsclip_jax.data.tiling import add_options
 from lrsclip_jax.errors import InputError, cli
 
@@ -26,7 +26,8 @@ examples:
   lrsclip embed prepared/rsicd:test --checkpoint=runs/b16 --out=sets/b16/rsicd
   lrsclip embed WHU-RS19 --checkpoint=runs/b16 --templates=georsclip --out=sets/b16/whu
   lrsclip embed AID --checkpoint=runs/b16 --features=encoder --out=sets/b16/aid_encoder
-      for probes: the image tower's features before its projection; a DINOv2 or MAE alone will do:
+      for probes and for training from memory: the image tower's features before its projection; a DINOv2 or MAE alone
+      will do:
   lrsclip embed AID --checkpoint=dinov2_vits14.safetensors --size=224 --features=encoder --out=sets/dinov2/aid
   lrsclip embed rsitmd_long.json:test --checkpoint=runs/b16 --text-lengths=20,40,60,77,120,248 --out=sets/b16/rsitmd_l
       for the curve of retrieval against the number of tokens kept
@@ -58,6 +59,16 @@ def parser(prog: str) -> argparse.ArgumentParser:
         choices=("projected", "encoder"),
         default="projected",
         help="projected: rows in the space where images and texts meet (the default); encoder: the tower's own",
+    )
+    add("--tower", choices=("image", "text"), help="of two towers the one of --features=encoder (image)")
+    add(
+        "--views",
+        type=whole_number(1, 10_000),
+        metavar="K",
+        help="with --features=encoder: K crops of every image as training draws them, for data.image_features",
+    )
+    add(
+        "--crop-scale", metavar="A,B", type=floats, default=(0.8, 1.0), help="shares of the area of such a crop (0.8,1)"
     )
     add(
         "--batch-size",
@@ -166,9 +177,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     from lrsclip_jax.embed import parts
     from lrsclip_jax.embed.scene_tiles import counting_crops
     from lrsclip_jax.embed.set_writer import make_set
+    from lrsclip_jax.embed.views import views_of
     from lrsclip_jax.pytorch.contract import Hints
 
     parts.check_out(options.out)
+    for option in ("tower", "views"):
+        if getattr(options, option) and options.features != "encoder":
+            raise InputError(f"--{option} is about --features=encoder")
     material = _material(options)
     hints = Hints(options.model, options.activation, options.image_heads, options.text_heads)
     model = pretrained.load(
@@ -178,9 +193,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         batch_size=options.batch_size,
         features=options.features,
         size=options.size,
+        tower=options.tower,
     )
     context_length = model.context_length if model.embeds("text") else None
     material = _named(_for_model(_with_texts(material, options, context_length), model), options)
+    if options.views:
+        material = views_of(material, options.views, options.crop_scale, model.preprocessing.size)
     out = options.out
     cropped: list[int] = []
     skipped, cut = make_set(
@@ -291,6 +309,7 @@ def _about(options: argparse.Namespace, material: Any, model: Any) -> dict[str, 
         "split": material.split,
         "crops": options.crops if material.scenes else None,
         **({"stops": "stripped"} if options.strip_stops else {}),
+        **({"views": options.views, "crop_scale": list(options.crop_scale)} if options.views else {}),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from lrsclip_jax.models.encoder_hash import encoder_hash
 from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.sources.row_values import clean
 
@@ -29,6 +30,24 @@ def about_model(model: Pretrained, name: str | None = None) -> dict[str, Any]:
         "logit_scale": model.logit_scale if model.features == "projected" else None,
         "dtype": model.dtype,
         "made_by": f"lrsclip_jax {_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}",
+    }
+
+
+def about_encoder(model: Pretrained, longest: int) -> dict[str, Any]:
+    """Returns which tower gave a set of encoder features, for training from memory.
+
+    Args:
+      model: which embeds images or texts.
+      longest: text that it embedded, in tokens.
+    """
+    tower = "image" if model.embeds("image") else "text"
+    params = model.params[tower]
+    rows = len(params["position_embedding"])
+    positions = rows if tower == "image" else min(longest, rows)
+    return {
+        "tower": tower,
+        "hash": encoder_hash(getattr(model, tower), params, positions),
+        "positions": positions,
     }
 
 

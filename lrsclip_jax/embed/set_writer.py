@@ -22,6 +22,7 @@ from eval.sentences import joined, sentences, shuffled
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
 from lrsclip_jax.embed import parts
+from lrsclip_jax.embed.about_model import about_encoder
 from lrsclip_jax.embed.material import Material, Row
 from lrsclip_jax.encoders import static_length
 from lrsclip_jax.errors import InputError
@@ -79,7 +80,10 @@ def make_set(
         skipped += [{"id": name, "reason": reason} for name, reason in unusable.items()]
         if skipped:
             write_lines(out / "skipped.jsonl", skipped)
-        finish_set(out, {**about, "dim": dims[0], **({"scenes": material.scenes} if material.scenes else {})})
+        longest = max((int(parts.load(path)["length"].max()) for path in texts), default=0)
+        encoder = {"encoder": about_encoder(model, longest)} if model.features == "encoder" else {}
+        scenes = {"scenes": material.scenes} if material.scenes else {}
+        finish_set(out, {**about, "dim": dims[0], **encoder, **scenes})
         shutil.rmtree(out / parts.FOLDER)
         return len(skipped), shortened
 

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from eval.errors import nearest
-from eval.html import elements, plots
+from eval.html import elements, frame, plots
 from eval.output import check_folder
 from eval.reading import Finite
 from eval.seals import read_sealed, seal
@@ -97,7 +97,8 @@ def compose(line: Line, points: Points, best: float, metric: str | None) -> str:
         ("Scores", plots.line_plot(curves, "alpha, % of B", "%", "Scores between A and B")),
         ("Numbers", elements.table(rows, ["alpha", *names], "Mean recalls and accuracies in per cent.")),
     ]
-    return elements.page("Between two checkpoints", sections, said)
+    made_of = frame.provenance({"A": before, "B": after})
+    return frame.page("Between two checkpoints", sections, said, made_of, files=(FILE,))
 
 
 def keep(out: Path, ends: Ends, line: Line, best: float, scores: Mapping[str, float]) -> Path:

@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         write_result(out / _RESULT, result)
         from eval.html.segmentation_page import segmentation_page  # imports matplotlib
 
-        write_text(out / "report.html", segmentation_page(result))
+        write_text(out / "report.html", segmentation_page(result, model.source, [_RESULT]))
     for name, value in result["iou"].items():
         print(f"{name:{max(map(len, classes.names))}}  {value:6.2f}")
     print(f"mIoU {result['mIoU']:.2f} %, accuracy {result['accuracy']:.2f} %, {measured:,} images: {out}/report.html")

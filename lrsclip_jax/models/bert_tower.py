@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.adapt_rules import Adapt
 from lrsclip_jax.models.layers import (
     MLP,
     Attention,
@@ -91,6 +92,7 @@ class Bert(nn.Module):
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
     products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
+    adapt: Adapt = ()  # adapters in the blocks, see adapt_rules.resolved
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax, pooler and projection are fp32
 
     def setup(self) -> None:

@@ -91,6 +91,11 @@ class CLIP(nn.Module):
         return rows, text_rows, self.log_scale
 
 
+def plain(model: CLIP) -> CLIP:
+    """Returns the model without the adapters in its towers."""
+    return model.clone(image=model.image.clone(adapt=()), text=model.text.clone(adapt=()))
+
+
 def init_params(model: CLIP, key: jax.Array) -> dict:
     """Random parameters of `model` as a nested dict; jit it to get them sharded, `jax.eval_shape` it for shapes."""
     images = jnp.zeros((1, model.image.size, model.image.size, 3))

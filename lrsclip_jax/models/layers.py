@@ -13,7 +13,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.models.attention import attention
+from lrsclip_jax.models import lora_dropout
+from lrsclip_jax.models.adaptation import adapted
+from lrsclip_jax.models.attention import PrefixKeys, attention
 from lrsclip_jax.models.precision import dot_general
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
@@ -77,7 +79,7 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, segments: jax.Array | None = None, prefix: PrefixKeys | None = None) -> jax.Array:
         width = x.shape[-1]
         qkv = nn.DenseGeneral(
             (3, self.heads, width // self.heads),
@@ -98,7 +100,7 @@ class Attention(nn.Module):
             dot_general=dot_general(self.products),
             name="out",
         )
-        mixed = attention(q, k, v, self.causal, segments, self.implementation)
+        mixed = attention(q, k, v, self.causal, segments, self.implementation, prefix)
         return out(checkpoint_name(mixed, "attention"))
 
 
@@ -209,7 +211,8 @@ def stack(depth: int, remat: str, unroll: int, block: type[nn.Module] = Block, *
     scanned = nn.scan(
         saving,
         variable_axes={"params": 0},
-        split_rngs={"params": True},
+        variable_broadcast=lora_dropout.DRAWS,
+        split_rngs={"params": True, lora_dropout.KEY: True},
         in_axes=nn.broadcast,
         length=depth,
         unroll=unroll,
@@ -223,7 +226,7 @@ def tower_blocks(tower: Any, block: type[nn.Module] = Block, **attributes: Any) 
         tower.layers,
         tower.remat,
         tower.unroll,
-        block,
+        adapted(block, tower.adapt),
         heads=tower.heads,
         activation=tower.activation,
         mlp_width=tower.mlp_width or 4 * tower.width,

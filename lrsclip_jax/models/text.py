@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.adapt_rules import Adapt
 from lrsclip_jax.models.layers import (
     check_frozen_positions,
     check_heads,
@@ -56,6 +57,7 @@ class TextTransformer(nn.Module):
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
     products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
+    adapt: Adapt = ()  # adapters in the blocks, see adapt_rules.resolved
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:

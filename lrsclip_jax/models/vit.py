@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import normal, variance_scaling, zeros
 
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models.adapt_rules import Adapt
 from lrsclip_jax.models.layers import check_heads, exact_dense, layer_norm, tower_blocks
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
@@ -69,6 +70,7 @@ class ViT(nn.Module):
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
     products: str = "float"  # in what dense layers of the blocks are computed, see products.dot_general
+    adapt: Adapt = ()  # adapters in the blocks, see adapt_rules.resolved
     token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that process blocks of that size
     patch_dropout: float = 0.0  # share of the patches that training leaves out, see `kept_patches`
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32

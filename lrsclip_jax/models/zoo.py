@@ -92,6 +92,8 @@ def text_kind(model: CLIP) -> str:
 
 def _values(tower: Any) -> dict[str, Any]:
     values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in _HOW}
+    if not values["adapt"]:
+        del values["adapt"]
     return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.checks import check, total_steps
+from lrsclip_jax.config.checks import check, total_steps, towers_in_memory
 from lrsclip_jax.data.batches import mixture, text_kinds
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
@@ -132,6 +132,7 @@ def job(planned: PlannedStep) -> Job:
         rows = (Rows(packed.row_length, per_pair, len(kinds)),)
     else:
         rows = tuple(Rows(layout.length(kind)) for kind in kinds)
+    learning = jax.tree.leaves(setup.shapes.params), jax.tree.leaves(setup.optimizer.trainable)
     return Job(
         model=setup.model,
         rows=rows,
@@ -142,10 +143,11 @@ def job(planned: PlannedStep) -> Job:
         more_terms=setup.options.loss.more_terms,
         form=setup.options.loss.form,
         frozen=frozen_towers(setup.optimizer.trainable),
+        in_memory=towers_in_memory(setup.config),
         teacher=setup.options.loss.preserve > 0,
         devices=setup.mesh.size,
         state_bytes=device_bytes(setup.shapes),
-        gradient_bytes=device_bytes(setup.shapes.params),
+        gradient_bytes=device_bytes([leaf for leaf, trains in zip(*learning, strict=True) if trains]),
     )
 
 

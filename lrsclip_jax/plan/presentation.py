@@ -113,6 +113,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "model": config.model.name,
         "batch_size": config.batch_size,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.setup.shapes.params)),
+        "trained": _trained(plan.setup),
         "memory": {**memory, "peak": plan.wanted, "limit": plan.memory},
         "flops": {
             "useful_per_pair": work.useful,
@@ -155,13 +156,16 @@ def _packed(packed: PackedShapes | None) -> list[str]:
     ]
 
 
+def _trained(setup: Setup) -> int:
+    """Returns the number of parameters that are not wholly frozen."""
+    sizes = jax.tree.map(lambda leaf, learns: leaf.size * bool(learns), setup.shapes.params, setup.optimizer.trainable)
+    return sum(jax.tree.leaves(sizes))
+
+
 def _parameters(setup: Setup) -> list[str]:
     """Returns lines on how many there are and how each is split; those that are whole on every device share a line."""
     leaves = _paths(setup.shapes.params)
-    trained = sum(
-        leaf.size * bool(learns)
-        for (_, leaf), learns in zip(leaves, jax.tree.leaves(setup.optimizer.trainable), strict=True)
-    )
+    trained = _trained(setup)
     total = sum(leaf.size for _, leaf in leaves)
     out = [f"parameters {total / 1e6:.1f} M, {trained / 1e6:.1f} M trained", f"  {'bytes a device':>14}  sharding"]
     whole = []

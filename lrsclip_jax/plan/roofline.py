@@ -51,6 +51,7 @@ class Job:
       more_terms: of the loss, besides one for each of the texts.
       form: `loss.form`.
       frozen: towers in which nothing learns.
+      in_memory: towers whose features come from memory.
       devices: how many share the work, in equal shares.
       state_bytes: parameters and optimizer state on one device.
       gradient_bytes: the gradient on one device.
@@ -66,6 +67,7 @@ class Job:
     more_terms: int
     form: str
     frozen: frozenset[str]
+    in_memory: tuple[str, ...]
     devices: int
     state_bytes: int
     gradient_bytes: int
@@ -91,6 +93,7 @@ class Job:
             more_terms=self.more_terms,
             form=self.form,
             frozen=self.frozen,
+            in_memory=self.in_memory,
             teacher=self.teacher,
         )
 
@@ -137,7 +140,7 @@ def traffic(job: Job) -> float:
     towers += [("text", job.model.text, rows.slots, rows.per_pair) for rows in job.rows]
     total = 2 * (job.state_bytes + job.gradient_bytes)
     for name, tower, length, per_pair in towers:
-        forward = flops.products(tower, length)
+        forward = flops.products(tower, length, name in job.in_memory)
         passes = list(forward)
         if name not in job.frozen:
             passes += forward * flops.BACKWARD + flops.recomputed(tower, forward)

@@ -16,12 +16,14 @@ class Hints:
       model: name of a published model, see `lrsclip_jax.pytorch.families.known_models`.
       activation: of both towers, "quick_gelu" or "gelu".
       image_heads, text_heads: numbers of attention heads.
+      base: the source of weights that an adapter of PEFT belongs to.
     """
 
     model: str | None = None
     activation: str | None = None
     image_heads: int | None = None
     text_heads: int | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ReadCheckpoint:
       antialias: how the family resizes its table of image positions.
       reasons: where a value comes from that tensors do not show: {"image.activation": "config.json"}.
       unused: names of the tensors that nothing was made of.
+      base: of an adapted run's checkpoint what it says of its base, and the patterns of the run's `model.adapt_with`.
     """
 
     family: str
@@ -48,3 +51,4 @@ class ReadCheckpoint:
     antialias: bool = True
     reasons: dict[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    base: dict[str, Any] | None = None

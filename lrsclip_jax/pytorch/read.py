@@ -19,10 +19,16 @@ _LARGEST_SCALE = 80.0  # of the logarithm of a factor: float32 ends at 88
 
 
 def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
+    """Reads a weights file, a folder with one, or "hf:owner/name[@revision]", as `read_at` does."""
+    return read_at(hub.local(source), source, hints)
+
+
+def read_at(path: Path, source: str, hints: Hints | None = None) -> ReadCheckpoint:
     """Reads the weights of a source.
 
     Args:
-      source: a weights file, a folder with one, or "hf:owner/name[@revision]".
+      path: from `hub.local`.
+      source: for messages.
       hints: what the user says of it.
 
     Raises:
@@ -31,7 +37,6 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
     """
     hints = hints or Hints()
     _check(hints)
-    path = hub.local(source)
     if (path / "checkpoints").is_dir():
         raise InputError(f"{source} looks like a run of lrsclip_jax, and has no checkpoint: nothing to convert")
     if path.is_dir():

@@ -1,11 +1,12 @@
 """Checkpoints of a run, written by Orbax: the state, with everything that is needed to use it.
 
 `WORKDIR/checkpoints/STEP/` holds two trees, `params` (so that an evaluation reads no optimizer state) and
-`optimizer`, and JSON: step, skipped updates, data position, config and its hash, preprocessing, tokenizer. Random
-numbers have no state: every draw is keyed by the seed and a step or record. With `train.ema` there is a third tree,
-`trained`, and `params` is the average of these weights. A checkpoint gets its name only once it is complete, so the
-newest name is the newest complete checkpoint, whenever the process was killed. A manifest with the checksums of its
-files shows damage that came later: what is read is compared first.
+`optimizer`, and JSON: step, skipped updates, data position, config and its hash, preprocessing, tokenizer; of an
+adapted run only the parameters that train, and JSON about the others (`lrsclip_jax.adapters.base`). Random numbers have
+no state: every draw is keyed by the seed and a step or record. With `train.ema` there is a third tree, `trained`, and
+`params` is the average of these weights. A checkpoint gets its name only once it is complete, so the newest name is the
+newest complete checkpoint, whenever the process was killed. A manifest with the checksums of its files shows damage
+that came later: what is read is compared first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from eval.reading import convert
+from lrsclip_jax.adapters import base
 from lrsclip_jax.config import curve_hash
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -101,14 +103,19 @@ def open_checkpoints(run: epath.Path, config: ConfigDict) -> ocp.training.Checkp
         raise InputError(f"{folder} can't be read ({_reason(error)}): remove that checkpoint") from error
 
 
-def metadata(config: ConfigDict, preprocessing: Preprocessing, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Returns the description that every checkpoint of a run carries, as JSON values."""
+def metadata(
+    config: ConfigDict, preprocessing: Preprocessing, tokenizer: Tokenizer, params: Any = None
+) -> dict[str, Any]:
+    """Returns the description that every checkpoint of a run carries, as JSON values.
+
+    `params` are those that the run starts from; an adapted one needs them.
+    """
     about = {
         "config": config.to_dict(),
         "config_hash": curve_hash(config),
         "preprocessing": dataclasses.asdict(preprocessing),
         "tokenizer": {"name": tokenizer.name, "hash": tokenizer.hash},
-    }
+    } | base.described(config, params)
     return json.loads(json.dumps(about))
 
 
@@ -134,9 +141,9 @@ def save(
     Raises:
       InputError: the last save, or the beginning of this one, failed (a full disk); earlier ones are intact.
     """
-    trees = {"params": state.weights, "optimizer": state.opt_state}
+    trees = {"params": base.trained(about, state.weights), "optimizer": state.opt_state}
     if state.ema is not None:
-        trees["trained"] = state.params
+        trees["trained"] = base.trained(about, state.params)
     position = {"seed": about["config"]["seed"], "sample": step * about["config"]["batch_size"]}
     finite = {name: value for name, value in (metrics or {}).items() if math.isfinite(value)}
     described = about | {"step": step, "skipped": int(state.skipped), "data": position}
@@ -205,7 +212,9 @@ def closing(checkpoints: ocp.training.Checkpointer) -> Iterator[None]:
         checkpoints.close()
 
 
-def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dict[str, Any]) -> TrainState | None:
+def restore(
+    checkpoints: ocp.training.Checkpointer, like: TrainState, about: dict[str, Any], start: Any = None
+) -> TrainState | None:
     """Returns the newest checkpoint's state, or None if there is none.
 
     Args:
@@ -213,10 +222,11 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
       like: the shapes, dtypes and shardings wanted (arrays or jax.ShapeDtypeStruct). The mesh, the devices and the
         number of processes may differ from those that wrote the checkpoint.
       about: from `metadata`.
+      start: the parameters that the run starts from; those of an adapted run's base are taken from here.
 
     Raises:
-      InputError: the checkpoint is damaged, holds arrays of another model or optimizer, or was written under the same
-        config with another preprocessing or tokenizer.
+      InputError: the checkpoint is damaged, holds arrays of another model or optimizer or the adapters of another base,
+        or was written under the same config with another preprocessing or tokenizer.
     """
     newest = checkpoints.latest
     if newest is None:
@@ -233,17 +243,24 @@ def restore(checkpoints: ocp.training.Checkpointer, like: TrainState, about: dic
             )
     if "optimizer" not in described.metadata and saved["step"] == 0:
         raise InputError(f"{folder} holds weights alone: start a run in another folder, with model.init={folder}")
+    base.check(folder, saved, about)
     averaged = "trained" in described.metadata  # train.ema may be set, or no more, since it was saved
-    wanted = {"trained" if averaged else "params": like.params}
+    wanted = {"trained" if averaged else "params": base.trained(about, like.params)}
     if like.ema is not None:
-        wanted["params"] = like.ema
+        wanted["params"] = base.trained(about, like.ema)
     trees = _load(folder, described, wanted | {"optimizer": like.opt_state})
+    rest = jax.tree.map(_placed, base.left_out(about, start), base.left_out(about, like.params))
+
+    def whole(params: Any) -> Any:
+        return base.joined(rest, params) if rest else params
+
     return TrainState(
-        step=_scalar(saved["step"], like.step),
-        params=trees["trained" if averaged else "params"],
+        step=_placed(saved["step"], like.step),
+        params=whole(trees["trained" if averaged else "params"]),
         opt_state=trees["optimizer"],
-        skipped=_scalar(saved.get("skipped", 0), like.skipped),
-        ema=None if like.ema is None else trees["params"] if averaged else jax.tree.map(jnp.copy, trees["params"]),
+        skipped=_placed(saved.get("skipped", 0), like.skipped),
+        # A copy, as a step may overwrite each array only once.
+        ema=None if like.ema is None else jax.tree.map(jnp.copy, whole(trees["params"])),
     )
 
 
@@ -305,8 +322,9 @@ def _torn_json(directory: epath.Path, pattern: str) -> epath.Path | None:
     return None
 
 
-def _scalar(value: int, like: Any) -> jax.Array:
-    return jax.make_array_from_callback((), like.sharding, lambda _: np.asarray(value, like.dtype))
+def _placed(value: Any, like: Any) -> jax.Array:
+    host = np.asarray(value, like.dtype)
+    return jax.make_array_from_callback(host.shape, like.sharding, lambda index: host[index])
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:

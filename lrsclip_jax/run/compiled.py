@@ -55,6 +55,12 @@ class CompiledSteps:
 
 def describe(batch: Batch) -> str:
     """Returns a batch's shapes in words: "128 images of 64 px, texts in 128 × 144 + 128 × 32 slots"."""
-    images, size = batch["image"].shape[:2]
+    if "image" in batch:
+        count, size = batch["image"].shape[:2]
+        images = f"{count:,} images of {size} px"
+    else:
+        images = "{:,} saved features of {} numbers for images".format(*batch["image_features"].shape)
+    if {"long_features", "short_features"} & {*batch}:
+        return f"{images}, and saved features for texts"
     rows = " + ".join(f"{count:,} × {length}" for count, length in text_rows(batch))
-    return f"{images:,} images of {size} px, texts in {rows} slots"
+    return f"{images}, texts in {rows} slots"

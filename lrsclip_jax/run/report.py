@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from etils import epath
 
 from eval.html import elements, galleries, plots
+from eval.html.frame import page, provenance
 from eval.html.retrieval_table import recall_table
 from eval.whole import write_text
 from lrsclip_jax import heldout
@@ -20,6 +21,7 @@ from lrsclip_jax.run.forgetting import scores_before, sentences
 from lrsclip_jax.run.metrics import read_metrics
 from lrsclip_jax.run.progress import duration
 from lrsclip_jax.run.startup import machine
+from lrsclip_jax.run.workdir import CONFIG, METRICS
 
 _POINTS = 300  # of a curve; more would swell the page and show nothing
 _PARTS = {  # the names of run.progress.PARTS
@@ -42,7 +44,10 @@ _LOSSES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of the summary: title, recipe and data in words, pairs a step, seconds it took, machine."""
+    """The facts of the summary: title, recipe and data in words, pairs a step, seconds it took, machine.
+
+    `provenance` is as `eval.html.frame` has it, `files` are those of the run's folder that the report links.
+    """
 
     title: str
     recipe: str
@@ -50,6 +55,8 @@ class Facts:
     batch_size: int
     seconds: float
     machine: str
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[str] = ()
 
 
 def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table], seconds: float) -> None:
@@ -58,16 +65,22 @@ def conclude(config: ConfigDict, run: epath.Path, tables: Sequence[heldout.Table
     before = scores_before(metrics)
     for table in tables:
         print("\n".join(heldout.lines(table, before)))
+    devices = machine()
+    done = max((row["step"] for row in metrics), default=0)
+    start = [source for source in (config.model.init, config.model.image_init, config.model.text_init) if source]
+    origin = {"Checkpoint": f"{run}/checkpoints/{done}", "Initial weights": ", ".join(start), "Seed": f"{config.seed}"}
     facts = Facts(
         title=f"{run.name}: {config.model.name}",
         recipe=describe(config),
         data=", ".join(name.rsplit("/", 1)[-1] for name, _ in weighted(config.data.sources)),
         batch_size=config.batch_size,
         seconds=seconds,
-        machine=machine(),
+        machine=devices,
+        provenance=provenance(origin, devices),
+        files=(METRICS, CONFIG),
     )
-    page = write_report(run, facts, metrics, [heldout.for_report(table, before) for table in tables])
-    print(f"report: {page}")
+    written = write_report(run, facts, metrics, [heldout.for_report(table, before) for table in tables])
+    print(f"report: {written}")
 
 
 def write_report(
@@ -99,11 +112,14 @@ def compose(facts: Facts, metrics: Sequence[Mapping], held_out: Sequence[HeldOut
         sections.append(("Forgetting", elements.join(*map(elements.paragraph, fallen))))
     for held in held_out:
         remarks = "\n".join(elements.paragraph(remark) for remark in held.remarks)
-        sections.append((f"Retrieval on {held.name}", elements.Html(f"{remarks}\n{recall_table(held.results)}")))
+        chance = {name: row for name, row in held.results.items() if name.startswith("chance")}
+        measured = {name: row for name, row in held.results.items() if name not in chance}
+        table = recall_table(measured, chance)
+        sections.append((f"Retrieval on {held.name}", elements.Html(f"{remarks}\n{table}")))
         if held.queries:
             heading = "Queries and their five best images" + (f", {held.name}" if len(held_out) > 1 else "")
             sections.append((heading, galleries.gallery(held.queries)))
-    return elements.page(facts.title, sections, _summary(facts, metrics))
+    return page(facts.title, sections, _summary(facts, metrics), facts.provenance, facts.files)
 
 
 def describe(config: ConfigDict) -> str:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrsclip_jax import chips
+from lrsclip_jax.config.checks import towers_in_memory
 from lrsclip_jax.flops import PairWork, Texts, frozen_towers, train_pair
 from lrsclip_jax.losses import loss_options
 from lrsclip_jax.models.clip import CLIP
@@ -76,6 +77,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         more_terms=loss.more_terms,
         form=loss.form,
         frozen=frozen_towers(trainable),
+        in_memory=towers_in_memory(config),
         teacher=loss.preserve > 0,
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax.data.batches import pipeline, prefetch
 from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.batches.sentence_draws import sentence_draws
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
@@ -24,11 +25,13 @@ Sources = Sequence[tuple[Records, float]]
 
 
 class TrainingData(NamedTuple):
-    """The records that a run trains on, with the weight of each source, and how they are read."""
+    """The records that a run trains on, with the weight of each source, how they are read, and saved features."""
 
     sources: Sources
     tokenizer: Tokenizer
     preprocessing: Preprocessing
+    image_features: Sequence[ImageFeatures] = ()
+    text_features: Sequence[TextFeatures] = ()
 
     @property
     def samples(self) -> int:
@@ -60,7 +63,9 @@ def batches_on_devices(
       steps: of the run, the first being 1.
     """
     on_host = pipeline.batches(
-        *data,
+        data.sources,
+        data.tokenizer,
+        data.preprocessing,
         layout,
         report,
         seed=config.seed,
@@ -68,6 +73,8 @@ def batches_on_devices(
         short_text=config.data.short_text,
         draws=sentence_draws(config),
         turns=turns_of_sources(config),
+        image_features=data.image_features,
+        text_features=data.text_features,
         crop_scale=config.data.crop_scale,
         decoder=config.data.decoder,
         threads=config.data.threads,

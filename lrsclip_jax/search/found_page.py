@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from eval.html.elements import Html, fold, join, page, paragraph, remark, table
+from eval.html.elements import Html, fold, join, paragraph, remark, table
+from eval.html.frame import page
 from eval.html.galleries import jpeg_uri
 from lrsclip_jax.search.footprint_map import Place, footprint_map
 from lrsclip_jax.search.hits import Hit, Hits

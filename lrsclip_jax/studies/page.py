@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from eval.html import elements, plots
 from eval.html.elements import Html
+from eval.html.frame import page, provenance
 from eval.paired import LEVEL
 from eval.retrieval import Interval
+from lrsclip_jax.studies.outputs import RESULTS, SEEDS, TABLE
 from lrsclip_jax.studies.results import CONFIRMED, NOISE, OPEN, REFUTED, Found, VariantScore
 from lrsclip_jax.studies.study import SCORES, headings, published
 from lrsclip_jax.studies.trainings import Cell
@@ -41,7 +43,13 @@ def compose(found: Found, asked: Sequence[Cell], failures: Sequence[str]) -> Htm
         ("Plots", _plots(found)),
         ("Runs", _runs(found)),
     ]
-    return elements.page(f"Study: {study.title}", [(title, body) for title, body in sections if body], _summary(found))
+    return page(
+        f"Study: {study.title}",
+        [(title, body) for title, body in sections if body],
+        _summary(found),
+        provenance({"Recipe": study.setting.recipe, "Checkpoints": "runs/…/checkpoints; the section Runs names them"}),
+        [RESULTS, TABLE, SEEDS],
+    )
 
 
 def text_lines(found: Found, asked: Sequence[Cell]) -> list[str]:
@@ -100,9 +108,8 @@ def _verdicts(found: Found) -> Html:
         rows.append([claim.said + margin, claim.score, verdict, "; ".join(told)])
     counts = [f"{sum(v.verdict == word for v in found.verdicts)} {word}" for word in (CONFIRMED, REFUTED, NOISE, OPEN)]
     columns = ["Claim", "Score", "Verdict", "Measured difference"]
-    table = elements.table(rows, columns, f"{', '.join(counts)}.")
-    worded = Html(table.replace('class="table"', 'class="table worded"', 1))
-    return elements.join(worded, elements.remark(_METHOD))
+    table = elements.table(rows, columns, f"{', '.join(counts)}.", worded=True)
+    return elements.join(table, elements.remark(_METHOD))
 
 
 def _table(found: Found) -> Html:
@@ -115,9 +122,10 @@ def _table(found: Found) -> Html:
     for variant in study.variants:
         row: list = [*variant.heads.values()]
         for name in found.scores:
-            row.append(_cell(found, variant.name, name))
+            cells = found.table[variant.name].get(name)
+            exact = _exact(cells.mean, cells.spread or math.nan) if cells else ""
+            row.append(elements.Told(_cell(found, variant.name, name), exact))
             if name in has_published:
-                cells = found.table[variant.name].get(name)
                 row.append("–" if cells is None or cells.published is None else _number(cells.published, name))
         rows.append(row)
     meanings = "; ".join(f"{name}: {SCORES[name][1]}" for name in found.scores)
@@ -135,7 +143,10 @@ def _differences(found: Found) -> Html:
         if variant.name == study.base or not of:
             continue
         gaps = (of[name].difference if name in of else None for name in found.scores)
-        texts = [_interval(gap, name) if gap else "–" for gap, name in zip(gaps, found.scores, strict=True)]
+        texts = [
+            elements.Told(_interval(gap, name), _exact(*gap)) if gap else None
+            for gap, name in zip(gaps, found.scores, strict=True)
+        ]
         rows.append([*variant.heads.values(), *texts])
     if not rows:
         return Html("")
@@ -190,6 +201,10 @@ def _cell(found: Found, variant: str, name: str) -> str:
 def _interval(gap: Interval, name: str) -> str:
     low, high = (_number(value, name, "+") for value in (gap.low, gap.high))
     return f"{_number(gap.value, name, '+')} [{low}, {high}]"
+
+
+def _exact(*values: float) -> str:
+    return ", ".join(f"{value:.8g}" for value in values if math.isfinite(value))
 
 
 def _number(value: float, name: str, sign: str = "") -> str:

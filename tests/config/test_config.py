@@ -18,6 +18,8 @@ ARGUMENTS = {
     "aid_rsicd": ["folder"],
     "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"],
     "ret2": ["folder", "ret3:folder"],
+    "lora_24gb": ["b16", "l14"],
+    "rsclip_baselines": ["pfeiffer", "prefix", "lora", "unipelt"],
 }
 RECIPES = [
     spec
@@ -48,7 +50,8 @@ def test_a_recipe_that_starts_from_another_has_all_its_values(name, curve, every
     values = json.loads(configs.to_json(config))
     for key in ("data.workers", "eval.at_start", "eval.guard", "train.ema", "log.to", *configs.LATER):
         *groups, last = key.split(".")
-        assert functools.reduce(operator.getitem, groups, values).pop(last) == json.loads(json.dumps(KEYS[key].default))
+        default = json.loads(json.dumps(KEYS[key].default))
+        assert functools.reduce(operator.getitem, groups, values).pop(last) == default
     values["data"] = {name: value for name, value in values["data"].items() if value != {}}
     assert hashlib.sha256(f"{json.dumps(values, indent=2)}\n".encode()).hexdigest() == everything
 

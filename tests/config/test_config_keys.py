@@ -24,6 +24,7 @@ from lrsclip_jax.config.values import (
     Flag,
     Many,
     Matching,
+    Named,
     Number,
     OrNone,
     Pattern,
@@ -42,12 +43,15 @@ QUICKSTART = "configs/quickstart.py"
 ALL = tower_keys() | KEYS
 
 
+_NO_KEYS = ("parent", "name", "adapt")  # model.adapt is one key for both towers
+
+
 @pytest.mark.parametrize(
     ("fields", "module"),
     [(IMAGE_FIELDS, ViT), *((fields, zoo.TEXT_TOWERS[kind]) for kind, fields in TEXT_FIELDS.items())],
 )
 def test_the_table_of_a_tower_is_that_of_its_class(fields, module):
-    own = {field.name: field.default for field in dataclasses.fields(module) if field.name not in ("parent", "name")}
+    own = {field.name: field.default for field in dataclasses.fields(module) if field.name not in _NO_KEYS}
     assert jnp.dtype(own.pop("dtype")) == jnp.dtype(fields["dtype"].default)
     assert {name: key.default for name, key in fields.items() if name != "dtype"} == own
     assert all(type(fields[name].default) is type(default) for name, default in own.items())
@@ -127,6 +131,8 @@ def near(values, rng):
             columns = [near(kind, rng) for kind in values.kinds]
             rows = [tuple(column[rng.integers(len(column))] for column in columns) for _ in range(20)]
             return [*rows, rows[0][:-1], (*rows[0], 1)]
+        case Named():
+            return [value for row in values.rows.values() for value in near(row, rng)]
         case Span() | Breakpoints():
             inner = near(values.values, rng)
             pairs = [(a, b) for a in inner[:5] for b in inner[:5]]
@@ -178,6 +184,8 @@ def allows(values, value):
             return any(allows(kind, value) for kind in values.kinds)
         case Many():
             return many and all(allows(values.values, item) for item in value)
+        case Named():
+            return many and any(allows(row, value) for row in values.rows.values())
         case Row():
             sizes = range(len(values.kinds) - values.optional, len(values.kinds) + 1)
             return many and len(value) in sizes and all(map(allows, values.kinds, value))

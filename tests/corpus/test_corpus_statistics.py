@@ -329,7 +329,7 @@ def test_nothing_is_written_where_a_file_cannot_be_made_or_the_corpus_is_bad(rec
     with pytest.raises(InputError, match="part-000001.parquet: torn"):
         write_statistics(tmp_path / "corpus", tmp_path / "out")
     (tmp_path / "corpus" / "part-000001.parquet").unlink()
-    monkeypatch.setattr(statistics_files, "statistics_page", lambda *_: 1 / 0)
+    monkeypatch.setattr(statistics_files, "statistics_page", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_statistics(tmp_path / "corpus", tmp_path / "out")
     assert not (tmp_path / "out").exists()

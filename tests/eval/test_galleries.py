@@ -1,4 +1,4 @@
-"""Galleries: right and wrong are marked in three ways, pictures are embedded, text from data stays text."""
+"""Galleries: matches are marked in three ways, pictures are embedded, text from data stays text."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from PIL import Image
 from eval.html import galleries
 
 
-def test_gallery_marks_right_and_wrong_by_word_sign_and_colour():
+def test_gallery_marks_matches_by_word_sign_and_colour():
     images = [picture(seed) for seed in range(3)]
-    matches = [(image, f'0.{number} "<b>"', number == 1) for number, image in enumerate(images)]
+    verdicts = (galleries.OTHER_CLASS, galleries.OWN, galleries.SAME_CLASS)
+    matches = [(image, f'0.{number} "<b>"', verdicts[number]) for number, image in enumerate(images)]
     document = Document(galleries.gallery([(EVIL, matches, "note & more"), ("second", matches[:1])]))
-    assert [item["class"] for item in document.all("li")] == ["wrong", "right", "wrong", "wrong"]
-    assert document.text("b") == ["✗ wrong", "✓ right", "✗ wrong", "✗ wrong"]
+    assert [item["class"] for item in document.all("li")] == ["wrong", "right", "open", "wrong"]
+    assert document.text("b") == ["✗ other class", "✓ own", "○ same class", "✗ other class"]
     assert document.text("blockquote") == [EVIL, "second"]
-    assert document.text("p") == ["note & more"]
-    assert [image["alt"] for image in document.all("img")][1] == 'Image 2, right: 0.1 "<b>"'
+    assert document.text("p")[1:] == ["note & more"]
+    assert [image["alt"] for image in document.all("img")][1] == 'Image 2, own: 0.1 "<b>"'
     for image, shown in zip(images, document.all("img"), strict=False):
         encoded = shown["src"].removeprefix("data:image/jpeg;base64,")
         decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))), np.int16)
@@ -38,11 +39,11 @@ def test_pictures_are_shrunk_and_checked():
 
 
 def test_images_with_the_texts_they_found():
-    found = [(EVIL, "0.9", False), ("its own", "0.8", True)]
+    found = [(EVIL, "0.9", galleries.SAME_TEXT), ("its own", "0.8", galleries.OWN)]
     document = Document(galleries.image_gallery([(picture(), found), (picture(1), found[:1])]))
-    assert [item["class"] for item in document.all("li")] == ["wrong", "right", "wrong"]
+    assert [item["class"] for item in document.all("li")] == ["open", "right", "open"]
     assert document.text("li") == [EVIL, "its own", EVIL]
-    assert document.text("b") == ["✗ wrong", "✓ right", "✗ wrong"]
+    assert document.text("b") == ["○ same text", "✓ own", "○ same text"]
     assert document.text("span") == ["0.9", "0.8", "0.9"]
     assert len(document.all("img")) == 2
 

@@ -113,3 +113,35 @@ def test_variants_have_a_place_each_and_a_missing_one_none():
     assert len(re.findall(r"<use [^>]*var\(--series-2\)", fragment)) >= 1
     with pytest.raises(ValueError, match="series 'a' has 1 values and 2 spreads for 2 names"):
         variants_plot(["x", "y"], {"a": ([1], [0, 0])}, "", "")
+
+
+def strips(fragment):
+    """(left, right, text) of every strip of a plot."""
+    drawn = ElementTree.fromstring(fragment).findall(".//g[@class='strips']/rect")
+    return [(float(r.get("x")), float(r.get("x")) + float(r.get("width")), r.findtext("title")) for r in drawn]
+
+
+def test_a_plot_tells_its_values_to_a_pointer():
+    series = {"long": ([0, 10, 40], [1.23456, float("nan"), 3]), "<b>": ([0, 40], [0.5, 0.25])}
+    told = strips(line_plot(series, "step", "loss"))
+    assert [text for _, _, text in told] == ["step 0: long 1.23456, <b> 0.5", "step 40: long 3, <b> 0.25"]
+    (_, middle, _), (start, _, _) = told
+    assert middle == pytest.approx(start, abs=0.2)
+    assert [text for _, _, text in strips(line_plot({"a": ([1, 2], [3, 4])}, "x", "y"))] == ["x 1: 3", "x 2: 4"]
+    bars = strips(histogram({"long": ([0, 5, 10], [1, 2]), "short": ([0, 5], [4])}, "tokens", "texts"))
+    assert [text for _, _, text in bars] == ["0 to 5 tokens: long 1, short 4", "5 to 10 tokens: 2"]
+    nan = float("nan")
+    places = strips(variants_plot(["a", "b"], {"here": ([1, nan], [0.1, nan])}, "", ""))
+    assert [text for _, _, text in places] == ["a: 1"]
+
+
+def test_strips_lie_where_the_values_are_drawn_and_are_not_too_many():
+    curve = ([1, 4, 16], [50, 60, 70])
+    fragment = line_plot({"probe": curve}, "images", "accuracy", ticks=curve[0])
+    (drawn,) = re.findall(r'<path d="([^"]*)"[^>]*stroke: var\(--series-1\)', fragment)
+    x = [float(value) for value in re.findall(r"[ML] ([\d.]+)", drawn)]
+    for place, (start, end, _) in zip(x, strips(fragment), strict=True):
+        assert start < place < end
+    np.testing.assert_allclose(strips(fragment)[0][1], (x[0] + x[1]) / 2, atol=0.2)
+    many = line_plot({"loss": (range(5000), range(5000))}, "step", "loss")
+    assert len(strips(many)) == 80 and strips(many)[-1][2] == "step 4999: 4999"

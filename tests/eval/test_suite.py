@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -189,6 +190,9 @@ def test_the_page_shows_every_model_and_fetches_nothing(world):
     sets, out = world
     markup = (out / "report.html").read_text(encoding="utf-8")
     assert_fetches_nothing(markup)
+    links = [unquote(link["href"]) for link in Document(markup).all("a") if not link["href"].startswith("#")]
+    results = {path.relative_to(out).as_posix() for path in (out / "results").rglob("*.json")}
+    assert links[0] == "results.csv" and {*links[1:]} == results
     document = Document(markup)
     headings = document.text("h2")
     for heading in (

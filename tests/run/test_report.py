@@ -9,6 +9,8 @@ import pytest
 from documents import EVIL, Document, assert_fetches_nothing, model_outputs, picture
 
 from eval.html import elements
+from eval.html.frame import page
+from eval.html.galleries import OWN
 from eval.html.retrieval_table import best_five
 from eval.retrieval import bootstrap_interval, chance, ranks_to_metrics, retrieval_ranks
 from lrsclip_jax.errors import InputError
@@ -18,7 +20,7 @@ from lrsclip_jax.run.report import Facts, compose, write_report
 
 
 def test_page_escapes_text_and_keeps_markup():
-    markup = elements.page(EVIL, [(EVIL, elements.paragraph(EVIL)), ("plain", EVIL)], summary=EVIL)
+    markup = page(EVIL, [(EVIL, elements.paragraph(EVIL)), ("plain", EVIL)], summary=EVIL)
     document = Document(markup)
     assert not document.all("script")
     assert "".join(document.text("h1")) == EVIL
@@ -62,7 +64,8 @@ def test_report_of_a_run(tmp_path):
     images, texts, image_of_text = model_outputs()
     ranks = retrieval_ranks(images, texts, image_of_text)
     results = {"chance": chance(30, image_of_text), "long": ranks_to_metrics(ranks)}
-    queries = best_five([f"text {row} {EVIL}" for row in range(30)], texts, images, image_of_text, picture, count=4)
+    said = [f"text {row} {EVIL}" for row in range(30)]
+    queries = best_five(said, texts, images, image_of_text, picture, lambda row: None, count=4)
     held = HeldOutReport("scenes:30:1", results, ["a remark"], queries)
     path = write_report(tmp_path, RUN, metric_rows(), [held])
     assert [child.name for child in tmp_path.iterdir()] == ["report.html"]
@@ -83,7 +86,7 @@ def test_report_of_a_run(tmp_path):
     assert document.text("li") == ["total", "long text", "long", "chance"]  # legends
     row = results["long"]
     values = [*row["text_to_image"].values(), *row["image_to_text"].values(), row["mean_recall"]]
-    assert document.text("td")[8:] == [*(f"{value:.2f}" for value in values), "30"]
+    assert document.text("td")[:8] == [*(f"{value:.2f}" for value in values), "30"]
     assert document.text("figcaption")[-1].endswith("over random order.")  # no ties, nothing to say of them
     assert "a remark" in document.text("p")
     assert len(document.all("article")) == 4
@@ -105,7 +108,7 @@ def test_two_sets_have_their_own_curves_tables_and_galleries():
     _, _, image_of_text = model_outputs()
     results = {"long": chance(30, image_of_text)}
     metrics = [{"step": 1, f"eval/{name}/long/mean_recall": 5.0} for name in ("a+b", "c")]
-    sets = [HeldOutReport(name, results, queries=[("q", [(picture(), "", True)])]) for name in ("a+b", "c")]
+    sets = [HeldOutReport(name, results, queries=[("q", [(picture(), "", OWN)])]) for name in ("a+b", "c")]
     document = Document(compose(RUN, metrics, sets))
     assert document.text("figcaption")[:2] == [f"Held-out mean recall on {name}, %" for name in ("a+b", "c")]
     assert document.text("h2")[1:] == [
@@ -161,7 +164,7 @@ def test_scores_before_the_first_step_begin_the_curve_and_are_no_level():
     result = {"text_to_image": {"R@1": 1.0}, "image_to_text": {"R@1": 2.0}, "mean_recall": 7.0, "texts": 3, "images": 3}
     assert scores_before(rows) == {"eval/set/long/mean_recall": 7.0}
     assert scores_before(rows[1:]) == {}
-    names = ("chance", "long, before training", "long")
+    names = ("long, before training", "long", "chance")
     document = Document(compose(RUN, rows, [HeldOutReport("set", dict.fromkeys(names, result))]))
     assert document.text("li") == ["total", "long text", "long", "chance"]
     assert [head for head in document.text("th") if head in names] == list(names)

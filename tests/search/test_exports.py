@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import shapely
 
-from eval.html.elements import POLICY
+from eval.html.frame import POLICY
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search.exports import csv_text, geojson
 from lrsclip_jax.search.footprint_map import Place, footprint_map
@@ -119,7 +119,7 @@ def test_the_page_escapes_what_it_is_given_and_fetches_nothing(hits):
     assert "<script" not in page and page.count("&lt;script&gt;") >= 4
     assert 'src="data:image/jpeg;base64,' in page and "no picture" in page
     fetched = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^")\s>]+)', page)
-    assert fetched and all(address.startswith(("data:image/jpeg;base64,", "#hit-")) for address in fetched)
+    assert fetched and all(address.startswith(("data:image/jpeg;base64,", "#")) for address in fetched)
     assert "1 of 3 tiles have no place on Earth." in page and "Found: the best z is 4.0" not in page
     assert hits.verdict in page
 

@@ -17,11 +17,13 @@ def zeroshot(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:
     sections = []
     for data, rows in by_data(results, "zeroshot").items():
         classes = len(rows[0]["classes"])
-        cells = [["chance", 100 / classes, 100 / classes, None, None]]
-        for row in rows:
-            cells.append([model_of(row), row["accuracy"], row["mean_per_class_recall"], _prompt(row), row["images"]])
+        cells = [
+            [model_of(row), row["accuracy"], row["mean_per_class_recall"], _prompt(row), row["images"]] for row in rows
+        ]
+        cells.append(["chance", 100 / classes, 100 / classes, None, None])
         columns = ["", "Accuracy", "Mean per-class recall", "Prompt", "Images"]
-        table = elements.table(cells, columns, f"Per cent; {classes} classes.")
+        kinds = [*[""] * len(rows), "aside"]
+        table = elements.table(cells, columns, f"Per cent; {classes} classes.", kinds=kinds)
         shown = [row for row in rows if row["average"] == "normalised"]
         warned = told_once((model_of(row), row["warning"]) for row in rows if "warning" in row)
         alone = told_once((model_of(row), _alone(row["per_template"])) for row in shown if "per_template" in row)
@@ -114,12 +116,17 @@ def _few_shot(rows: Sequence[Result]) -> list[elements.Html]:
         spread = [of_model[shot]["std"] for shot in sorted(of_model)]
         curves[model_of(row)] = (sorted(of_model), [of_model[shot]["mean"] for shot in sorted(of_model)], spread)
         told = (of_model.get(shot) for shot in shots)
-        cells.append([model_of(row), *(each and f"{each['mean']:.2f} ± {each['std']:.2f}" for each in told)])
+        cells.append([model_of(row), *(each and _mean(each) for each in told)])
     caption = f"Accuracy in per cent, mean and standard deviation of {rows[0]['draws']} draws."
     return [
         plots.side_by_side([plots.line_plot(curves, "images of each class", "", "Few-shot accuracy, %", shots)]),
         elements.table(cells, ["", *(("Images of each class", f"{shot}") for shot in shots)], caption),
     ]
+
+
+def _mean(draws: Mapping[str, float]) -> elements.Told:
+    mean, spread = draws["mean"], draws["std"]
+    return elements.Told(f"{mean:.2f} ± {spread:.2f}", f"{mean:.8g} ± {spread:.8g}")
 
 
 def _matrices(rows: Sequence[Result], opened: bool = False) -> elements.Html:

@@ -30,7 +30,7 @@ def section(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> list
                 (
                     f"Retrieval with {kind} text: {data}",
                     elements.join(
-                        recall_table(_chances(rows) | {model_of(row): row for row in rows}),
+                        recall_table({model_of(row): row for row in rows}, _chances(rows)),
                         _cut(kind, rows),
                         told_once((model_of(row), STRIPPED) for row in rows if row.get("stops") == "stripped"),
                         _gallery(sets[best["set"]], kind, best),
@@ -62,7 +62,8 @@ def _gallery(embedding_set: EmbeddingSet, kind: str, best: Result) -> elements.H
         return elements.Html("")
     rows, embeddings, image_of_text = captions(part, kind)
     texts = [part.text_rows[row]["text"] for row in rows]
-    of_set = (texts, embeddings, part.images, image_of_text, lambda row: picture_of(part, row))
+    about = (lambda row: picture_of(part, row), lambda row: part.image_rows[row].get("label"))
+    of_set = (texts, embeddings, part.images, image_of_text, *about)
     try:
         shown = elements.join(
             galleries.gallery(best_five(*of_set, count=3)),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.whole import write_text
+from lrsclip_jax.convert.formats.model_card import ModelFacts, model_card
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
@@ -14,15 +16,25 @@ from lrsclip_jax.pytorch.families.openai import BIAS, CONFIG, open_clip_tensors
 WEIGHTS = "open_clip_model.safetensors"
 
 
-def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, out: Path) -> list[str]:
+def write(
+    model: CLIP,
+    params: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    out: Path,
+    source: str,
+    facts: ModelFacts | None = None,
+) -> list[str]:
     """Writes the folder `out`, and returns what to tell of it; see `export.export`."""
     with new_output(out) as partial:
         partial.mkdir()
         write_json(partial / CONFIG, config(model, preprocessing, params.get(BIAS)))
+        described = {"name": out.name, "architecture": "CLIP of open_clip", "source": source, "library": "open_clip"}
+        write_text(partial / "README.md", model_card(model, preprocessing, **described, facts=facts))
         tensors = open_clip_tensors(params, model)
         write_safetensors(partial / WEIGHTS, tensors)
+    files = f"{WEIGHTS}, {CONFIG}, README.md"
     return [
-        f"{out}: a CLIP for open_clip, {model.text.context_length} positions, {counts(tensors)} ({WEIGHTS}, {CONFIG})",
+        f"{out}: a CLIP for open_clip, {model.text.context_length} positions, {counts(tensors)} ({files})",
         f"open_clip.create_model_and_transforms('local-dir:{out}')",
     ]
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,13 @@ def new_output(out: Path) -> Iterator[Path]:
             _refuse_existing(out)
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes tensors as safetensors, marked as PyTorch's: transformers refuses others."""
+def write_safetensors(
+    path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Writes tensors as safetensors, marked as PyTorch's (transformers refuses others), with further metadata."""
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+    save_file(dict(tensors), path, metadata={"format": "pt", **metadata})
     path.chmod(mode)  # safetensors lets its owner alone read it
 
 

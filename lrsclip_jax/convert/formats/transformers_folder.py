@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.whole import write_text
-from lrsclip_jax.convert.formats.model_card import model_card
+from lrsclip_jax.convert.formats.model_card import ModelFacts, model_card
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.convert.formats.tokenizer_files import write_tokenizer
 from lrsclip_jax.data.images import Preprocessing
@@ -36,7 +36,14 @@ class ExportedTower(NamedTuple):
     config: dict[str, Any]
 
 
-def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, out: Path, source: str) -> list[str]:
+def write(
+    model: CLIP,
+    params: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    out: Path,
+    source: str,
+    facts: ModelFacts | None = None,
+) -> list[str]:
     """Writes the folder `out`, and returns what to tell of it; see `export.export`."""
     kind = zoo.text_kind(model)
     image, text = _image(model.image), _text(model.text, kind)
@@ -57,7 +64,7 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
         write_json(partial / "config.json", config)
         write_json(partial / "preprocessor_config.json", _processor(preprocessing, name))
         write_tokenizer(kind, model.text.context_length, partial)
-        card = model_card(model, preprocessing, name=out.name, architecture=described, source=source)
+        card = model_card(model, preprocessing, name=out.name, architecture=described, source=source, facts=facts)
         write_text(partial / "README.md", card)
         tensors = _tensors(params, image.kind, text.kind)
         write_safetensors(partial / "model.safetensors", tensors)
@@ -69,6 +76,11 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
             "beyond the square are cropped one pixel off"
         )
     return lines
+
+
+def is_clip_model(model: CLIP) -> bool:
+    """Returns whether a model is a `CLIPModel` in transformers; InputError where it is none of its models."""
+    return _image(model.image).kind == _text(model.text, zoo.text_kind(model)).kind == "clip"
 
 
 def _tensors(params: Mapping[str, Any], image: str, text: str) -> dict[str, np.ndarray]:

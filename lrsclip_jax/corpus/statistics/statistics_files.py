@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from eval.html.frame import provenance
 from eval.reading import read_json
 from eval.whole import write_text
 from lrsclip_jax.corpus.records import store
@@ -53,7 +54,13 @@ def write_statistics(
     made = (
         json.dumps(as_json(statistics), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         as_csv(statistics),
-        statistics_page(statistics, f"Corpus {_name(corpus.resolve())}", leakage),
+        statistics_page(
+            statistics,
+            f"Corpus {_name(corpus.resolve())}",
+            leakage,
+            origin=provenance({"Corpus": str(corpus.resolve())}),
+            files=FILES[:2],
+        ),
     )
     for name, text in zip(FILES, made, strict=True):
         write_text(out / name, text)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from eval.html import elements, galleries, plots
 from eval.html.elements import Html
+from eval.html.frame import page
 from eval.papers.paper_tables import arrange, as_html
 from eval.papers.published_tables import named_tables
 from lrsclip_jax.corpus.statistics.counting import KINDS, CorpusStatistics
@@ -56,11 +57,22 @@ PAIR_NOTE = "Left the image of the record, right the one of the evaluation set; 
 
 
 def statistics_page(
-    statistics: CorpusStatistics, title: str, leakage: Mapping[str, Any] | None = None, published: bool = True
+    statistics: CorpusStatistics,
+    title: str,
+    leakage: Mapping[str, Any] | None = None,
+    published: bool = True,
+    origin: Mapping[str, str] | None = None,
+    files: Sequence[str] = (),
 ) -> Html:
-    """Returns a self-contained HTML page; with `published`, the papers' tables of their corpora stand in it, too.
+    """Returns a self-contained HTML page; a section for which the corpus has nothing to say is left out.
 
-    A section for which the corpus has nothing to say is left out. `leakage` is what `hygiene.leakage.report` says.
+    Args:
+      statistics: of the corpus.
+      title: of the page.
+      leakage: what `hygiene.leakage.report` says.
+      published: whether the papers' tables of their corpora stand in it, too, folded.
+      origin: the page's provenance, as `eval.html.frame.provenance` returns it.
+      files: those next to the page that it links.
     """
     sections = {
         "Parts of the corpus": _parts(statistics, published),
@@ -72,9 +84,8 @@ def statistics_page(
         "Leakage": leakage_section(leakage) if leakage else None,
         "Set aside": _set_aside(statistics),
     }
-    return elements.page(
-        title, [(heading, content) for heading, content in sections.items() if content], _summary(statistics)
-    )
+    shown = [(heading, content) for heading, content in sections.items() if content]
+    return page(title, shown, _summary(statistics), origin, files)
 
 
 def _summary(statistics: CorpusStatistics) -> str:
@@ -97,7 +108,7 @@ def _parts(statistics: CorpusStatistics, published: bool) -> Html:
     parts = [ours]
     for table in (table for name in PUBLISHED if published for table in named_tables(name)):
         shown = arrange(table)
-        parts += [elements.subheading(shown.title), as_html(shown)]
+        parts.append(elements.fold(shown.title, as_html(shown)))
     return elements.join(*parts)
 
 

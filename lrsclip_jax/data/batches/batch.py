@@ -29,6 +29,8 @@ class BatchShape:
       shifted: the texts whose tokens are moved within the position table (`sentence_draws`).
       turned: whether images are turned on the device (`turns`).
       image_keys: whether the batch says which of its images are the same.
+      image_features, text_features: numbers of a row of features that the batch has in place of images, or with its
+        texts; None: it has none (`saved_features`).
     """
 
     batch_size: int
@@ -40,6 +42,8 @@ class BatchShape:
     shifted: tuple[str, ...] = ()
     turned: bool = False
     image_keys: bool = False
+    image_features: int | None = None
+    text_features: int | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:

@@ -29,7 +29,7 @@ from lrsclip_jax.data.parallel import start_worker
 from lrsclip_jax.errors import InputError
 
 R = TypeVar("R")
-# Writes the images of the rows at these positions, uint8 [n, ...], and returns what else there is of the rows.
+# Writes the images of the rows at these positions, [n, ...], and returns what else there is of the rows.
 Read = Callable[[list[int], np.ndarray], R]
 
 _AHEAD = 2  # batches in the making while the reader works with one
@@ -80,6 +80,7 @@ def feed(
     batch_size: int,
     image: tuple[int, ...],
     *,
+    dtype: Any = np.uint8,
     start: int = 0,
     threads: int = 0,
     workers: int = 0,
@@ -94,7 +95,8 @@ def feed(
       read: reads some rows; with `workers` it and what it returns are pickled.
       rows: int [b], positions in the global batch.
       batch_size: rows of the global batch.
-      image: shape of one image.
+      image: shape of one image, or of what stands for it.
+      dtype: of the images.
       start: the first step.
       threads: how many read; 0: one a core. With `workers` they are divided among these.
       workers: processes that read, for where one process's Python is the limit; 0: none but this one.
@@ -104,12 +106,12 @@ def feed(
     """
     threads = threads or os.cpu_count() or 1
     runs = _Runs.cut(rows, batch_size, least=max(threads, 2 * workers))
-    take = recycled((len(rows), *image))
+    take = recycled((len(rows), *image), dtype)
     making: dict[int, np.ndarray] = {}  # the images of each step
     begun = 0 if workers else _AHEAD  # steps whose images are written to before the reader asks for them
     numbers, ahead = runs.numbers(start), _AHEAD * len(runs.parts)
     if workers:
-        run = functools.partial(_apart, read, runs, image)
+        run = functools.partial(_apart, read, runs, image, dtype)
         elements = _from_processes(numbers.map(run), ahead, threads, workers)
     else:
         run = functools.partial(_in_place, read, runs, making)
@@ -149,9 +151,9 @@ def _in_place(read: Read[R], runs: _Runs, making: Mapping[int, np.ndarray], numb
     return None, read(runs.positions(number), making[step][part])
 
 
-def _apart(read: Read[R], runs: _Runs, image: tuple[int, ...], number: int) -> tuple[np.ndarray, R]:
+def _apart(read: Read[R], runs: _Runs, image: tuple[int, ...], dtype: Any, number: int) -> tuple[np.ndarray, R]:
     positions = runs.positions(number)
-    images = np.empty((len(positions), *image), np.uint8)
+    images = np.empty((len(positions), *image), dtype)
     try:
         return images, read(positions, images)
     except Exception as error:
@@ -182,8 +184,8 @@ def _from_processes(made: grain.MapDataset, ahead: int, threads: int, workers: i
     return elements
 
 
-def recycled(shape: tuple[int, ...]) -> Callable[[], np.ndarray]:
-    """Returns a function that gives uint8 arrays of this shape, their contents undefined.
+def recycled(shape: tuple[int, ...], dtype: Any = np.uint8) -> Callable[[], np.ndarray]:
+    """Returns a function that gives arrays of this shape, their contents undefined.
 
     The kernel clears fresh memory page by page, which for an image takes a twentieth of its decoding. Here the memory
     of an array is used again once neither it nor a view of it is held by anybody.
@@ -191,9 +193,9 @@ def recycled(shape: tuple[int, ...]) -> Callable[[], np.ndarray]:
     free: list[np.ndarray] = []
 
     def take() -> np.ndarray:
-        memory = free.pop() if free else np.empty(math.prod(shape), np.uint8)
+        memory = free.pop() if free else np.empty(math.prod(shape), dtype)
         # Over a memoryview, so that views refer to this array and not, past it, to the memory.
-        array = np.frombuffer(memory.data, np.uint8)
+        array = np.frombuffer(memory.data, dtype)
         weakref.finalize(array, free.append, memory).atexit = False
         return array.reshape(shape)
 

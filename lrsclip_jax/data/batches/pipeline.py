@@ -24,6 +24,7 @@ from lrsclip_jax.data.batches.feed import feed
 from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
 from lrsclip_jax.data.batches.row_reader import RowReader, Rows, joined
+from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_texts, numbers, shifts
 from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts
 from lrsclip_jax.data.images import Preprocessing
@@ -46,6 +47,8 @@ def batches(
     short_text: str = "short",
     draws: Mapping[str, SentenceDraw] = MappingProxyType({}),
     turns: Sequence[str] = (),
+    image_features: Sequence[ImageFeatures] = (),
+    text_features: Sequence[TextFeatures] = (),
     crop_scale: tuple[float, float] | None = None,
     decoder: str = "exact",
     threads: int = 0,
@@ -62,7 +65,9 @@ def batches(
     also has by how many positions the tokens of its texts but the first are moved: "long_shift" or "short_shift",
     int32 [b], or for packed texts "shifts", int32 [R, N], to be added to the positions. With `turns`, from
     `batches.turns.turns_of_sources`, it has "turn", int32 [b], by which the images have yet to be turned. With
-    `shape.image_keys` it has "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes.
+    `shape.image_keys` it has "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes. With
+    `image_features`, one for each source, it has "image_features", float32 [b, D], in place of "image", and with
+    `text_features` also "long_features" and "short_features", float32 [b, D]; the rest of it is the same.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
@@ -93,9 +98,13 @@ def batches(
         crop_scale=crop_scale,
         decoder=decoder,
         image_keys=shape.image_keys,
+        image_features=image_features,
+        text_features=text_features,
     )
     side = preprocessing.size
-    runs = feed(read, rows, shape.batch_size, (side, side, 3), start=start_step, threads=threads, workers=workers)
+    image, dtype = ((image_features[0].rows.width,), np.float32) if image_features else ((side, side, 3), np.uint8)
+    feeding = {"start": start_step, "threads": threads, "workers": workers}
+    runs = feed(read, rows, shape.batch_size, image, dtype=dtype, **feeding)
 
     def texts_of(step: int, found: Rows) -> dict[str, np.ndarray]:
         anew = {kind: (kind, seed, step, shape.batch_size) for kind in KINDS}
@@ -115,19 +124,21 @@ def batches(
             batch = packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)], moved)
         return batch | turn
 
-    return _assembled(runs, texts_of, start_step)
+    return _assembled(runs, texts_of, start_step, "image_features" if image_features else "image")
 
 
 def _assembled(
     runs: Generator[tuple[np.ndarray, list[Rows]]],
     texts_of: Callable[[int, Rows], dict[str, np.ndarray]],
     start_step: int,
+    image_name: str,
 ) -> Generator[dict[str, np.ndarray]]:
     # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
         rows = joined(found)
         keys = {} if rows.image_keys is None else {"image_key": rows.image_keys}
-        return {"image": images} | keys | texts_of(step, rows)
+        features = {f"{kind}_features": found for kind, found in rows.text_features.items()}
+        return {image_name: images} | keys | features | texts_of(step, rows)
 
     with contextlib.closing(runs):
         for step in itertools.count(start_step):

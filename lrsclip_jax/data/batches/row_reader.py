@@ -1,12 +1,15 @@
-"""Some rows of a batch: their records are read, one text of each kind is drawn for each, and the images are decoded."""
+"""Some rows of a batch: their records are read, one text of each kind is drawn for each, and the images are decoded.
+
+Where a tower is frozen, what it gave for an image or a text may be looked up in place of that (`saved_features`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar, cast
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar, cast
 
 import grain
 import numpy as np
@@ -14,6 +17,8 @@ from grain.experimental import RngPool
 
 from lrsclip_jax.data.batches.augmentation import training_pixels
 from lrsclip_jax.data.batches.batch import Texts
+from lrsclip_jax.data.batches.order import Place
+from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, Record, Records, token_ids
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -31,12 +36,14 @@ class Rows:
       torn: the rows whose image can't be read, each with the record's id and the reason.
       sources: the source of each row.
       image_keys: uint32 [rows, 2], equal for images that are encoded in the same bytes; None: not asked for.
+      text_features: for each kind float32 [rows, D], zero where there is no text; none where the tower gives them.
     """
 
     drawn: Texts
     torn: Mapping[int, tuple[str, str]]
     sources: Sequence[int]
     image_keys: np.ndarray | None = None
+    text_features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def joined(runs: Sequence[Rows]) -> Rows:
@@ -46,7 +53,18 @@ def joined(runs: Sequence[Rows]) -> Rows:
     torn = [(first + row, why) for first, rows in zip(firsts, runs, strict=False) for row, why in rows.torn.items()]
     keys = [rows.image_keys for rows in runs if rows.image_keys is not None]
     sources = [source for rows in runs for source in rows.sources]
-    return Rows(drawn, dict(torn), sources, np.concatenate(keys) if keys else None)
+    features = {kind: np.concatenate([rows.text_features[kind] for rows in runs]) for kind in runs[0].text_features}
+    return Rows(drawn, dict(torn), sources, np.concatenate(keys) if keys else None, features)
+
+
+class _Read(NamedTuple):
+    """A sample as it was read: the encoded image, ids and place of each drawn text, random numbers, the record's id."""
+
+    image: bytes
+    drawn: dict[str, Sequence[int] | None]
+    places: dict[str, int]  # among the texts of the sample, the long ones first
+    rng: np.random.Generator | None
+    name: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,8 @@ class RowReader:
       kinds: the texts that are wanted.
       short_text, crop_scale, decoder: as in the config.
       image_keys: whether keys of the images are wanted.
+      image_features: of each source, to be written in place of pixels; none: pixels.
+      text_features: of each source; none: they are not wanted.
     """
 
     sources: Sequence[Records]
@@ -73,45 +93,65 @@ class RowReader:
     crop_scale: tuple[float, float] | None
     decoder: str
     image_keys: bool = False
+    image_features: Sequence[ImageFeatures] = ()
+    text_features: Sequence[TextFeatures] = ()
 
     def __call__(self, positions: Sequence[int], images: np.ndarray) -> Rows:
-        """Writes the pixels of the rows at n positions to `images`, uint8 [n, S, S, 3], and returns the rest."""
+        """Writes the images of the rows at n positions to `images`, and returns the rest.
+
+        They are pixels, uint8 [n, S, S, 3], or features, float32 [n, D].
+        """
         torn: dict[int, tuple[str, str]] = {}
         places = [self.order[position] for position in positions]
         # All are read before the first is decoded: Python's work takes several times as long where decoding has just
         # taken the processor's caches.
         records = [self._read(*place) for place in places]
-        for row, (image, _, rng) in enumerate(records):
+        for row, (image, _, _, rng, name) in enumerate(records):
             source, number, _ = places[row]
-            try:
-                drawn_by = cast(np.random.Generator, rng)  # None only where no crop is drawn
-                training_pixels(image, self.preprocessing, self.crop_scale, drawn_by, self.decoder, out=images[row])
-            except InputError as error:
-                images[row] = 0
-                torn[row] = self.sources[source][number].id, str(error)
+            if self.image_features:
+                record = self.sources[source].record_of(number)
+                images[row] = self.image_features[source].of(record, name, rng)
+            else:
+                try:
+                    drawn_by = cast(np.random.Generator, rng)  # None only where no crop is drawn
+                    training_pixels(image, self.preprocessing, self.crop_scale, drawn_by, self.decoder, out=images[row])
+                except InputError as error:
+                    images[row] = 0
+                    torn[row] = name, str(error)
             if rng:
                 self.generators[source].release_rng(rng)
-        drawn = {kind: [texts[kind] if kind in self.kinds else None for _, texts, _ in records] for kind in KINDS}
-        keys = np.stack([_image_key(image) for image, *_ in records]) if self.image_keys else None
-        return Rows(drawn, torn, [place.source for place in places], keys)
+        drawn = {kind: [read.drawn[kind] if kind in self.kinds else None for read in records] for kind in KINDS}
+        keys = np.stack([_image_key(read.image) for read in records]) if self.image_keys else None
+        features = {kind: self._texts(kind, places, records) for kind in (self.kinds if self.text_features else ())}
+        return Rows(drawn, torn, [place.source for place in places], keys, features)
 
-    def _read(self, source: int, number: int, turn: int) -> tuple[bytes, dict, np.random.Generator | None]:
-        """The encoded image of a record, the ids of its drawn texts, and its random numbers where it needs any."""
+    def _read(self, source: int, number: int, turn: int) -> _Read:
         records = self.sources[source]
         if self.short_text == "first_sentence":
             record = records[number]
-            image, texts = record.image, token_ids(record, self.tokenizer)
+            image, texts, name = record.image, token_ids(record, self.tokenizer), record.id
         else:
-            image, texts = records.tokenised(number, self.tokenizer)
+            image, texts, name = records.tokenised(number, self.tokenizer)
         chosen = self.crop_scale or len(texts["long"]) > 1 or len(texts["short"]) > 1
         rng = self.generators[source].acquire_rng(turn) if chosen else None
-        drawn = draw(texts, rng)
+        which = draw({kind: range(len(texts[kind])) for kind in KINDS}, rng)
+        drawn = {kind: None if text is None else texts[kind][text] for kind, text in which.items()}
+        places = {kind: (which[kind] or 0) + (len(texts["long"]) if kind == "short" else 0) for kind in KINDS}
         if self.short_text == "sentences":  # of which `sentence_draws` makes a text of its own
             drawn["short"] = drawn["long"]
         if self.short_text == "first_sentence":
-            long = drawn["long"]
-            drawn["short"] = _first_sentence(record, self.tokenizer, texts["long"].index(long)) if long else None
-        return image, drawn, rng
+            long = which["long"]
+            drawn["short"] = None if long is None else _first_sentence(record, self.tokenizer, long)
+        return _Read(image, drawn, places, rng, name)
+
+    def _texts(self, kind: str, places: Sequence[Place], records: Sequence[_Read]) -> np.ndarray:
+        """The features of the drawn texts of a kind."""
+        found = np.zeros((len(places), self.text_features[0].rows.width), np.float32)
+        for row, (place, read) in enumerate(zip(places, records, strict=True)):
+            if (ids := read.drawn[kind]) is not None:
+                of_source = self.text_features[place.source]
+                found[row] = of_source.of(place.record, read.places[kind], read.name, len(ids))
+        return found
 
 
 def _image_key(image: bytes) -> np.ndarray:

@@ -38,8 +38,11 @@ class Pairs(Records):
 
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
         row, text = self._place(index)
-        image, ids = self._records.tokenised(row, tokenizer)
-        return Tokenised(image, {"long": [[*ids["long"], *ids["short"]][text]], "short": []})
+        image, ids, name = self._records.tokenised(row, tokenizer)
+        return Tokenised(image, {"long": [[*ids["long"], *ids["short"]][text]], "short": []}, name)
+
+    def record_of(self, index: int) -> int:
+        return self._place(index)[0]
 
     def _place(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):
@@ -50,6 +53,10 @@ class Pairs(Records):
     def text_kinds(self) -> tuple[str, ...]:
         """Returns ("long",), the place of every pair's text, whichever it is; () where there are no pairs."""
         return ("long",) if len(self) else ()
+
+    def text_counts(self) -> np.ndarray:
+        """Returns int64 [pairs], all 1."""
+        return np.ones(len(self), np.int64)
 
     def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:
         """Returns how many tokens the one text of each pair has."""

@@ -61,10 +61,11 @@ class Record:
 
 
 class Tokenised(NamedTuple):
-    """A record as training reads it: encoded image bytes, and the untruncated ids of its texts by kind."""
+    """A record as training reads it: encoded image bytes, the untruncated ids of its texts by kind, and its id."""
 
     image: bytes
     ids: Mapping[str, Sequence[Sequence[int]]]
+    id: str
 
 
 def serialize(record: Record) -> bytes:
@@ -117,7 +118,7 @@ def deserialize_tokenised(data: bytes, tokenizer: str) -> Tokenised | None:
     if f"tokens/{tokenizer}/long{_FLAT}" not in features:
         return None
     ids = {kind: _rows(features, f"tokens/{tokenizer}/{kind}") for kind in KINDS}
-    return Tokenised(features["image"].bytes_list.value[0], ids)
+    return Tokenised(features["image"].bytes_list.value[0], ids, features["id"].bytes_list.value[0].decode())
 
 
 def _rows(features: Mapping[str, Any], name: str) -> list[list[int]]:
@@ -140,7 +141,11 @@ class Records(Sequence[Record]):
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
         """Returns what training takes of a record."""
         record = self[index]
-        return Tokenised(record.image, token_ids(record, tokenizer))
+        return Tokenised(record.image, token_ids(record, tokenizer), record.id)
+
+    def record_of(self, index: int) -> int:
+        """Returns the number of the record whose image this is."""
+        return index
 
     def text_kinds(self) -> tuple[str, ...]:
         """Returns the kinds of text, of "long" and "short", that at least one record has.
@@ -148,6 +153,10 @@ class Records(Sequence[Record]):
         Records are read until both are found.
         """
         return _kinds((bool(record.long), bool(record.short)) for record in self)
+
+    def text_counts(self) -> np.ndarray:
+        """Returns int [records]: how many texts each record has, long and short ones together."""
+        return np.asarray([len(record.long) + len(record.short) for record in self], np.int64)
 
     @abstractmethod
     def text_lengths(self, tokenizer: Tokenizer) -> TextLengths:

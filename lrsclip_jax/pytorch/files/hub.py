@@ -12,6 +12,7 @@ from lrsclip_jax.pytorch.files.tensors import weights_name
 # Files next to the weights that describe them.
 _DESCRIPTIONS = (
     "config.json",
+    "adapter_config.json",
     "open_clip_config.json",
     "*processor_config.json",
     "tokenizer*",

@@ -1,0 +1,132 @@
+"""The forward pass from a batch to its embeddings, whose texts are padded or packed, whole or in microbatches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from lrsclip_jax import losses
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.models import lora_dropout
+from lrsclip_jax.models.clip import CLIP, unit
+from lrsclip_jax.models.packed import Packed
+from lrsclip_jax.models.pixels import normalise, turned
+from lrsclip_jax.sharding import BATCH, batch_shards, constrain
+
+Batch = dict[str, jax.Array]
+
+
+def encode(
+    model: CLIP,
+    params: Any,
+    batch: Batch,
+    *,
+    preprocessing: Preprocessing,
+    kinds: Sequence[str],
+    groups: int,
+    key: jax.Array | None = None,
+) -> dict[str, jax.Array]:
+    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
+
+    Of a frozen tower whose features the batch has, only the projection is computed. `key` is that of the step for
+    LoRA's dropout; the batch then says as `sample` which pairs these are.
+    """
+    samples = batch.get("sample")
+    rngs = {} if key is None else {lora_dropout.KEY: key}
+    texts_of = {} if samples is None else {kind: len(kinds) * samples + n for n, kind in enumerate(kinds)}
+
+    if "image_features" in batch:
+        images: Any = _projected(model.image, params["image"], batch["image_features"])
+    else:
+        seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
+        pixels = normalise(seen, preprocessing)
+        variables = {"params": params} | lora_dropout.of_rows("image", samples)
+        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)
+    if f"{kinds[0]}_features" in batch:
+        features = {kind: batch[f"{kind}_features"] for kind in kinds}
+        return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
+    if "ids" in batch:
+        packed = _packed(batch, kinds, groups)
+        variables = {"params": params} | lora_dropout.of_packed("text", packed, texts_of)
+        texts: Any = model.apply(variables, _moved(packed, batch), method="encode_packed", rngs=rngs)
+        return {"image": images} | _apart(texts, kinds)
+    padded: dict[str, Any] = {
+        kind: model.apply(
+            {"params": params} | lora_dropout.of_rows("text", texts_of.get(kind)),
+            batch[kind],
+            shifts=batch.get(f"{kind}_shift"),
+            method="encode_text",
+            rngs=rngs,
+        )
+        for kind in kinds
+    }
+    return {"image": images} | padded
+
+
+def _projected(tower: Any, params: Any, features: jax.Array) -> jax.Array:
+    """Returns unit rows [B, E] of a tower's features [B, D]."""
+    return unit(tower.apply({"params": params}, features, method=lambda tower, rows: tower.projection(rows)))
+
+
+def text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.Array]:
+    """Returns keys [B, 2] of each kind of text, equal for equal texts."""
+    if "ids" not in batch:
+        return {kind: losses.text_keys(batch[kind]) for kind in kinds}
+    packed = _packed(batch, kinds, groups)
+    return _apart(losses.packed_text_keys(packed.ids, packed.positions, packed.spans), kinds)
+
+
+def token_counts(batch: Batch, model: CLIP, kinds: Sequence[str]) -> dict[str, jax.Array]:
+    """Returns the tokens of the texts, with which dense layers grow, and their squares, with which attention does."""
+    counts = [
+        batch[f"{kind}_span"][:, 1]
+        if "ids" in batch
+        else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
+        for kind in kinds
+    ]
+    tokens = jnp.stack(counts).astype(jnp.float32)
+    return {"text_tokens": tokens.sum(), "text_squares": (tokens * tokens).sum()}
+
+
+def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:
+    """Returns the texts of a packed batch, in each of its groups first all long ones, then all short ones."""
+    spans = [batch[f"{kind}_span"].reshape(groups, -1, 2) for kind in kinds]
+    return Packed(batch["ids"], batch["segments"], batch["positions"], jnp.concatenate(spans, axis=1))
+
+
+def _moved(packed: Packed, batch: Batch) -> Packed:
+    """Returns packed texts whose tokens are moved within the position table, where a batch says so."""
+    return packed._replace(positions=packed.positions + batch["shifts"]) if "shifts" in batch else packed
+
+
+def _apart(texts: jax.Array, kinds: Sequence[str]) -> dict[str, jax.Array]:
+    """Returns rows of `_packed` texts, [G, T, …], by kind and in the order of the pairs: [B, …] each."""
+    parts = jnp.split(texts, len(kinds), axis=1)
+    return {kind: part.reshape(-1, *part.shape[2:]) for kind, part in zip(kinds, parts, strict=True)}
+
+
+def in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """Returns `encode(batch)`, computed in `count` parts one after the other; only the features of all are kept.
+
+    So the loss can be that of the whole batch: its gradient on the features is known before the second pass, which
+    encodes each part again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
+    """
+    if count == 1:
+        return encode(batch)
+    shards = batch_shards(mesh)
+
+    def split(rows: jax.Array) -> jax.Array:
+        # Each part takes equally many rows from every device, so that no row has to move.
+        parts = rows.reshape(shards, count, -1, *rows.shape[1:]).swapaxes(0, 1)
+        return constrain(parts.reshape(count, -1, *rows.shape[1:]), None, BATCH)
+
+    def join(parts: jax.Array) -> jax.Array:
+        rows = parts.reshape(count, shards, -1, *parts.shape[2:]).swapaxes(0, 1)
+        return constrain(rows.reshape(-1, *parts.shape[2:]), BATCH)
+
+    features = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), jax.tree.map(split, batch))
+    return jax.tree.map(join, features)
