@@ -53,8 +53,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     config = configs.load(options.config, configs.overrides_of(rest))
     require_init_and_sources(config, options.config)
 
-    from lrsclip_jax.run import workdir  # and NumPy with it: --help does without
+    from lrsclip_jax.run import trackers, workdir  # and NumPy with them: --help does without
 
+    trackers.check(config.log)
     workdir.check_out(options.branch or options.workdir, "--branch" if options.branch else "--workdir")
     # JAX takes seconds to import: only once the command is known to make sense.
     begun = time.perf_counter()

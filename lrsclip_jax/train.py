@@ -23,7 +23,17 @@ from lrsclip_jax.errors import Terminated
 from lrsclip_jax.hosts import distributed
 from lrsclip_jax.models import zoo
 from lrsclip_jax.optimizer import learning_rate_schedule
-from lrsclip_jax.run import checkpoint, preemption, profile, report, saved_features, startup, throughput, workdir
+from lrsclip_jax.run import (
+    checkpoint,
+    preemption,
+    profile,
+    report,
+    saved_features,
+    startup,
+    throughput,
+    trackers,
+    workdir,
+)
 from lrsclip_jax.run.compiled import CompiledSteps
 from lrsclip_jax.run.evaluator import Evaluator, Score
 from lrsclip_jax.run.forgetting import Forgetting
@@ -161,7 +171,7 @@ def _owners(setup: Setup, run: Run, steps: range, laps: startup.Laps) -> Owners:
     record_ids = functools.partial(run.data.record_ids, config)
     watchdog = Watchdog(config.train.watchdog_minutes)
     recorder = Recorder(
-        MetricWriter(run.folder, done, config.log.tensorboard) if chief else None,
+        MetricWriter(run.folder, done, trackers.opened(config, run.folder, done)) if chief else None,
         progress,
         speed,
         Guard(run.folder, record_ids, config.train.max_skipped, writes=chief),

@@ -456,6 +456,12 @@ _TABLE = (
         OrNone(Span(_STEPS, "the first and the last step", "(20, 24)")),
         "steps that JAX's profiler traces into the run's folder",
     ),
+    Key(
+        "log.to",
+        (),
+        Many(choice("tensorboard", "wandb", "mlflow", "trackio"), "trackers", "('wandb',)"),
+        "trackers that get the metrics as well, each an optional package; log.tensorboard adds the first",
+    ),
 )
 KEYS: dict[str, Key] = {key.name: key for key in _TABLE}
 

@@ -22,8 +22,8 @@ A corpus is a folder of Parquet files, or a .jsonl file of the same records. lrs
 --out=PREPARED makes it a training set. --help after a command says more.
 """
 _BUILD = """
-RECIPE is NAME:ARGUMENT of lrsclip_jax/corpus/recipes: boxes, lrs2m, mosaics, rsclip or rsitmd_l; or FILE.py:ARGUMENT, a
-Python file with get_config(root), see lrsclip_jax/corpus/recipe_config.py. Ways:
+RECIPE is NAME:ARGUMENT of lrsclip_jax/corpus/recipes: boxes, lrs2m, mosaics, ret, rsclip or rsitmd_l; or
+FILE.py:ARGUMENT, a Python file with get_config(root), see lrsclip_jax/corpus/recipe_config.py. Ways:
   as-is       captions as they are               rules     captions from boxes, masks and labels, without a model
   merge       long and short texts of two sets   summarise long texts become short ones
   expand      short texts and the image become long ones

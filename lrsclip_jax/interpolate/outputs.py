@@ -44,7 +44,10 @@ def begun(out: Path, line: Line) -> Points:
     """Returns the points that `out` holds of this line already; InputError where they are of another one."""
     if not (out / FILE).exists():
         return {}
-    found: _File = read_sealed(out / FILE, _File)
+    try:
+        found: _File = read_sealed(out / FILE, _File)
+    except InputError as error:
+        raise InputError(f"{error}: remove this file, and all points are scored again") from None
     if differ := [name for name in line if found["line"].get(name) != line[name]]:
         raise InputError(f"{out} holds a line of other {', '.join(differ)}: give another --out")
     return {float(alpha): scores for alpha, scores in found["points"].items()}

@@ -1,4 +1,4 @@
-"""The metrics that a run writes: metrics.jsonl and TensorBoard files.
+"""The metrics that a run writes: metrics.jsonl, and what trackers get of it.
 
 metrics.jsonl has a row every `log.every_steps` steps. Of the batch of its `step`:
 
@@ -32,6 +32,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from etils import epath
@@ -39,6 +40,7 @@ from etils import epath
 from eval.seals import parse_sealed, seal
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.run.growing_file import GrowingFile
+from lrsclip_jax.run.trackers import Tracker
 
 NAME = "metrics.jsonl"
 Row = dict[str, int | float]
@@ -47,26 +49,27 @@ _OPEN_END = re.compile(rb'("crc32": "[0-9a-f]{8}"\})[^\n](?=\{|\Z)')
 
 
 class MetricWriter:
-    """Appends rows of metrics to `metrics.jsonl` and, if wanted, TensorBoard events; one process of a run writes.
+    """Appends rows of metrics to `metrics.jsonl`, and hands them to trackers; one process of a run writes.
 
     Rows after `step` (written by a run that was killed after its last checkpoint) are dropped first, so that the
     file reads as if there had been no interruption. Damaged lines between the rows that stay are named, and stay too.
     """
 
-    def __init__(self, workdir: epath.Path, step: int, tensorboard: bool):
+    def __init__(self, workdir: epath.Path, step: int, trackers: Sequence[Tracker] = ()):
         kept = _kept(_lines(workdir), step)
         self._file = GrowingFile(workdir / NAME, b"".join(line.text + b"\n" for line in kept))
-        self._events = None
-        if tensorboard:
-            from lrsclip_jax.run.tensorboard import EventFile  # costs a second, and only process 0 of a run needs it
-
-            self._events = EventFile(workdir / "tensorboard", step + 1)
+        self._trackers = trackers
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Adds one row, {"step": step, **metrics}; InputError where that can't be."""
         self._file.add(seal(json.dumps({"step": step, **metrics})).encode() + b"\n")
-        if self._events:
-            self._events.write(step, metrics)
+        for tracker in self._trackers:
+            tracker.write(step, metrics)
+
+    def close(self) -> None:
+        """Ends the run of each tracker."""
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_metrics(workdir: epath.PathLike) -> list[Row]:

@@ -100,8 +100,10 @@ class Recorder:
             self._writer.write(step, dict(values))
 
     def close(self) -> None:
-        """Ends what is shown of the progress."""
+        """Ends what is shown of the progress, and the runs of trackers."""
         self._progress.close()
+        if self._writer:
+            self._writer.close()
 
     def _record(self, step: int, slots: Texts, values: dict[str, float]) -> None:
         skipped, squares = int(values.pop("skipped")), values.pop("text_squares")

@@ -33,6 +33,9 @@ class EventFile:
         summary = Summary(value=[scalar(name, value).value[0] for name, value in values.items()])
         self._file.add(_record(Event(wall_time=time.time(), step=step, summary=summary)))
 
+    def close(self) -> None:
+        """Does nothing: what was written is on the disk."""
+
 
 def _record(event: Event) -> bytes:
     """A TFRecord: length, its masked CRC-32C, the data, its masked CRC-32C."""

@@ -17,6 +17,7 @@ from lrsclip_jax.errors import InputError
 ARGUMENTS = {
     "aid_rsicd": ["folder"],
     "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"],
+    "ret2": ["folder", "ret3:folder"],
     "lora_24gb": ["b16", "l14"],
     "rsclip_baselines": ["pfeiffer", "prefix", "lora", "unipelt"],
 }
@@ -47,12 +48,21 @@ def test_a_recipe_that_starts_from_another_has_all_its_values(name, curve, every
     config = configs.load(f"configs/{name}.py")
     assert configs.curve_hash(config) == curve
     values = json.loads(configs.to_json(config))
-    for key in ("data.workers", "eval.at_start", "eval.guard", "train.ema", *configs.LATER):
+    for key in ("data.workers", "eval.at_start", "eval.guard", "train.ema", "log.to", *configs.LATER):
         *groups, last = key.split(".")
         default = json.loads(json.dumps(KEYS[key].default))
         assert functools.reduce(operator.getitem, groups, values).pop(last) == default
     values["data"] = {name: value for name, value in values["data"].items() if value != {}}
     assert hashlib.sha256(f"{json.dumps(values, indent=2)}\n".encode()).hexdigest() == everything
+
+
+def test_georsclips_fine_tune_has_its_authors_values():
+    config = configs.load("ret2:DATA")
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.weight_decay, optimizer.clip_norm) == (5e-6, 0.5, 50.0)
+    assert (config.batch_size, config.epochs, optimizer.warmup_steps) == (600, 7.0, 100)
+    assert config.eval.sources == ("DATA/rsicd:test", "DATA/rsitmd:test")
+    assert configs.load("ret2:ret3:DATA").eval.sources[2:] == ("DATA/ucm:test",)
 
 
 def test_the_curriculum_of_dgtrs_is_the_only_difference_of_its_recipe():

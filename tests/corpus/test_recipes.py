@@ -1,16 +1,21 @@
 """Recipes that need no model, from published files to a corpus that `prepare` reads."""
 
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lrsclip_jax import cli
 from lrsclip_jax import config as configs
 from lrsclip_jax.corpus.build import build
 from lrsclip_jax.corpus.recipe_config import RECIPES
+from lrsclip_jax.corpus.recipes import ret
 from lrsclip_jax.corpus.records import store
 from lrsclip_jax.data.mosaic.mosaic_writer import write_mosaics
+from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.errors import InputError
@@ -47,3 +52,38 @@ def test_boxes_rename_classes_behind_their_path():
     assert row["sources"][0]["rename"] == {"Alive": "living tree", "Dead": "dead tree"}
     with pytest.raises(InputError, match="'Dead' is neither NAME=VALUE"):
         configs.load("boxes:scenes/xml,Dead", folder=RECIPES)
+
+
+@pytest.mark.slow
+def test_training_images_that_are_test_images_of_another_set_are_left_out(tmp_path, monkeypatch):
+    """As in RSICD and RSITMD: two training images of one are in the other's test split, and one the other way."""
+    monkeypatch.chdir(tmp_path)
+    parts = {
+        "rsicd": {"train": range(12), "test": range(100, 104)},
+        "rsitmd": {"train": [*range(20, 28), 100, 101], "test": [200, 201, 3]},
+    }
+    for name, splits in parts.items():
+        rows = []
+        for split, numbers in splits.items():
+            for number in numbers:
+                colours = np.random.default_rng(number).integers(0, 255, (6, 6, 3), np.uint8)
+                file = tmp_path / "images" / name / f"{split}_{number}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(colours).resize((96, 96), Image.Resampling.BICUBIC).save(file)
+                texts = [{"raw": f"planes of number {number} are parked near gate {gate} ."} for gate in range(5)]
+                rows.append({"filename": file.name, "split": split, "sentences": texts})
+        Path(f"dataset_{name}.json").write_text(json.dumps({"images": rows, "dataset": name}))
+        images = f"--image-root=images/{name}"
+        cli.main(["prepare", f"dataset_{name}.json", images, f"--out=DATA/{name}", "--workers=1"])
+        extracted = f"--extract-to=DATA/test_images/{name}"
+        cli.main(["corpus", "read", "prepared", f"DATA/{name}", "--only=test", extracted, f"--out=lists/{name}"])
+    cli.main(["corpus", "build", "ret:DATA", "--out=DATA/ret_corpus"])
+    leaks = json.loads(Path("DATA/ret_corpus/leakage.json").read_text())
+    assert {name: leaks[name]["records_removed"] for name in parts} == {"rsicd": 2, "rsitmd": 1}
+    cli.main(["prepare", "DATA/ret_corpus/corpus", "--out=DATA/ret", "--workers=1"])
+    assert len(open_records("DATA/ret:train")) == 11 + 8
+
+
+def test_a_folder_without_prepared_sets_is_one_clear_line(tmp_path):
+    with pytest.raises(InputError, match="holds none of the prepared sets rsicd, rsitmd, ucm"):
+        ret.get_config(str(tmp_path))

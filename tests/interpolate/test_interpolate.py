@@ -1,6 +1,7 @@
 """The line between two checkpoints: its ends are the checkpoints, its points their means, its best point opens."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -125,6 +126,14 @@ def test_a_folder_of_another_line_is_left_alone(folder, whole, tmp_path):
     (tmp_path / "own.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds other files \(own.txt\)"):
         main(["a", "b", "--data=c", f"--out={tmp_path}"])
+
+
+def test_a_torn_file_of_points_is_one_clear_line(folder, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "torn")
+    file = tmp_path / "torn/interpolation.json"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"interpolation.json: .*remove this file, and all points are scored again"):
+        main([str(folder / "a"), str(folder / "b"), f"--data={DATA}", "--alphas=0", f"--out={tmp_path / 'torn'}"])
 
 
 def test_the_table_marks_the_best_by_a_score_or_by_the_mean():

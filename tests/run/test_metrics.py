@@ -14,12 +14,15 @@ from tensorboardX.proto.event_pb2 import Event
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.run.metrics import MetricWriter, has_scores, read_metrics
+from lrsclip_jax.run.tensorboard import EventFile
 
 
 def written(folder, steps=range(10, 60, 10), tensorboard=False):
     """Metrics of a few steps, and the rows that were written."""
     rng = np.random.default_rng(0)
-    writer = MetricWriter(epath.Path(folder), 0, tensorboard)
+    writer = MetricWriter(
+        epath.Path(folder), 0, [EventFile(epath.Path(folder) / "tensorboard", 1)] if tensorboard else []
+    )
     rows = [{"step": step, "loss": rng.normal(), "logit_scale": 14.28, "text_tokens": 300.0} for step in steps]
     rows[1]["loss"] = math.nan
     for row in rows:
@@ -50,7 +53,7 @@ def test_one_bad_byte_costs_one_line_which_stays_and_is_named(tmp_path, capsys):
     file.write_bytes(b"\n".join(lines))
     assert same(read_metrics(tmp_path), rows[:2] + rows[3:])
     assert f"note: {file}, line 3: damaged" in capsys.readouterr().err
-    MetricWriter(epath.Path(tmp_path), 40, False).write(50, {"loss": 1.0})
+    MetricWriter(epath.Path(tmp_path), 40).write(50, {"loss": 1.0})
     assert f"{file}, line 3: damaged" in capsys.readouterr().err
     found = file.read_bytes().split(b"\n")
     assert found[:4] == lines[:4] and json.loads(found[4])["loss"] == 1.0 and len(found) == 6
@@ -61,7 +64,7 @@ def test_damage_after_the_last_step_that_counts_goes_with_the_rows_there(tmp_pat
     file = tmp_path / "metrics.jsonl"
     lines = file.read_bytes().split(b"\n")
     file.write_bytes(b"\n".join([*lines[:3], lines[3].replace(b"loss", b"lose"), lines[4], b""]))
-    MetricWriter(epath.Path(tmp_path), 20, False)
+    MetricWriter(epath.Path(tmp_path), 20)
     assert file.read_bytes().split(b"\n") == [*lines[:2], b""] and capsys.readouterr().err == ""
 
 
@@ -95,7 +98,7 @@ def test_rows_of_older_versions_have_no_checksum_and_count(tmp_path):
     old = ['{"step": 4, "loss": NaN}', '{"step": 4, "eval/set/long/mean_recall": 50}']
     file.write_text("\n".join(old) + "\n")
     assert has_scores(epath.Path(tmp_path), 4) and not has_scores(epath.Path(tmp_path), 5)
-    MetricWriter(epath.Path(tmp_path), 4, False).write(8, {"loss": 0.5})
+    MetricWriter(epath.Path(tmp_path), 4).write(8, {"loss": 0.5})
     assert file.read_text().splitlines()[:2] == old
     assert [row["step"] for row in read_metrics(tmp_path)] == [4, 4, 8]
 

@@ -39,6 +39,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         default=MAX_TOKENS,
         help="longest caption in CLIP tokens (%(default)s)",
     )
+    parse.add_argument(
+        "--summary",
+        action="store_true",
+        help="long captions that begin with a summary of the labels, and have a sentence for each tile",
+    )
     return parse
 
 
@@ -53,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     check_out(flags.out)
     count = flags.count or max(1, len(records) // flags.n**2)
     try:
-        write_mosaics(records, flags.out, flags.n, count, flags.size, flags.seed, flags.max_tokens)
+        write_mosaics(records, flags.out, flags.n, count, flags.size, flags.seed, flags.max_tokens, flags.summary)
     except OSError as error:
         raise InputError(f"can't write {flags.out}: {error}") from None
     print(f"{flags.out}: {count:,} mosaics of {flags.n}×{flags.n} tiles, split {flags.split}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -49,20 +50,25 @@ def clause(caption: str) -> str:
 
 
 def choose_clauses(
-    options: Sequence[Sequence[str]], rng: np.random.Generator, count_tokens: CountTokens, max_tokens: int
+    options: Sequence[Sequence[str]],
+    rng: np.random.Generator,
+    count_tokens: CountTokens,
+    max_tokens: int,
+    labels: Sequence[str] = (),
 ) -> list[str]:
     """Draws one clause of each tile's; where `describe` of them exceeds `max_tokens`, tiles take their shortest.
 
-    Those that save most change first. Raises InputError when even the shortest are too long together.
+    Those that save most change first. `labels` as `describe` takes them. Raises InputError when even the shortest are
+    too long together.
     """
     chosen = [pick(rng, clauses) for clauses in options]
     shortest = [min(clauses, key=count_tokens) for clauses in options]
     savings = [count_tokens(one) - count_tokens(other) for one, other in zip(chosen, shortest, strict=True)]
     for tile in sorted(range(len(options)), key=lambda tile: -savings[tile]):
-        if count_tokens(describe(chosen)) <= max_tokens:
+        if count_tokens(describe(chosen, labels)) <= max_tokens:
             return chosen
         chosen[tile] = shortest[tile]
-    if (tokens := count_tokens(describe(chosen))) > max_tokens:
+    if (tokens := count_tokens(describe(chosen, labels))) > max_tokens:
         raise InputError(
             f"the shortest captions of {len(options)} tiles take {tokens} tokens together, more than {max_tokens}:"
             " allow more tokens or put fewer tiles into a mosaic"
@@ -70,10 +76,15 @@ def choose_clauses(
     return chosen
 
 
-def describe(clauses: Sequence[str]) -> str:
-    """Returns the long text of a mosaic: an opening that fits any, then a sentence for each row."""
+def describe(clauses: Sequence[str], labels: Sequence[str] = ()) -> str:
+    """Returns the long text of a mosaic: an opening that fits any, then a sentence for each row.
+
+    With a label of each tile it is a summary, which counts the kinds of scenes, then a sentence for each tile.
+    """
     n = math.isqrt(len(clauses))
     placed = [f"{place(tile, n)}, {text}" for tile, text in enumerate(clauses)]
+    if labels:
+        return " ".join([_summary(labels), *map(_sentence, placed)])
     rows = [_sentence("; ".join(placed[start : start + n])) for start in range(0, n * n, n)]
     opening = (
         f"This aerial image is a mosaic of {_number(n * n)} separate scenes, "
@@ -93,6 +104,13 @@ def summaries(clauses: Sequence[str], labels: Sequence[str | None], rng: np.rand
         *kinds, last = dict.fromkeys(map(_words, known))
         texts.insert(0, f"{opening}: {', '.join(kinds)} and {last}." if kinds else f"{opening}: {last}.")
     return texts
+
+
+def _summary(labels: Sequence[str]) -> str:
+    """Returns "An aerial image with nine scenes: two of pond, one of bare land and six of school."."""
+    *counts, last = (f"{_number(count)} of {kind}" for kind, count in Counter(map(_words, labels)).items())
+    kinds = f"{', '.join(counts)} and {last}" if counts else last
+    return f"An aerial image with {_number(len(labels))} scenes: {kinds}."
 
 
 def _uncapitalised(word: str) -> str:

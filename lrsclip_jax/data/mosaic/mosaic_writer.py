@@ -84,18 +84,24 @@ def compose(
     rng: np.random.Generator,
     count_tokens: CountTokens,
     max_tokens: int = MAX_TOKENS,
+    summary: bool = False,
 ) -> Mosaic:
     """Returns the mosaic of n² records, in reading order: central squares, `tile_size` pixels wide.
 
     A tile speaks through one of its short texts (of its long ones where it has none), drawn by `rng`; the whole
-    keeps to `max_tokens` as `count_tokens` counts them. Raises InputError when that is impossible, when the
-    number of tiles is no square, and for an image that can't be read.
+    keeps to `max_tokens` as `count_tokens` counts them. With `summary` the long text begins with one, and has a
+    sentence for each tile. Raises InputError when that is impossible, when the number of tiles is no square, for an
+    image that can't be read, and for a summary of a tile without a label.
     """
     n = math.isqrt(len(tiles))
     if n < 2 or n * n != len(tiles):
         raise InputError(f"a mosaic of {len(tiles)} tiles: give it a square number of them, such as 9")
     options = [[clause(text) for text in tile.short or tile.long] for tile in tiles]
-    clauses = choose_clauses(options, rng, count_tokens, max_tokens)
+    unknown = next((tile.id for tile in tiles if not tile.label), None)
+    if summary and unknown is not None:
+        raise InputError(f"--summary: {unknown} has no label, of which a summary is made")
+    labels = [tile.label for tile in tiles if tile.label] if summary else []
+    clauses = choose_clauses(options, rng, count_tokens, max_tokens, labels)
     short = summaries(clauses, [tile.label for tile in tiles], rng)
     image = np.empty((n * tile_size, n * tile_size, 3), np.uint8)
     regions = []
@@ -106,14 +112,21 @@ def compose(
         regions.append(Region(number, tile.id, caption, tile.label, (x, y, x + tile_size, y + tile_size)))
     return Mosaic(
         image=image,
-        long=describe(clauses),
+        long=describe(clauses, labels),
         short=tuple(text for text in short if count_tokens(text) <= MAX_SHORT_TOKENS),
         regions=tuple(regions),
     )
 
 
 def write_mosaics(
-    records: RecordReader, out: Path, n: int, count: int, size: int, seed: int, max_tokens: int = MAX_TOKENS
+    records: RecordReader,
+    out: Path,
+    n: int,
+    count: int,
+    size: int,
+    seed: int,
+    max_tokens: int = MAX_TOKENS,
+    summary: bool = False,
 ) -> None:
     """Writes `count` mosaics, `size` pixels wide at most, of one split of a prepared set as that split of another.
 
@@ -128,12 +141,20 @@ def write_mosaics(
         raise InputError(f"mosaics of {n}×{n} tiles in {size} pixels: a tile needs at least one")
     check_out(out)
     asked = {"n": n, "count": count, "size": size, "seed": seed, "max_tokens": max_tokens, "tiles": len(records)}
+    asked |= {"summary": 1} if summary else {}
     with alone(out, "lrsclip mosaic"), _begun(out, records.split, asked) as regions_path:
-        _write(records, plan, regions_path, n, size, seed, max_tokens)
+        _write(records, plan, regions_path, n, size, seed, max_tokens, summary)
 
 
 def _write(
-    records: RecordReader, plan: list[list[int]], regions_path: Path, n: int, size: int, seed: int, max_tokens: int
+    records: RecordReader,
+    plan: list[list[int]],
+    regions_path: Path,
+    n: int,
+    size: int,
+    seed: int,
+    max_tokens: int,
+    summary: bool,
 ) -> None:
     out, count = regions_path.parent, len(plan)
     tokenizer = clip_tokenizer()
@@ -150,7 +171,7 @@ def _write(
                         name = f"mosaic-{n}x{n}-{seed}-{records.split}-{index}"
                         tiles = [records[number] for number in plan[index]]
                         rng = stream(seed, index, purpose=1)
-                        mosaic = compose(tiles, size // n, rng, count_tokens, max_tokens)
+                        mosaic = compose(tiles, size // n, rng, count_tokens, max_tokens, summary)
                         writer.write(_record(name, mosaic, tiles))
                         regions.writelines(_region_line(name, region) for region in mosaic.regions)
                         bar.update()

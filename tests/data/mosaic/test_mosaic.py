@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eval.sentences import sentences
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.data.images import read_image, resize_and_crop
 from lrsclip_jax.data.mosaic.__main__ import main
@@ -124,6 +125,17 @@ def test_composition():
     assert count_tokens(mosaic.long) <= 240
     assert mosaic.short[0] == "A mosaic of nine aerial scenes: airport and bare land."
     assert any(f"{place(r.tile, 3)}, {r.caption}." in mosaic.short[1] for r in mosaic.regions)
+
+
+def test_a_summary_counts_the_kinds_of_scenes_and_every_tile_has_a_sentence():
+    tiles = [record(f"tile-{i}", i) for i in range(9)]
+    mosaic = compose(tiles, 16, stream(0, 0), count_tokens, summary=True)
+    first, *rest = sentences(mosaic.long)
+    assert first == "An aerial image with nine scenes: five of airport and four of bare land."
+    assert [text.lower() for text in rest] == [f"{place(r.tile, 3)}, {r.caption}.".lower() for r in mosaic.regions]
+    with pytest.raises(InputError, match="--summary: bare has no label"):
+        unlabelled = Record("bare", "test", tiles[0].image, short=("A pond.",))
+        compose([*tiles[:3], unlabelled], 16, stream(0, 0), count_tokens, summary=True)
 
 
 def test_composition_is_drawn_by_its_generator():
