@@ -185,8 +185,9 @@ def test_bitfit_is_a_freezing_rule(trained):
 
 
 @pytest.mark.slow
-def test_a_whole_run_interrupted_is_as_if_nothing_had_happened(trained, tmp_path):
-    keys = {
+@pytest.mark.parametrize("more", [{}, {"train__ema": 0.5, "loss__preserve": 0.5}], ids=["plain", "averaged, preserved"])
+def test_a_whole_run_interrupted_is_as_if_nothing_had_happened(trained, tmp_path, more):
+    keys = more | {
         "data__sources": "scenes:48:0",
         "epochs": 1.0,
         "eval__sources": "()",
