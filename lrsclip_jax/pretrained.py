@@ -246,6 +246,7 @@ def load(
     features: str = "projected",
     size: int | None = None,
     tower: Side | None = None,
+    merge: bool = False,
 ) -> Pretrained:
     """Loads a model.
 
@@ -256,10 +257,11 @@ def load(
       size: side of the images in pixels, instead of the source's own; the position table is resized as the source's
         family does.
       tower: of two towers the one whose "encoder" features are meant; None: the image tower.
+      merge: whether LoRA becomes part of the kernels that it is added to.
 
     Raises:
       InputError: as for `lrsclip_jax.load`, unknown features, a tower that is not there, a size that is no multiple of
-        the patch.
+        the patch, other adapters than LoRA to merge.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
@@ -267,6 +269,8 @@ def load(
         raise InputError(f"unknown features {features!r}: choose 'projected' or 'encoder'")
     source = os.fspath(source)
     found = weights.read(source, hints)
+    if merge:
+        found = weights.merged(found, source)
     if tower and getattr(found, tower) is None:
         raise InputError(f"{source} ({found.family}) has no {tower} tower")
     if size:

@@ -37,12 +37,13 @@ class Ends(NamedTuple):
 
     @classmethod
     def of(cls, before: str, after: str, *, dtype: str | None, batch_size: int) -> Ends:
-        """Reads both, and makes `before` fit as training from it does: positions stretched, resized or cut.
+        """Reads both, with LoRA merged, and makes `before` fit as training from it does: positions stretched or cut.
 
-        Raises InputError where one can't be read, is of another model, or sees other pixels.
+        Raises InputError where one can't be read, is of another model, has adapters that no kernel expresses, or sees
+        other pixels.
         """
-        model = pretrained.load(after, dtype=dtype, batch_size=batch_size)
-        found = weights.read(before)
+        model = pretrained.load(after, dtype=dtype, batch_size=batch_size, merge=True)
+        found = weights.merged(weights.read(before), before)
         start = weights.fitted(model.clip, found, before)
         weights.check_pixels(before, found.preprocessing, after, model.preprocessing)
         if start.keys() != model.params.keys():

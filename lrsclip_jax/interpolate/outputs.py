@@ -21,7 +21,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.interpolate.line import Ends
 from lrsclip_jax.run import checkpoint, workdir
 from lrsclip_jax.sources.row_values import clean
-from lrsclip_jax.weights import model_of, read
+from lrsclip_jax.weights import merged, model_of, read
 
 FILE, PAGE, BEST = "interpolation.json", "report.html", "best"
 
@@ -107,7 +107,7 @@ def compose(line: Line, points: Points, best: float, metric: str | None) -> str:
 def keep(out: Path, ends: Ends, line: Line, best: float, scores: Mapping[str, float]) -> Path:
     """Writes the best point as a run folder with checkpoint 0, in the place of an earlier one, and returns it."""
     model, source = ends.at(best), line["checkpoints"][1]
-    config = config_of({"image": source, "text": source}, model_of(read(source)))
+    config = config_of({"image": source, "text": source}, model_of(merged(read(source), source)))
     if "logit_bias" in model.params:
         config.loss.name = "sigmoid"  # a run with such a parameter
     about = checkpoint.metadata(config, model.preprocessing, model.tokenizer)

@@ -9,11 +9,15 @@ import pytest
 import tiny_clip
 
 from lrsclip_jax import cli, pretrained, weights
+from lrsclip_jax import config as configs
+from lrsclip_jax.adapters import base
 from lrsclip_jax.convert.export import export
+from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.interpolate.__main__ import _alphas, main
 from lrsclip_jax.interpolate.line import Ends
 from lrsclip_jax.interpolate.outputs import best_of, table
+from lrsclip_jax.run import checkpoint, workdir
 
 DATA = "scenes:12:1"
 
@@ -37,6 +41,7 @@ def points(out):
     return json.loads((out / "interpolation.json").read_text())["points"]
 
 
+@pytest.mark.slow
 def test_the_ends_of_the_line_score_as_embed_and_evaluate_say(folder, whole, tmp_path, capsys):
     measured = {}
     for alpha, name in (("0.0", "a"), ("1.0", "b")):
@@ -49,6 +54,29 @@ def test_the_ends_of_the_line_score_as_embed_and_evaluate_say(folder, whole, tmp
         assert scores[f"{DATA}/short"] == pytest.approx(read["retrieval_short"]["mean_recall"])
         assert scores[f"{DATA}/zeroshot"] == pytest.approx(read["zeroshot"]["accuracy"])
     assert measured["0.0"] != measured["1.0"]
+
+
+@pytest.mark.slow
+def test_lora_is_merged_and_other_adapters_are_refused(folder, tmp_path):
+    fields = {"width": 64, "layers": 1, "heads": 1, "embed_dim": 16}
+    keys = [f"model.{tower}.{key}={value}" for tower in ("image", "text") for key, value in fields.items()]
+    keys += ["model.image.size=32", "model.image.patch=16", "data.long_length=77"]
+    for name, rule in (("lora", "'.*', 'lora', 2"), ("prefix", "'.*', 'prefix', 2")):
+        adapted = ("model.text.context_length=77", f"model.init={folder / 'a'}", f"model.adapt=(({rule}),)")
+        config = configs.load("configs/quickstart.py", [*keys, *adapted])
+        model = weights.build_model(config)
+        params, preprocessing = weights.initial_parameters(model, config)
+        drawn = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.1), base.adapters(params))
+        about = checkpoint.metadata(config, preprocessing, tokenizer_for("transformer"), params)
+        run = workdir.new(str(tmp_path / name))
+        checkpoint.write(run, base.trained(about, base.joined(params, drawn)), about)
+        workdir.write_config(run, config)
+    ends = Ends.of(str(folder / "a"), str(tmp_path / "lora"), dtype="float32", batch_size=4)
+    apart, texts = pretrained.load(str(tmp_path / "lora"), dtype="float32"), ["a pond", "two ponds"]
+    np.testing.assert_allclose(ends.at(1.0).texts(texts), apart.texts(texts), atol=1e-6)
+    assert np.abs(ends.at(0.0).texts(texts) - apart.texts(texts)).max() > 1e-3
+    with pytest.raises(InputError, match="prefixes in its image tower, which no plain model can express"):
+        Ends.of(str(folder / "a"), str(tmp_path / "prefix"), dtype="float32", batch_size=4)
 
 
 def test_a_point_is_the_mean_of_both_weights_and_the_best_one_is_a_checkpoint(folder, whole):
