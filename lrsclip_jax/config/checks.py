@@ -11,8 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, Key, tower_keys
-from lrsclip_jax.config.values import hint, shown
+from lrsclip_jax.config.keys import KEYS
+from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, KIND, TEXT_FIELDS, tower_keys
+from lrsclip_jax.config.values import Key, hint, shown
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules
 from lrsclip_jax.models.zoo_table import MODELS

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lrsclip_jax.errors import nearest
 
@@ -292,3 +292,12 @@ class Breakpoints:
             rising = all(first[0] < second[0] for first, second in itertools.pairwise(value))
             return "" if rising else f"expected {self.words}"
         return f"expected {self.words}"
+
+
+class Key(NamedTuple):
+    """A key: its name, the default, the values that it may have, and its meaning in one line."""
+
+    name: str
+    default: object
+    values: Values
+    meaning: str

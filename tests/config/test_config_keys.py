@@ -16,7 +16,8 @@ from eval.file_names import all_spelled
 from lrsclip_jax import config as configs
 from lrsclip_jax import sharding
 from lrsclip_jax.config import checks, overrides
-from lrsclip_jax.config.keys import IMAGE_FIELDS, KEYS, KIND, TEXT_FIELDS, describe_keys, tower_keys
+from lrsclip_jax.config.keys import KEYS, describe_keys
+from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, KIND, TEXT_FIELDS, tower_keys
 from lrsclip_jax.config.values import (
     Breakpoints,
     Choice,

@@ -1,0 +1,90 @@
+"""The fields of the towers' classes, which `model.image` and `model.text` take as keys.
+
+They are repeated here, because the classes need JAX, which takes seconds to import. A test holds them equal.
+"""
+
+from __future__ import annotations
+
+from lrsclip_jax.config.allowed import DEPTH, DTYPES, KEEP, RATIO, RATIOS, REMAT, ROWS, SIDE, TOKEN_COUNT, TOKENS, WIDTH
+from lrsclip_jax.config.values import Flag, Key, Number, OrNone, Whole, choice
+
+_COMPUTED = (
+    Key("layers", 12, Whole(1, DEPTH), "blocks of the tower"),
+    Key("mlp_width", None, OrNone(Whole(1, 4 * WIDTH)), "hidden units of a block's MLP; None: four times the width"),
+    Key("remat", "dense", REMAT, "what the blocks store for the backward pass"),
+    Key("attention", "auto", choice("auto", "xla", "cudnn", "splash"), "which implementation computes attention"),
+    Key("unroll", 1, Whole(1, DEPTH), "blocks in one round of their loop"),
+    Key(
+        "products", "float", choice("float", "int8"), "arithmetic of dense layers: the tower's dtype, or 8-bit integers"
+    ),
+    Key("dtype", "float32", choice(*DTYPES), "of this tower's arithmetic, in place of model.dtype"),
+)
+_ACTIVATIONS = choice("quick_gelu", "gelu")
+_EPS = Number(1e-12, 1.0)
+
+
+def _shape(width: int, heads: int) -> tuple[Key, ...]:
+    return (
+        Key("width", width, Whole(1, WIDTH), "width of a token; a multiple of heads"),
+        Key("heads", heads, Whole(1, WIDTH), "heads of attention"),
+        Key("embed_dim", 512, Whole(1, WIDTH), "width of the embedding, the same for both towers"),
+    )
+
+
+def _texts(vocab_size: int, context_length: int) -> tuple[Key, ...]:
+    return (
+        Key("vocab_size", vocab_size, Whole(1, ROWS), "rows of the token table"),
+        Key("context_length", context_length, TOKEN_COUNT, "rows of the position table"),
+        Key("frozen_positions", 0, Whole(0, TOKENS), "first rows of the position table that are not trained"),
+        Key("keep", 20, Whole(0, TOKENS), KEEP),
+        Key("ratio", None, RATIOS, RATIO),
+    )
+
+
+def _fields(*keys: Key) -> dict[str, Key]:
+    return {key.name: key for key in keys}
+
+
+# Fields of the towers' classes with their defaults; an entry of the zoo and the config go before these.
+IMAGE_FIELDS = _fields(
+    Key("size", 224, Whole(1, SIDE), "side of the images in pixels; a multiple of patch"),
+    Key("patch", 32, Whole(1, SIDE), "side of a patch in pixels"),
+    *_shape(768, 12),
+    *_COMPUTED,
+    Key("patch_bias", False, Flag(), "whether the patch embedding has a bias"),
+    Key("pre_norm", True, Flag(), "whether a norm precedes the blocks"),
+    Key("norm_eps", 1e-5, _EPS, "epsilon of the norms"),
+    Key("activation", "quick_gelu", _ACTIVATIONS, "activation of the MLPs"),
+    Key("pool", "cls", choice("cls", "mean"), "an image's token: the class token, or the mean of the patches"),
+    Key("token_multiple", 1, Whole(1, 1024), "tokens are padded to a multiple of it"),
+    Key("patch_dropout", 0.0, Number(0.0, 1.0, below=True), "share of the patches that training leaves out"),
+)
+TEXT_FIELDS = {
+    "transformer": _fields(
+        *_texts(49408, 77),
+        *_shape(512, 8),
+        *_COMPUTED,
+        Key("norm_eps", 1e-5, _EPS, "epsilon of the norms"),
+        Key("activation", "quick_gelu", _ACTIVATIONS, "activation of the MLPs"),
+        Key("end_token", 49407, Whole(0, ROWS), "the id that ends a text, where it is pooled"),
+    ),
+    "bert": _fields(
+        *_texts(30522, 248),
+        *_shape(768, 12),
+        *_COMPUTED,
+        Key("norm_eps", 1e-12, _EPS, "epsilon of the norms"),
+        Key("activation", "gelu", _ACTIVATIONS, "activation of the MLPs"),
+        Key("pool", "pooler", choice("pooler", "cls"), "a text's token: through BERT's pooler, or itself"),
+        Key("positions", "native", choice("native", "stretched"), "which rows pretrained weights bring"),
+        Key("pad_token", 0, Whole(0, ROWS), "the id that follows a text"),
+    ),
+}
+KIND = Key("kind", "transformer", choice(*TEXT_FIELDS), "class of the text tower: CLIP's, or BERT")
+
+
+def tower_keys(kind: str | None = None) -> dict[str, Key]:
+    """Returns the fields of both towers by their full keys; without `kind` those of all text towers."""
+    texts = [TEXT_FIELDS[kind]] if kind else [*reversed(TEXT_FIELDS.values())]
+    text = {name: key for fields in texts for name, key in fields.items()} | {"kind": KIND}
+    towers = {"model.image": IMAGE_FIELDS, "model.text": text}
+    return {f"{tower}.{name}": key for tower, fields in towers.items() for name, key in fields.items()}
