@@ -24,7 +24,7 @@ from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models import lora_dropout
-from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.clip import CLIP, plain
 from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
@@ -229,8 +229,8 @@ def make_train_step(
         whole = batch
         if model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
-        encode = functools.partial(forward.encode, model, preprocessing=preprocessing, kinds=kinds, groups=groups)
-        trained = functools.partial(encode, params)
+        encode = functools.partial(forward.encode, preprocessing=preprocessing, kinds=kinds, groups=groups)
+        trained = functools.partial(encode, model, params)
         if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
             batch = batch | {"sample": jnp.arange(len(batch["has_long"]))}
             trained = functools.partial(trained, key=jax.random.fold_in(jax.random.key(options.seed), step))
@@ -250,7 +250,8 @@ def make_train_step(
         if teacher is None:
             return loss, metrics
         teacher = jax.lax.stop_gradient(teacher)
-        wanted = forward.in_microbatches(functools.partial(encode, teacher), whole, microbatches, mesh)
+        taught = functools.partial(encode, plain(model), teacher)  # whose adapters, where it has some, do nothing
+        wanted = forward.in_microbatches(taught, whole, microbatches, mesh)
         present = {kind: batch[f"has_{kind}"] for kind in kinds}
         moved = losses.preservation(rows, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
         loss += options.loss.preserve * moved

@@ -153,13 +153,14 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
 def teacher_parameters(model: CLIP, config: ConfigDict, start: Any, preprocessing: Preprocessing) -> Any:
     """Returns the parameters of the teacher of `loss.preserve`: those of `loss.preserve_teacher`, or `start`.
 
-    Raises InputError as `fitted`, and where the teacher would see other pixels than the model.
+    They have the tree of `start`, adapters included, which the step leaves out. Raises InputError as `fitted`, and
+    where the teacher would see other pixels than the model.
     """
     if (source := config.loss.preserve_teacher) is None:
         return start
-    found = read(source)
+    found = merged(read(source), source)
     check_pixels(source, found.preprocessing, "the run", preprocessing)
-    return fitted(model, found, source)
+    return base.joined(fitted(plain(model), found, source), base.adapters(start))
 
 
 def check_pixels(source: str, seen: Preprocessing | None, other: str, wanted: Preprocessing) -> None:

@@ -187,6 +187,8 @@ def test_bitfit_is_a_freezing_rule(trained):
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"train__ema": 0.5, "loss__preserve": 0.5}], ids=["plain", "averaged, preserved"])
 def test_a_whole_run_interrupted_is_as_if_nothing_had_happened(trained, tmp_path, more):
+    if "loss__preserve" in more:
+        more = more | {"loss__preserve_teacher": trained.run.parent / "base"}
     keys = more | {
         "data__sources": "scenes:48:0",
         "epochs": 1.0,
