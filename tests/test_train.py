@@ -168,7 +168,11 @@ def test_more_epochs_continue_a_finished_run_and_a_constant_learning_rate_makes_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "wanted", "end"), [("SIGTERM", 143, "stopped by SIGTERM"), ("SIGINT", 130, "interrupted")]
+    ("name", "wanted", "end"),
+    [
+        pytest.param("SIGTERM", 143, "stopped by SIGTERM", marks=pytest.mark.exhaustive),
+        ("SIGINT", 130, "interrupted"),
+    ],
 )
 def test_a_signal_saves_and_the_run_continues(finished, tmp_path, name, wanted, end):
     process = command(tmp_path, checkpoint__every_steps=1000)

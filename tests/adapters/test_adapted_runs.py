@@ -185,7 +185,13 @@ def test_bitfit_is_a_freezing_rule(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, {"train__ema": 0.5, "loss__preserve": 0.5}], ids=["plain", "averaged, preserved"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({}, id="plain", marks=pytest.mark.exhaustive),
+        pytest.param({"train__ema": 0.5, "loss__preserve": 0.5}, id="averaged, preserved"),
+    ],
+)
 def test_a_whole_run_interrupted_is_as_if_nothing_had_happened(trained, tmp_path, more):
     if "loss__preserve" in more:
         more = more | {"loss__preserve_teacher": trained.run.parent / "base"}
