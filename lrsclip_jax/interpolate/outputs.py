@@ -89,7 +89,11 @@ def table(points: Points, best: float, metric: str | None) -> list[str]:
 def compose(line: Line, points: Points, best: float, metric: str | None) -> str:
     """Returns the page: each score against alpha, and the numbers."""
     alphas, names = sorted(points), [*points[best]]
-    curves = {name: ([100 * alpha for alpha in alphas], [points[alpha][name] for alpha in alphas]) for name in names}
+    shares = [100 * alpha for alpha in alphas]
+    figures = [
+        plots.line_plot({name: (shares, [points[alpha][name] for alpha in alphas])}, "alpha, % of B", "%", name)
+        for name in names
+    ]
     rows = [[f"{alpha:g}", *points[alpha].values()] for alpha in alphas]
     before, after = line["checkpoints"]
     said = (
@@ -97,7 +101,7 @@ def compose(line: Line, points: Points, best: float, metric: str | None) -> str:
         f"The highest {metric or 'mean of all scores'}, {value_of(points[best], metric):.2f}, is at alpha = {best:g}."
     )
     sections = [
-        ("Scores", plots.line_plot(curves, "alpha, % of B", "%", "Scores between A and B")),
+        ("Scores", plots.side_by_side(figures)),
         ("Numbers", elements.table(rows, ["alpha", *names], "Mean recalls and accuracies in per cent.")),
     ]
     made_of = frame.provenance({"A": before, "B": after})
