@@ -12,7 +12,12 @@ _COMPUTED = (
     Key("layers", 12, Whole(1, DEPTH), "blocks of the tower"),
     Key("mlp_width", None, OrNone(Whole(1, 4 * WIDTH)), "hidden units of a block's MLP; None: four times the width"),
     Key("remat", "dense", REMAT, "what the blocks store for the backward pass"),
-    Key("attention", "auto", choice("auto", "xla", "cudnn", "splash"), "which implementation computes attention"),
+    Key(
+        "attention",
+        "auto",
+        choice("auto", "xla", "cudnn", "splash", "triton"),
+        "which implementation computes attention; auto: the fastest on this device, timed when it is first met",
+    ),
     Key("unroll", 1, Whole(1, DEPTH), "blocks in one round of their loop"),
     Key(
         "products", "float", choice("float", "int8"), "arithmetic of dense layers: the tower's dtype, or 8-bit integers"

@@ -12,11 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.models.attention_choice import Case, Way, fastest
 from lrsclip_jax.sharding import BATCH
-
-# The choice of "auto" in place of "xla": by device kind, dtype, kind of mask and tokens, what
-# `python -m benchmarks.attention` found to be faster there. Nothing has been measured on an accelerator yet.
-MEASURED: dict[tuple[str, str, str, int], str] = {}
 
 # The most queries that share a product of causal attention, which then needs no key behind them. For 256 tokens two
 # products, with a quarter of the work saved, take 0.7 to 0.8 of the time of one (two CPU cores, both passes); four are
@@ -55,8 +52,8 @@ def attention(
         tokens], True for the tokens that stand first in their row and False for its padding, which they don't see; what
         comes of padding means nothing then.
       implementation: "xla", plain products; "cudnn", NVIDIA's fused kernel, for bfloat16 and float16; "splash", JAX's
-        fused kernel for TPUs, which a CPU interprets; "auto", the fastest that was measured for this device and shape,
-        "xla" where none was.
+        fused kernel for TPUs; "triton", JAX's fused kernel for GPUs; a CPU interprets these two. "auto": the fastest of
+        those that this device has, timed where it is not known yet (`attention_choice`); a CPU has "xla".
       prefix: further keys and values, which "xla" alone computes; "auto" takes it then.
 
     Returns:
@@ -69,14 +66,24 @@ def attention(
         if implementation not in ("auto", "xla"):
             raise InputError(f"attention={implementation!r} computes no prefix; write xla")
         return _xla(q, k, v, causal, segments, prefix)
-    mask = mask_kind(causal, segments)
     if implementation == "auto":
-        implementation = MEASURED.get((_device()[1], q.dtype.name, mask, q.shape[1]), "xla")
+        implementation = _fastest(q, causal, segments)
     return _implementation(implementation)(q, k, v, causal, segments)
 
 
+def offered(platform: str, dtype: str) -> tuple[str, ...]:
+    """Returns the ways that a platform, "cpu", "gpu" or "tpu", has for a dtype, the plain one first."""
+    fused = {"tpu": ("splash",), "gpu": ("triton",) if dtype == "float32" else ("cudnn", "triton")}
+    return ("xla", *fused.get(platform, ()))
+
+
+def way(implementation: str, causal: bool) -> Way:
+    """Returns an implementation as a function of q, k, v and segments."""
+    return lambda q, k, v, segments: attention(q, k, v, causal, segments, implementation)
+
+
 def mask_kind(causal: bool, segments: jax.Array | None) -> str:
-    """Returns by what name MEASURED knows a mask: "full", "causal", "padded", "packed" or "packed causal"."""
+    """Returns the name of a mask: "full", "causal", "padded", "packed", "padded causal" or "packed causal"."""
     if segments is None:
         return "causal" if causal else "full"
     kind = "padded" if segments.dtype == bool else "packed"
@@ -86,6 +93,15 @@ def mask_kind(causal: bool, segments: jax.Array | None) -> str:
 def scored(tokens: int, causal: bool) -> int:
     """Returns how many query-key products "xla" computes for a row and head: of a causal mask's not all."""
     return sum((end - start) * end for start, end in _blocks(tokens, causal))
+
+
+def _fastest(q: jax.Array, causal: bool, segments: jax.Array | None) -> str:
+    platform, kind = _device()
+    names = offered(platform, q.dtype.name)
+    if kind != jax.local_devices()[0].device_kind:
+        return names[0]  # a plan for a device that is not here: nothing can be timed
+    case = Case(mask_kind(causal, segments), q.dtype.name, *q.shape)
+    return fastest(case, {name: way(name, causal) for name in names})
 
 
 def _implementation(name: str) -> Callable:
@@ -177,14 +193,24 @@ def _splash(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: ja
     platform, kind = _device()
     if platform not in ("tpu", "cpu"):
         raise InputError(f"attention='splash' is a kernel for TPUs, and this is {kind}; write xla or cudnn")
-    local = functools.partial(_splash_rows, causal=causal, interpret=platform == "cpu")
+    rows = functools.partial(_splash_rows, causal=causal, interpret=platform == "cpu")
+    return _on_each_device(rows)(q, k, v, segments)
+
+
+def _triton(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
+    platform, kind = _device()
+    if platform not in ("gpu", "cpu"):
+        raise InputError(f"attention='triton' is a kernel for GPUs, and this is {kind}; write xla or splash")
+    rows = functools.partial(_triton_rows, causal=causal, interpret=platform == "cpu")
+    return _on_each_device(rows)(q, k, v, segments)
+
+
+def _on_each_device(local: Callable) -> Callable:
+    """A kernel of q, k, v and segments for the rows and heads of each device: the compiler does not split kernels."""
     if jax.sharding.get_abstract_mesh().empty:
-        return local(q, k, v, segments)
-    # The compiler does not split a kernel by itself.
+        return local
     heads = PartitionSpec(BATCH, None, "tensor", None)
-    return jax.shard_map(local, in_specs=(heads, heads, heads, PartitionSpec(BATCH)), out_specs=heads, check_vma=False)(
-        q, k, v, segments
-    )
+    return jax.shard_map(local, in_specs=(heads, heads, heads, PartitionSpec(BATCH)), out_specs=heads, check_vma=False)
 
 
 def _splash_rows(
@@ -214,4 +240,18 @@ def _splash_rows(
     return jnp.swapaxes(out, 1, 2)[:, :tokens].astype(v.dtype)
 
 
-IMPLEMENTATIONS: dict[str, Callable] = {"xla": _xla, "cudnn": _cudnn, "splash": _splash}
+def _triton_rows(
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, *, causal: bool, interpret: bool
+) -> jax.Array:
+    # It reads segment ids, where cuDNN reads a mask of two bytes for each pair of tokens.
+    from jax.experimental.pallas.ops.gpu.attention import mha
+
+    tokens, width = q.shape[1], q.shape[-1]
+    whole = math.ceil(tokens / 128) * 128  # of its blocks
+    q, k, v, segments = _padded(whole, q, k, v, causal, segments)
+    ids = None if segments is None else segments.astype(jnp.int32)
+    out = mha(q, k, v, ids, sm_scale=width**-0.5, causal=causal, interpret=interpret)
+    return out[:, :tokens].astype(v.dtype)
+
+
+IMPLEMENTATIONS: dict[str, Callable] = {"xla": _xla, "cudnn": _cudnn, "splash": _splash, "triton": _triton}

@@ -67,6 +67,7 @@ from lrsclip_jax import config as configs, encoders, sharding
 from lrsclip_jax.hosts import distributed
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError, cli
+from lrsclip_jax.models import attention_choice
 
 def say(case, value):
     print(json.dumps([case, value]), flush=True)
@@ -105,6 +106,16 @@ def meet():
         texts = encoders.encoders(tower, CLIP_PREPROCESSING, mesh).texts
         ids = np.arange(10).reshape(5, 2)
         say("embedded", encoders.embed(texts, np.float32(3), ids, 4).tolist())
+
+        # Each would choose for itself another way.
+        def quick(q, k, v, segments):
+            return v
+        def slow(q, k, v, segments):
+            return v + 0 * jax.lax.fori_loop(0, 2000, lambda _, x: jax.numpy.sin(x), v)
+        ways = {"plain": slow, "other": quick} if me == 0 else {"plain": quick, "other": slow}
+        case = attention_choice.Case("full", "float32", 1, 4, 1, 8)
+        jax.config.update("jax_compilation_cache_dir", str(own))
+        say("fastest", attention_choice.fastest(case, ways))
 
         if me == 1:
             raise InputError("process 1 met a bad record")
@@ -161,6 +172,7 @@ def test_two_processes_meet(start, tmp_path):
         "first": "process 0 can't",
         "sum": 140.0,
         "embedded": [[0, 3], [6, 9], [12, 15], [18, 21], [24, 27]],
+        "fastest": "other",
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["of-process-0", "of-process-1", "written-by-0"]
     # Process 1 stopped for a reason of its own; process 0, which waited for it, ended when its heartbeats were missed.

@@ -1,0 +1,133 @@
+"""The fastest way to compute attention: found, remembered, agreed; what crashes or computes nonsense is passed over."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from lrsclip_jax.models import attention as attention_module
+from lrsclip_jax.models import attention_choice
+from lrsclip_jax.models.attention import attention, way
+from lrsclip_jax.models.attention_choice import Case, fastest
+
+CASE = Case("causal", "float32", rows=2, tokens=8, heads=2, width=4)
+
+
+def plain(q, k, v, segments):
+    return attention(q, k, v, True, segments, "xla")
+
+
+def slow(q, k, v, segments):
+    return plain(q, k, v, segments) + 0 * jax.lax.fori_loop(0, 3000, lambda _, x: jnp.sin(x), v)
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Lets this process forget what it chose, as a new one would; its file lies in `tmp_path`."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield lambda: monkeypatch.setattr(attention_choice, "_chosen", {})
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_the_faster_way_is_found_ten_times_of_ten(start, tmp_path):
+    for _ in range(5):
+        for ways, expected in (({"a": slow, "b": plain}, "b"), ({"a": plain, "b": slow}, "a")):
+            start()
+            (tmp_path / "attention.json").unlink(missing_ok=True)
+            assert fastest(CASE, ways) == expected
+
+
+def test_a_second_start_measures_nothing(start, monkeypatch, capsys):
+    start()
+    assert fastest(CASE, {"a": slow, "b": plain}) == "b"
+    assert "causal attention, float32, 8 tokens, 2 heads of 4: b (a " in capsys.readouterr().err
+    start()
+    monkeypatch.setattr(attention_choice, "program", lambda way: pytest.fail("measured again"))
+    assert fastest(CASE, {"a": slow, "b": plain}) == "b"
+    assert fastest(CASE._replace(tokens=9), {"a": slow}) == "a"  # nothing to choose from
+    assert not capsys.readouterr().err
+
+
+def test_another_version_measures_again(start, monkeypatch):
+    start()
+    assert fastest(CASE, {"a": slow, "b": plain}) == "b"
+    start()
+    monkeypatch.setattr(jax, "__version__", "99")
+    assert fastest(CASE, {"a": plain, "b": slow}) == "a"
+
+
+def test_ways_that_cannot_run_or_compute_something_else_are_passed_over(start, capsys):
+    def refuses(q, k, v, segments):
+        raise NotImplementedError("no such kernel here")
+
+    def of_nan(q, k, v, segments):
+        return v * jnp.nan
+
+    start()
+    assert fastest(CASE, {"a": slow, "b": refuses, "c": of_nan, "d": lambda q, k, v, segments: 2 * v}) == "a"
+    told = capsys.readouterr().err
+    assert "note: attention=b is passed over for causal attention" in told and "no such kernel here" in told
+    assert told.count("it computes something else than the plain way") == 2
+
+
+def test_a_way_that_ended_an_earlier_process_is_not_tried_again(start, tmp_path, capsys):
+    start()
+    assert fastest(CASE, {"a": slow, "b": plain}) == "b"
+    file = tmp_path / "attention.json"
+    answers = json.loads(file.read_text())
+    file.write_text(json.dumps({key: {"trying": "b"} for key in answers}))
+    start()
+    assert fastest(CASE, {"a": slow, "b": plain}) == "a"
+    assert "an earlier process ended while it was tried; delete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{torn", "[1]", '{"a": {"chosen": 3}}'])
+def test_a_file_that_is_not_ours_is_written_over(start, tmp_path, capsys, content):
+    file = tmp_path / "attention.json"
+    file.write_text(content)
+    start()
+    assert fastest(CASE, {"a": slow, "b": plain}) == "b"
+    assert f"note: {file}" in capsys.readouterr().err
+    assert [answer["chosen"] for answer in json.loads(file.read_text()).values()] == ["b"]
+
+
+def test_a_folder_that_cannot_be_written_costs_the_memory_alone(start, tmp_path, capsys):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "file" / "folder"))
+    (tmp_path / "file").write_text("")
+    start()
+    assert fastest(CASE, {"a": slow, "b": plain}) == "b"
+    assert "will be timed again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mask", ["full", "causal", "padded", "packed", "packed causal"])
+def test_every_mask_is_timed_by_inputs_of_its_kind(mask):
+    case = Case(mask, "float32", rows=3, tokens=8, heads=2, width=4)
+    *drawn, segments = attention_choice.inputs(case)
+    assert {x.shape for x in drawn} == {case[2:]}
+    assert attention_module.mask_kind("causal" in mask, segments) == mask
+    refused: dict[str, str] = {}
+    ways = {name: way(name, "causal" in mask) for name in ("xla", "splash")}
+    times = attention_choice.timed(case, ways, refused, rounds=2)
+    assert {name: len(each) for name, each in times.items()} == {"xla": 2, "splash": 2} and not refused
+
+
+def test_auto_asks_under_a_trace_and_takes_the_answer(start, monkeypatch):
+    """Within jit, scan, rematerialisation and a mesh, where values are abstract."""
+    monkeypatch.setattr(attention_module, "offered", lambda platform, dtype: ("xla", "splash"))
+    monkeypatch.setattr(attention_choice, "_seconds", lambda call, arguments, calls: next(times))
+    q = jnp.ones((2, 8, 2, 4))
+
+    def nested(q):
+        body = jax.checkpoint(lambda carry, _: (attention(carry, carry, carry, False), None))
+        return jax.grad(lambda q: jax.lax.scan(body, q, length=2)[0].sum())(q)
+
+    mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)
+    for of_xla, kernels in ((1.0, False), (9.0, True)):
+        # Once to learn how many calls, then in rounds: xla first each time.
+        times = iter([of_xla, 5.0] * 6)
+        start()
+        attention_choice._file().unlink(missing_ok=True)
+        with jax.sharding.set_mesh(mesh):
+            assert ("pallas_call" in str(jax.make_jaxpr(jax.jit(lambda q: nested(q)))(q))) == kernels
