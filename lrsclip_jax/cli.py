@@ -60,6 +60,7 @@ COMMANDS: dict[str, Command] = {
     "search": Command("lrsclip_jax.search.search_command", "find what a text says in an indexed archive of imagery"),
     "serve": Command("lrsclip_jax.search.page.__main__", "serve a page that searches an indexed archive, and its API"),
     "plan": Command("lrsclip_jax.plan.__main__", "say whether a training job fits a machine that is not there"),
+    "tune": Command("lrsclip_jax.plan.tune", "time a training step here and say which keys make it faster"),
     "papers": Command("eval.papers.__main__", "print the papers' tables, with measured rows next to them"),
 }
 

@@ -107,6 +107,7 @@ CALLS = {
     "index": ["raster.tif", "--checkpoint=clip", "--out=OUT", "--tile=32"],
     "search": ["index", "a pier", "--out=OUT.geojson"],
     "plan": ["--config=quickstart", "--topology=cpu:1"],
+    "tune": ["--config=quickstart", "--steps=1"],
     "study": ["pcm", "--workdir=OUT", "--only=False", "--dry-run"],
     "papers": ["set", "--table=lrsclip:II"],
 }

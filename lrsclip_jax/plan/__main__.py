@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import time
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         seconds=seconds,
         compiled_for=kind,
         chip=chip or chips.find(kind),
-        memory=memory or _memory_of(devices),
+        memory=memory or ahead.memory_of(devices),
         note=_CPU_STANDS_IN if stands_in else f"arranged in memory as for a {kind}" if chip else "",
     )
     print(json.dumps(presentation.document(plan), indent=2) if options.json else "\n".join(presentation.lines(plan)))
@@ -107,16 +106,6 @@ def _bytes(size: str) -> int:
     if not size_in_bytes:
         raise InputError(f"--memory={size}: write a size above zero, such as 80GiB or 40GB")
     return size_in_bytes
-
-
-def _memory_of(devices: Sequence) -> int:
-    """Returns the bytes of a device: the runtime's or the chip's limit; CPU devices share the machine's memory."""
-    if chip := chips.find(devices[0].device_kind):
-        if devices[0].platform == "tpu":
-            return chip.memory
-    if stats := devices[0].memory_stats():
-        return stats["bytes_limit"]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
 
 
 if __name__ == "__main__":

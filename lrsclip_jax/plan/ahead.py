@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from lrsclip_jax import chips
 from lrsclip_jax.config.checks import check, total_steps, towers_in_memory
 from lrsclip_jax.data.batches import mixture, text_kinds
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
@@ -100,21 +102,35 @@ def compile_step(planned: PlannedStep) -> Program | TooLarge:
         if too_large := _refusal(str(error)):
             return too_large
         raise
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError:  # a libtpu newer than this jaxlib, which does not know its instructions
+        text = None
+    return Program(memory(compiled), None if text is None else collectives(text))
+
+
+def memory(compiled: jax.stages.Compiled) -> Memory:
+    """Returns the bytes of a compiled step; InputError where its compiler does not say them."""
     analysis = compiled.memory_analysis()
     if analysis is None:
         raise InputError("the compiler for these devices doesn't say how much memory a program takes")
-    memory = Memory(
+    return Memory(
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
         outputs=analysis.output_size_in_bytes,
         aliased=analysis.alias_size_in_bytes,
         program=analysis.generated_code_size_in_bytes,
     )
-    try:
-        text = compiled.as_text()
-    except jax.errors.JaxRuntimeError:  # a libtpu newer than this jaxlib, which does not know its instructions
-        text = None
-    return Program(memory, None if text is None else collectives(text))
+
+
+def memory_of(devices: Sequence) -> int:
+    """Returns the bytes of a device: the runtime's or the chip's limit; CPU devices share the machine's memory."""
+    if chip := chips.find(devices[0].device_kind):
+        if devices[0].platform == "tpu":
+            return chip.memory
+    if stats := devices[0].memory_stats():
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
 
 
 def donated(planned: PlannedStep, program: Program) -> Program:
