@@ -1,6 +1,6 @@
 """Which way to compute attention is the fastest on this device: timed when it is first needed, and kept on disk.
 
-A step asks while JAX traces it, before it is compiled. What is timed is what a block with rematerialisation runs:
+A step asks while JAX traces it, before it is compiled. A trial runs as a block with rematerialisation does:
 forward, then forward again and backward, on values drawn for the purpose. The answers lie next to JAX's compiled
 programs, each with the versions that it depends on. Where processes run together, the first one times.
 """
@@ -150,7 +150,7 @@ def timed(
             plain = found if plain is None else plain
             _check_agreement(found, plain)
             once = _seconds(each, arguments, 1)
-        except Exception as error:  # whatever a compiler or a driver says: the others will do
+        except Exception as error:  # of a compiler or a driver: the other ways will do
             refused[name] = next(iter(str(error).splitlines()), type(error).__name__)[:300]
             continue
         programs[name] = each, max(1, min(100, int(_ROUND_SECONDS / max(once, 1e-6))))

@@ -101,7 +101,7 @@ def tuned(recipe: str, overrides: Sequence[str], steps: int) -> Iterator[Trial]:
       steps: how many are timed, after the first.
 
     Raises:
-      InputError: whatever training would refuse.
+      InputError: for everything that training would refuse, too.
     """
     import jax
 
