@@ -14,7 +14,7 @@ from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.packed import Packed
-from lrsclip_jax.models.pixels import normalise, turned
+from lrsclip_jax.models.pixels import normalise, of_words, turned
 from lrsclip_jax.sharding import BATCH, batch_shards, constrain
 
 Batch = dict[str, jax.Array]
@@ -42,7 +42,9 @@ def encode(
     if "image_features" in batch:
         images: Any = _projected(model.image, params["image"], batch["image_features"])
     else:
-        seen = turned(batch["image"], batch["turn"]) if "turn" in batch else batch["image"]
+        offloaded = batch.get("image_words")
+        seen = batch["image"] if offloaded is None else of_words(offloaded, model.image.size)
+        seen = turned(seen, batch["turn"]) if "turn" in batch else seen
         pixels = normalise(seen, preprocessing)
         variables = {"params": params} | lora_dropout.of_rows("image", samples)
         images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)
@@ -113,7 +115,8 @@ def in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> d
     """Returns `encode(batch)`, computed in `count` parts one after the other; only the features of all are kept.
 
     So the loss can be that of the whole batch: its gradient on the features is known before the second pass, which
-    encodes each part again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983).
+    encodes each part again and adds its share to the parameters' gradient (GradCache, arXiv 2101.06983). Images in host
+    memory are in their parts already, and travel to the device with each pass over a part.
     """
     if count == 1:
         return encode(batch)
@@ -128,5 +131,6 @@ def in_microbatches(encode: Callable, batch: Batch, count: int, mesh: Mesh) -> d
         rows = parts.reshape(count, shards, -1, *parts.shape[2:]).swapaxes(0, 1)
         return constrain(rows.reshape(-1, *parts.shape[2:]), BATCH)
 
-    features = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), jax.tree.map(split, batch))
+    parts = {key: rows if key == "image_words" else split(rows) for key, rows in batch.items()}
+    features = jax.lax.map(jax.checkpoint(encode, prevent_cse=False), parts)
     return jax.tree.map(join, features)

@@ -74,6 +74,11 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
+def host_sharded(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of microbatches [parts, rows, …] in host memory, next to the devices that will take them."""
+    return NamedSharding(mesh, PartitionSpec(None, BATCH), memory_kind="pinned_host")
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Returns the number of parts into which a batch is split."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
@@ -182,27 +187,60 @@ def local_rows(size: int, mesh: Mesh) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(size)[index] for index in slices]))
 
 
-def to_devices(batch: dict[str, np.ndarray], mesh: Mesh, size: int | None = None) -> dict[str, jax.Array]:
+def to_devices(
+    batch: dict[str, np.ndarray], mesh: Mesh, size: int | None = None, *, offloaded: int = 0
+) -> dict[str, jax.Array]:
     """Joins every process's rows, those of `local_rows`, into global arrays, split over the mesh.
 
     A global batch has `size` pairs; with one process that may be left out. Arrays of another number of rows, such as
-    those of packed texts, belong to the same processes in the same parts.
+    those of packed texts, belong to the same processes in the same parts. With `offloaded`, a number of microbatches,
+    the images become "image_words" in host memory (`words`).
     """
     pairs = len(batch["image"] if "image" in batch else next(iter(batch.values())))
     size, sharding = pairs if size is None else size, batch_sharded(mesh)
 
-    def array(values: np.ndarray) -> jax.Array:
-        whole = len(values) * size // pairs
+    def rows_of(values: np.ndarray, whole: int) -> Callable[[slice], np.ndarray]:
         rows = local_rows(whole, mesh)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            first, last = np.searchsorted(rows, index[0].indices(whole)[:2])
+        def part(index: slice) -> np.ndarray:
+            first, last = np.searchsorted(rows, index.indices(whole)[:2])
             return values[first:last]
 
-        # JAX says that an index may be None; no sharding of its own gives one.
-        return jax.make_array_from_callback((whole, *values.shape[1:]), sharding, part)  # type: ignore[arg-type]
+        return part
 
-    return {key: array(values) for key, values in batch.items()}
+    def array(values: np.ndarray) -> jax.Array:
+        whole = len(values) * size // pairs
+        part = rows_of(values, whole)
+        # JAX says that an index may be None; no sharding of its own gives one.
+        return jax.make_array_from_callback(
+            (whole, *values.shape[1:]),
+            sharding,
+            lambda index: part(index[0]),  # type: ignore[index]
+        )
+
+    def in_host_memory(values: np.ndarray) -> jax.Array:
+        part = rows_of(values, size)
+        shape = (offloaded, size // offloaded, values[0].size // 4)
+
+        def of_device(index: tuple[slice, ...]) -> np.ndarray:
+            # Each microbatch has equally many rows of every device, so that no row has to move.
+            start, stop, _ = index[1].indices(shape[1])
+            return words(part(slice(start * offloaded, stop * offloaded)), offloaded)
+
+        return jax.make_array_from_callback(shape, host_sharded(mesh), of_device)  # type: ignore[arg-type]
+
+    if not offloaded:
+        return {key: array(values) for key, values in batch.items()}
+    rest = {key: array(values) for key, values in batch.items() if key != "image"}
+    return rest | {"image_words": in_host_memory(batch["image"])}
+
+
+def words(images: np.ndarray, parts: int) -> np.ndarray:
+    """Returns uint8 images [B, S, S, 3] as uint32 [parts, B / parts, S * S * 3 / 4], without a copy.
+
+    XLA (jax 0.10.2) copies all of an array of bytes to the device where it slices one that lies in host memory.
+    """
+    return np.ascontiguousarray(images).reshape(parts, len(images) // parts, -1).view("<u4")
 
 
 def _check_axes(path: str, axes: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh) -> None:

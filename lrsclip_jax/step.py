@@ -30,6 +30,7 @@ from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
     batch_sharded,
     batch_shards,
+    host_sharded,
     like_parameters,
     on_mesh,
     parameter_shardings,
@@ -49,6 +50,7 @@ class StepOptions:
       max_skipped: updates that may be left out because their loss or gradient is not finite.
       seed: of the random draws (patch dropout, LoRA's dropout).
       ema: what an average of the weights keeps of itself at each update; None: there is no average.
+      offloads: whether the images of a batch lie in host memory.
     """
 
     loss: LossOptions
@@ -56,13 +58,16 @@ class StepOptions:
     max_skipped: int = 0
     seed: int = 0
     ema: float | None = None
+    offloads: bool = False
 
 
 def step_options(config: ConfigDict, total_steps: int) -> StepOptions:
     """Returns the options that a config spells for a run of `total_steps`; InputError for an impossible one."""
     loss = losses.loss_options(config.loss)
     loss = replace(loss, long_weight=losses.in_steps(loss.long_weight, total_steps))
-    return StepOptions(loss, config.train.microbatches, config.train.max_skipped, config.seed, config.train.ema)
+    train = config.train
+    offloads = train.offload == "images"
+    return StepOptions(loss, train.microbatches, train.max_skipped, config.seed, train.ema, offloads)
 
 
 @flax.struct.dataclass
@@ -162,6 +167,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
         image_keys=config.loss.same_image == "positive",
+        offloaded=config.train.microbatches if config.train.offload == "images" else 0,
         **widths,
     )
 
@@ -184,6 +190,8 @@ def batch_specs(
         shapes["image_features"] = ((pairs, layout.image_features), jnp.float32)
     if layout.text_features:
         shapes |= {f"{kind}_features": ((pairs, layout.text_features), jnp.float32) for kind in layout.kinds}
+    if layout.offloaded:
+        del shapes["image"]
     if layout.turned:
         shapes["turn"] = ((pairs,), jnp.int32)
     if layout.image_keys:
@@ -198,7 +206,11 @@ def batch_specs(
         shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in names}
         shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in KINDS}
     sharding = batch_sharded(mesh)
-    return {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
+    specs = {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
+    if layout.offloaded:
+        words = (layout.offloaded, pairs // layout.offloaded, image_size * image_size * 3 // 4)
+        specs["image_words"] = jax.ShapeDtypeStruct(words, jnp.uint32, sharding=host_sharded(mesh))
+    return specs
 
 
 def make_train_step(
@@ -228,7 +240,7 @@ def make_train_step(
         )
         whole = batch
         if model.image.patch_dropout:
-            batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["image"]))}
+            batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["has_long"]))}
         encode = functools.partial(forward.encode, preprocessing=preprocessing, kinds=kinds, groups=groups)
         trained = functools.partial(encode, model, params)
         if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
@@ -270,7 +282,8 @@ def make_train_step(
 
     return jax.jit(
         on_mesh(mesh, update),
-        in_shardings=(shardings, batch_sharded(mesh)),
+        # Arrays of a batch that lie in two kinds of memory bring their own.
+        in_shardings=(shardings, None if options.offloads else batch_sharded(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         # On the CPU a checkpoint being written shares its memory with the arrays, which donation would overwrite.
         donate_argnums=() if mesh.devices.flat[0].platform == "cpu" else 0,

@@ -38,15 +38,16 @@ ADAPT = adapt_rules.resolved(
     (("image/.*", "unipelt", 3, 8, 2), (".*", "lora", 2, 4.0, 0.3), (".*", "adapter", 8), (".*", "prefix", 3))
 )
 HALF = {"model.image.patch_dropout": 0.5}
+OFFLOADED = {"train.microbatches": 2, "train.offload": "images"}
 # mesh (data, fsdp, tensor), text tower and overrides; the first with a text tower is what the others must equal
 CASES = [
     ((1, 1, 1), "clip", {"loss.form": "full"}),
     ((8, 1, 1), "clip", {"loss.form": "ring", "data.packed": True}),
-    ((2, 2, 2), "clip", {"loss.form": "gather", "train.microbatches": 2, "model.image.remat": "full"}),
+    ((2, 2, 2), "clip", {"loss.form": "gather", "model.image.remat": "full"} | OFFLOADED),
     ((2, 2, 2), "clip", {"loss.form": "gather", "train.microbatches": 2, "data.packed": True}),
     ((1, 8, 1), "clip", {"loss.form": "ring", "train.microbatches": 2, "model.text.remat": "names:qkv,attention"}),
     ((1, 1, 1), "bert", {"loss.form": "full"} | HALF),
-    ((2, 2, 2), "bert", {"loss.form": "ring", "train.microbatches": 2, "data.packed": True} | HALF),
+    ((2, 2, 2), "bert", {"loss.form": "ring", "data.packed": True} | OFFLOADED | HALF),
 ]
 
 
@@ -113,7 +114,8 @@ def train(mesh_shape: tuple[int, int, int], text: str, overrides: dict) -> tuple
         if config.data.packed:
             lengths = {kind: np.asarray(model.text.lengths(rows[kind])) for kind in KINDS}
             rows = packed_rows(rows, batch_layout(config, mesh), lengths)
-        state, metrics = step(state, sharding.to_devices(rows, mesh))
+        offloaded = batch_layout(config, mesh).offloaded
+        state, metrics = step(state, sharding.to_devices(rows, mesh, offloaded=offloaded))
         losses.append(float(metrics["loss"]))
     kernel = state.params["image"]["blocks"]["mlp"]["fc1"]["kernel"]
     momentum = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]

@@ -70,7 +70,8 @@ def run(batches, *overrides, params=None, dtype=None, freeze=()):
         state = state.replace(teacher=placed(start(), shapes.teacher))
     metrics = []
     for each in batches:
-        state, values = step(state, to_devices(each, shapes.step.sharding.mesh))
+        offloaded = 4 * ("train.offload=images" in overrides)
+        state, values = step(state, to_devices(each, shapes.step.sharding.mesh, offloaded=offloaded))
         metrics.append({key: float(value) for key, value in values.items()})
     return state, metrics
 
@@ -236,3 +237,13 @@ def test_a_preserved_model_stays_near_its_teacher_in_microbatches_too(kind):
     _, in_parts = run(batches, *keys, "loss.preserve=10.0", "train.microbatches=2")
     for one, other in zip(held, in_parts, strict=True):
         assert one["loss_preserve"] == pytest.approx(other["loss_preserve"], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_images_in_host_memory_change_no_bit():
+    batches = [batch(0), batch(1)]
+    keys = ("train.microbatches=4", "optimizer.name=adamw")
+    state, metrics = run(batches, *keys)
+    offloaded, same = run(batches, *keys, "train.offload=images")
+    assert metrics == same
+    jax.tree.map(np.testing.assert_array_equal, state, offloaded)

@@ -232,6 +232,13 @@ def _batch(config: ConfigDict) -> Iterator[str]:
     size, parts = config.batch_size, config.train.microbatches
     if size % parts:
         yield f"train.microbatches={parts} does not divide batch_size={size}"
+    if config.train.offload == "images":
+        if parts == 1:
+            yield "train.offload='images' moves images by microbatches: set train.microbatches to more than 1"
+        if config.data.image_features is not None:
+            yield "train.offload='images': with data.image_features no images are read, leave it at 'none'"
+        if (side := tower_fields(config)[0]["size"]) % 2:
+            yield f"train.offload='images' moves words of four bytes: model.image.size={side} must be even"
     scope, _, group = config.loss.pcm_scope.partition(":")
     if config.loss.pcm_components and group and size % int(group):
         yield f"loss.pcm_scope={scope}:{group}: groups of {group} do not divide batch_size={size}"

@@ -24,7 +24,6 @@ from lrsclip_jax.config.allowed import (
     REMAT,
     ROWS,
     RULES,
-    SENTENCES,
     SET,
     SIDE,
     SPLIT,
@@ -38,32 +37,10 @@ from lrsclip_jax.config.allowed import (
     WEIGHTS,
     WIDTH,
 )
+from lrsclip_jax.config.draw_keys import draw_keys
 from lrsclip_jax.config.tower_keys import tower_keys
 from lrsclip_jax.config.values import Flag, Key, Many, Number, OrNone, Pattern, Span, Text, Whole, choice, either, shown
 from lrsclip_jax.models.zoo_table import MODELS
-
-
-def _draw_keys(group: str, texts: str) -> tuple[Key, ...]:
-    """How texts are drawn by their sentences at every step, see lrsclip_jax/data/batches/sentence_draws.py."""
-    return (
-        Key(f"{group}.drop_first", 0.0, FRACTION, f"of {texts}: how often the first sentence, the summary, goes"),
-        Key(f"{group}.drop", 0.0, FRACTION, f"of {texts}: how often each sentence that is left goes; one stays"),
-        Key(
-            f"{group}.sample",
-            None,
-            OrNone(either(SENTENCES, Span(SENTENCES, "the fewest and the most", "(1, 3)"))),
-            f"of {texts}: how many of the sentences left are kept at most; None: all",
-        ),
-        Key(f"{group}.consecutive", 0.0, FRACTION, f"of {texts}: how often the sampled sentences follow each other"),
-        Key(f"{group}.shuffle", 0.0, FRACTION, f"of {texts}: how often the sentences kept are shuffled"),
-        Key(
-            f"{group}.shift",
-            0,
-            Whole(0, TOKENS),
-            f"of {texts}: most rows of the position table by which all tokens but the first are moved",
-        ),
-    )
-
 
 _TABLE = (
     Key("seed", 0, Whole(0, 2**32 - 1), "of everything that is drawn: parameters, order of the records, crops, texts"),
@@ -147,8 +124,8 @@ _TABLE = (
         "processes that share these threads, where the Python of one process is the limit; 0: none",
     ),
     Key("data.max_torn", 100, Whole(), "unreadable records that are left out before the run stops"),
-    *_draw_keys("data.long_draw", "long texts"),
-    *_draw_keys("data.short_draw", "short texts, where data.short_text='sentences'"),
+    *draw_keys("data.long_draw", "long texts"),
+    *draw_keys("data.short_draw", "short texts, where data.short_text='sentences'"),
     Key(
         "data.augmentation.turns",
         "none",
@@ -287,6 +264,12 @@ _TABLE = (
         1,
         Whole(1, ROWS),
         "parts of a batch that pass the towers one after the other; the gradient is the same",
+    ),
+    Key(
+        "train.offload",
+        "none",
+        choice("none", "images"),
+        "images: those of a batch stay in host memory and travel by microbatch, for batches beyond the device",
     ),
     Key("train.max_skipped", 0, Whole(0, 2**31 - 2), "updates that may be skipped for a loss or gradient not finite"),
     Key(

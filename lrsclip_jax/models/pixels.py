@@ -8,6 +8,12 @@ import jax.numpy as jnp
 from lrsclip_jax.data.images import Preprocessing
 
 
+def of_words(words: jax.Array, size: int) -> jax.Array:
+    """Returns uint8 images [B, S, S, 3] on the device, of their uint32 words [B, S * S * 3 / 4] in host memory."""
+    words = jax.device_put(words, jax.memory.Space.Device)
+    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(len(words), size, size, 3)
+
+
 def turned(images: jax.Array, turns: jax.Array) -> jax.Array:
     """Returns square images [B, S, S, C] turned as `turns`, int [B], say: numbers of `data.directions`."""
 

@@ -191,7 +191,9 @@ def _axes(leaf: jax.ShapeDtypeStruct) -> list[Any]:
 
 def _memory(plan: Plan) -> list[str]:
     setup = plan.setup
-    state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": plan.planned.batch}
+    batch = dict(plan.planned.batch)
+    offloaded = batch.pop("image_words", None)
+    state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": batch}
     if setup.shapes.ema is not None:
         state["average"] = setup.shapes.ema
     if setup.shapes.teacher is not None:
@@ -209,6 +211,7 @@ def _memory(plan: Plan) -> list[str]:
         f"and {_size(memory.aliased)} in the place of arguments",
         f"  program     {_size(memory.program):>10}",
         f"  peak        {_size(memory.peak):>10}  {memory.peak / plan.memory:.0%}",
+        *([f"  in host memory: images {_size(device_bytes(offloaded))}"] if offloaded is not None else []),
     ]
 
 

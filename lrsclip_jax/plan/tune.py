@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -135,10 +136,10 @@ def fastest(trials: Sequence[Trial]) -> Trial:
     Raises:
       InputError: none of them ran.
     """
-    best = None
+    best, least = None, math.inf
     for trial in trials:
-        if trial.seconds is not None and (best is None or trial.seconds * _GAIN < best.seconds):
-            best = trial
+        if trial.seconds is not None and trial.seconds * _GAIN < least:
+            best, least = trial, trial.seconds
     if best is None:
         raise InputError(f"no setting runs here: {trials[-1].reason}; set --config.batch_size to fewer pairs")
     return best

@@ -58,9 +58,12 @@ def describe(batch: Batch) -> str:
     if "image" in batch:
         count, size = batch["image"].shape[:2]
         images = f"{count:,} images of {size} px"
+    elif "image_words" in batch:
+        parts, rows, _ = batch["image_words"].shape
+        images = f"{parts * rows:,} images in host memory"
     else:
         images = "{:,} saved features of {} numbers for images".format(*batch["image_features"].shape)
     if {"long_features", "short_features"} & {*batch}:
         return f"{images}, and saved features for texts"
-    rows = " + ".join(f"{count:,} × {length}" for count, length in text_rows(batch))
-    return f"{images}, texts in {rows} slots"
+    slots = " + ".join(f"{count:,} × {length}" for count, length in text_rows(batch))
+    return f"{images}, texts in {slots} slots"

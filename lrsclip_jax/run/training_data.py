@@ -82,6 +82,8 @@ def batches_on_devices(
         rows=local_rows(layout.batch_size, mesh),
     )
     wanted = itertools.islice(on_host, len(steps))
-    on_devices = prefetch.ahead(wanted, lambda batch: to_devices(batch, mesh, layout.batch_size))
+    on_devices = prefetch.ahead(
+        wanted, lambda batch: to_devices(batch, mesh, layout.batch_size, offloaded=layout.offloaded)
+    )
     with contextlib.closing(on_host), contextlib.closing(on_devices):
         yield on_devices

@@ -31,6 +31,7 @@ class BatchShape:
       image_keys: whether the batch says which of its images are the same.
       image_features, text_features: numbers of a row of features that the batch has in place of images, or with its
         texts; None: it has none (`saved_features`).
+      offloaded: in how many microbatches the images lie in host memory; 0: they lie on the devices.
     """
 
     batch_size: int
@@ -44,6 +45,7 @@ class BatchShape:
     image_keys: bool = False
     image_features: int | None = None
     text_features: int | None = None
+    offloaded: int = 0
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
