@@ -48,7 +48,7 @@ def test_a_recipe_that_starts_from_another_has_all_its_values(name, curve, every
     config = configs.load(f"configs/{name}.py")
     assert configs.curve_hash(config) == curve
     values = json.loads(configs.to_json(config))
-    for key in ("data.workers", "eval.at_start", "eval.guard", "train.ema", "log.to", *configs.LATER):
+    for key in ("data.workers", "eval.at_start", "eval.guard", "train.ema", "train.offload", "log.to", *configs.LATER):
         *groups, last = key.split(".")
         default = json.loads(json.dumps(KEYS[key].default))
         assert functools.reduce(operator.getitem, groups, values).pop(last) == default
