@@ -12,8 +12,9 @@ from eval.papers.published_tables import named_tables
 
 _EPILOG = """\
 examples:
-  lrsclip papers                                 all tables of both papers
+  lrsclip papers                                 all tables, of both papers and of those that they are compared with
   lrsclip papers --table=lrsclip:IV              one of them; lrsclip:fig9, rsclip, selo:readme, …
+  lrsclip papers --table=himo-clip:i             long texts about photographs: Urban1k, DOCCI, Long-DCI
   lrsclip papers evaluation/results              with the rows that were measured here
 """
 

@@ -129,7 +129,7 @@ class Value(NamedTuple):
 
 
 def tables(paper: str | None = None) -> list[PublishedTable]:
-    """Returns all published tables, or those of one paper ("LRSCLIP", "RSCLIP", "SeLo", "GeoRSCLIP", "FarSLIP", …)."""
+    """Returns all published tables, or those of one paper ("LRSCLIP", "RSCLIP", "SeLo", "FarSLIP", "HiMo-CLIP", …)."""
     return [table for table in _tables() if paper is None or key(table.paper) == key(paper)]
 
 

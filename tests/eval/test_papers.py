@@ -125,7 +125,7 @@ def test_text_has_digits_below_digits():
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("", 27),
+        ("", 33),
         ("farslip", 2),
         ("lrsclip", 14),
         ("RSCLIP", 7),

@@ -15,6 +15,11 @@ TABLES = {
     "FarSLIP": {"classification": 11, "segmentation": 17},
     "DOFA-CLIP": {"README": 14},
     "DGTRS-CLIP": {"JSTARS": 2},
+    "HiMo-CLIP": {"I": 19, "II": 14},
+    "LoTLIP": {"README": 5},
+    "Long-CLIP": {"model zoo": 2},
+    "FLAIR": {"README": 4},
+    "DeBias-CLIP": {"README": 2},
 }
 
 
@@ -58,6 +63,14 @@ def test_all_tables_are_those_of_all_papers():
         ("RSITMD", "mean_recall", "DGTRS-CLIP", "JSTARS", "ViT-B/16", "DGTRS-CLIP", 37.58),
         ("RSITMD", "mean_recall", "DGTRS-CLIP", "JSTARS", "ViT-B/16", "DGTRS-CLIP, reproduced", 37.23),
         ("AID", "linear/accuracy", "RSCLIP", "VI", "ResNet-50", "Barlow Twins", 88.25),
+        ("Urban-1k", "text_to_image/R@1", "HiMo-CLIP", "I", "ViT-B/16", "Long-CLIP", 79.5),
+        ("Docci", "image_to_text/R@1", "HiMo-CLIP", "I", "ViT-L/14", "HiMo-CLIP", 82.4),
+        ("Long-DCI", "text_to_image/R@1", "HiMo-CLIP", "I", "ViT-B/16", "TULIP", 50.6),
+        ("COCO", "text_to_image/R@1", "HiMo-CLIP", "II", "ViT-L/14", "Long-CLIP", 46.3),
+        ("IIW", "text_to_image/R@1", "LoTLIP", "README", "ViT-B/16", "LoTLIP", 92.65),
+        ("COCO", "image_to_text/R@1", "Long-CLIP", "model zoo", "ViT-L/14", "Long-CLIP", 58.3),
+        ("Flickr30k", "image_to_text/R@1", "FLAIR", "README", "ViT-B/16", "FLAIR", 94.7),
+        ("DCI", "text_to_image/R@1", "DeBias-CLIP", "README", "ViT-B/16", "DeBias-CLIP", 67.6),
     ],
 )
 def test_a_value_stands_at_its_address(dataset, metric, paper, table, size, method, value):
