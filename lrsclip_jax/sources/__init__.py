@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,9 +17,11 @@ from lrsclip_jax.sources.folders import read_folder, read_imagefolder
 from lrsclip_jax.sources.item import Cell, Drawing, Entry, Fault, Image, Item, Member, Thing
 from lrsclip_jax.sources.json_kinds import read_json
 from lrsclip_jax.sources.listing import metadata_files, parquet_files, tar_files
+from lrsclip_jax.sources.numbering import numbered
 from lrsclip_jax.sources.prepared import read_prepared, read_scenes
+from lrsclip_jax.sources.published.evaluation_sets import EVALUATION_SETS
 from lrsclip_jax.sources.row_keys import Keys
-from lrsclip_jax.sources.source import TEMPLATE, Query, Reading, Source, of_split
+from lrsclip_jax.sources.source import TEMPLATE, Query, Reading, Source, check_first, of_split
 from lrsclip_jax.sources.tables import read_table
 from lrsclip_jax.sources.tars import read_tars
 from lrsclip_jax.sources.texts import read_texts
@@ -49,11 +51,12 @@ _SCHEMES = ("scenes:", "air-slt:")  # what is no path, and has no split at its e
 
 
 class Named(NamedTuple):
-    """What a user wrote: `text`, and the path and the split in it."""
+    """What a user wrote: `text`, and in it the path, the split, and in front of the path an evaluation set's name."""
 
     text: str
     path: Path
     split: str | None
+    set: str | None = None
 
 
 class Kind(NamedTuple):
@@ -75,6 +78,23 @@ def _read_parquet(path: Path, reading: Reading) -> Source:
     return read_parquet(path, reading)
 
 
+def _read_evaluation_set(named: Named, reading: Reading) -> Source:
+    assert named.set
+    known = EVALUATION_SETS[named.set]
+    if chosen := next(iter(reading.keys.chosen()), None):
+        raise InputError(f"{named.text}: its keys are known: leave out --{chosen}-key")
+
+    split = named.split or known.split
+    only = {"only": split} if known.skips() else {}
+
+    def stream() -> Iterator[Item | Fault]:
+        return numbered(known.read(named.path, reading.image_root, known.title, **only))
+
+    check_first(stream())
+    source = Source(known.title, stream, split if only else None)
+    return of_split(source, split) if split and not only else source
+
+
 KINDS: dict[str, Kind] = {
     "scenes": Kind(
         "scenes:COUNT[:SEED]: procedural scenes",
@@ -85,6 +105,12 @@ KINDS: dict[str, Kind] = {
         "air-slt:FOLDER: anno.json and the scenes of semantic localisation",
         lambda named: named.text.startswith(_SCHEMES[1]),
         lambda named, _: read_air_slt(named.text.partition(":")[2]),
+    ),
+    "evaluation set": Kind(
+        f"NAME:PATH, of NAME {', '.join(EVALUATION_SETS)}: a set of long texts as it is published",
+        lambda named: named.set is not None,
+        _read_evaluation_set,
+        lists=True,
     ),
     "prepared": Kind(
         "a prepared set",
@@ -103,8 +129,8 @@ KINDS: dict[str, Kind] = {
         lists=True,
     ),
     "json": Kind(
-        "a .json, .jsonl or .ndjson file: rows, or the layout of Karpathy, of COCO's captions or of NWPU-Captions",
-        lambda named: named.path.suffix.lower() in (".json", ".jsonl", ".ndjson"),
+        "a .json, .jsonl, .jsonlines or .ndjson file: rows, or as Karpathy, COCO's captions or NWPU-Captions have them",
+        lambda named: named.path.suffix.lower() in (".json", ".jsonl", ".jsonlines", ".ndjson"),
         lambda named, reading: read_json(named.path, reading),
         lists=True,
     ),
@@ -139,7 +165,7 @@ def open_source(
     template: str | None = None,
     folders: Literal["known", "labels", "captions"] = "captions",
 ) -> Source:
-    """Opens what a user named: a file, a folder, a pattern of tars ("train-*.tar"), or what begins with "scenes:".
+    """Opens what a user named: a file, a folder, a pattern of tars ("train-*.tar"), "scenes:COUNT", "docci:FOLDER", ….
 
     Args:
       spec: all of a source, or with ":SPLIT" at its end one split.
@@ -173,8 +199,13 @@ def _named(spec: str) -> Named:
     if not spec:
         raise InputError("the name of the source is empty: a file or folder is expected")
     path = _expanded(spec)
+    if spec.startswith(_SCHEMES) or os.path.exists(path):
+        return Named(spec, path, None)
+    start, _, rest = spec.partition(":")
+    if start in EVALUATION_SETS:
+        return _named(rest)._replace(text=spec, set=start)
     start, separator, split = spec.rpartition(":")
-    if spec.startswith(_SCHEMES) or os.path.exists(path) or not separator or "/" in split or not start:
+    if not separator or "/" in split or not start:
         return Named(spec, path, None)
     return Named(spec, _expanded(start), split)
 

@@ -42,6 +42,8 @@ def _of_object(lists: JsonLists, root: Path, reading: Reading) -> Stream:
         key = lists.key(place)
         if not isinstance(row, dict):
             continue
+        if key == "annotations" and isinstance(row.get("image"), str):  # FLAIR's: each annotation names its image
+            return list_stream(replace(lists, only=("annotations",)), name, root, reading)
         if (key == "annotations" and "image_id" in row) or (key == "images" and {"id", "file_name"} <= row.keys()):
             return _coco(replace(lists, only=("images", "annotations")), name, root, reading)
         if key == "images":

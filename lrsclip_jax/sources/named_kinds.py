@@ -17,6 +17,7 @@ from lrsclip_jax.sources.annotations import boxes_csv, coco, dota, masks, voc
 from lrsclip_jax.sources.item import Fault, Item
 from lrsclip_jax.sources.listing import images_below
 from lrsclip_jax.sources.published import lrs2m_json, remoteclip, rs5m, vhm
+from lrsclip_jax.sources.published.evaluation_sets import EVALUATION_SETS
 from lrsclip_jax.sources.published.opened import items_of
 from lrsclip_jax.sources.row_keys import Keys
 from lrsclip_jax.sources.row_values import clean_name
@@ -99,4 +100,5 @@ NAMED_KINDS: dict[str, NamedKind] = {
     "dota": NamedKind("a folder of DOTA's label files with rotated boxes", dota.read),
     "masks": NamedKind("a folder of label PNGs with a class value a pixel, and the names of the values", masks.read),
     "boxes-csv": NamedKind("a CSV file with image_path, xmin, ymin, xmax, ymax, label", boxes_csv.read),
+    **{name: NamedKind(f"{each.title}: {each.help}", each.read, texts=True) for name, each in EVALUATION_SETS.items()},
 }

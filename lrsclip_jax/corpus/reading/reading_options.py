@@ -68,7 +68,7 @@ OPTIONS: dict[str, Option] = {
     "keys": Option("NAME=KEY", f"under which key rows hold their {', '.join(_KEYS)}", pairs, many=True),
     "template": Option("TEXT", "short text of an image in a class folder, with {class} in it"),
     "extract_to": Option("DIR", "where images of tars and prepared sets become files"),
-    "only": Option("PART", "all that is wanted: of VHM one source_dataset, of a prepared set one split"),
+    "only": Option("PART", "all that is wanted: of VHM one source_dataset, of others one split"),
     "names": Option("VALUE=NAME", "class name of each value of a mask", _numbered, many=True),
     "ignore": Option("VALUE", "values of a mask that are no class and no error", _integers, many=True),
     "suffix": Option("TEXT", "what names of masks have at their end beyond those of the images, such as _mask"),
