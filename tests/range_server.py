@@ -16,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 
 
 class Served:
-    """What a test may look at and change: the bytes sent, whether files stall after their beginning, their ETag."""
+    """What a test may look at and change: bytes sent, the files' ETag, whether they stall, how often they break."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._values = {name: context.Value(kind, 0) for name, kind in (("port", "i"), ("sent", "q"), ("etag", "i"))}
+        kinds = {"port": "i", "sent": "q", "etag": "i", "drops": "i"}
+        self._values = {name: context.Value(kind, 0) for name, kind in kinds.items()}
         self._stalls = context.Value(c_bool, False)
         self._ready = context.Event()
 
@@ -39,6 +40,10 @@ class Served:
     def stall(self, yes: bool = True) -> None:
         """Files whose name begins with "stall" send but the first 50 bytes of a range that is not their first."""
         self._stalls.value = yes
+
+    def drop(self, times: int) -> None:
+        """The next answers of files whose name begins with "drop" end in the middle, as a lost connection does."""
+        self._values["drops"].value = times
 
     def change(self) -> None:
         """Gives all files another ETag."""
@@ -81,6 +86,12 @@ def _serve(folder: Path, values: dict[str, Any], stalls: Any, ready: Any) -> Non
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            tag = f'"{values["etag"].value}"'
+            if self.headers.get("If-None-Match") == tag:
+                self.send_response(304)
+                self.send_header("ETag", tag)
+                self.end_headers()
+                return
             data = path.read_bytes()
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             start, stop = 0, len(data)
@@ -91,18 +102,22 @@ def _serve(folder: Path, values: dict[str, Any], stalls: Any, ready: Any) -> Non
                 self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(stop - start))
-            self.send_header("ETag", f'"{values["etag"].value}"')
+            self.send_header("ETag", tag)
             self.end_headers()
             if head:
                 return
             stall = stalls.value and start > 0 and path.name.startswith("stall")
             part = data[start : start + 50] if stall else data[start:stop]
+            if drops := path.name.startswith("drop") and values["drops"].value > 0:
+                values["drops"].value -= 1
+                part = part[: len(part) // 2]
             with values["sent"].get_lock():
                 values["sent"].value += len(part)
             try:
                 self.wfile.write(part)
                 if stall:
                     threading.Event().wait(60)
+                self.close_connection = self.close_connection or drops
             except OSError:  # the client has given up
                 self.close_connection = True
 

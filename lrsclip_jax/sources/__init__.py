@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lrsclip_jax.data.remote import is_address
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.air_slt import read_air_slt
 from lrsclip_jax.sources.folders import read_folder, read_imagefolder
@@ -20,6 +21,7 @@ from lrsclip_jax.sources.listing import metadata_files, parquet_files, tar_files
 from lrsclip_jax.sources.numbering import numbered
 from lrsclip_jax.sources.prepared import read_prepared, read_scenes
 from lrsclip_jax.sources.published.evaluation_sets import EVALUATION_SETS
+from lrsclip_jax.sources.remote_tars import read_remote
 from lrsclip_jax.sources.row_keys import Keys
 from lrsclip_jax.sources.source import TEMPLATE, Query, Reading, Source, check_first, of_split
 from lrsclip_jax.sources.tables import read_table
@@ -51,7 +53,7 @@ _SCHEMES = ("scenes:", "air-slt:")  # what is no path, and has no split at its e
 
 
 class Named(NamedTuple):
-    """What a user wrote: `text`, and in it the path, the split, and in front of the path an evaluation set's name."""
+    """What a user wrote: `text`, or an address without its split; the path, the split, an evaluation set's name."""
 
     text: str
     path: Path
@@ -105,6 +107,11 @@ KINDS: dict[str, Kind] = {
         "air-slt:FOLDER: anno.json and the scenes of semantic localisation",
         lambda named: named.text.startswith(_SCHEMES[1]),
         lambda named, _: read_air_slt(named.text.partition(":")[2]),
+    ),
+    "remote tars": Kind(
+        "WebDataset .tar files at addresses, https://HOST/x-{000..099}.tar, also of http, gs and s3",
+        lambda named: is_address(named.text),
+        lambda named, reading: read_remote(named.text, reading),
     ),
     "evaluation set": Kind(
         f"NAME:PATH, of NAME {', '.join(EVALUATION_SETS)}: a set of long texts as it is published",
@@ -180,7 +187,8 @@ def open_source(
         faults in the stream.
     """
     named = _named(spec)
-    if not (spec.startswith(_SCHEMES) or os.path.exists(named.path) or tar_files(named.path)):
+    here = spec.startswith(_SCHEMES) or is_address(spec)
+    if not (here or os.path.exists(named.path) or tar_files(named.path)):
         raise InputError(f"{spec:.200}: no such file or folder")
     for kind in KINDS.values():
         if kind.recognises(named):
@@ -207,7 +215,7 @@ def _named(spec: str) -> Named:
     start, separator, split = spec.rpartition(":")
     if not separator or "/" in split or not start:
         return Named(spec, path, None)
-    return Named(spec, _expanded(start), split)
+    return Named(start if is_address(start) else spec, _expanded(start), split)
 
 
 def _expanded(path: str) -> Path:

@@ -54,6 +54,19 @@ class Member:
         return f"{self.file}/{self.name}"
 
 
+@dataclass(frozen=True, repr=False)
+class Fetched(Member):
+    """A member of a tar that was copied here from `origin`, an address. Its text is the same wherever the copy lies."""
+
+    origin: str = ""
+
+    def __repr__(self) -> str:
+        return f"Fetched(origin={self.origin!r}, name={self.name!r}, offset={self.offset}, size={self.size})"
+
+    def __str__(self) -> str:
+        return f"{self.origin}/{self.name}"
+
+
 @dataclass(frozen=True)
 class Cell:
     """An image in a row of a Parquet file, as bytes in a column: binary, or a struct with a field `bytes`."""

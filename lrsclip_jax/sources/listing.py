@@ -15,6 +15,8 @@ Parts = tuple[str, ...]
 
 _PASSED_OVER = frozenset(("__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information"))
 _SPLITS = frozenset(("train", "training", "val", "valid", "validation", "dev", "test", "testing"))
+_BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{}]*,[^{}]*))\}")
+_MOST_NAMES = 100_000
 _SHARD = re.compile(r"(\w+?)-\d{5}-of-\d{5}(?:-\w+)?")  # Hugging Face's
 
 
@@ -45,7 +47,8 @@ def split_of_shard(stem: str) -> str | None:
 def tar_files(path: Path) -> list[Path]:
     """Returns the tars that a path names, in order: one, those of a folder, or those of a pattern "train-*.tar".
 
-    Of a folder without tars those in its folders of splits, such as train/0.tar (CLIP_benchmark).
+    Of a folder without tars those in its folders of splits, such as train/0.tar (CLIP_benchmark). Of a pattern with
+    braces, "train-{000..099}.tar", all that it says, where one of them is there.
     """
     if os.path.isdir(path):
         return _matching(path, "*.tar") or [
@@ -53,7 +56,36 @@ def tar_files(path: Path) -> list[Path]:
         ]
     if path.suffix != ".tar":
         return []
-    return [path] if os.path.isfile(path) else sorted(map(Path, glob.glob(str(path))))
+    if os.path.isfile(path):
+        return [path]
+    said = [Path(name) for name in expanded_braces(str(path))]
+    if len(said) > 1:
+        return said if any(map(os.path.isfile, said)) else []
+    return sorted(map(Path, glob.glob(str(path))))
+
+
+def expanded_braces(pattern: str) -> list[str]:
+    """Returns what a pattern with braces says, as a shell has it: "x-{08..10}.tar", "{train,val}.tar", any of them.
+
+    Raises InputError where that is more than 100,000 names, or a range runs backwards.
+    """
+    found = _BRACES.search(pattern)
+    if not found:
+        return [pattern]
+    first, last, listed = found.groups()
+    ends = expanded_braces(pattern[found.end() :])
+    count = int(last) - int(first) + 1 if listed is None else listed.count(",") + 1
+    if count < 1:
+        raise InputError(f"{pattern}: {found[0]} runs backwards")
+    if count * len(ends) > _MOST_NAMES:
+        raise InputError(f"{pattern}: over {_MOST_NAMES:,} names")
+    if listed is None:
+        padded = any(number[0] == "0" and len(number) > 1 for number in (first, last))
+        width = max(len(first), len(last)) if padded else 0
+        inside = [f"{number:0{width}}" for number in range(int(first), int(last) + 1)]
+    else:
+        inside = listed.split(",")
+    return [f"{pattern[: found.start()]}{one}{end}" for one in inside for end in ends]
 
 
 def parquet_files(path: Path) -> list[Path]:

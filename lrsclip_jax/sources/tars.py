@@ -1,16 +1,22 @@
-"""WebDataset tars: neighbouring members KEY.EXT are a sample. Images stay where they are."""
+"""WebDataset tars: neighbouring members KEY.EXT are a sample. Images stay where they are.
+
+A tar may lie on this machine, or be copied to it when its turn comes (`Shard`). Of several tars one that can't be read
+is a fault, and the others are read.
+"""
 
 from __future__ import annotations
 
+import functools
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
+from lrsclip_jax.data.fetching import Unreachable
 from lrsclip_jax.data.images import SUFFIXES
-from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources.item import Fault, Item, Member
+from lrsclip_jax.errors import InputError, MissingPackage
+from lrsclip_jax.sources.item import Fault, Fetched, Item, Member
 from lrsclip_jax.sources.json_scan import decode, reason
 from lrsclip_jax.sources.listing import split_of_folder, tar_files
 from lrsclip_jax.sources.numbering import numbered
@@ -21,42 +27,84 @@ from lrsclip_jax.sources.source import Reading, Source, check_first
 _TEXTS = frozenset("json txt cls class label long short caption captions text title".split())
 _LONGEST = 1 << 26  # bytes of a text
 _CLASS_NAMES = "classnames.txt"
+_LOST = 3  # tars in a row that are out of reach
+
+
+class Shard(NamedTuple):
+    """A tar.
+
+    Attributes:
+      name: what messages call it, or the address it comes from.
+      file: returns where it lies on this machine, the same every time; InputError where it can't be had.
+      split: of its samples that name none.
+      origin: an address where `file` is a copy, else "".
+    """
+
+    name: str
+    file: Callable[[], Path]
+    split: str | None = None
+    origin: str = ""
 
 
 def read_tars(path: Path, reading: Reading) -> Source:
     """Opens a tar, a folder of tars, or a pattern of them.
 
     Labels that are numbers become names by classnames.txt, where it lies next to the tars or one folder up. A sample
-    that can't be used is a fault; a torn tar is an InputError when its turn comes.
+    that can't be used is a fault, and so is one of several tars that is torn; alone it is an InputError when its turn
+    comes.
     """
-    tars = tar_files(path)
-    text_keys = [key for name, key in reading.keys.chosen().items() if name != "image"]
-    names = _class_names(tars[0].parent)
-    reader = row_reader(reading.keys, path.parent, path.stem, reading.template)
+    shards = [
+        Shard(str(tar), functools.partial(Path, tar), split_of_folder(tar.parent.name) if tar.parent != path else None)
+        for tar in tar_files(path)
+    ]
+    return read_shards(shards, path.stem, path.parent, reading, _class_names(Path(shards[0].name).parent))
+
+
+def read_shards(
+    shards: Sequence[Shard], name: str, root: Path, reading: Reading, class_names: Sequence[str] = ()
+) -> Source:
+    """Opens tars as one source; `root` is the folder of paths in them. InputError where none of the first can be used.
+
+    Where three tars in a row are out of reach, reading ends: no other would fare better.
+    """
+    text_keys = [key for field, key in reading.keys.chosen().items() if field != "image"]
+    reader = row_reader(reading.keys, root, name, reading.template)
 
     def stream() -> Iterator[Item | Fault]:
         asked = AskedKeys(reading.keys)
-        for tar in tars:
-            split = split_of_folder(tar.parent.name) if tar.parent != path else None
-            for where, sample in samples(tar, text_keys):
-                if isinstance(sample, dict):
-                    asked.see(sample)
-                yield _item(where, sample, split, names, reader)
-        asked.check(path.stem)
+        lost = 0
+        for shard in shards:
+            try:
+                for where, sample in samples(shard.file(), text_keys, shard.origin):
+                    if isinstance(sample, dict):
+                        asked.see(sample)
+                    yield _item(where, sample, shard, class_names, reader)
+            except MissingPackage:
+                raise
+            except InputError as error:
+                lost = lost + 1 if isinstance(error, Unreachable) else 0
+                if len(shards) == 1 or lost == _LOST:
+                    raise
+                yield Fault(shard.name, str(error).removeprefix(f"{shard.name}: "))
+            else:
+                lost = 0
+        asked.check(name)
 
     check_first(stream())
-    return Source(path.stem, lambda: numbered(stream()))
+    return Source(name, lambda: numbered(stream()))
 
 
-def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def samples(path: Path, text_keys: Sequence[str], origin: str = "") -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Yields (where, row) for each sample of a tar, or in place of the row the reason why it is none.
 
     A row is {extension: content} next to the keys of KEY.json. `image` is the sample's image, `id` its key unless
     KEY.json has one; KEY.txt is `short` too, unless KEY.json has one or `text_keys` names "txt". Contents are read for
-    the usual extensions of texts and those in `text_keys`; others stay where they are, as Member.
+    the usual extensions of texts and those in `text_keys`; others stay where they are, as Member, or where the tar was
+    copied from `origin` as Fetched.
 
     Raises InputError for a torn or compressed tar.
     """
+    name = clean_name(PurePosixPath(origin).name if origin else path.name)
     members: dict[str, Member | bytes | None] = {}  # None: a sparse file, whose holes take any memory
     key = ""
     try:
@@ -67,22 +115,25 @@ def samples(path: Path, text_keys: Sequence[str]) -> Iterator[tuple[str, dict[st
                     continue
                 member_key, extension = _split(member.name)
                 if members and member_key != key:
-                    yield f"{clean_name(path.name)}, sample {clean_name(key)}", _row(key, members, text_keys)
+                    yield f"{name}, sample {clean_name(key)}", _row(key, members, text_keys)
                     members = {}
                 key = member_key
-                members[extension] = Member(path, member.name, member.offset_data, member.size)
+                place = path, member.name, member.offset_data, member.size
+                members[extension] = Fetched(*place, origin) if origin else Member(*place)
                 if member.issparse():
                     members[extension] = None
                 elif (extension in _TEXTS or extension in text_keys) and member.size <= _LONGEST:
                     content = tar.extractfile(member)
                     assert content is not None  # as it is a file
                     members[extension] = content.read()
+    except FileNotFoundError:
+        raise InputError(f"{origin or path}: no such file") from None
     except (tarfile.TarError, OSError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError) as error:
         last = f" after sample {clean_name(key)}" if members else ""
         said = clean(str(error))[:200] or type(error).__name__
-        raise InputError(f"{path}: torn, or not an uncompressed tar{last} ({said})") from None
+        raise InputError(f"{origin or path}: torn, or not an uncompressed tar{last} ({said})") from None
     if members:
-        yield f"{clean_name(path.name)}, sample {clean_name(key)}", _row(key, members, text_keys)
+        yield f"{name}, sample {clean_name(key)}", _row(key, members, text_keys)
 
 
 def _row(key: str, members: Mapping[str, Member | bytes | None], text_keys: Sequence[str]) -> dict[str, Any] | str:
@@ -112,17 +163,19 @@ def _row(key: str, members: Mapping[str, Member | bytes | None], text_keys: Sequ
 
 
 def _item(
-    where: str, sample: dict[str, Any] | str, split: str | None, names: Sequence[str], reader: RowReader
+    where: str, sample: dict[str, Any] | str, shard: Shard, names: Sequence[str], reader: RowReader
 ) -> Item | Fault:
     try:
         if isinstance(sample, str):
             raise InputError(sample)
         item = reader.item(sample, where)
+        if shard.origin and isinstance(item.image, Path):
+            raise InputError("its image is the path of a file, a member of the tar is expected")
         if names and item.label and item.label.isascii() and item.label.isdigit():
             if len(item.label) > 9 or int(item.label) >= len(names):
                 raise InputError(f"class {item.label:.40}, where {_CLASS_NAMES} has {len(names)}")
             item = replace(item, label=names[int(item.label)])
-        return replace(item, split=item.split or split) if split else item
+        return replace(item, split=item.split or shard.split) if shard.split else item
     except InputError as error:
         return Fault(where, str(error))
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -17,27 +13,18 @@ from eval.redaction import redacted, without
 from lrsclip_jax.corpus.generators.completion import LARGEST, parse_completion, said_by
 from lrsclip_jax.corpus.generators.encoded_images import data_url
 from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
+from lrsclip_jax.data.fetching import PASSING, Passing, back_off, retry_after
 from lrsclip_jax.errors import InputError
 
-_PASSING = (408, 409, 429)  # and all from 500
 _CONNECT_SECONDS = 10.0
 _PATIENCE_SECONDS = 3600.0  # longer waits are no business of a running program
 _FAILURES = 20  # in a row, and not fewer than two for each request in flight
 _SAID = 200  # characters of what a server says of an error
 _TELLING = 6  # characters of a secret, from which on it is no word of a caption (some servers' key is "none")
-LONGEST = 60.0  # seconds between two tries that the server doesn't ask for
 
 
 class Failed(Exception):
     """A request without an answer; the others may have one. Its text is a single line for a person."""
-
-
-class _Passing(Exception):
-    """A failure that may pass, and the seconds that the server asks to wait."""
-
-    def __init__(self, reason: str, wait: float = 0.0):
-        super().__init__(reason)
-        self.wait = wait
 
 
 class Caller:
@@ -101,7 +88,7 @@ class Caller:
             last = sent > self._server.retries
             try:
                 return await self._once(body, last)
-            except _Passing as failure:
+            except Passing as failure:
                 reason, wanted = str(failure), failure.wait
             if last:
                 raise Failed(f"{reason}; sent {sent} times")
@@ -125,11 +112,11 @@ class Caller:
                 raise InputError(
                     f"{self._server.shown}: no server there (can't connect): start it, or correct base_url"
                 ) from None
-            raise _Passing("can't connect") from None
+            raise Passing("can't connect") from None
         except (TimeoutError, httpx2.TimeoutException):
-            raise _Passing(f"no answer within {self._server.timeout_seconds:g} seconds") from None
+            raise Passing(f"no answer within {self._server.timeout_seconds:g} seconds") from None
         except httpx2.TransportError:
-            raise _Passing("connection lost") from None
+            raise Passing("connection lost") from None
         except httpx2.DecodingError:
             raise Failed("its answer is compressed and torn") from None
         if response.status_code != 200:
@@ -153,8 +140,8 @@ class Caller:
             raise InputError(f"{where}: refused with status {status}: {mend}")
         if status == 404:
             raise InputError(f"{where}: no model {self._server.model!r}, or no chat completions there (404: {said})")
-        if status in _PASSING or status >= 500:
-            raise _Passing(f"status {status} ({said})", retry_after(response.headers))
+        if status in PASSING or status >= 500:
+            raise Passing(f"status {status} ({said})", retry_after(response.headers))
         if 300 <= status < 400:
             said = self._line(f"it points to {response.headers.get('location', 'nowhere')}")[:_SAID]
         raise Failed(f"status {status} ({said})")
@@ -200,21 +187,3 @@ class Pace:
     def hold(self, seconds: float) -> None:
         """Lets nobody send for so long."""
         self._next = max(self._next, time.monotonic() + seconds)
-
-
-def back_off(failures: int, first: float) -> float:
-    """Returns the seconds to wait after `failures` in a row, from 1: doubled each time, less up to half at random."""
-    return random.uniform(0.5, 1.0) * min(LONGEST, first * 2.0 ** min(failures - 1, 60))
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Returns the seconds that a server asks to wait (Retry-After in seconds or as a date), 0 where it doesn't."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0

@@ -31,6 +31,7 @@ sources, with examples:
     lrsclip prepare AID/ --out=prepared/aid
   WebDataset tars: KEY.jpg with KEY.txt (a short text), KEY.json or KEY.cls
     lrsclip prepare 'shards/train-*.tar' --out=prepared/web
+    lrsclip prepare 'https://HOST/train-{000..099}.tar' --out=prepared/web      also of http, gs and s3
   procedural scenes
     lrsclip prepare scenes:5000:1 --size=64 --out=prepared/scenes
 

@@ -1,12 +1,11 @@
 import asyncio
 import time
 from dataclasses import replace
-from email.utils import formatdate
 
 import pytest
 from chat_server import ChatServer, Reply
 
-from lrsclip_jax.corpus.generators.client import Caller, Failed, Pace, back_off, retry_after
+from lrsclip_jax.corpus.generators.client import Caller, Failed, Pace
 from lrsclip_jax.corpus.generators.protocol import Answer, Request, Server
 from lrsclip_jax.errors import InputError
 
@@ -101,18 +100,6 @@ def test_waits_of_hours_end_the_program():
     with ChatServer(lambda *_: Reply(status=429, headers={"retry-after": "86400"})) as server:
         with pytest.raises(InputError, match="429 .* asks to wait 86400 seconds: the same command continues then"):
             call(quick(server.url))
-
-
-def test_a_date_to_wait_for():
-    assert 50 < retry_after({"retry-after": formatdate(time.time() + 60, usegmt=True)}) < 61
-    assert retry_after({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}) == 0
-    assert retry_after({}) == retry_after({"retry-after": "soon"}) == retry_after({"retry-after": "-3"}) == 0
-
-
-def test_waits_double_up_to_a_minute():
-    for failures, longest in [(1, 2), (2, 4), (3, 8), (10, 60), (10_000, 60)]:
-        waits = [back_off(failures, 2.0) for _ in range(50)]
-        assert longest / 2 <= min(waits) < max(waits) <= longest
 
 
 def test_a_wrong_key_ends_all_and_is_not_shown(monkeypatch):
