@@ -43,6 +43,10 @@ class Unreachable(InputError):
     """An address that was tried again and again without an answer."""
 
 
+class NoRoom(InputError):
+    """This machine can't keep a copy: no other would fare better."""
+
+
 class Passing(Exception):
     """A failure that may pass, and the seconds that the server asks to wait."""
 
@@ -88,6 +92,13 @@ def retry_after(headers: Mapping[str, str] | Message) -> float:
         return 0.0
 
 
+def wait_after(failure: Passing, failures: int, name: str) -> None:
+    """Waits after `failures` in a row, from 1; Unreachable, with the name of what was asked for, if too many."""
+    if failures == _TRIES or failure.wait > _PATIENCE:
+        raise Unreachable(f"{name}: can't be read ({failure}; tried {failures} times)") from None
+    time.sleep(max(failure.wait, back_off(failures, _FIRST_WAIT)))
+
+
 def shown(address: str) -> str:
     """Returns an address without user, password and query, as it may stand in messages and files."""
     try:
@@ -111,7 +122,8 @@ def cached(address: str) -> Path:
     """Returns the copy of the file at an address, which is fetched where it is missing or has changed.
 
     Raises:
-      InputError: there is no such file, it is refused, or the disk is full.
+      InputError: there is no such file, or it is refused.
+      NoRoom: the disk is full.
       Unreachable: no answer for as long as is waited.
       MissingPackage: reading gs:// or s3:// needs an extra.
     """
@@ -124,7 +136,7 @@ def cached(address: str) -> Path:
             finish(partial, place)
             write_text(about, json.dumps({"address": shown(address), "size": size, "version": version}))
     except OSError as error:
-        raise InputError(f"{shown(address)}: its copy can't be written ({place.parent}: {error.strerror})") from None
+        raise NoRoom(f"{shown(address)}: its copy can't be written ({place.parent}: {error.strerror})") from None
     finally:
         discard(partial)
     return place
@@ -154,9 +166,7 @@ def fetch(address: str, to: Path, known: str = "") -> str | None:
                 return None
             except Passing as failure:
                 failures = failures + 1 if file.tell() <= before else 1
-                if failures == _TRIES or failure.wait > _PATIENCE:
-                    raise Unreachable(f"{shown(address)}: can't be read ({failure}; tried {failures} times)") from None
-                time.sleep(max(failure.wait, back_off(failures, _FIRST_WAIT)))
+                wait_after(failure, failures, shown(address))
 
 
 def _version(place: Path, about: Path) -> str:
@@ -171,7 +181,7 @@ def _version(place: Path, about: Path) -> str:
 def _check_room(address: str, answer: _Answer, folder: Path) -> None:
     needed, free = (answer.size or 0) - answer.start, shutil.disk_usage(folder).free
     if needed > free:
-        raise InputError(f"{shown(address)}: {needed:,} bytes, {folder} has room for {free:,}: set XDG_CACHE_HOME")
+        raise NoRoom(f"{shown(address)}: {needed:,} bytes, {folder} has room for {free:,}: set XDG_CACHE_HOME")
 
 
 def _chunks(address: str, source: BinaryIO) -> Iterator[bytes]:

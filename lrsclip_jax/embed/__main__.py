@@ -18,6 +18,7 @@ SOURCE, all of it or with :SPLIT one split:
                                         labels, and a text for every class
   scenes_2024/                          any other folder of images, at any depth; also GeoTIFFs, with .[geo]
   dataset_rsitmd.json:test              JSON, CSV, Parquet, with --image-root and --…-key; WebDataset tars
+  hf-datasets:OWNER/NAME:test           a data set of the Hugging Face Hub, with .[datasets]
   'https://HOST/test-{00..09}.tar'      WebDataset tars at addresses, also of http, gs and s3; they are copied here
   urban1k:Urban1k  docci:DOCCI  iiw:IIW a set of long texts, read as it is published; also dci, dci-summaries,
                                         long-dci, himo-docci, sharegpt4v-1k, sharegpt4v-10k

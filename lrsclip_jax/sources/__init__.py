@@ -15,6 +15,7 @@ from lrsclip_jax.data.remote import is_address
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.air_slt import read_air_slt
 from lrsclip_jax.sources.folders import read_folder, read_imagefolder
+from lrsclip_jax.sources.hub_datasets import SCHEME, read_hub_dataset
 from lrsclip_jax.sources.item import Cell, Drawing, Entry, Fault, Image, Item, Member, Thing
 from lrsclip_jax.sources.json_kinds import read_json
 from lrsclip_jax.sources.listing import metadata_files, parquet_files, tar_files
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 
-_SCHEMES = ("scenes:", "air-slt:")  # what is no path, and has no split at its end
+_SCHEMES = ("scenes:", "air-slt:", SCHEME)  # what is no path, and has no split at its end
 
 
 class Named(NamedTuple):
@@ -107,6 +108,11 @@ KINDS: dict[str, Kind] = {
         "air-slt:FOLDER: anno.json and the scenes of semantic localisation",
         lambda named: named.text.startswith(_SCHEMES[1]),
         lambda named, _: read_air_slt(named.text.partition(":")[2]),
+    ),
+    "hub data set": Kind(
+        "hf-datasets:OWNER/NAME[:CONFIG][:SPLIT]: a data set of the Hugging Face Hub, with .[datasets]",
+        lambda named: named.text.startswith(SCHEME),
+        lambda named, reading: read_hub_dataset(named.text, reading),
     ),
     "remote tars": Kind(
         "WebDataset .tar files at addresses, https://HOST/x-{000..099}.tar, also of http, gs and s3",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from lrsclip_jax.data.fetching import Unreachable
+from lrsclip_jax.data.fetching import NoRoom, Unreachable
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError, MissingPackage
 from lrsclip_jax.sources.item import Fault, Fetched, Item, Member
@@ -79,7 +79,7 @@ def read_shards(
                     if isinstance(sample, dict):
                         asked.see(sample)
                     yield _item(where, sample, shard, class_names, reader)
-            except MissingPackage:
+            except (MissingPackage, NoRoom):
                 raise
             except InputError as error:
                 lost = lost + 1 if isinstance(error, Unreachable) else 0
@@ -170,7 +170,7 @@ def _item(
             raise InputError(sample)
         item = reader.item(sample, where)
         if shard.origin and isinstance(item.image, Path):
-            raise InputError("its image is the path of a file, a member of the tar is expected")
+            raise InputError("its image is the path of a file, its bytes are expected")
         if names and item.label and item.label.isascii() and item.label.isdigit():
             if len(item.label) > 9 or int(item.label) >= len(names):
                 raise InputError(f"class {item.label:.40}, where {_CLASS_NAMES} has {len(names)}")

@@ -118,7 +118,7 @@ def test_names_in_a_tar_lead_nowhere(server, tmp_path):
     with serving(folder) as served:
         (item,), (fault,) = split_up(open_source(f"{served.url}/a.tar"))
     assert item.image.read_bytes() == png(0) and str(item.image) == f"{served.url}/a.tar/../../out.png"
-    assert fault.reason == "its image is the path of a file, a member of the tar is expected"
+    assert fault.reason == "its image is the path of a file, its bytes are expected"
     assert not list(tmp_path.rglob("out.png"))
 
 

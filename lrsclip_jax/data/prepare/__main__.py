@@ -32,6 +32,8 @@ sources, with examples:
   WebDataset tars: KEY.jpg with KEY.txt (a short text), KEY.json or KEY.cls
     lrsclip prepare 'shards/train-*.tar' --out=prepared/web
     lrsclip prepare 'https://HOST/train-{000..099}.tar' --out=prepared/web      also of http, gs and s3
+  a data set of the Hugging Face Hub, with .[datasets]; :CONFIG and :SPLIT may follow the name
+    lrsclip prepare hf-datasets:OWNER/NAME --long-key=description --out=prepared/name
   procedural scenes
     lrsclip prepare scenes:5000:1 --size=64 --out=prepared/scenes
 
