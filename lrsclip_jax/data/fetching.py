@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypedDict
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -108,6 +108,14 @@ def shown(address: str) -> str:
     return urlunsplit((scheme, place.rpartition("@")[2], path, "", ""))
 
 
+def path_in(address: str) -> PurePosixPath:
+    """Returns the path in an address; InputError where it is none."""
+    try:
+        return PurePosixPath(urlsplit(address).path)
+    except ValueError:
+        raise InputError(f"{redacted(address)}: no address of a file") from None
+
+
 def cache() -> Path:
     """Returns the folder of copies, which is made where it is missing; InputError where that fails."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lrsclip_jax/shards"
@@ -137,6 +145,8 @@ def cached(address: str) -> Path:
             write_text(about, json.dumps({"address": shown(address), "size": size, "version": version}))
     except OSError as error:
         raise NoRoom(f"{shown(address)}: its copy can't be written ({place.parent}: {error.strerror})") from None
+    except InputError as error:
+        raise NoRoom(str(error)) if isinstance(error.__cause__, OSError) else error from None
     finally:
         discard(partial)
     return place

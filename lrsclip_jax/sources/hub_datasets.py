@@ -143,7 +143,10 @@ def _parts(found: _Opened, split: str, rows: Any, keys: Keys) -> Iterator[_Part]
 
 def _image_column(rows: Any, keys: Keys, title: str) -> str:
     """The column of images; InputError where there is none, and where another column that was asked for is missing."""
-    kinds = dict(rows.features or next(iter(rows.decode(False).take(1)), {}))
+    try:
+        kinds = dict(rows.features or next(iter(rows.decode(False).take(1)), {}))
+    except Exception as error:
+        raise InputError(f"{title}: can't be read ({_line(error)})") from None
     for name, key in keys.chosen().items():
         if key not in kinds and key.split(".")[0] not in kinds:
             told = f"it has {', '.join(kinds)}{nearest(key, kinds)}"
@@ -200,7 +203,7 @@ def _rows(part: _Part) -> Iterator[dict[str, Any]]:
         if row is None:
             return
         for name, names in labels.items():
-            if isinstance(row[name], int):
+            if isinstance(row.get(name), int):
                 row[name] = names[row[name]] if 0 <= row[name] < len(names) else None
         yield {name: value for name, value in row.items() if name == part.image or not _is_image(value)}
 

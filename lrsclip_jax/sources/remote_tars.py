@@ -6,10 +6,9 @@ import functools
 import re
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path
 
-from lrsclip_jax.data.fetching import cached, shown
+from lrsclip_jax.data.fetching import cached, path_in, shown
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.listing import expanded_braces, split_of_folder
 from lrsclip_jax.sources.source import Reading, Source
@@ -26,16 +25,23 @@ def read_remote(pattern: str, reading: Reading) -> Source:
     """
     addresses = expanded_braces(pattern)
     for address in addresses:
-        if not urlsplit(address).path.lower().endswith(".tar"):
+        if path_in(address).suffix.lower() != ".tar":
             raise InputError(
                 f"{shown(address)}: only WebDataset tars are read from addresses, as https://HOST/x-{{000..099}}.tar"
             )
+    if len(set(map(shown, addresses))) < len(addresses):
+        raise InputError(f"{shown(pattern)}: its addresses differ only behind '?': their copies would have one name")
     copies = Copies([functools.partial(cached, address) for address in addresses])
     shards = [
-        Shard(shown(address), functools.partial(copies.get, number), split_of_folder(_parent(address)), shown(address))
+        Shard(
+            shown(address),
+            functools.partial(copies.get, number),
+            split_of_folder(path_in(address).parent.name),
+            shown(address),
+        )
         for number, address in enumerate(addresses)
     ]
-    name = re.sub(r"[-_.]?\{[^{}]*\}", "", PurePosixPath(urlsplit(pattern).path).stem) or "tars"
+    name = re.sub(r"[-_.]?\{[^{}]*\}", "", path_in(pattern).stem) or "tars"
     return read_shards(shards, name, Path("/"), reading)
 
 
@@ -76,7 +82,3 @@ class _Making(threading.Thread):
             raise self._failure
         assert self._path
         return self._path
-
-
-def _parent(address: str) -> str:
-    return PurePosixPath(urlsplit(address).path).parent.name

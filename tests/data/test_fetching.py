@@ -1,11 +1,14 @@
 """Copies of files at addresses: lost connections, changed files, full disks, and what is refused."""
 
+import errno
+import os
 import shutil
 import sys
 import time
 import urllib.error
 import urllib.request
 from email.utils import formatdate
+from types import SimpleNamespace
 from typing import ClassVar
 
 import fsspec
@@ -14,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from range_server import serving
 
 from lrsclip_jax.data import fetching
-from lrsclip_jax.data.fetching import Unreachable, back_off, cached, fetch, retry_after, shown
+from lrsclip_jax.data.fetching import NoRoom, Unreachable, back_off, cached, fetch, retry_after, shown
 from lrsclip_jax.errors import InputError, MissingPackage
 
 DATA = bytes(range(256)) * 40_000  # ten megabytes
@@ -34,7 +37,6 @@ def server(tmp_path_factory):
 def quick(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(fetching, "_FIRST_WAIT", 0.001)
-    monkeypatch.setattr(fetching, "_TIMEOUT", 2.0)
 
 
 def test_a_date_to_wait_for():
@@ -70,12 +72,12 @@ def test_a_copy_is_made_again_only_where_the_file_has_changed(server):
 
 
 def test_a_file_that_changes_while_it_is_sent_is_fetched_from_its_start(server, tmp_path, monkeypatch):
-    def changed(_):
+    def changed(*_):
         (server.folder / "drop.tar").write_bytes(DATA[::-1])
         server.change()
 
     server.drop(1)
-    monkeypatch.setattr(time, "sleep", changed)
+    monkeypatch.setattr(fetching, "wait_after", changed)
     fetch(f"{server.url}/drop.tar", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == DATA[::-1]
     (server.folder / "drop.tar").write_bytes(DATA)
@@ -94,7 +96,7 @@ def test_what_lasts_is_said_in_a_line(server, tmp_path):
 
 def test_a_server_that_is_overloaded_is_asked_again(monkeypatch, tmp_path):
     waits = []
-    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setattr(fetching, "time", SimpleNamespace(sleep=waits.append))  # other threads may sleep
 
     def refuse(request, timeout):
         raise urllib.error.HTTPError(request.full_url, 503, "busy", {"retry-after": "7"}, None)
@@ -107,7 +109,7 @@ def test_a_server_that_is_overloaded_is_asked_again(monkeypatch, tmp_path):
 
 def test_a_file_larger_than_the_disk_is_not_begun(server, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 0, 1000))
-    with pytest.raises(InputError, match="10,240,000 bytes, .* has room for 1,000: set XDG_CACHE_HOME"):
+    with pytest.raises(NoRoom, match="10,240,000 bytes, .* has room for 1,000: set XDG_CACHE_HOME"):
         cached(f"{server.url}/a.tar")
 
 
@@ -139,3 +141,12 @@ def test_an_object_store_without_its_package_names_the_extra(monkeypatch, tmp_pa
 def test_addresses_are_shown_without_what_they_hide():
     assert shown("https://me:pw@host:8/a/x.tar?X-Amz-Signature=abc#z") == "https://host:8/a/x.tar"
     assert shown("s3://bucket/a.tar") == "s3://bucket/a.tar"
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_file(server, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoRoom, match="No space left on device"):
+        cached(f"{server.url}/a.tar")

@@ -127,6 +127,11 @@ def test_names_in_a_tar_lead_nowhere(server, tmp_path):
     [
         ("{}/web/none.tar", "{}/web/none.tar: can't be read (HTTP status 404)"),
         ("{}/web/none-{{00..40}}.tar", "{}/web/none-00.tar: can't be read (HTTP status 404)"),
+        (
+            "{}/web/drop-00.tar?part={{0..3}}",
+            "{}/web/drop-00.tar: its addresses differ only behind '?': their copies would have one name",
+        ),
+        ("http://[/{{0..3}}.tar", "http://[/0.tar: no address of a file"),
         ("{}/web/drop-{{9..1}}.tar", "{}/web/drop-{{9..1}}.tar: {{9..1}} runs backwards"),
         (
             "{}/web/list.json",
