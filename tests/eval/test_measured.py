@@ -46,6 +46,16 @@ def test_long_texts_stand_in_the_table_of_long_texts(name):
     assert measured([retrieval(name, "short")], long) == {}
 
 
+def test_long_texts_of_photographs_stand_next_to_those_of_the_models_that_are_compared_there():
+    results = [retrieval("Urban1k", "long", 1000, 1000), retrieval("DOCCI", "long", 100, 100)]
+    values = measured(results, table("HiMo-CLIP", "I"))["m"].values
+    assert values["urban1k", "text_to_image/R@1"] == (10.0, ())
+    assert values["docci", "image_to_text/R@1"] == (
+        10.0,
+        ("DOCCI: 100 texts of 100 images, published 5,000 of 5,000",),
+    )
+
+
 @pytest.mark.parametrize(("paper", "label"), [("RSCLIP", "I"), ("RSCLIP", "III"), ("LRSCLIP", "III")])
 def test_another_data_set_is_in_no_table(paper, label):
     others = [retrieval("aid-rsicd", "short"), zeroshot("my tiles", 50.0, 10), result("length", "rsitmd")]
