@@ -9,26 +9,25 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import http.client
 import json
 import os
 import random
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from email.message import Message
-from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypedDict
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from eval.reading import read_json
 from eval.redaction import redacted
-from eval.whole import beginning, discard, finish, write_text
+from eval.whole import SUFFIX, beginning, discard, finish, write_text
 from lrsclip_jax.errors import InputError, MissingPackage
+
+# urllib.request, http.client and email take a while to import, and are imported where an address is read.
+if TYPE_CHECKING:
+    from email.message import Message
 
 PASSING = (408, 409, 429)  # statuses that may pass, and all from 500
 LONGEST = 60.0  # seconds between two tries that the server doesn't ask for
@@ -36,6 +35,7 @@ _TRIES = 5  # in a row that bring nothing
 _FIRST_WAIT = 1.0  # seconds
 _PATIENCE = 600.0  # seconds that a server may ask to wait
 _TIMEOUT = 20.0  # seconds without a byte
+_GIVEN_UP = 86_400.0  # seconds
 _CHUNK = 1 << 20
 
 
@@ -81,6 +81,8 @@ def back_off(failures: int, first: float) -> float:
 
 def retry_after(headers: Mapping[str, str] | Message) -> float:
     """Returns the seconds that a server asks to wait (Retry-After in seconds or as a date), 0 where it doesn't."""
+    from email.utils import parsedate_to_datetime
+
     value = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(value))
@@ -124,6 +126,14 @@ def cache() -> Path:
     except OSError as error:
         raise InputError(f"{folder}: can't be made ({error.strerror}): set XDG_CACHE_HOME") from None
     return folder
+
+
+def sweep() -> None:
+    """Removes copies that were begun and given up, as by Ctrl-C: those that nobody has written to for a day."""
+    for partial in cache().glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError):  # another process removes it, too
+            if time.time() - partial.stat().st_mtime > _GIVEN_UP:
+                partial.unlink()
 
 
 def cached(address: str) -> Path:
@@ -217,6 +227,8 @@ def _opened(address: str, start: int, version: str, resumes: bool) -> Iterator[_
 
 
 def _http(address: str, start: int, version: str, resumes: bool) -> _Answer:
+    import urllib.request
+
     headers = {"User-Agent": "lrsclip_jax"}
     if resumes:
         headers["Range"] = f"bytes={start}-"
@@ -253,6 +265,9 @@ def _object(address: str, start: int, version: str, resumes: bool) -> _Answer:
 @contextlib.contextmanager
 def _failures_of(address: str) -> Iterator[None]:
     """Turns what networks raise into Passing, or InputError where another try would do no better."""
+    import http.client
+    import urllib.error
+
     try:
         yield
     except urllib.error.HTTPError as error:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lrsclip_jax.data.fetching import cached, path_in, shown
+from lrsclip_jax.data.fetching import cached, path_in, shown, sweep
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.listing import expanded_braces, split_of_folder
 from lrsclip_jax.sources.source import Reading, Source
@@ -49,6 +49,7 @@ class Copies:
     """Files that threads make a few ahead of their turn, each once; what failed has failed for good."""
 
     def __init__(self, makers: Sequence[Callable[[], Path]]):
+        sweep()
         self._makers = makers
         self._made: dict[int, _Making] = {}
 

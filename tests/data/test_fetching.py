@@ -150,3 +150,12 @@ def test_a_disk_that_is_full_is_no_fault_of_the_file(server, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(NoRoom, match="No space left on device"):
         cached(f"{server.url}/a.tar")
+
+
+def test_what_was_given_up_a_day_ago_is_removed():
+    old, new, whole = (fetching.cache() / name for name in (".a.incomplete", ".b.incomplete", "c.tar"))
+    for path in (old, new, whole):
+        path.touch()
+        os.utime(path, (0, 0)) if path != new else None
+    fetching.sweep()
+    assert [path.exists() for path in (old, new, whole)] == [False, True, True]
