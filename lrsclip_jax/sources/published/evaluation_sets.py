@@ -41,7 +41,7 @@ EVALUATION_SETS: dict[str, EvaluationSet] = {
     "dci": EvaluationSet("DCI", "FOLDER of splits.json, annotations/ and photos/: all, whole texts", dci.read),
     "dci-summaries": EvaluationSet("sDCI", "that FOLDER: a summary of each image", dci.read_summaries, "test"),
     "long-dci": EvaluationSet("Long-DCI", "that FOLDER, or dci_long.csv: TULIP's long texts of DCI", dci.read_long),
-    "iiw": EvaluationSet("IIW", "FOLDER of DOCCI_Test/, IIW-400/ and DCI_Test/, which are splits", iiw.read),
+    "iiw": EvaluationSet("IIW", "FOLDER of DOCCI_Test/, IIW-400/ and DCI_Test/: all, or one as a split", iiw.read),
     "sharegpt4v-1k": EvaluationSet("ShareGPT4V-1k", f"FILE {sharegpt4v.FILE}: its first rows", sharegpt4v.read_1k),
     "sharegpt4v-10k": EvaluationSet("ShareGPT4V-10k", "that FILE: its first 10,000 rows", sharegpt4v.read_10k),
 }

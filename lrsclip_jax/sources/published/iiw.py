@@ -18,7 +18,7 @@ _FILE = "data.jsonl"
 
 
 def read(path: Path, root: Path | None, source: str) -> Iterator[Item | Fault]:
-    """Reads PART/data.jsonl of google/imageinwords, or one such file; parts DOCCI_Test, IIW-400, DCI_Test are splits.
+    """Reads PART/data.jsonl of google/imageinwords, or one such file; parts are splits: DOCCI_Test, IIW_400, DCI_Test.
 
     LoTLIP and FLAIR evaluate all three together, with IIW's own text of a row, `rejoined`; images lie in docci/,
     docci_aar/ and dci/ (wuw2019/LoTLIP, dataloaders/iiw_retrieval.py). The first is called after DOCCI's split test
@@ -45,4 +45,5 @@ def _item(row: dict, where: str, images: Path, source: str, part: str) -> Item |
     if not image.exists() and (renamed := images / named(name.replace("test", "train"))).exists():
         image = renamed
     text = clean(rejoined(text))
-    return Item(clean_name(f"{part}/{name}"), source, image, long=(text,) if text else (), split=part, where=where)
+    split = part.replace("-", "_")  # as names of splits are in prepared sets
+    return Item(clean_name(f"{part}/{name}"), source, image, long=(text,) if text else (), split=split, where=where)

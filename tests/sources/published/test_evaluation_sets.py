@@ -178,7 +178,7 @@ def test_iiw_is_three_parts_in_the_order_of_its_evaluation(tmp_path):
         (tmp_path / "dci/sa_1.jpg", lotlip(LONG)),
     ]
     assert pairs(f"iiw:{tmp_path}") == (expected, [])
-    assert pairs(f"iiw:{tmp_path}:IIW-400")[0] == expected[1:2]
+    assert pairs(f"iiw:{tmp_path}:IIW_400")[0] == expected[1:2]
     assert pairs(f"iiw:{tmp_path}/DCI_Test/data.jsonl", image_root=tmp_path)[0] == expected[2:]
 
 
