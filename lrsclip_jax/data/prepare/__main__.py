@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from eval.command import command_line, expanded, floats, integers, whole_number
+from lrsclip_jax.data.bands import add_layout, names_of
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.sources import TEMPLATE, Keys, open_source
 
@@ -31,6 +32,9 @@ sources, with examples:
     lrsclip prepare AID/ --out=prepared/aid
   WebDataset tars: KEY.jpg with KEY.txt (a short text), KEY.json or KEY.cls
     lrsclip prepare 'shards/train-*.tar' --out=prepared/web
+  images of more than three bands, whose bands are kept as they are
+    lrsclip prepare scenes.jsonl --bands=B02,B03,B04,B08 --out=prepared/sentinel2
+    lrsclip prepare eurosat-ms:EuroSAT_MS --bands=B02,B03,B04,B08,B11,B12 --out=prepared/eurosat_ms
   procedural scenes
     lrsclip prepare scenes:5000:1 --size=64 --out=prepared/scenes
 
@@ -55,6 +59,10 @@ _KEY_HELP = {
     "split": "its split; the other records are of --split",
     "source": "the data set it comes from (else the name of SOURCE)",
 }
+
+
+def _bands(text: str) -> tuple[int, ...] | tuple[str, ...]:
+    return integers(text) if text[:1].isdigit() and "nm" not in text else names_of(text)
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -92,10 +100,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     parse.add_argument(
         "--bands",
-        type=integers,
-        metavar="B,B,B",
-        help="one or three bands, e.g. 4,3,2 (the first three)",
+        type=_bands,
+        metavar="B,B,…",
+        help="one or three bands that become RGB, e.g. 4,3,2 (the first three); or names of any number, e.g. "
+        "B02,B03,B04,B08, that are kept as they are, for model.image.bands",
     )
+    add_layout(parse.add_argument)
     parse.add_argument(
         "--stretch",
         type=floats,
@@ -139,7 +149,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     from lrsclip_jax.data.prepare.encode import Options
     from lrsclip_jax.data.prepare.preparation import check_out, prepare
 
-    options = Options(flags.size, flags.quality, flags.bands, flags.stretch)
+    options = Options(flags.size, flags.quality, flags.bands, flags.stretch, flags.layout or None)
     keys = Keys(**{field.name: getattr(flags, f"{field.name}_key") for field in fields(Keys)})
     check_out(flags.out)
     try:
