@@ -17,6 +17,7 @@ from PIL import Image
 from lrsclip_jax.data.bands import RGB, bands_in, find, places
 from lrsclip_jax.data.geotiff import driver_of, fits_memory, imported, opened, pixel_limit, too_large
 from lrsclip_jax.data.images import Preprocessing, raster_driver, read_image
+from lrsclip_jax.data.stretch import unstretched
 from lrsclip_jax.errors import InputError
 
 KINDS = ("uint8", "uint16", "int16", "float32")  # of values that are read and stored
@@ -35,9 +36,7 @@ class BandImage:
     @classmethod
     def of(cls, values: np.ndarray) -> BandImage:
         """Returns the image of real values [B, H, W]; masked, NaN and infinite ones become 0, as in the stretch."""
-        filled = np.ma.filled(values, 0).astype(np.float32)
-        filled[~np.isfinite(filled)] = 0
-        return cls([Image.fromarray(plane) for plane in filled])
+        return cls([Image.fromarray(plane) for plane in unstretched(values)])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,6 +71,13 @@ def seen(
     if not preprocessing.bands:
         return read_image(source, name=name)
     return BandImage.of(read_bands(source, preprocessing.bands, layout, name))
+
+
+def of_pixels(pixels: np.ndarray) -> AnyImage:
+    """Returns pixels of a scene as an image: uint8 [H, W, 3] is RGB, float32 [H, W, bands] are bands."""
+    if pixels.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(pixels))
+    return BandImage.of(np.moveaxis(pixels, -1, 0))
 
 
 def read_bands(

@@ -349,7 +349,7 @@ def _read_raster(
             how = bands_of(
                 raster, tiff_header(stream), bands, stretch, lambda number: values[numbers.index(number)], name
             )
-        return _image(how.rgb(values if how.limits else values.data))
+        return _image(how.pixels(values if how.limits else values.data))
 
 
 def _to_rgb(values: np.ndarray, bands: tuple[int, ...] | None, stretch: tuple[float, float], name: str) -> Image.Image:

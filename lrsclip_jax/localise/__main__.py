@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.command import add_subject, command_line, expanded, integers, path, whole_number
+from lrsclip_jax.data.bands import add_layout
 from lrsclip_jax.errors import InputError, cli
 
 EXAMPLES = """
@@ -92,6 +93,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="what a map is scaled by: its own extremes (the default), or texts of absent things",
     )
     add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
+    add_layout(add)
     add(
         "--batch-size",
         type=whole_number(1, 2**24),

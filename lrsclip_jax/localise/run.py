@@ -12,7 +12,7 @@ import lrsclip_jax
 from eval import selo
 from eval.selo.grid import STEPS
 from eval.selo.v2 import coarse_windows
-from lrsclip_jax.data.rasters import AnyScene, open_scene
+from lrsclip_jax.data.rasters import AnyScene, open_bands, open_scene
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.outputs import begun_by, check_out, plan_files, unfinished, write_files
 
@@ -66,7 +66,11 @@ def finds(scene: AnyScene, windows: np.ndarray, flags: argparse.Namespace) -> It
     """Yields a `finding.Finding` for each text."""
     from lrsclip_jax.localise import finding  # imports JAX, which takes seconds
 
-    model = lrsclip_jax.load(flags.checkpoint, batch_size=flags.batch_size)
+    model = lrsclip_jax.load(flags.checkpoint, batch_size=flags.batch_size, layout=flags.layout)
+    if bands := model.preprocessing.bands:
+        if flags.crops == "reference":
+            raise InputError("--crops=reference is by way of JPEG files, which have none of the bands of this model")
+        scene = open_bands(flags.image, bands, flags.layout)
     background = flags.scale == "background"
     if flags.heatmap:
         return finding.by_patches(model, scene, flags.text, windows, flags.heatmap_size, background)

@@ -13,6 +13,7 @@ from eval.embeddings import META
 from eval.lock import alone
 from eval.output import check_folder
 from eval.whole import LOCK
+from lrsclip_jax.data.bands import add_layout
 from lrsclip_jax.data.tiling import add_options
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.search.index_settings import FOLDER, Settings, check_same, known, source_of
@@ -66,6 +67,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="metres a pixel: finer scenes are reduced to it (each scene's own)",
     )
     add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
+    add_layout(add)
     add(
         "--batch-size",
         type=whole_number(1, 2**24),
@@ -126,7 +128,8 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _settings(flags: argparse.Namespace, tile: int) -> Settings:
-    return Settings(tile if flags.tile is None else flags.tile, flags.overlap, flags.gsd, flags.bands, flags.levels)
+    tile = tile if flags.tile is None else flags.tile
+    return Settings(tile, flags.overlap, flags.gsd, flags.bands, flags.levels, flags.layout)
 
 
 def _encode(
@@ -149,7 +152,7 @@ def _encode(
     from lrsclip_jax import pretrained
     from lrsclip_jax.embed.about_model import about_model
 
-    model = pretrained.load(source_of(flags.checkpoint), batch_size=flags.batch_size)
+    model = pretrained.load(source_of(flags.checkpoint), batch_size=flags.batch_size, layout=flags.layout)
     if not meta and flags.tile is None:
         settings = _settings(flags, model.preprocessing.size)
     about = {**about_model(model), "dataset": out.name, "index": settings.described(), "sources": sources}

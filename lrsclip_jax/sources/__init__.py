@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.air_slt import read_air_slt
-from lrsclip_jax.sources.folders import read_folder, read_imagefolder
+from lrsclip_jax.sources.folders import read_eurosat_ms, read_folder, read_imagefolder
 from lrsclip_jax.sources.item import Cell, Drawing, Entry, Fault, Image, Item, Member, Thing
 from lrsclip_jax.sources.json_kinds import read_json
 from lrsclip_jax.sources.listing import metadata_files, parquet_files, tar_files
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-_SCHEMES = ("scenes:", "air-slt:")  # what is no path, and has no split at its end
+_SCHEMES = ("scenes:", "air-slt:", "eurosat-ms:")  # what is no path, and has no split at its end
 
 
 class Named(NamedTuple):
@@ -85,6 +85,11 @@ KINDS: dict[str, Kind] = {
         "air-slt:FOLDER: anno.json and the scenes of semantic localisation",
         lambda named: named.text.startswith(_SCHEMES[1]),
         lambda named, _: read_air_slt(named.text.partition(":")[2]),
+    ),
+    "eurosat-ms": Kind(
+        "eurosat-ms:FOLDER: the 13-band EuroSAT, class folders of TIFFs that do not name their bands",
+        lambda named: named.text.startswith(_SCHEMES[2]),
+        lambda named, reading: read_eurosat_ms(named.text.partition(":")[2], reading),
     ),
     "prepared": Kind(
         "a prepared set",
