@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.data.bands import RGB, bands_in, find, places
+from lrsclip_jax.data.bands import RGB, bands_in, find, places, rgb_numbers
 from lrsclip_jax.data.geotiff import driver_of, fits_memory, imported, opened, pixel_limit, too_large
 from lrsclip_jax.data.images import Preprocessing, raster_driver, read_image
 from lrsclip_jax.data.stretch import unstretched
@@ -69,7 +69,10 @@ def seen(
     `layout` names the bands of files that do not. Raises InputError as `images.read_image` and `read_bands`.
     """
     if not preprocessing.bands:
-        return read_image(source, name=name)
+        numbers = rgb_numbers(layout)
+        if layout and numbers is None:
+            raise InputError(f"{name or source!s}: no red, green and blue among its bands {', '.join(layout)}")
+        return read_image(source, numbers, name=name)
     return BandImage.of(read_bands(source, preprocessing.bands, layout, name))
 
 

@@ -125,6 +125,12 @@ def add_layout(add: Callable[..., Any]) -> None:
     add("--layout", type=layout_of, metavar="B,B,…", default=(), help=said)
 
 
+def rgb_numbers(layout: Sequence[str]) -> tuple[int, ...] | None:
+    """Returns the numbers, from 1, of red, green and blue in a layout of files; None where there are none."""
+    found = find(RGB, [band(name) for name in layout])
+    return None if None in found else tuple(place + 1 for place in found if place is not None)
+
+
 def bands_in(raster: Any, layout: Sequence[str], name: str) -> list[Band]:
     """Returns the bands of a raster, opened by rasterio: as `layout` says, else as its descriptions and tags do.
 

@@ -32,8 +32,8 @@ class Material:
       images: rows of images.jsonl.
       texts: rows of texts.jsonl.
       read: gives the image of a row of `images`; InputError where it can't be read. Threads call it, about in order.
-      read_bands: makes, of the preprocessing of a model that reads bands and a layout of files, such a function; None
-        where images are RGB whichever model sees them.
+      read_bands: makes, of a model's preprocessing and a layout of files, such a function; None where images are RGB
+        whichever model sees them.
       layout: the bands of files that do not name them, where the source is known to have such.
       scenes: of images that are windows, {name: {"height", "width", "file"}}.
       faults: rows of the source that make no image.
@@ -95,13 +95,15 @@ def material_of(source: Source, strip_stops: bool = False) -> Material:
 def seen_by(material: Material, preprocessing: Preprocessing, layout: Sequence[str] = ()) -> Material:
     """Returns a material whose images are read as a model sees them: as RGB, or by the bands that it names.
 
-    `layout` names the bands of files that do not. Raises InputError for images that have no bands.
+    `layout` names the bands of files that do not, red, green and blue among them. Raises InputError for images that
+    have no bands.
     """
-    if not preprocessing.bands:
+    layout = layout or material.layout
+    if not preprocessing.bands and not layout:
         return material
     if material.read_bands is None:
         raise InputError(f"{material.name}: its images are RGB, and the model reads {', '.join(preprocessing.bands)}")
-    return replace(material, read=material.read_bands(preprocessing, layout or material.layout))
+    return replace(material, read=material.read_bands(preprocessing, layout))
 
 
 def queries(path: str) -> list[Row]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lrsclip_jax.data.band_image import AnyImage, of_pixels
+from lrsclip_jax.data.bands import rgb_numbers
 from lrsclip_jax.data.images import Preprocessing, size_of
 from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.data.shared_scenes import scene_opener
@@ -57,7 +58,7 @@ def cut(material: Material, tile: int, overlap: float, levels: int = 1) -> Mater
 
     def read_bands(preprocessing: Preprocessing, layout: Sequence[str]) -> Callable[[int], AnyImage]:
         whole = seen_by(material, preprocessing, layout).read
-        return reader(whole, scene_opener(names=preprocessing.bands, layout=layout))
+        return reader(whole, scene_opener(rgb_numbers(layout), preprocessing.bands, layout))
 
     texts = [text for text in material.texts if text.get("image") not in scenes]
     return replace(

@@ -13,7 +13,7 @@ from eval.embeddings import META
 from eval.lock import alone
 from eval.output import check_folder
 from eval.whole import LOCK
-from lrsclip_jax.data.bands import add_layout
+from lrsclip_jax.data.bands import add_layout, rgb_numbers
 from lrsclip_jax.data.tiling import add_options
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.search.index_settings import FOLDER, Settings, check_same, known, source_of
@@ -129,7 +129,8 @@ def run(flags: argparse.Namespace) -> None:
 
 def _settings(flags: argparse.Namespace, tile: int) -> Settings:
     tile = tile if flags.tile is None else flags.tile
-    return Settings(tile, flags.overlap, flags.gsd, flags.bands, flags.levels, flags.layout)
+    bands = flags.bands or rgb_numbers(flags.layout)
+    return Settings(tile, flags.overlap, flags.gsd, bands, flags.levels, flags.layout)
 
 
 def _encode(

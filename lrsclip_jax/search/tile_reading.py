@@ -90,9 +90,8 @@ def span_reader(settings: Settings, preprocessing: Preprocessing) -> Callable[[S
 def _read(span: Span, preprocessing: Preprocessing, scene: AnyScene, of_bands: AnyScene | None = None) -> ReadSpan:
     found = ReadSpan(span)
     kept = []
-    shown, seen = (
-        itertools.tee(_looks(span, scene)) if of_bands is None else map(_looks, (span, span), (scene, of_bands))
-    )
+    shown = _looks(span, scene)
+    shown, seen = (shown, _looks(span, of_bands)) if of_bands else itertools.tee(shown)
     for (tile, pixels, gaps), (_, values, _) in zip(shown, seen, strict=True):
         if pixels is None or values is None or (gaps is not None and gaps.mean() > EMPTY):
             found.empty += 1

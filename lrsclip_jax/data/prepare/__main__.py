@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from eval.command import command_line, expanded, floats, integers, whole_number
-from lrsclip_jax.data.bands import add_layout, names_of
+from lrsclip_jax.data.bands import add_layout, names_of, rgb_numbers
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.sources import TEMPLATE, Keys, open_source
 
@@ -149,13 +149,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     from lrsclip_jax.data.prepare.encode import Options
     from lrsclip_jax.data.prepare.preparation import check_out, prepare
 
-    options = Options(flags.size, flags.quality, flags.bands, flags.stretch, flags.layout or None)
     keys = Keys(**{field.name: getattr(flags, f"{field.name}_key") for field in fields(Keys)})
     check_out(flags.out)
     try:
         source = open_source(flags.source, keys, flags.image_root, flags.template)
         for note in source.notes:
             print(f"note: {note}", file=sys.stderr)
+        layout = flags.layout or source.layout
+        bands = flags.bands or rgb_numbers(layout)
+        options = Options(flags.size, flags.quality, bands, flags.stretch, layout or None)
         counts = prepare(source, flags.out, options, flags.split, flags.shard_size, flags.max_bad, flags.workers)
     except OSError as error:  # a list that can't be read
         raise InputError(str(error)) from None
