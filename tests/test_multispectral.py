@@ -30,6 +30,7 @@ BANDS = ("B11", "red", "B08", "560nm", "B02")  # in another order than the files
 def write(path, values, names=NAMES):
     count, height, width = values.shape
     shape = {"count": count, "height": height, "width": width, "dtype": values.dtype}
+    path.parent.mkdir(exist_ok=True)
     with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32632", **shape) as file:
         file.write(values)
         if names:
@@ -160,8 +161,7 @@ def test_no_format_takes_it(run):
             export(model.clip, model.params, model.preprocessing, format=format, out="x", source=run)
 
 
-def test_commands_read_its_bands_and_name_what_a_file_lacks(run, files, tmp_path, capsys):
-    (tmp_path / "images").mkdir()
+def test_commands_read_its_bands_and_name_what_a_file_lacks(run, files, tmp_path):
     rng = np.random.default_rng(1)
     large = rng.integers(0, 256, (5, 48, 80)).astype(np.uint16)
     scene = write(tmp_path / "images/scene.tif", large)
@@ -186,6 +186,19 @@ def test_commands_read_its_bands_and_name_what_a_file_lacks(run, files, tmp_path
         model.images([np.zeros((32, 32, 3), np.uint8)])
     with pytest.raises(InputError, match=r"0\.png: no TIFF or JPEG 2000"):
         model.images([files / "0.png"])
+
+
+def test_an_index_holds_what_the_model_sees(run, tmp_path):
+    pytest.importorskip("shapely")
+    index = pytest.importorskip("lrsclip_jax.search.index_command").main
+    large = np.random.default_rng(2).integers(0, 256, (5, 32, 64)).astype(np.uint16)
+    scene = write(tmp_path / "archive/scene.tif", large, names=())
+    index([str(scene.parent), f"--checkpoint={run}", f"--layout={','.join(NAMES)}", f"--out={tmp_path / 'index'}"])
+    model = lrsclip_jax.load(run)
+    tiles = [large[[4, 2, 3, 1, 0], :, at : at + 32].transpose(1, 2, 0) for at in (0, 24, 32)]
+    np.testing.assert_allclose(np.load(tmp_path / "index/images.npy"), model.images(tiles), atol=1e-6)
+    with pytest.raises(InputError, match="not one tile of 1 scenes: no band B11: it has 5 without a name; --layout="):
+        index([str(scene.parent), f"--checkpoint={run}", f"--out={tmp_path / 'other'}"])
 
 
 def test_it_trains_on_a_set_of_bands(clip, files, tmp_path):

@@ -25,7 +25,7 @@ ADVICE = "; --layout=… says what its bands are"
 
 
 class BandImage:
-    """An image of bands as float32, with those of Pillow's methods that preprocessing calls: `size`, `resize`, `crop`.
+    """An image of bands as float32, with those of Pillow's methods that preprocessing calls: `resize` and `crop`.
 
     So crops and sizes are those of RGB images, by the same filters, and values are not rounded.
     """
@@ -42,6 +42,16 @@ class BandImage:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self._planes[0].size
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.size[1]
 
     def resize(
         self, size: tuple[int, int], resample: Image.Resampling, box: tuple[float, float, float, float] | None = None
@@ -68,9 +78,11 @@ def seen(
 
     `layout` names the bands of files that do not. Raises InputError as `images.read_image` and `read_bands`.
     """
+    if not preprocessing.bands and not layout:
+        return read_image(source, name=name)
     if not preprocessing.bands:
         numbers = rgb_numbers(layout)
-        if layout and numbers is None:
+        if numbers is None:
             raise InputError(f"{name or source!s}: no red, green and blue among its bands {', '.join(layout)}")
         return read_image(source, numbers, name=name)
     return BandImage.of(read_bands(source, preprocessing.bands, layout, name))
@@ -110,7 +122,7 @@ def read_bands(
 
 def band_numbers(raster: Any, bands: Sequence[str], layout: Sequence[str], name: str) -> list[int]:
     """Returns the numbers, from 1, of bands of a raster that rasterio has opened; InputError as `read_bands`."""
-    numbers = [place + 1 for place in places(bands, bands_in(raster, layout, name), name, ADVICE)]
+    numbers = [place + 1 for place in places(bands, bands_in(raster, layout, name), name, "" if layout else ADVICE)]
     if other := {raster.dtypes[number - 1] for number in numbers}.difference(KINDS):
         raise InputError(f"{name}: values of {min(other)}: save them as {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     return numbers

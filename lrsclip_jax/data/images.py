@@ -75,6 +75,9 @@ class Preprocessing:
             value = getattr(self, field)
             if value not in values:
                 raise InputError(f"preprocessing: {field} '{value}' is unknown; known: {', '.join(values)}")
+        counts = {len(self.mean), len(self.std)}
+        if counts != {self.channels} and not (self.bands and counts == {0}):  # which are not known yet
+            raise InputError(f"preprocessing: mean and std need a number for each of {self.channels} channels")
 
     @property
     def channels(self) -> int:

@@ -92,7 +92,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         default="extremes",
         help="what a map is scaled by: its own extremes (the default), or texts of absent things",
     )
-    add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
+    add(
+        "--bands",
+        type=integers,
+        metavar="B,B,B",
+        help="one or three bands that are shown, and seen by a model of RGB, e.g. 4,3,2 (the first three)",
+    )
     add_layout(add)
     add(
         "--batch-size",

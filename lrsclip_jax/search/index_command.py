@@ -66,7 +66,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="M",
         help="metres a pixel: finer scenes are reduced to it (each scene's own)",
     )
-    add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
+    add(
+        "--bands",
+        type=integers,
+        metavar="B,B,B",
+        help="one or three bands that are shown, and seen by a model of RGB, e.g. 4,3,2 (the first three)",
+    )
     add_layout(add)
     add(
         "--batch-size",

@@ -79,7 +79,10 @@ def read_eurosat_ms(folder: str, reading: Reading) -> Source:
     if not path.is_dir():
         raise InputError(f"eurosat-ms:{folder}: no such folder")
     source = read_folder(path, replace(reading, folders="captions" if reading.folders == "captions" else "labels"))
-    classes.dataset("eurosat").words({str(item.label) for item in source.stream() if isinstance(item, Item)})
+    try:
+        classes.dataset("eurosat").words({str(item.label) for item in source.stream() if isinstance(item, Item)})
+    except InputError as error:
+        raise InputError(f"eurosat-ms:{folder}: {error}") from None
     return replace(source, layout=LAYOUTS["eurosat"])
 
 
