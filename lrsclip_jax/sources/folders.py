@@ -83,7 +83,8 @@ def read_eurosat_ms(folder: str, reading: Reading) -> Source:
         classes.dataset("eurosat").words({str(item.label) for item in source.stream() if isinstance(item, Item)})
     except InputError as error:
         raise InputError(f"eurosat-ms:{folder}: {error}") from None
-    return replace(source, layout=LAYOUTS["eurosat"])
+    note = "published numbers on EuroSAT are mostly of its RGB images, these have 13 bands"
+    return replace(source, layout=LAYOUTS["eurosat"], notes=(*source.notes, note))
 
 
 def _depth_of_classes(layout: _Layout, folders: str) -> int | None:
