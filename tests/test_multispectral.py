@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny_clip
@@ -12,12 +13,15 @@ import lrsclip_jax
 from lrsclip_jax import config as configs
 from lrsclip_jax import weights
 from lrsclip_jax.convert.export import export
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.__main__ import main as prepare
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.embed.__main__ import main as embed
+from lrsclip_jax.embed.material import open_material, seen_by
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.__main__ import main as localise
 from lrsclip_jax.models import zoo
+from lrsclip_jax.models.vit import PatchEmbedding
 from lrsclip_jax.run import checkpoint, workdir
 from lrsclip_jax.train import train_and_evaluate
 
@@ -106,6 +110,28 @@ def test_kernels_of_new_bands_start_at_zero_or_as_the_mean(clip):
         np.testing.assert_array_equal(of[new][:, :, [1, 3, 4]], theirs)
     assert not of["zero"][:, :, [0, 2]].any()
     np.testing.assert_array_equal(of["mean"][:, :, 2], theirs.mean(axis=2))
+
+
+def test_the_patch_embedding_is_torchs_convolution_in_value_and_gradient():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    images, kernel, weight = (rng.normal(size=shape) for shape in ((2, 8, 8, 5), (4, 4, 5, 6), (2, 4, 6)))
+    images, kernel, weight = (each.astype(np.float32) for each in (images, kernel, weight))
+    embedding = PatchEmbedding(4, 6, use_bias=False)
+
+    def ours(kernel, images):
+        return (embedding.apply({"params": {"kernel": kernel}}, images) * weight).sum()
+
+    value, gradients = jax.value_and_grad(ours, argnums=(0, 1))(kernel, images)
+    theirs = [
+        torch.tensor(each, requires_grad=True) for each in (kernel.transpose(3, 2, 0, 1), images.transpose(0, 3, 1, 2))
+    ]
+    rows = torch.nn.functional.conv2d(theirs[1], theirs[0], stride=4).flatten(2).transpose(1, 2)
+    total = (rows * torch.tensor(weight)).sum()
+    total.backward()
+    np.testing.assert_allclose(value, total.item(), rtol=1e-5)
+    for found, wanted, axes in zip(gradients, theirs, ((2, 3, 1, 0), (0, 2, 3, 1)), strict=True):
+        np.testing.assert_allclose(found, wanted.grad.numpy().transpose(axes), rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_of_bands_is_a_source_for_other_bands(clip, run):
@@ -210,6 +236,8 @@ def test_it_trains_on_a_set_of_bands(clip, files, tmp_path):
         rows.append({"image": f"{number}.tif", "short": f"field {number % 4}", "label": f"field{number % 4}"})
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare([str(tmp_path / "list.jsonl"), f"--bands={','.join(NAMES)}", f"--out={tmp_path / 'set'}", "--workers=1"])
+    as_rgb = seen_by(open_material(str(tmp_path / "set")), tiny_clip.PREPROCESSING)
+    np.testing.assert_array_equal(as_rgb.read(0), read_image(tmp_path / "0.tif", (3, 2, 1)))
     config = config_of(clip, ("B04", "B03", "B02", "B08"), band_mean=None, band_std=None, band_scale=10000.0)
     with config.ignore_type():
         config.update_from_flattened_dict(

@@ -52,11 +52,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     flags = parser(prog).parse_args(arguments)
     # TFDS and a tokenizer, for which --help should not wait.
     from lrsclip_jax.data.mosaic.mosaic_writer import check_out, write_mosaics
-    from lrsclip_jax.data.prepared.opening import check_bands
     from lrsclip_jax.data.prepared.records import RecordReader
 
     records = RecordReader(flags.prepared, flags.split)
-    check_bands(flags.prepared, records, ())
+    if records.band_set():
+        raise InputError(f"{flags.prepared} holds images of bands, and mosaics are made of RGB images")
     check_out(flags.out)
     count = flags.count or max(1, len(records) // flags.n**2)
     try:
