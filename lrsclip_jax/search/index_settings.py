@@ -41,8 +41,9 @@ class Settings:
     layout: tuple[str, ...] = ()
 
     def described(self) -> dict[str, Any]:
-        """Returns the field "index" of meta.json."""
-        return {"version": VERSION, **asdict(self), "stretch": list(STRETCH)}
+        """Returns the field "index" of meta.json; without a layout that is what it was before there were some."""
+        settings = {name: value for name, value in asdict(self).items() if value != ()}
+        return {"version": VERSION, **settings, "stretch": list(STRETCH)}
 
 
 def source_of(checkpoint: str) -> str:
