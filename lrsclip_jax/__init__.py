@@ -17,6 +17,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lrsclip_jax.pretrained import Pretrained
 
 __all__ = ["load"]
@@ -32,6 +34,7 @@ def load(
     image_heads: int | None = None,
     text_heads: int | None = None,
     base: str | None = None,
+    layout: str | Sequence[str] = (),
 ) -> Pretrained:
     """Loads a pretrained model of two towers, to embed images and texts with.
 
@@ -51,16 +54,18 @@ def load(
       activation: "quick_gelu" or "gelu", of both towers, for a file that doesn't tell.
       image_heads, text_heads: numbers of attention heads, for a file that doesn't tell.
       base: the source of weights that a folder of PEFT belongs to, where that names no model of the Hub.
+      layout: for a model that reads bands by name, the bands of files that do not name them, in their order: names, or
+        "sentinel2-l1c", "sentinel2-l2a", "eurosat".
 
     Returns:
       A `lrsclip_jax.pretrained.Pretrained`.
 
     Raises:
-      InputError: there is nothing, something damaged or unknown, one tower alone, or one of the last five arguments
+      InputError: there is nothing, something damaged or unknown, one tower alone, or one of the five before `layout`
         is needed.
     """
     from lrsclip_jax import pretrained  # imports JAX, which takes seconds
     from lrsclip_jax.pytorch.contract import Hints
 
     hints = Hints(model, activation, image_heads, text_heads, base)
-    return pretrained.load(source, hints, dtype=dtype, batch_size=batch_size)
+    return pretrained.load(source, hints, dtype=dtype, batch_size=batch_size, layout=layout)

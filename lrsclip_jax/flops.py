@@ -111,7 +111,7 @@ def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product
         Product("projection", 1, width, tower.embed_dim),
     ]
     if isinstance(tower, ViT):
-        found.insert(0, Product("patch_embedding", length - 1, 3 * tower.patch**2, width))
+        found.insert(0, Product("patch_embedding", length - 1, tower.channels * tower.patch**2, width))
     if isinstance(tower, Bert) and tower.pool == "pooler":
         found.insert(-1, Product("pooler", 1, width, width))
     return found[-1:] if in_memory else found

@@ -15,9 +15,10 @@ from eval import retrieval, zeroshot
 from eval.class_texts import class_texts
 from eval.html.galleries import Query
 from eval.html.retrieval_table import best_five
-from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
+from lrsclip_jax.data import band_image
+from lrsclip_jax.data.images import Preprocessing, preprocess
 from lrsclip_jax.data.parallel import in_threads
-from lrsclip_jax.data.prepared.opening import open_records
+from lrsclip_jax.data.prepared.opening import check_bands, open_records
 from lrsclip_jax.data.prepared.records import Record, token_ids
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed
@@ -96,9 +97,14 @@ class HeldOutReport:
     queries: Sequence[Query] = ()
 
 
-def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
-    """Opens a held-out set (as `data.sources` names it) and reads its texts, see `of_records`."""
-    return of_records(source.rsplit("/", 1)[-1], open_records(source), tokenizer, templates)
+def load(source: str, tokenizer: Tokenizer, templates: Sequence[str] = (), bands: Sequence[str] = ()) -> HeldOut:
+    """Opens a held-out set (as `data.sources` names it) and reads its texts, see `of_records`.
+
+    Raises InputError where its images lack one of `bands`; () are red, green and blue.
+    """
+    records = open_records(source)
+    check_bands(source, records, bands)
+    return of_records(source.rsplit("/", 1)[-1], records, tokenizer, templates)
 
 
 def of_records(name: str, records: Sequence[Record], tokenizer: Tokenizer, templates: Sequence[str] = ()) -> HeldOut:
@@ -203,10 +209,10 @@ def scorer(
 
 
 def pixels(records: Sequence[Record], preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-    """Yields every record's image in order, uint8 [S, S, 3], preprocessed for the model by a thread per core."""
+    """Yields every record's image in order, [S, S, C], preprocessed for the model by a thread per core."""
 
     def decode(row: int) -> np.ndarray:
-        return preprocess(read_image(records[row].image), preprocessing)
+        return preprocess(band_image.seen(records[row].image, preprocessing), preprocessing)
 
     yield from in_threads(decode, range(len(records)))
 
@@ -293,7 +299,7 @@ def for_report(table: Table, before: Mapping[str, float] | None = None) -> HeldO
     """Returns the table for the run's report, with queries from the first kind of text; `before` as for `lines`."""
 
     def picture(row: int) -> np.ndarray:
-        return np.asarray(read_image(table.heldout.records[row].image))
+        return np.asarray(band_image.picture(table.heldout.records[row].image))
 
     def label(row: int) -> str | None:
         return table.heldout.records[row].label

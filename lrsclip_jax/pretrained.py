@@ -7,9 +7,10 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from lrsclip_jax import config, weights
+from lrsclip_jax.data.band_image import AnyImage, BandImage, seen
+from lrsclip_jax.data.bands import LAYOUTS
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
@@ -34,7 +37,7 @@ from lrsclip_jax.pytorch.contract import Hints
 from lrsclip_jax.run import checkpoint
 from lrsclip_jax.sharding import batch_shards, make_mesh, replicated
 
-ImageLike = str | os.PathLike | Image.Image | np.ndarray
+ImageLike = str | os.PathLike | Image.Image | BandImage | np.ndarray
 Side = Literal["image", "text"]
 
 # Every batch size is a program of its own: few, so that few are compiled.
@@ -66,6 +69,7 @@ class Pretrained:
       params: their parameters {"image": …, "text": …, "logit_scale": …}, float32, on the devices.
       batch_size: images or texts that pass a tower at once, a multiple of the devices.
       mesh: the devices.
+      layout: the bands of files that do not name them, for a model that reads bands.
     """
 
     source: str
@@ -81,6 +85,7 @@ class Pretrained:
     _tokenizer: Tokenizer | None = field(repr=False)
     mesh: Mesh = field(repr=False)
     _encoders: Mapping[Side, Encoder] = field(repr=False)
+    layout: tuple[str, ...] = ()
 
     @cached_property
     def clip(self) -> CLIP:
@@ -136,11 +141,12 @@ class Pretrained:
 
         Args:
           images: a list or iterator of paths, PIL images and uint8 arrays [H, W, 3] (RGB), or one uint8 array
-            [N, H, W, 3]. The rules for reading them are those of `data.images.read_image`.
+            [N, H, W, 3]. The rules for reading them are those of `data.images.read_image`. A model that reads bands
+            takes paths of TIFFs and JPEG 2000 that hold them, and arrays [H, W, bands] of real values.
 
         Raises:
           TypeError: one image instead of several, or something that is no image.
-          InputError: a file that can't be read, an array of another dtype or shape.
+          InputError: a file that can't be read or lacks a band, an array of another dtype or shape.
         """
         if isinstance(images, str | bytes | os.PathLike | Image.Image):
             raise TypeError("images come as a list: model.images([image]), not model.images(image)")
@@ -166,12 +172,12 @@ class Pretrained:
         return found
 
     def preprocess(self, image: ImageLike) -> np.ndarray:
-        """Returns what the image tower sees of an image, before normalisation: uint8 [S, S, 3].
+        """Returns what the image tower sees of an image, before normalisation: uint8 [S, S, 3], float32 of bands.
 
         To the byte the pixels that the source's own code makes: the transform of CLIP and open_clip, or transformers'
         `CLIPImageProcessorPil`. Errors as in `images`.
         """
-        return preprocess(_rgb(image), self.preprocessing)
+        return preprocess(as_seen(image, self.preprocessing, self.layout), self.preprocessing)
 
     def tokenize(self, texts: Iterable[str]) -> np.ndarray:
         """Returns the tokens of texts, cut or padded to the context length: int32 [N, context_length].
@@ -247,6 +253,7 @@ def load(
     size: int | None = None,
     tower: Side | None = None,
     merge: bool = False,
+    layout: str | Sequence[str] = (),
 ) -> Pretrained:
     """Loads a model.
 
@@ -258,6 +265,7 @@ def load(
         family does.
       tower: of two towers the one whose "encoder" features are meant; None: the image tower.
       merge: whether LoRA becomes part of the kernels that it is added to.
+      layout: as for `lrsclip_jax.load`.
 
     Raises:
       InputError: as for `lrsclip_jax.load`, unknown features, a tower that is not there, a size that is no multiple of
@@ -265,6 +273,8 @@ def load(
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1")
+    if isinstance(layout, str) and layout not in LAYOUTS:
+        raise InputError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}, or list the names of bands")
     if features not in ("projected", "encoder"):
         raise InputError(f"unknown features {features!r}: choose 'projected' or 'encoder'")
     source = os.fspath(source)
@@ -301,6 +311,7 @@ def load(
         _tokenizer=tokenizer_for(found.text["kind"]) if found.text and "text" in encoders else None,
         mesh=mesh,
         _encoders=encoders,
+        layout=LAYOUTS[layout] if isinstance(layout, str) else tuple(layout),
     )
 
 
@@ -321,6 +332,24 @@ def _encoder(tower: Any, method: str, prepare: Callable[[jax.Array], jax.Array],
         return tower.apply({"params": params}, prepare(batch), method=method)
 
     return Encoder(fed(features, mesh), fed(lambda params, batch: unit(features(params, batch)), mesh))
+
+
+def as_seen(image: ImageLike, preprocessing: Preprocessing, layout: Sequence[str] = ()) -> AnyImage:
+    """Returns an image as a tower is to see it, before it is resized; errors and `layout` as for `Pretrained`."""
+    if not preprocessing.bands:
+        return _rgb(image)
+    if isinstance(image, BandImage):
+        return image
+    if isinstance(image, str | os.PathLike):
+        return seen(Path(image), preprocessing, layout)
+    channels = preprocessing.channels
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[-1] != channels:
+        given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        wanted = f"a path, or an array [H, W, {channels}]"
+        raise InputError(f"the model reads bands {', '.join(preprocessing.bands)}: {wanted} is expected, not {given}")
+    if image.dtype.kind not in "uif":
+        raise InputError(f"an image array must hold real numbers, not {image.dtype}")
+    return BandImage.of(np.moveaxis(image, -1, 0))
 
 
 def _rgb(image: ImageLike) -> Image.Image:

@@ -166,6 +166,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         groups=batch_shards(mesh) * config.train.microbatches,
         shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
+        bands=len(fields["image"]["bands"]),
         image_keys=config.loss.same_image == "positive",
         offloaded=config.train.microbatches if config.train.offload == "images" else 0,
         **widths,
@@ -181,7 +182,7 @@ def batch_specs(
     """
     pairs = layout.batch_size
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "image": ((pairs, image_size, image_size, 3), jnp.uint8),
+        "image": ((pairs, image_size, image_size, layout.bands or 3), jnp.float32 if layout.bands else jnp.uint8),
         "has_long": ((pairs,), jnp.bool_),
         "has_short": ((pairs,), jnp.bool_),
     }

@@ -113,13 +113,15 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     """Returns the run in a folder, its steps that are left, and alone in a list its state: saved before, or new."""
     config = setup.config
     tokenizer = tokenizer_for(zoo.text_kind(setup.model))
-    held_out = [heldout.load(source, tokenizer, config.eval.templates) for source in config.eval.sources]
+    bands = setup.model.image.bands
+    held_out = [heldout.load(source, tokenizer, config.eval.templates, bands) for source in config.eval.sources]
     watched = [("eval.guard", metric) for metric, _ in config.eval.guard or ()]
     for key, metric in (("checkpoint.best", config.checkpoint.best), *watched):
         heldout.check_score(key, metric, held_out, config.eval.truncations)
     laps.end("data")
 
     params, preprocessing = initial_parameters(setup.model, config)
+    preprocessing = mixture.measured(preprocessing, config, sources)
     images = saved_features.of_images(config, setup.model, params, preprocessing, sources)
     texts = saved_features.of_texts(config, setup.model, params, sources)
     laps.end("parameters")

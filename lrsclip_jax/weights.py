@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from eval.reading import convert
 from lrsclip_jax.adapters import base, peft
+from lrsclip_jax.data.bands import RGB, band, find
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing, check_side
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules, adaptation, zoo
@@ -125,6 +126,9 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
     as `positions` of `models.bert_tower.Bert` says; one of image positions of another grid is resized as its family
     does. Adapters of the model are drawn; where a source has LoRA, that becomes part of its kernels first.
 
+    The patch embedding of `model.image.bands` is made of the source's, band by band (`model.new_bands`). Mean and std
+    are () where neither the config nor a source tells those of its bands: the training sets do.
+
     Raises:
       InputError: an unknown source, or weights of another model.
     """
@@ -137,17 +141,33 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
     def draw():
         return init_params(model, jax.random.key(config.seed))
 
+    new_bands = config.model.get("new_bands", "zero")  # absent in the configs of older runs
+
     if config.model.init in ("random", None):
         params, preprocessing = jax.jit(draw)(), CLIP_PREPROCESSING
     else:
         found = _read_for(model, config.model.init, "image", "text")
-        params, preprocessing = fitted(model, found, config.model.init), found.preprocessing or CLIP_PREPROCESSING
+        params = fitted(model, found, config.model.init, new_bands)
+        preprocessing = found.preprocessing or CLIP_PREPROCESSING
     for tower in ("image", "text"):
         if source := config.model[f"{tower}_init"]:
             found = _read_for(model, source, tower)
-            params = params | {tower: fitted_tower(model, tower, found, source, params[tower])}
+            fit = fitted_tower(model, tower, found, source, params[tower], new_bands)
+            params = params | {tower: fit}
             preprocessing = (found.preprocessing if tower == "image" else None) or preprocessing
-    return params, dataclasses.replace(preprocessing, size=model.image.size)
+    return params, _of_bands(model, config, dataclasses.replace(preprocessing, size=model.image.size))
+
+
+def _of_bands(model: CLIP, config: ConfigDict, preprocessing: Preprocessing) -> Preprocessing:
+    """The preprocessing of a model's bands: the config's, else that of weights for the same bands, else unknown yet."""
+    if not model.image.bands:
+        return preprocessing
+    given, known = config.model.band_mean is not None, preprocessing.bands == model.image.bands
+    if known and not given:
+        return preprocessing
+    mean, std = (tuple(config.model[key] or ()) for key in ("band_mean", "band_std"))
+    scale = float(config.model.band_scale)
+    return dataclasses.replace(preprocessing, mean=mean, std=std, bands=model.image.bands, scale=scale)
 
 
 def teacher_parameters(model: CLIP, config: ConfigDict, start: Any, preprocessing: Preprocessing) -> Any:
@@ -160,29 +180,38 @@ def teacher_parameters(model: CLIP, config: ConfigDict, start: Any, preprocessin
         return start
     found = merged(read(source), source)
     check_pixels(source, found.preprocessing, "the run", preprocessing)
-    return base.joined(fitted(plain(model), found, source), base.adapters(start))
+    return base.joined(fitted(plain(model), found, source, config.model.new_bands), base.adapters(start))
 
 
 def check_pixels(source: str, seen: Preprocessing | None, other: str, wanted: Preprocessing) -> None:
     """Raises InputError where a source normalises pixels by another mean or standard deviation than `other` does."""
-    if seen and any(not np.allclose(getattr(seen, name), getattr(wanted, name)) for name in ("mean", "std")):
+    if seen and seen.bands != wanted.bands:
+        raise InputError(
+            f"{source} reads {_bands_of(seen)}, {other} {_bands_of(wanted)}: they can't see the same images"
+        )
+    if seen and any(not np.allclose(getattr(seen, name), getattr(wanted, name)) for name in ("mean", "std", "scale")):
         raise InputError(
             f"{source} normalises pixels by mean {seen.mean} and std {seen.std}, {other} by mean {wanted.mean} and "
             f"std {wanted.std}: they can't see the same images"
         )
 
 
-def fitted(model: CLIP, found: ReadCheckpoint, source: str) -> dict[str, Any]:
+def _bands_of(seen: Preprocessing) -> str:
+    return f"bands {', '.join(seen.bands)}" if seen.bands else "RGB"
+
+
+def fitted(model: CLIP, found: ReadCheckpoint, source: str, new_bands: str = "zero") -> dict[str, Any]:
     """Returns the parameters of `model` out of a source that has both towers; its position tables are made to fit.
 
-    A model with a bias of the logits starts from its own where the source has none.
+    A model with a bias of the logits starts from its own where the source has none. `new_bands` is as in
+    `fitted_tower`.
 
     Raises:
       InputError: the source is of another model, or lacks a part of this one.
     """
     check_whole(found, source)
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    towers = {tower: fitted_tower(model, tower, found, source, shapes[tower]) for tower in ("image", "text")}
+    towers = {tower: fitted_tower(model, tower, found, source, shapes[tower], new_bands) for tower in ("image", "text")}
     bias = {} if model.logit_bias is None else {"logit_bias": found.params.get("logit_bias", model.logit_bias)}
     return (
         towers
@@ -191,7 +220,9 @@ def fitted(model: CLIP, found: ReadCheckpoint, source: str) -> dict[str, Any]:
     )
 
 
-def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, params: Any) -> Any:
+def fitted_tower(
+    model: CLIP, tower: str, found: ReadCheckpoint, source: str, params: Any, new_bands: str = "zero"
+) -> Any:
     """Returns the parameters of one tower of `model`, "image" or "text", out of a source.
 
     Args:
@@ -200,6 +231,8 @@ def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, pa
       found: in `source`.
       source: for messages.
       params: of the tower, or their shapes. Where the source has no projection, the one here is taken.
+      new_bands: how the patch embedding of a band starts that the source's does not know: "zero", or "mean" of those
+        that it does.
     """
     values = found.params.get(tower)
     if values is None:
@@ -210,6 +243,8 @@ def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, pa
         check_side(model.image.size, source)
         side = model.image.size // model.image.patch
         values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
+        theirs, kernel = tuple((found.image or {}).get("bands", ())), "patch_embedding/kernel"
+        values[kernel] = _by_bands(values[kernel], theirs, model.image.bands, new_bands, source)
     else:
         values["position_embedding"] = _of_length(values["position_embedding"], model.text, source)
         if getattr(model.text, "pool", None) == "cls":
@@ -237,6 +272,22 @@ def fitted_tower(model: CLIP, tower: str, found: ReadCheckpoint, source: str, pa
 
 def _resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
     return table if len(table) == side * side + 1 else resize_positions(table, side, antialias)
+
+
+def _by_bands(kernel: np.ndarray, theirs: tuple[str, ...], ours: tuple[str, ...], new: str, source: str) -> np.ndarray:
+    """A kernel [patch, patch, C, width] of the bands `theirs` as one of `ours`; () are red, green and blue."""
+    if theirs == ours:
+        return kernel
+    if not ours:
+        raise InputError(f"{source} reads bands {', '.join(theirs)}: set model.image.bands, by default it is RGB")
+    places = find(ours, [band(name) for name in theirs or RGB])
+    if all(place is None for place in places):
+        raise InputError(
+            f"{source} has weights of {', '.join(theirs or RGB)}, and none of model.image.bands={ours} is one of them: "
+            "name bands as B04, red or 665nm, or set model.init='random'"
+        )
+    unknown = np.zeros_like(kernel[:, :, 0]) if new == "zero" else kernel.mean(axis=2)
+    return np.stack([unknown if place is None else kernel[:, :, place] for place in places], axis=2)
 
 
 def _of_length(table: np.ndarray, text: Any, source: str) -> np.ndarray:

@@ -79,6 +79,11 @@ LATER = (
     "optimizer.cooldown",
     "model.adapt",
     "model.adapt_with",
+    "model.image.bands",
+    "model.new_bands",
+    "model.band_scale",
+    "model.band_mean",
+    "model.band_std",
 )
 
 

@@ -91,6 +91,8 @@ LONG_WEIGHT = either(
     ),
 )
 
+BANDS = Many(Text("a name such as 'B04', 'red' or '665nm'"), "bands", "('B04', 'B03', 'B02', 'B08')")
+BANDS_READ = "the bands that images have, by name or wavelength and in order; (): red, green and blue of 8 bits"
 
 # How a pretrained table of text positions is made longer; the towers' fields and the config's keys say the same.
 KEEP = "first rows of a shorter pretrained position table that stretching (KPS) leaves as they are; 0: none"

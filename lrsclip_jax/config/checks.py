@@ -63,7 +63,7 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _texts, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard):
+    for combination in (_towers, _bands, _texts, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard):
         for fault in combination(config):
             raise InputError(fault)
 
@@ -199,6 +199,18 @@ def _towers(config: ConfigDict) -> Iterator[str]:
     if round(image["patch_dropout"] * patches) >= patches:
         yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
     yield from adapt_rules.faults(config.model.adapt, towers)
+
+
+def _bands(config: ConfigDict) -> Iterator[str]:
+    """Yields why bands can't be read or normalised."""
+    model, bands = config.model, tower_fields(config)[0]["bands"]
+    if twice := [name for number, name in enumerate(bands) if name in bands[:number]]:
+        yield f"model.image.bands={shown(bands)}: {shown(twice[0])} stands twice in it"
+    if (model.band_mean is None) != (model.band_std is None):
+        yield f"model.band_mean={shown(model.band_mean)}, model.band_std={shown(model.band_std)}: set both, or neither"
+    for key in ("band_mean", "band_std"):
+        if model[key] is not None and len(model[key]) != len(bands):
+            yield f"model.{key}={shown(model[key])}: {len(model[key])} numbers for {len(bands)} of model.image.bands"
 
 
 def _texts(config: ConfigDict) -> Iterator[str]:

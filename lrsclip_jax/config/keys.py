@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from lrsclip_jax.config.allowed import (
     ADAPTED,
+    BANDS,
+    BANDS_READ,
     COMPONENTS,
     DTYPES,
     EMBEDDINGS_OF_SOURCES,
@@ -63,6 +65,7 @@ _TABLE = (
     Key("model.dtype", "auto", choice("auto", *DTYPES), "of the towers' arithmetic; auto: bfloat16, on a CPU float32"),
     Key("model.image.size", 224, Whole(1, SIDE), "side of the images in pixels"),
     Key("model.image.remat", "dense", REMAT, "what the image tower's blocks store for the backward pass"),
+    Key("model.image.bands", (), BANDS, BANDS_READ),
     Key("model.text.context_length", 248, TOKEN_COUNT, "rows of the text tower's position table: its longest text"),
     Key("model.text.frozen_positions", 0, Whole(0, TOKENS), "first rows of that table that are not trained"),
     Key("model.text.remat", "dense", REMAT, "what the text tower's blocks store for the backward pass"),
@@ -79,6 +82,32 @@ _TABLE = (
         ("(image|text)/projection/.*", "logit_.*"),
         Many(Pattern(rows=False), "patterns", "('(image|text)/projection/.*', 'logit_.*')"),
         "parameters of the model itself that train with the adapters of model.adapt",
+    ),
+    Key(
+        "model.new_bands",
+        "zero",
+        choice("zero", "mean"),
+        "how the patch embedding of bands starts that the weights do not know: at zero, or as the mean of those that "
+        "they do",
+    ),
+    Key(
+        "model.band_scale",
+        10000.0,
+        Number(0.0, 1e9, above=True),
+        "of model.image.bands: the value of a reflectance of 1, which values are divided by first; 255.0 for 8 bits",
+    ),
+    Key(
+        "model.band_mean",
+        None,
+        OrNone(Many(Number(-1e9, 1e9), "numbers, one for each band", "(0.11, 0.12, 0.13, 0.25)")),
+        "mean of each band after that, which is taken off; None: that of the weights where they have the same bands, "
+        "else of the sets that are trained on",
+    ),
+    Key(
+        "model.band_std",
+        None,
+        OrNone(Many(Number(0.0, 1e9, above=True), "numbers, one for each band", "(0.05, 0.05, 0.06, 0.1)")),
+        "standard deviation of each band, which values are divided by last; None: as of model.band_mean",
     ),
     Key(
         "data.sources",

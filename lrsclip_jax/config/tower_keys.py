@@ -5,7 +5,21 @@ They are repeated here, because the classes need JAX, which takes seconds to imp
 
 from __future__ import annotations
 
-from lrsclip_jax.config.allowed import DEPTH, DTYPES, KEEP, RATIO, RATIOS, REMAT, ROWS, SIDE, TOKEN_COUNT, TOKENS, WIDTH
+from lrsclip_jax.config.allowed import (
+    BANDS,
+    BANDS_READ,
+    DEPTH,
+    DTYPES,
+    KEEP,
+    RATIO,
+    RATIOS,
+    REMAT,
+    ROWS,
+    SIDE,
+    TOKEN_COUNT,
+    TOKENS,
+    WIDTH,
+)
 from lrsclip_jax.config.values import Flag, Key, Number, OrNone, Whole, choice
 
 _COMPUTED = (
@@ -63,6 +77,7 @@ IMAGE_FIELDS = _fields(
     Key("pool", "cls", choice("cls", "mean"), "an image's token: the class token, or the mean of the patches"),
     Key("token_multiple", 1, Whole(1, 1024), "tokens are padded to a multiple of it"),
     Key("patch_dropout", 0.0, Number(0.0, 1.0, below=True), "share of the patches that training leaves out"),
+    Key("bands", (), BANDS, BANDS_READ),
 )
 TEXT_FIELDS = {
     "transformer": _fields(

@@ -57,8 +57,11 @@ def export(
       facts: for the card, what the model does not tell.
 
     Raises:
-      InputError: an unknown format; a model whose function the format can't say; something at `out`, or no space.
+      InputError: an unknown format; a model of other bands than red, green and blue; one whose function the format
+        can't say; something at `out`, or no space.
     """
+    if model.image.bands:
+        raise InputError(f"{source} reads bands {', '.join(model.image.bands)}: no format says which, keep its run")
     if format not in FORMATS:
         raise InputError(f"unknown --format={format}{nearest(format, FORMATS)}; known: {', '.join(FORMATS)}")
     out = Path(out)

@@ -39,7 +39,7 @@ from PIL.TiffImagePlugin import (
 )
 
 from lrsclip_jax.data.remote import gdal_options, is_address, network_reason
-from lrsclip_jax.data.stretch import limits, stretched
+from lrsclip_jax.data.stretch import limits, stretched, unstretched
 from lrsclip_jax.errors import InputError
 
 _MAGIC = {
@@ -84,20 +84,29 @@ def too_large(name: str) -> InputError:
 
 @dataclass(frozen=True)
 class Bands:
-    """The bands that are shown, and how their values become RGB.
+    """The bands that are shown, and how their values become RGB; or those that a tower sees as they are.
 
     Attributes:
-      numbers: one (grey) or three, from 1.
+      numbers: one (grey) or three, from 1; of `raw` ones any number.
       limits: what becomes 0 and 255 in each band; None: 8-bit values, taken as they are.
       palette: uint8 [256 or 65536, 3]; None: the values are no indices.
+      raw: whether values stay as they are.
     """
 
     numbers: tuple[int, ...]
     limits: tuple[tuple[float, float], ...] | None
     palette: np.ndarray | None = field(repr=False)
+    raw: bool = False
 
-    def rgb(self, values: np.ndarray) -> np.ndarray:
-        """Returns values [1 or 3, H, W] as uint8 [H, W, 3]."""
+    @property
+    def masked(self) -> bool:
+        """Whether it is asked which values are data."""
+        return self.raw or bool(self.limits)
+
+    def pixels(self, values: np.ndarray) -> np.ndarray:
+        """Returns values [1 or 3, H, W] as uint8 [H, W, 3], and `raw` ones, [B, H, W], as float32 [H, W, B]."""
+        if self.raw:
+            return unstretched(values).transpose(1, 2, 0)
         if self.palette is not None:
             return self.palette[values[0]]
         if self.limits:

@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,16 +52,21 @@ def check_side(size: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels become a tower's input: side in pixels; mean and std per channel of values in [0, 1]."""
+    """How pixels become a tower's input: side in pixels; mean and std per channel of values divided by `scale`.
+
+    Of RGB these lie in [0, 1]. A tower of other bands names them; its images are float32, as the files have them.
+    """
 
     size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     resize: Literal["shorter"] = "shorter"  # the shorter side becomes `size`
     # The central square; where half the margin is no whole number, CLIP and open_clip round it to the even one
     # ("center"), transformers' processors down ("center_floor"): for margins of 3, 7, 11 … they are a pixel apart.
     crop: Literal["center", "center_floor"] = "center"
     interpolation: Literal["bicubic"] = "bicubic"  # Pillow's: antialiased, a = -0.5
+    bands: tuple[str, ...] = ()  # that are read, see `data.bands`; (): RGB
+    scale: float = 255.0
 
     def __post_init__(self) -> None:
         check_side(self.size, "preprocessing")
@@ -70,6 +75,23 @@ class Preprocessing:
             value = getattr(self, field)
             if value not in values:
                 raise InputError(f"preprocessing: {field} '{value}' is unknown; known: {', '.join(values)}")
+        counts = {len(self.mean), len(self.std)}
+        if counts != {self.channels} and not (self.bands and counts == {0}):  # which are not known yet
+            raise InputError(f"preprocessing: mean and std need a number for each of {self.channels} channels")
+
+    @property
+    def channels(self) -> int:
+        """How many numbers a pixel has."""
+        return len(self.bands) or 3
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """Of pixels before normalisation."""
+        return np.float32 if self.bands else np.uint8
+
+    def described(self) -> dict[str, Any]:
+        """Returns it as JSON types: what files say of it. Of RGB that is what it was before there were bands."""
+        return {name: value for name, value in asdict(self).items() if self.bands or name not in ("bands", "scale")}
 
 
 CLIP_PREPROCESSING = Preprocessing(
@@ -176,12 +198,15 @@ def as_rgb(
     return image
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """Returns the uint8 [S, S, 3] pixels that CLIP's transform has before ToTensor and Normalize."""
+def preprocess(image: Any, preprocessing: Preprocessing) -> np.ndarray:
+    """Returns the uint8 [S, S, 3] pixels that CLIP's transform has before ToTensor and Normalize.
+
+    Those of a `band_image.BandImage` in place of an RGB image are float32 [S, S, bands].
+    """
     return resize_and_crop(image, preprocessing.size, preprocessing.crop)
 
 
-def resize_and_crop(image: Image.Image, size: int, crop: str = "center") -> np.ndarray:
+def resize_and_crop(image: Any, size: int, crop: str = "center") -> np.ndarray:
     """Returns an RGB image as uint8 [size, size, 3]: shorter side to `size`, then the central square.
 
     torchvision's Resize(size, BICUBIC) and CenterCrop(size) on a PIL image, byte for byte; with `crop`
@@ -196,8 +221,9 @@ def resize_and_crop(image: Image.Image, size: int, crop: str = "center") -> np.n
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def _central_square(image: Image.Image, size: int, crop: str) -> np.ndarray:
-    left, top, right, bottom = central_box(*image.size, size, crop)
+def _central_square(image: Any, size: int, crop: str) -> np.ndarray:
+    width, height = image.size
+    left, top, right, bottom = central_box(width, height, size, crop)
     reach = math.ceil(3 * max(1, min(image.size) / size))  # the filter sees two pixels, of the image or the result
     x, y = max(0, int(left) - reach), max(0, int(top) - reach)
     part = image.crop((x, y, min(image.width, int(right) + reach + 1), min(image.height, int(bottom) + reach + 1)))
@@ -215,7 +241,7 @@ def central_box(width: int, height: int, size: int, crop: str) -> tuple[float, f
     return left, top, right, bottom
 
 
-def resize_shorter(image: Image.Image, size: int) -> Image.Image:
+def resize_shorter(image: Any, size: int) -> Any:
     """Resizes the shorter side to `size` and the other, as torchvision does, to int(size · long / short)."""
     return image.resize(shorter_to(size, *image.size), Image.Resampling.BICUBIC)
 
@@ -326,7 +352,7 @@ def _read_raster(
             how = bands_of(
                 raster, tiff_header(stream), bands, stretch, lambda number: values[numbers.index(number)], name
             )
-        return _image(how.rgb(values if how.limits else values.data))
+        return _image(how.pixels(values if how.limits else values.data))
 
 
 def _to_rgb(values: np.ndarray, bands: tuple[int, ...] | None, stretch: tuple[float, float], name: str) -> Image.Image:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from lrsclip_jax.data import band_image
 from lrsclip_jax.data.blocks import Blocks, blocks_of
 from lrsclip_jax.data.geotiff import (
     Bands,
@@ -105,6 +106,8 @@ class Scene:
 class RasterScene:
     """A TIFF or JPEG 2000 that rasterio reads by windows, to the values that `data.images.read_image` gives.
 
+    Of `open_bands` they are float32 [h, w, bands], those of `data.band_image`.
+
     Where one is too large for that reader, the percentiles that its values are stretched from are those of the scene
     reduced to 2048 pixels a side.
     """
@@ -125,11 +128,11 @@ class RasterScene:
     def read(self, window: np.ndarray) -> np.ndarray:
         """Returns the pixels of a window (r0, r1, c0, c1), uint8 [h, w, 3]; InputError where the file is torn."""
         r0, r1, c0, c1 = (int(edge) for edge in window)
-        return self._rgb(window=((r0, r1), (c0, c1)))
+        return self._pixels(window=((r0, r1), (c0, c1)))
 
     def overview(self, height: int, width: int) -> np.ndarray:
         """Returns the whole scene at another size, uint8 [height, width, 3]; InputError where the file is torn."""
-        return self._rgb(out_shape=(len(self.bands.numbers), height, width))
+        return self._pixels(out_shape=(len(self.bands.numbers), height, width))
 
     def look(self, window: Sequence[int], height: int, width: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns a window (r0, r1, c0, c1) at a size, and where it holds no data.
@@ -148,7 +151,7 @@ class RasterScene:
         r0, r1, c0, c1 = (int(edge) for edge in window)
         whole = self._without_gaps()
         values = self._values(
-            bool(self.bands.limits) or not whole,
+            self.bands.masked or not whole,
             window=((r0, r1), (c0, c1)),
             out_shape=(len(self.bands.numbers), height, width),
             resampling=Resampling.nearest if self.bands.palette is not None else Resampling.average,
@@ -161,7 +164,7 @@ class RasterScene:
             )
             absent = ~self._blocks.written(rows.astype(int), columns.astype(int))
             gaps = absent if gaps is None else gaps | absent
-        return self.bands.rgb(values if self.bands.limits else np.ma.getdata(values)), gaps
+        return self.bands.pixels(values if self.bands.masked else np.ma.getdata(values)), gaps
 
     def unwritten(self, window: Sequence[int]) -> bool:
         """Returns whether no block that a window (r0, r1, c0, c1) touches was ever written; nothing is read."""
@@ -220,8 +223,8 @@ class RasterScene:
     def _gaps(self, window: tuple, shape: tuple[int, int]) -> np.ndarray:
         return ~holds_data(self._values(True, window=window, out_shape=(len(self.bands.numbers), *shape)))
 
-    def _rgb(self, **how: Any) -> np.ndarray:
-        return self.bands.rgb(self._values(bool(self.bands.limits), **how))
+    def _pixels(self, **how: Any) -> np.ndarray:
+        return self.bands.pixels(self._values(self.bands.masked, **how))
 
     def _values(self, masked: bool, **how: Any) -> np.ndarray:
         with errors_named(str(self.path)):
@@ -306,6 +309,17 @@ def open_scene(path: Path | str, bands: tuple[int, ...] | None = None, reduction
     except InputError:
         return Scene(path, np.asarray(read_image(path, bands)))  # Pillow reads some that GDAL doesn't
     return _scene_of(path, raster, bands, reduction)
+
+
+def open_bands(path: Path | str, bands: Sequence[str], layout: Sequence[str] = ()) -> RasterScene:
+    """Opens a TIFF or JPEG 2000 by its path or address, to be read as a tower of these bands sees it.
+
+    `layout` names the bands of a file that does not. InputError where it can't be read or lacks one of them.
+    """
+    raster = raster_of(path)
+    numbers = band_image.band_numbers(raster, bands, layout, str(path))
+    place = _place_of(path)[0] if isinstance(path, Path) else _place_in(raster)[0]
+    return RasterScene(path, raster, Bands(tuple(numbers), None, None, raw=True), place)
 
 
 def _scene_of(path: Path, raster: Any, bands: tuple[int, ...] | None, reduction: float) -> AnyScene:

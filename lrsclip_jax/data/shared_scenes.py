@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from lrsclip_jax.data.rasters import AnyScene, Scene, open_scene
+from lrsclip_jax.data.rasters import AnyScene, Scene, open_bands, open_scene
 
 _HELD = 1 << 28  # pixels of scenes that are held whole
 _OPEN = 64  # scenes
 _HANDLES = 4  # of a thread
 
 
-def scene_opener(bands: tuple[int, ...] | None = None) -> Callable[[Path | str, float], AnyScene]:
+def scene_opener(
+    bands: tuple[int, ...] | None = None, names: Sequence[str] = (), layout: Sequence[str] = ()
+) -> Callable[[Path | str, float], AnyScene]:
     """Returns the function that opens a scene by its path or address and its reduction, see `rasters.open_scene`.
 
-    The scenes that were opened last are kept, as many as fit. The percentiles of a scene are found once.
+    With names of bands it opens what `rasters.open_bands` does. The scenes that were opened last are kept, as many as
+    fit. The percentiles of a scene are found once.
     """
     lock, here = threading.Lock(), threading.local()
     known: OrderedDict[tuple[Path | str, float], Future[AnyScene]] = OrderedDict()
@@ -30,7 +33,7 @@ def scene_opener(bands: tuple[int, ...] | None = None) -> Callable[[Path | str, 
                 future = known[path, reduction] = Future()
         if mine:
             try:
-                future.set_result(open_scene(path, bands, reduction))
+                future.set_result(open_bands(path, names, layout) if names else open_scene(path, bands, reduction))
             except BaseException as error:
                 future.set_exception(error)
             with lock:

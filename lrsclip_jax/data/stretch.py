@@ -50,6 +50,13 @@ def stretched(band: np.ndarray, low: float, high: float) -> np.ndarray:
     return out
 
 
+def unstretched(values: np.ndarray) -> np.ndarray:
+    """Returns real values as float32, with 0 in place of those that are masked, NaN or infinite."""
+    filled = np.ma.filled(values, 0).astype(np.float32)
+    filled[~np.isfinite(filled)] = 0
+    return filled
+
+
 def holds_data(values: np.ndarray) -> np.ndarray:
     """Returns where one of the bands [B, H, W] is neither masked, NaN nor infinite: bool [H, W]."""
     return (~np.ma.getmaskarray(values) & np.isfinite(np.ma.getdata(values))).any(axis=0)

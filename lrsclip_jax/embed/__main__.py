@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from eval.command import add_subject, command_line, expanded, floats, integers, path, whole_number
+from lrsclip_jax.data.bands import add_layout
 from lrsclip_jax.data.tiling import add_options
 from lrsclip_jax.errors import InputError, cli
 
@@ -148,6 +149,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
     add = parse.add_argument_group("large images").add_argument
     add_options(add, "cut images with a longer side into tiles of N pixels")
+    add_layout(add)
 
     add = parse.add_argument_group("semantic localisation").add_argument
     add("--steps", metavar="N,N,…", type=integers, default=(256, 512, 768), help="sides of the windows (256,512,768)")
@@ -198,7 +200,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         features=options.features,
         size=options.size,
         tower=options.tower,
+        layout=options.layout,
     )
+    if options.pictures and model.embeds("image") and model.preprocessing.bands:
+        raise InputError(f"--pictures: {options.checkpoint} reads bands, which are no pictures")
     context_length = model.context_length if model.embeds("text") else None
     material = _named(_for_model(_with_texts(material, options, context_length), model), options)
     if options.views:
@@ -282,11 +287,15 @@ def _with_texts(material: Any, options: argparse.Namespace, context_length: int 
 
 def _for_model(material: Any, model: Any) -> Any:
     """The material without the side that the model can't embed, with a note; InputError where nothing is left."""
+    from lrsclip_jax.embed.material import seen_by
+
     for tower, side in (("image", "images"), ("text", "texts")):
         rows = getattr(material, side)
         if rows and not model.embeds(tower):
             print(f"note: {model.source} embeds no {side} as {model.features} features: {len(rows):,} are left out")
             material = dataclasses.replace(material, **{side: []})
+    if material.images:
+        material = seen_by(material, model.preprocessing, model.layout)
     if not material.images and not material.texts:
         raise InputError(f"{model.source} ({model.family}) can embed nothing of {material.name}")
     return material

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def about_model(model: Pretrained, name: str | None = None) -> dict[str, Any]:
         "step": model.step,
         "weights": model.weights_hash,
         "features": model.features,
-        "preprocessing": dataclasses.asdict(model.preprocessing) if model.embeds("image") else None,
+        "preprocessing": model.preprocessing.described() if model.embeds("image") else None,
         "tokenizer": model.tokenizer.name if model.embeds("text") else None,
         "context_length": model.context_length if model.embeds("text") else None,
         "logit_scale": model.logit_scale if model.features == "projected" else None,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
 from tqdm import tqdm
 
 from eval.file_names import spelled
-from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.band_image import AnyImage, seen
+from lrsclip_jax.data.images import Preprocessing, read_image
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Drawing, Fault, Item, Keys, Source, open_source
 from lrsclip_jax.sources.prepared import drawing
@@ -32,6 +32,9 @@ class Material:
       images: rows of images.jsonl.
       texts: rows of texts.jsonl.
       read: gives the image of a row of `images`; InputError where it can't be read. Threads call it, about in order.
+      read_bands: makes, of a model's preprocessing and a layout of files, such a function; None where images are RGB
+        whichever model sees them.
+      layout: the bands of files that do not name them, where the source is known to have such.
       scenes: of images that are windows, {name: {"height", "width", "file"}}.
       faults: rows of the source that make no image.
     """
@@ -40,9 +43,11 @@ class Material:
     split: str | None
     images: Sequence[Row]
     texts: Sequence[Row]
-    read: Callable[[int], Image.Image]
+    read: Callable[[int], AnyImage]
     scenes: dict[str, Row] = field(default_factory=dict)
     faults: Sequence[Fault] = ()
+    read_bands: Callable[[Preprocessing, Sequence[str]], Callable[[int], AnyImage]] | None = None
+    layout: tuple[str, ...] = ()
 
 
 def open_material(
@@ -74,9 +79,31 @@ def material_of(source: Source, strip_stops: bool = False) -> Material:
     if strip_stops:
         texts = [_without_stop(text) for text in texts]
     texts += [{"text": query.text, "kind": "query"} for query in source.queries]
+
+    def read_bands(preprocessing: Preprocessing, layout: Sequence[str]) -> Callable[[int], AnyImage]:
+        return lambda row: _read(items[row], lambda image, name: seen(image, preprocessing, layout, name))
+
+    def read(row: int) -> AnyImage:
+        return _read(items[row], lambda image, name: read_image(image, name=name))
+
+    rows = list(map(_row, items))
     return Material(
-        source.name, source.split, list(map(_row, items)), texts, lambda row: _read(items[row]), faults=faults
+        *(source.name, source.split, rows, texts, read), faults=faults, read_bands=read_bands, layout=source.layout
     )
+
+
+def seen_by(material: Material, preprocessing: Preprocessing, layout: Sequence[str] = ()) -> Material:
+    """Returns a material whose images are read as a model sees them: as RGB, or by the bands that it names.
+
+    `layout` names the bands of files that do not, red, green and blue among them. Raises InputError for images that
+    have no bands.
+    """
+    layout = layout or material.layout
+    if not preprocessing.bands and not layout:
+        return material
+    if material.read_bands is None:
+        raise InputError(f"{material.name}: its images are RGB, and the model reads {', '.join(preprocessing.bands)}")
+    return replace(material, read=material.read_bands(preprocessing, layout))
 
 
 def queries(path: str) -> list[Row]:
@@ -99,11 +126,11 @@ def _without_stop(row: Row) -> Row:
     return {**row, "text": shorter} if shorter else row
 
 
-def _read(item: Item) -> Image.Image:
+def _read(item: Item, reader: Callable[[bytes | Path, str], AnyImage]) -> AnyImage:
     image = item.image
     assert not isinstance(image, Drawing)
     name = clean_name(str(image))
     try:
-        return read_image(image if isinstance(image, Path) else image.read_bytes(), name=name)
+        return reader(image if isinstance(image, Path) else image.read_bytes(), name)
     except OSError as error:
         raise InputError(f"{name}: image can't be read ({error.strerror})") from None

@@ -156,6 +156,7 @@ def _embed_images(
         except InputError as error:
             return str(error)
         if pictures:
+            assert isinstance(image, Image.Image), "images of bands are no pictures, as main says"
             _keep(image, out / material.images[row]["file"])
         return model.preprocess(image)
 

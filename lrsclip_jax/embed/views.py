@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from PIL import Image
 
+from lrsclip_jax.data.band_image import AnyImage
 from lrsclip_jax.data.batches.augmentation import random_box
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.embed.material import Material
@@ -33,7 +34,7 @@ def views_of(material: Material, count: int, crop_scale: tuple[float, ...], size
     if not material.images or material.scenes:
         raise InputError(f"--views: {material.name} has {'windows of scenes' if material.scenes else 'no images'}")
 
-    def read(row: int) -> Image.Image:
+    def read(row: int) -> AnyImage:
         image = material.read(row // count)
         box = random_box(*image.size, (crop_scale[0], crop_scale[1]), stream(0, row, _PURPOSE))
         return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

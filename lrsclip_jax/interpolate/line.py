@@ -18,7 +18,7 @@ from eval.embeddings import EmbeddingSet
 from eval.suite.tasks import EvalTask, MeasureSettings, measure, tasks_of
 from lrsclip_jax import pretrained, weights
 from lrsclip_jax.data.parallel import in_threads
-from lrsclip_jax.embed.material import Material, material_of
+from lrsclip_jax.embed.material import Material, material_of, seen_by
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.sharding import replicated
@@ -121,7 +121,7 @@ def score_name(of: ScoredSet, task: EvalTask) -> str:
 
 def _rows(model: Pretrained, of: ScoredSet, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns unit embeddings of a set's images and texts."""
-    material = of.material
+    material = seen_by(of.material, model.preprocessing, model.layout)
     shown = tqdm(range(len(material.images)), f"{of.name} at {alpha:g}", leave=False, disable=None)
     images = model.encode("image", in_threads(lambda row: model.preprocess(material.read(row)), shown))
     with warnings.catch_warnings():  # of texts that are cut: at every point the same, and scored as in training

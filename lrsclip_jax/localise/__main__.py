@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.command import add_subject, command_line, expanded, integers, path, whole_number
+from lrsclip_jax.data.bands import add_layout
 from lrsclip_jax.errors import InputError, cli
 
 EXAMPLES = """
@@ -91,7 +92,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
         default="extremes",
         help="what a map is scaled by: its own extremes (the default), or texts of absent things",
     )
-    add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
+    add(
+        "--bands",
+        type=integers,
+        metavar="B,B,B",
+        help="one or three bands that are shown, and seen by a model of RGB, e.g. 4,3,2 (the first three)",
+    )
+    add_layout(add)
     add(
         "--batch-size",
         type=whole_number(1, 2**24),

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from PIL import Image
 
 from lrsclip_jax.data.images import preprocess
 from lrsclip_jax.data.parallel import in_threads
@@ -20,7 +19,7 @@ from lrsclip_jax.models.patches import patch_values
 from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.positions import resize_positions
 from lrsclip_jax.models.precision import exactly
-from lrsclip_jax.pretrained import Pretrained
+from lrsclip_jax.pretrained import Pretrained, as_seen
 
 NEUTRAL = (
     "a satellite photo.",
@@ -60,7 +59,7 @@ def patch_encoder(
 ) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
     """Returns the function from images to the unit rows of their patches, float32 [N, g, g, E].
 
-    Images are uint8 [H, W, 3] RGB; their central square counts.
+    Images are uint8 [H, W, 3] RGB, or of the bands that the model reads; their central square counts.
 
     Args:
       model: whose image tower is asked.
@@ -84,7 +83,7 @@ def patch_encoder(
     encode = fed(lambda params, pixels: patch_values(tower, params, normalise(pixels, preprocessing)), model.mesh)
 
     def prepare(image: np.ndarray) -> np.ndarray:
-        return preprocess(Image.fromarray(image), preprocessing)
+        return preprocess(as_seen(image, preprocessing), preprocessing)
 
     def patches(images: Iterable[np.ndarray]) -> np.ndarray:
         with exactly(tower.dtype):

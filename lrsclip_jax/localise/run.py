@@ -12,7 +12,8 @@ import lrsclip_jax
 from eval import selo
 from eval.selo.grid import STEPS
 from eval.selo.v2 import coarse_windows
-from lrsclip_jax.data.rasters import AnyScene, open_scene
+from lrsclip_jax.data.bands import rgb_numbers
+from lrsclip_jax.data.rasters import AnyScene, open_bands, open_scene
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.localise.outputs import begun_by, check_out, plan_files, unfinished, write_files
 
@@ -24,7 +25,7 @@ def run(flags: argparse.Namespace) -> None:
     check_out(flags.out, flags.image)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"note: {message}")
-        scene = open_scene(flags.image, flags.bands)
+        scene = open_scene(flags.image, flags.bands or rgb_numbers(flags.layout))
         if scene.georeference and scene.georeference.points:
             print(
                 f"note: {scene.path} is placed by {len(scene.georeference.points)} control points, and so is its map; "
@@ -66,7 +67,11 @@ def finds(scene: AnyScene, windows: np.ndarray, flags: argparse.Namespace) -> It
     """Yields a `finding.Finding` for each text."""
     from lrsclip_jax.localise import finding  # imports JAX, which takes seconds
 
-    model = lrsclip_jax.load(flags.checkpoint, batch_size=flags.batch_size)
+    model = lrsclip_jax.load(flags.checkpoint, batch_size=flags.batch_size, layout=flags.layout)
+    if bands := model.preprocessing.bands:
+        if flags.crops == "reference":
+            raise InputError("--crops=reference is by way of JPEG files, which have none of the bands of this model")
+        scene = open_bands(flags.image, bands, flags.layout)
     background = flags.scale == "background"
     if flags.heatmap:
         return finding.by_patches(model, scene, flags.text, windows, flags.heatmap_size, background)

@@ -98,6 +98,6 @@ def plain(model: CLIP) -> CLIP:
 
 def init_params(model: CLIP, key: jax.Array) -> dict:
     """Random parameters of `model` as a nested dict; jit it to get them sharded, `jax.eval_shape` it for shapes."""
-    images = jnp.zeros((1, model.image.size, model.image.size, 3))
+    images = jnp.zeros((1, model.image.size, model.image.size, model.image.channels))
     ids = jnp.ones((1, 1), jnp.int32)
     return model.init(key, images, ids)["params"]

@@ -26,7 +26,7 @@ def turned(images: jax.Array, turns: jax.Array) -> jax.Array:
 
 
 def normalise(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
-    """Returns uint8 [..., 3] as float32, scaled to 0 … 1, minus the checkpoint's mean and divided by its std."""
+    """Returns pixels [..., C] as float32, divided by their scale, minus the checkpoint's mean, divided by its std."""
     mean = jnp.asarray(preprocessing.mean, jnp.float32)
     std = jnp.asarray(preprocessing.std, jnp.float32)
-    return (pixels.astype(jnp.float32) / 255 - mean) / std
+    return (pixels.astype(jnp.float32) / preprocessing.scale - mean) / std

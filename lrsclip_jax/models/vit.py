@@ -16,9 +16,9 @@ from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
 class PatchEmbedding(nn.Module):
-    """Linear map of square patches: [B, H, W, 3] -> [B, (H/patch)·(W/patch), width] in `dtype`, row by row.
+    """Linear map of square patches: [B, H, W, C] -> [B, (H/patch)·(W/patch), width] in `dtype`, row by row.
 
-    Parameters: `kernel` [patch, patch, 3, width] and, with `use_bias`, `bias` [width].
+    Parameters: `kernel` [patch, patch, C, width] and, with `use_bias`, `bias` [width].
     """
 
     patch: int
@@ -29,13 +29,13 @@ class PatchEmbedding(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         # torch's initialisation of a convolution, which CLIP leaves as it is: uniform within ± fan_in^-½.
+        batch, height, width, channels = images.shape
         kernel = self.param(
-            "kernel", variance_scaling(1 / 3, "fan_in", "uniform"), (self.patch, self.patch, 3, self.width)
+            "kernel", variance_scaling(1 / 3, "fan_in", "uniform"), (self.patch, self.patch, channels, self.width)
         )
         # A convolution whose stride equals its kernel is a matrix product, which XLA runs faster on CPUs.
-        batch, height, width, _ = images.shape
         rows, columns = height // self.patch, width // self.patch
-        patches = images.astype(self.dtype).reshape(batch, rows, self.patch, columns, self.patch, 3)
+        patches = images.astype(self.dtype).reshape(batch, rows, self.patch, columns, self.patch, channels)
         patches = constrain(patches.swapaxes(2, 3).reshape(batch, rows * columns, -1), BATCH)
         x = patches @ gathered(kernel.reshape(-1, self.width).astype(self.dtype))
         if self.use_bias:
@@ -44,7 +44,7 @@ class PatchEmbedding(nn.Module):
 
 
 class ViT(nn.Module):
-    """Vision Transformer: normalised images [B, size, size, 3] -> fp32 rows [B, embed_dim], not yet unit.
+    """Vision Transformer: normalised images [B, size, size, C] -> fp32 rows [B, embed_dim], not yet unit.
 
     CLIP's layout has no patch bias, a norm before the blocks, eps 1e-5 and QuickGELU (or GELU); DINOv2's and MAE's
     have a patch bias, no first norm, eps 1e-6 and exact GELU. `pool` takes the class token ("cls") or the mean of the
@@ -73,6 +73,7 @@ class ViT(nn.Module):
     adapt: Adapt = ()  # adapters in the blocks, see adapt_rules.resolved
     token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that process blocks of that size
     patch_dropout: float = 0.0  # share of the patches that training leaves out, see `kept_patches`
+    bands: tuple[str, ...] = ()  # that an image has, see `data.bands`; (): red, green and blue
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
     def setup(self) -> None:
@@ -96,16 +97,20 @@ class ViT(nn.Module):
         self.post_norm = layer_norm(self.norm_eps)
         self.projection = exact_dense(self.embed_dim, self.width)
 
+    @property
+    def channels(self) -> int:
+        """How many numbers a pixel has."""
+        return len(self.bands) or 3
+
     def hidden(self, images: jax.Array, kept: jax.Array | None = None) -> jax.Array:
         """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first.
 
         `kept`, int32 [B, K], are the patches that go through the blocks (`kept_patches`); the others leave
         [B, 1 + K, width].
         """
-        if images.shape[1:] != (self.size, self.size, 3):
-            raise InputError(
-                f"image tower: images are {list(images.shape)}, must be [batch, {self.size}, {self.size}, 3]"
-            )
+        wanted = (self.size, self.size, self.channels)
+        if images.shape[1:] != wanted:
+            raise InputError(f"image tower: images are {list(images.shape)}, must be [batch, {str(list(wanted))[1:]}")
         patches = self.patch_embedding(images) + self.position_embedding[1:]
         if kept is not None:
             patches = jnp.take_along_axis(patches, kept[..., None], axis=1)

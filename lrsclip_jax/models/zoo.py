@@ -77,6 +77,8 @@ def tower(role: str, fields: Mapping[str, Any], dtype: Any = None) -> Any:
     activation = fields.get("activation", module.activation)
     if activation not in ACTIVATIONS:
         raise InputError(f"{role} tower: unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+    if "bands" in fields:
+        fields["bands"] = tuple(fields["bands"])
     return module(**fields)
 
 
@@ -92,8 +94,9 @@ def text_kind(model: CLIP) -> str:
 
 def _values(tower: Any) -> dict[str, Any]:
     values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in _HOW}
-    if not values["adapt"]:
-        del values["adapt"]
+    for name in ("adapt", "bands"):  # said only where there are some
+        if not values.get(name, True):
+            del values[name]
     return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
 
 

@@ -40,7 +40,11 @@ class PlannedStep:
 
     def lower(self) -> jax.stages.Lowered:
         """Returns the step that would train, lowered for its devices."""
-        preprocessing = dataclasses.replace(CLIP_PREPROCESSING, size=self.setup.model.image.size)
+        image = self.setup.model.image
+        preprocessing = dataclasses.replace(CLIP_PREPROCESSING, size=image.size)
+        if image.bands:  # whose mean and std come with the data
+            ones = (1.0,) * image.channels
+            preprocessing = dataclasses.replace(preprocessing, mean=ones, std=ones, bands=image.bands)
         return self.setup.step(preprocessing).lower(self.setup.shapes, self.batch)
 
 

@@ -12,7 +12,6 @@ that came later: what is read is compared first.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import math
@@ -113,7 +112,7 @@ def metadata(
     about = {
         "config": config.to_dict(),
         "config_hash": curve_hash(config),
-        "preprocessing": dataclasses.asdict(preprocessing),
+        "preprocessing": preprocessing.described(),
         "tokenizer": {"name": tokenizer.name, "hash": tokenizer.hash},
     } | base.described(config, params)
     return json.loads(json.dumps(about))

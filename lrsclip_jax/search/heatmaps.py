@@ -32,6 +32,8 @@ def heat_pictures(index: Index, hits: Hits, chosen: Iterable[Hit]) -> tuple[dict
     """
     from lrsclip_jax.localise.heatmap import heat  # imports JAX
 
+    if bands := index.model.preprocessing.bands:
+        return {}, [f"no heat maps: they are drawn of RGB, and the model reads bands {', '.join(bands)}"]
     pixels: dict[int, np.ndarray] = {}
     notes: dict[str, None] = {}
     for hit in chosen:

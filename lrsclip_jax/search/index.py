@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 
 from eval.embeddings import META
-from eval.reading import read_array, read_json
+from eval.reading import convert, read_array, read_json
 from lrsclip_jax.data.geotiff import imported
 from lrsclip_jax.data.rasters import open_scene
 from lrsclip_jax.data.remote import gdal_options, is_address
@@ -297,8 +297,10 @@ def _model(index: Index) -> Pretrained:
 
     if not isinstance(index.checkpoint, str):
         raise InputError(f"{index.path}/{META} names no checkpoint: give it, as when the index was made")
+    about = f"{index.path}/{META}: index: layout"
+    layout: tuple[str, ...] = convert(index.meta["index"].get("layout", ()), about, tuple[str, ...])
     try:
-        model = pretrained.load(index.checkpoint, batch_size=32)
+        model = pretrained.load(index.checkpoint, batch_size=32, layout=layout)
     except InputError as error:
         raise InputError(f"the model of the index can't be loaded: {error}") from None
     made = index.rows.shape[1]

@@ -13,6 +13,7 @@ from eval.embeddings import META
 from eval.lock import alone
 from eval.output import check_folder
 from eval.whole import LOCK
+from lrsclip_jax.data.bands import add_layout, rgb_numbers
 from lrsclip_jax.data.tiling import add_options
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.search.index_settings import FOLDER, Settings, check_same, known, source_of
@@ -65,7 +66,13 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="M",
         help="metres a pixel: finer scenes are reduced to it (each scene's own)",
     )
-    add("--bands", type=integers, metavar="B,B,B", help="one or three bands, e.g. 4,3,2 (the first three)")
+    add(
+        "--bands",
+        type=integers,
+        metavar="B,B,B",
+        help="one or three bands that are shown, and seen by a model of RGB, e.g. 4,3,2 (the first three)",
+    )
+    add_layout(add)
     add(
         "--batch-size",
         type=whole_number(1, 2**24),
@@ -126,7 +133,9 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _settings(flags: argparse.Namespace, tile: int) -> Settings:
-    return Settings(tile if flags.tile is None else flags.tile, flags.overlap, flags.gsd, flags.bands, flags.levels)
+    tile = tile if flags.tile is None else flags.tile
+    bands = flags.bands or rgb_numbers(flags.layout)
+    return Settings(tile, flags.overlap, flags.gsd, bands, flags.levels, flags.layout)
 
 
 def _encode(
@@ -149,7 +158,7 @@ def _encode(
     from lrsclip_jax import pretrained
     from lrsclip_jax.embed.about_model import about_model
 
-    model = pretrained.load(source_of(flags.checkpoint), batch_size=flags.batch_size)
+    model = pretrained.load(source_of(flags.checkpoint), batch_size=flags.batch_size, layout=flags.layout)
     if not meta and flags.tile is None:
         settings = _settings(flags, model.preprocessing.size)
     about = {**about_model(model), "dataset": out.name, "index": settings.described(), "sources": sources}

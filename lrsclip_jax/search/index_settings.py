@@ -27,8 +27,10 @@ class Settings:
       tile: side of a tile in pixels, at which it is read.
       overlap: share of its side by which a tile overlaps the next.
       gsd: metres on the ground that a pixel of a tile measures, at least; None for the scene's own.
-      bands: 1-based numbers of one or three bands; None for the first three.
+      bands: 1-based numbers of one or three bands; None for the first three. Of a model that reads bands by name they
+        are what thumbnails show.
       levels: how many sizes of tiles, each twice as wide as the one before.
+      layout: the bands of scenes that do not name them.
     """
 
     tile: int
@@ -36,10 +38,12 @@ class Settings:
     gsd: float | None = None
     bands: tuple[int, ...] | None = None
     levels: int = 1
+    layout: tuple[str, ...] = ()
 
     def described(self) -> dict[str, Any]:
-        """Returns the field "index" of meta.json."""
-        return {"version": VERSION, **asdict(self), "stretch": list(STRETCH)}
+        """Returns the field "index" of meta.json; without a layout that is what it was before there were some."""
+        settings = {name: value for name, value in asdict(self).items() if value != ()}
+        return {"version": VERSION, **settings, "stretch": list(STRETCH)}
 
 
 def source_of(checkpoint: str) -> str:

@@ -151,7 +151,7 @@ def here(
     model: Pretrained, spans: Sequence[Span], settings: Settings, save: Any, progress: Any
 ) -> dict[str, Unreadable]:
     """Encodes spans on this machine; see `encoding.encode`."""
-    read = span_reader(settings.bands, model.preprocessing)
+    read = span_reader(settings, model.preprocessing)
 
     def told(found: ReadSpan) -> None:
         progress(found.span.stop - found.span.start, found.empty)

@@ -82,8 +82,8 @@ class _Encoder:
         from lrsclip_jax.search.tile_reading import span_reader
 
         self._settings = settings
-        self._model = pretrained.load(source, dtype=dtype, batch_size=batch_size)
-        self._read = span_reader(settings.bands, self._model.preprocessing)
+        self._model = pretrained.load(source, dtype=dtype, batch_size=batch_size, layout=settings.layout)
+        self._read = span_reader(settings, self._model.preprocessing)
         self._scenes: dict[Entry, TiledScene | Unreadable] = {}
 
     def encode(self, task: Task) -> _Done | InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -9,8 +10,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
 
+from lrsclip_jax.data.band_image import of_pixels
 from lrsclip_jax.data.geotiff import imported
 from lrsclip_jax.data.images import Preprocessing, preprocess
 from lrsclip_jax.data.rasters import AnyScene
@@ -18,6 +19,7 @@ from lrsclip_jax.data.remote import gdal_options
 from lrsclip_jax.data.shared_scenes import scene_opener
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search.catalogues import Unreadable, unreadable
+from lrsclip_jax.search.index_settings import Settings
 from lrsclip_jax.search.scene_tiles import TiledScene
 
 SPAN = 16  # tiles that are read as one task
@@ -41,7 +43,7 @@ class ReadSpan:
     Attributes:
       span: which one.
       rows: of tiles.parquet, of tiles that hold enough data.
-      pixels: what the image tower is given of them, uint8 [S, S, 3] each.
+      pixels: what the image tower is given of them, [S, S, C] each.
       empty: how many others there are.
       fault: why the scene can't be read; then there are no rows.
     """
@@ -62,9 +64,13 @@ def spans_of(scene: TiledScene, covered: Sequence[tuple[int, int]] = ()) -> Iter
         at = max(at, stop)
 
 
-def span_reader(bands: tuple[int, ...] | None, preprocessing: Preprocessing) -> Callable[[Span], ReadSpan]:
-    """Returns the function that reads a span; threads may call it. Once a scene is found faulty, it stays so."""
-    opened = scene_opener(bands)
+def span_reader(settings: Settings, preprocessing: Preprocessing) -> Callable[[Span], ReadSpan]:
+    """Returns the function that reads a span; threads may call it. Once a scene is found faulty, it stays so.
+
+    Of a tower that reads bands by name tiles are read twice: as it sees them, and as their thumbnails show them.
+    """
+    opened = scene_opener(settings.bands)
+    of_bands = scene_opener(names=preprocessing.bands, layout=settings.layout) if preprocessing.bands else None
     faulty: dict[str, Unreadable] = {}
 
     def read(span: Span) -> ReadSpan:
@@ -72,7 +78,8 @@ def span_reader(bands: tuple[int, ...] | None, preprocessing: Preprocessing) -> 
         if scene.name not in faulty:
             try:
                 with imported(scene.name).Env(**gdal_options()):
-                    return _read(span, opened(scene.entry.path, scene.reduction), preprocessing)
+                    scenes = [which(scene.entry.path, scene.reduction) for which in (opened, of_bands) if which]
+                    return _read(span, preprocessing, *scenes)
             except (InputError, OSError) as error:
                 faulty[scene.name] = unreadable(scene.entry, error)
         return ReadSpan(span, fault=faulty[scene.name])
@@ -80,15 +87,17 @@ def span_reader(bands: tuple[int, ...] | None, preprocessing: Preprocessing) -> 
     return read
 
 
-def _read(span: Span, scene: AnyScene, preprocessing: Preprocessing) -> ReadSpan:
+def _read(span: Span, preprocessing: Preprocessing, scene: AnyScene, of_bands: AnyScene | None = None) -> ReadSpan:
     found = ReadSpan(span)
     kept = []
-    for tile, pixels, gaps in _looks(span, scene):
-        if pixels is None or (gaps is not None and gaps.mean() > EMPTY):
+    shown = _looks(span, scene)
+    shown, seen = (shown, _looks(span, of_bands)) if of_bands else itertools.tee(shown)
+    for (tile, pixels, gaps), (_, values, _) in zip(shown, seen, strict=True):
+        if pixels is None or values is None or (gaps is not None and gaps.mean() > EMPTY):
             found.empty += 1
             continue
         kept.append(tile)
-        found.pixels.append(preprocess(Image.fromarray(pixels), preprocessing))
+        found.pixels.append(preprocess(of_pixels(values), preprocessing))
         found.rows.append({"thumbnail": _thumbnail(pixels)})
     if kept:
         for row, rest in zip(found.rows, span.scene.rows(np.array(kept)), strict=True):

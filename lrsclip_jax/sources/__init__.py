@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from lrsclip_jax.data.remote import is_address
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.air_slt import read_air_slt
-from lrsclip_jax.sources.folders import read_folder, read_imagefolder
+from lrsclip_jax.sources.folders import read_eurosat_ms, read_folder, read_imagefolder
 from lrsclip_jax.sources.hub_datasets import SCHEME, read_hub_dataset
 from lrsclip_jax.sources.item import Cell, Drawing, Entry, Fault, Image, Item, Member, Thing
 from lrsclip_jax.sources.json_kinds import read_json
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-_SCHEMES = ("scenes:", "air-slt:", SCHEME)  # what is no path, and has no split at its end
+_SCHEMES = ("scenes:", "air-slt:", "eurosat-ms:", SCHEME)  # what is no path, and has no split at its end
 
 
 class Named(NamedTuple):
@@ -124,6 +124,11 @@ KINDS: dict[str, Kind] = {
         lambda named: named.set is not None,
         _read_evaluation_set,
         lists=True,
+    ),
+    "eurosat-ms": Kind(
+        "eurosat-ms:FOLDER: the 13-band EuroSAT, class folders of TIFFs that do not name their bands",
+        lambda named: named.text.startswith(_SCHEMES[2]),
+        lambda named, reading: read_eurosat_ms(named.text.partition(":")[2], reading),
     ),
     "prepared": Kind(
         "a prepared set",

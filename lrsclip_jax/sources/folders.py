@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from eval.facts import classes
+from lrsclip_jax.data.bands import LAYOUTS
 from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Fault, Item
@@ -67,6 +68,23 @@ def read_folder(path: Path, reading: Reading) -> Source:
                 yield _item(path, parts, parts[-2], template, parts[0].lower() if splits else None)
 
     return Source(path.name, lambda: numbered(stream()), notes=tuple(_notes(path, layout, depth)))
+
+
+def read_eurosat_ms(folder: str, reading: Reading) -> Source:
+    """Opens the multispectral EuroSAT (Helber et al., doi:10.5281/zenodo.7711810): FOLDER/Forest/Forest_1.tif, ….
+
+    Its 13 bands lie in the order B01 to B12, then B8A. Raises InputError as `read_folder`, and for other classes.
+    """
+    path = Path(folder).expanduser().absolute()
+    if not path.is_dir():
+        raise InputError(f"eurosat-ms:{folder}: no such folder")
+    source = read_folder(path, replace(reading, folders="captions" if reading.folders == "captions" else "labels"))
+    try:
+        classes.dataset("eurosat").words({str(item.label) for item in source.stream() if isinstance(item, Item)})
+    except InputError as error:
+        raise InputError(f"eurosat-ms:{folder}: {error}") from None
+    note = "published numbers on EuroSAT are mostly of its RGB images, these have 13 bands"
+    return replace(source, layout=LAYOUTS["eurosat"], notes=(*source.notes, note))
 
 
 def _depth_of_classes(layout: _Layout, folders: str) -> int | None:

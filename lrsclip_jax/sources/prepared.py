@@ -48,7 +48,8 @@ def read_prepared(path: Path, split: str | None) -> Source:
                     where=where,
                 )
 
-    return Source(path.name, lambda: numbered(stream()), split)
+    held = next(iter(parts.values())).band_set()
+    return Source(path.name, lambda: numbered(stream()), split, layout=held.bands if held else ())
 
 
 def read_scenes(spec: str) -> Source:

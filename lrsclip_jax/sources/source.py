@@ -57,6 +57,7 @@ class Source:
       split: the one split that was asked for, or None.
       notes: lines for a person: what was read otherwise than it seems, and what was left out.
       queries: texts of their own.
+      layout: the bands of its images, in their order, where the files do not name them.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Source:
     split: str | None = None
     notes: tuple[str, ...] = ()
     queries: tuple[Query, ...] = ()
+    layout: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Item | Fault]:
         return self.stream()
@@ -86,7 +88,7 @@ def of_split(source: Source, split: str) -> Source:
             names = ", ".join(sorted(known)) or "none"
             raise InputError(f"{source.name} has no split '{split}', it has {names}{nearest(split, known)}")
 
-    return Source(source.name, stream, split, source.notes, source.queries)
+    return Source(source.name, stream, split, source.notes, source.queries, source.layout)
 
 
 def check_first(stream: Iterator[Item | Fault]) -> None:

@@ -38,7 +38,7 @@ def model(source):
 @pytest.fixture
 def loaded(model, monkeypatch):
     """Spares programs the loading of the model, and its compilation."""
-    monkeypatch.setattr(lrsclip_jax, "load", lambda source, batch_size: model)
+    monkeypatch.setattr(lrsclip_jax, "load", lambda source, batch_size, layout: model)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_a_vast_scene_gets_a_reduced_map(loaded, pixels, tmp_path, monkeypatch, 
 
 
 def test_what_a_stopped_command_has_begun_it_writes_again_and_others_do_not(model, pixels, tmp_path, monkeypatch):
-    monkeypatch.setattr(lrsclip_jax, "load", lambda source, batch_size: model)
+    monkeypatch.setattr(lrsclip_jax, "load", lambda source, batch_size, layout: model)
     Image.fromarray(pixels).save(tmp_path / "scene.png")
     command = ["--checkpoint=loaded", f"--image={tmp_path / 'scene.png'}", *(f"--text={text}" for text in TEXTS)]
     main([*command, "--steps=32", f"--out={tmp_path / 'whole'}"])

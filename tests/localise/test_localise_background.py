@@ -9,6 +9,7 @@ from PIL import Image
 
 import lrsclip_jax
 from eval import selo
+from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.localise import finding
 from lrsclip_jax.localise.__main__ import main
 from lrsclip_jax.localise.background import ABSENT, Moments, deviation
@@ -24,7 +25,7 @@ def unit(rows):
 class Colours:
     """Stands for a model: an image's row holds what its mean colour is of, a text's what the text names."""
 
-    batch_size = 8
+    batch_size, preprocessing = 8, CLIP_PREPROCESSING
 
     def __init__(self):
         rng = np.random.default_rng(5)
@@ -70,7 +71,7 @@ def run(scene, out, *options):
 
 
 def test_what_is_absent_stays_dark_and_what_is_there_does_not(scene, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lrsclip_jax, "load", lambda source, batch_size: Colours())
+    monkeypatch.setattr(lrsclip_jax, "load", lambda source, batch_size, layout: Colours())
     for module in ("lrsclip_jax.localise.score_maps", "eval.selo.maps"):
         monkeypatch.setattr(f"{module}.MEDIAN", 9)  # 251 pixels would be all of this scene
     maps, _ = run(scene, tmp_path / "extremes", "--steps=32")

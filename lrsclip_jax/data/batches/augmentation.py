@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from lrsclip_jax.data import images
-from lrsclip_jax.data.images import Preprocessing, preprocess, read_image
+from lrsclip_jax.data.band_image import seen
+from lrsclip_jax.data.images import Preprocessing, preprocess
 from lrsclip_jax.errors import InputError
 
 DECODERS = ("exact", "fast")
@@ -34,13 +35,13 @@ def training_pixels(
 ) -> np.ndarray:
     """Returns an encoded image as uint8 [S, S, 3]: the central square, or with `crop_scale` a random crop of that area.
 
-    It is written to `out`, where that is given.
+    Of bands that `preprocessing` names it is float32 [S, S, bands]. It is written to `out`, where that is given.
     Both decoders choose the same crop, which "fast" rounds to whole pixels, so they differ in the resize alone: an
     image prepared at the size of the tower is the same to both. Files of which libjpeg-turbo complains (other formats,
-    CMYK, 12 bits, torn ones) are read as by "exact". Raises InputError where `read_image` does.
+    CMYK, 12 bits, torn ones) are read as by "exact". Raises InputError where `band_image.seen` does.
     """
     side, box = preprocessing.size, None
-    out = np.empty((side, side, 3), np.uint8) if out is None else out
+    out = np.empty((side, side, preprocessing.channels), preprocessing.dtype) if out is None else out
     if decoder == "fast":
         from lrsclip_jax.data.batches.jpeg import jpeg_sides, read_jpeg  # "exact" needs neither OpenCV nor simplejpeg
 
@@ -48,7 +49,7 @@ def training_pixels(
             box = random_box(*sides, crop_scale, rng) if crop_scale else central_box(*sides, preprocessing)
             if read_jpeg(data, sides, box, out):
                 return out
-    image = read_image(data)
+    image = seen(data, preprocessing)
     if crop_scale:
         box = box or random_box(*image.size, crop_scale, rng)
         out[:] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))

@@ -28,6 +28,7 @@ class BatchShape:
       groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
       shifted: the texts whose tokens are moved within the position table (`sentence_draws`).
       turned: whether images are turned on the device (`turns`).
+      bands: of an image, whose values are float32; 0: it is RGB, uint8.
       image_keys: whether the batch says which of its images are the same.
       image_features, text_features: numbers of a row of features that the batch has in place of images, or with its
         texts; None: it has none (`saved_features`).
@@ -42,6 +43,7 @@ class BatchShape:
     groups: int = 1
     shifted: tuple[str, ...] = ()
     turned: bool = False
+    bands: int = 0
     image_keys: bool = False
     image_features: int | None = None
     text_features: int | None = None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.data.prepared.opening import open_records
+from lrsclip_jax.config.checks import tower_fields
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.prepared.band_set import mean_and_std
+from lrsclip_jax.data.prepared.opening import check_bands, open_records
 from lrsclip_jax.data.prepared.pairs import Pairs
 from lrsclip_jax.data.prepared.records import Records
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -27,7 +31,7 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
 
     A sample is a record, or with `data.sampling="pairs"` a record with one of its texts (`data.prepared.pairs`).
     The texts of pairs are all in the place of long ones, so that the loss is one InfoNCE over the pairs of a batch.
-    Raises InputError for a source that is not there or holds no samples.
+    Raises InputError for a source that is not there, holds no samples, or other bands than the model reads.
     """
     opened = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
     sources: list[tuple[Records, float]] = [*opened]
@@ -37,7 +41,24 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
     for (name, _), (records, _) in zip(weighted(config.data.sources), sources, strict=True):
         if not len(records):
             raise InputError(f"data.sources: {name} holds no {samples}")
+        check_bands(f"data.sources: {name}", records, tower_fields(config)[0]["bands"])
     return sources
+
+
+def measured(
+    preprocessing: Preprocessing, config: ConfigDict, sources: Sequence[tuple[Records, float]]
+) -> Preprocessing:
+    """Returns the preprocessing of a run: where it lacks mean and std of its bands, with those of all sources' pixels.
+
+    Raises InputError as `band_set.mean_and_std`.
+    """
+    if preprocessing.mean:
+        return preprocessing
+    names = [f"data.sources: {name}" for name, _ in weighted(config.data.sources)]
+    sets = [(name, records.band_set()) for name, (records, _) in zip(names, sources, strict=True)]
+    mean, std = mean_and_std([(name, found) for name, found in sets if found], preprocessing.bands)
+    mean, std = ([value / preprocessing.scale for value in values] for values in (mean, std))
+    return replace(preprocessing, mean=tuple(mean), std=tuple(std))
 
 
 def retokenised(config: ConfigDict, sources: Sequence[tuple[Records, float]], tokenizer: Tokenizer) -> list[str]:

@@ -58,7 +58,8 @@ def batches(
     """Yields `rows` of the global batches from `start_step` on, without end.
 
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
-    "has_short": bool [b]}, without the texts of a kind that `shape.kinds` leaves out. With `shape.row_length` N it has,
+    "has_short": bool [b]}, without the texts of a kind that `shape.kinds` leaves out. Where `preprocessing` names bands
+    its images are float32 [b, H, W, bands]. With `shape.row_length` N it has,
     in place of "long" and "short", "ids", "segments", "positions": int32 [R, N] and "long_span", "short_span": int32
     [b, 2], as `batches.packing.pack` has them for each group of consecutive pairs. All groups have the same number of
     rows, which follows from the lengths of all texts of the global batch. Where `shape.shifted` names a kind, a batch
@@ -102,7 +103,9 @@ def batches(
         text_features=text_features,
     )
     side = preprocessing.size
-    image, dtype = ((image_features[0].rows.width,), np.float32) if image_features else ((side, side, 3), np.uint8)
+    image, dtype = (side, side, preprocessing.channels), preprocessing.dtype
+    if image_features:
+        image, dtype = (image_features[0].rows.width,), np.float32
     feeding = {"start": start_step, "threads": threads, "workers": workers}
     runs = feed(read, rows, shape.batch_size, image, dtype=dtype, **feeding)
 

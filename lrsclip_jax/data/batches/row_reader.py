@@ -99,7 +99,7 @@ class RowReader:
     def __call__(self, positions: Sequence[int], images: np.ndarray) -> Rows:
         """Writes the images of the rows at n positions to `images`, and returns the rest.
 
-        They are pixels, uint8 [n, S, S, 3], or features, float32 [n, D].
+        They are pixels, [n, S, S, C] as `Preprocessing` has them, or features, float32 [n, D].
         """
         torn: dict[int, tuple[str, str]] = {}
         places = [self.order[position] for position in positions]

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     from lrsclip_jax.data.prepared.records import RecordReader
 
     records = RecordReader(flags.prepared, flags.split)
+    if records.band_set():
+        raise InputError(f"{flags.prepared} holds images of bands, and mosaics are made of RGB images")
     check_out(flags.out)
     count = flags.count or max(1, len(records) // flags.n**2)
     try:

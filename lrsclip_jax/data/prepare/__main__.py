@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from eval.command import command_line, expanded, floats, integers, whole_number
+from lrsclip_jax.data.bands import add_layout, names_of, rgb_numbers
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.sources import TEMPLATE, Keys, open_source
 
@@ -34,6 +35,9 @@ sources, with examples:
     lrsclip prepare 'https://HOST/train-{000..099}.tar' --out=prepared/web      also of http, gs and s3
   a data set of the Hugging Face Hub, with .[datasets]; :CONFIG and :SPLIT may follow the name
     lrsclip prepare hf-datasets:OWNER/NAME --long-key=description --out=prepared/name
+  images of more than three bands, whose bands are kept as they are
+    lrsclip prepare scenes.jsonl --bands=B02,B03,B04,B08 --out=prepared/sentinel2
+    lrsclip prepare eurosat-ms:EuroSAT_MS --bands=B02,B03,B04,B08,B11,B12 --out=prepared/eurosat_ms
   procedural scenes
     lrsclip prepare scenes:5000:1 --size=64 --out=prepared/scenes
 
@@ -58,6 +62,10 @@ _KEY_HELP = {
     "split": "its split; the other records are of --split",
     "source": "the data set it comes from (else the name of SOURCE)",
 }
+
+
+def _bands(text: str) -> tuple[int, ...] | tuple[str, ...]:
+    return integers(text) if text[:1].isdigit() and "nm" not in text else names_of(text)
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -95,10 +103,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     parse.add_argument(
         "--bands",
-        type=integers,
-        metavar="B,B,B",
-        help="one or three bands, e.g. 4,3,2 (the first three)",
+        type=_bands,
+        metavar="B,B,…",
+        help="one or three bands that become RGB, e.g. 4,3,2 (the first three); or names of any number, e.g. "
+        "B02,B03,B04,B08, that are kept as they are, for model.image.bands",
     )
+    add_layout(parse.add_argument)
     parse.add_argument(
         "--stretch",
         type=floats,
@@ -142,13 +152,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     from lrsclip_jax.data.prepare.encode import Options
     from lrsclip_jax.data.prepare.preparation import check_out, prepare
 
-    options = Options(flags.size, flags.quality, flags.bands, flags.stretch)
     keys = Keys(**{field.name: getattr(flags, f"{field.name}_key") for field in fields(Keys)})
     check_out(flags.out)
     try:
         source = open_source(flags.source, keys, flags.image_root, flags.template)
         for note in source.notes:
             print(f"note: {note}", file=sys.stderr)
+        layout = flags.layout or source.layout
+        bands = flags.bands or rgb_numbers(layout)
+        options = Options(flags.size, flags.quality, bands, flags.stretch, layout or None)
         counts = prepare(source, flags.out, options, flags.split, flags.shard_size, flags.max_bad, flags.workers)
     except OSError as error:  # a list that can't be read
         raise InputError(str(error)) from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from lrsclip_jax.data.prepared.band_set import added
 from lrsclip_jax.data.prepared.records import KINDS
 
 CONTEXT_LENGTHS = (77, 248)  # CLIP's and Long-CLIP's: how many texts would be cut there
@@ -28,6 +29,7 @@ class StatisticsDocument(TypedDict):
     empty_texts: int
     skipped: list[dict[str, str]]
     lengths: TextLengthCounts
+    sums: NotRequired[list[list[float]]]
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Statistics:
     """Counts that add up, from one item to a whole set.
 
     `bytes` are those of the written records, `skipped` is [{"id", "reason", "detail"}], `lengths` is
-    {kind: {tokens with start and end: texts}}.
+    {kind: {tokens with start and end: texts}}, `sums` those of the values of each band, see `prepared.band_set`.
     """
 
     written: int = 0
@@ -43,6 +45,7 @@ class Statistics:
     empty_texts: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
     lengths: dict[str, Counter[int]] = field(default_factory=lambda: {kind: Counter() for kind in KINDS})
+    sums: list[list[float]] = field(default_factory=list)
 
     @property
     def items(self) -> int:
@@ -61,12 +64,13 @@ class Statistics:
         self.skipped += other.skipped
         for kind in KINDS:
             self.lengths[kind] += other.lengths[kind]
+        self.sums = added(self.sums, other.sums)
         return self
 
     def to_json(self) -> dict:
         """Returns it as JSON types; `from_json` reads it back."""
         return {
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if value or name != "sums"},
             "lengths": {kind: sorted(counts.items()) for kind, counts in self.lengths.items()},
         }
 
@@ -80,6 +84,7 @@ class Statistics:
             empty_texts=document["empty_texts"],
             skipped=document["skipped"],
             lengths={"long": Counter(dict(lengths["long"])), "short": Counter(dict(lengths["short"]))},
+            sums=document.get("sums", []),
         )
 
 

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +42,8 @@ from lrsclip_jax.data.prepare.state import (
     finish,
     finished_shards,
 )
+from lrsclip_jax.data.prepared import band_set
+from lrsclip_jax.data.prepared.band_set import write_band_set
 from lrsclip_jax.data.prepared.records import RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
@@ -86,7 +88,8 @@ def prepare(
     sizes, digest, faults = take_census(source, split, max_bad)
     total = sum(sizes.values())
     limit = bad_limit(total + len(faults), max_bad) - len(faults)
-    plan = {"source": digest, "split": split, **asdict(options), "shard_size": shard_size}
+    settings = {key: value for key, value in asdict(options).items() if value is not None or key != "layout"}
+    plan = {"source": digest, "split": split, **settings, "shard_size": shard_size}
     plan["tokenizer"] = clip_tokenizer().hash
     with alone(out, "lrsclip prepare"):
         shards = {
@@ -117,7 +120,7 @@ def prepare(
                     files |= add_shard(out, plan, shard, of_shard)
                     counts[shard] = of_shard
             statistics = finished.statistics if finished else _in_all(plan["split"], counts, faults)
-            return _finish(out, plan, statistics, files)
+            return _finish(out, plan, options.names, statistics, files)
         except OSError as error:
             raise InputError(f"{error}; finished shards stay, the same command continues") from None
 
@@ -196,7 +199,9 @@ def _in_all(unnamed: str, counts: dict[Shard, Statistics], faults: Iterable[Faul
     return splits
 
 
-def _finish(out: Path, plan: dict, splits: dict[str, Statistics], shards: dict[str, Checksum]) -> dict[str, Statistics]:
+def _finish(
+    out: Path, plan: dict, bands: Sequence[str], splits: dict[str, Statistics], shards: dict[str, Checksum]
+) -> dict[str, Statistics]:
     """Makes the shards a data set: metadata for TFDS, the list of what was skipped, and last the manifest."""
     skipped = [{"split": split, **skip} for split in splits for skip in splits[split].skipped]
     if not any(split.written for split in splits.values()):
@@ -206,8 +211,12 @@ def _finish(out: Path, plan: dict, splits: dict[str, Statistics], shards: dict[s
         )
     lines = "".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped)
     write_text(out / SKIPPED, lines)
-    write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare")
-    others = dict(zip(_OTHERS, checksums([out / name for name in _OTHERS]), strict=True))
+    write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare", bands)
+    names = [*_OTHERS]
+    if bands:
+        write_band_set(out, bands, {split: counts.sums for split, counts in splits.items()})
+        names.append(band_set.FILE)
+    others = dict(zip(names, checksums([out / name for name in names]), strict=True))
     finish(out, plan, Finished(splits, {**shards, **others}))
     shutil.rmtree(out / PROGRESS, ignore_errors=True)
     return splits

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lrsclip_jax.data.prepared.band_set import BandSet
 from lrsclip_jax.data.prepared.records import Record, Records, Tokenised
 from lrsclip_jax.data.prepared.text_lengths import TextLengths
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -40,6 +41,9 @@ class Pairs(Records):
         row, text = self._place(index)
         image, ids, name = self._records.tokenised(row, tokenizer)
         return Tokenised(image, {"long": [[*ids["long"], *ids["short"]][text]], "short": []}, name)
+
+    def band_set(self) -> BandSet | None:
+        return self._records.band_set()
 
     def record_of(self, index: int) -> int:
         return self._place(index)[0]

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from eval.reading import read_json
 from eval.whole import beginning, discard, finish, remove_leftovers
+from lrsclip_jax.data.prepared.band_set import BandSet, read_band_set
 from lrsclip_jax.data.prepared.shard import Shard, allow_open_files
 from lrsclip_jax.data.prepared.text_lengths import TextLengths, read_lengths, write_lengths
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -138,6 +139,10 @@ def token_ids(record: Record, tokenizer: Tokenizer) -> Mapping[str, list[list[in
 class Records(Sequence[Record]):
     """Captioned images by index."""
 
+    def band_set(self) -> BandSet | None:
+        """Returns what is known of the images' bands; None of RGB images."""
+        return None
+
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
         """Returns what training takes of a record."""
         record = self[index]
@@ -180,12 +185,16 @@ class RecordReader(Records):
             if len(shard) != length:
                 raise InputError(f"{shard.path} holds {len(shard)} records instead of {length}: prepare the set again")
         self._starts = [0, *itertools.accumulate(lengths[split])]
+        self._band_set = read_band_set(self.folder, split)
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # no slices
         return self._read(index, deserialize)
+
+    def band_set(self) -> BandSet | None:
+        return self._band_set
 
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
         stored = self._read(index, lambda data: deserialize_tokenised(data, tokenizer.hash))

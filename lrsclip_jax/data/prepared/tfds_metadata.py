@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,12 @@ from lrsclip_jax.data.prepared.shard import Shard
 from lrsclip_jax.errors import InputError
 
 
-def write_metadata(folder: str | os.PathLike, tokenizers: Iterable[str], description: str = "") -> None:
+def write_metadata(
+    folder: str | os.PathLike, tokenizers: Iterable[str], description: str = "", bands: Sequence[str] = ()
+) -> None:
     """Describes the shards in `folder` to TFDS; `tokenizers` are the hashes of the token ids in the records.
+
+    Images of `bands` are TIFFs, which TFDS gives as their bytes.
 
     Splits and shard lengths are read from the shards themselves. Raises InputError if there is none, or one
     is torn.
@@ -43,14 +47,14 @@ def write_metadata(folder: str | os.PathLike, tokenizers: Iterable[str], descrip
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=tfds_features(tokenizers),
+        features=tfds_features(tokenizers, bands),
         split_infos=splits,
         description=description,
         check_data=False,  # would read through tf.data, with TensorFlow
     )
 
 
-def tfds_features(tokenizers: Iterable[str]):
+def tfds_features(tokenizers: Iterable[str], bands: Sequence[str] = ()):
     """Returns a record's `tfds.features.FeaturesDict`; an absent label or licence is the empty string."""
     import tensorflow_datasets as tfds
 
@@ -60,7 +64,7 @@ def tfds_features(tokenizers: Iterable[str]):
         {
             "id": text(),
             "source": text(),
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "image": text() if bands else tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
             "long": tfds.features.Sequence(text()),
             "short": tfds.features.Sequence(text()),
             "label": text(),

@@ -68,7 +68,8 @@ def router(service: Service) -> APIRouter:
         """
         data = await dropped.body(request.stream(), request.headers.get("content-length"))
         await service.readiness.wait()
-        image = await run_sync(dropped.decoded, data, service.index.model.preprocessing, limiter=service.asking)
+        model = service.index.model
+        image = await run_sync(dropped.decoded, data, model.preprocessing, model.layout, limiter=service.asking)
         service.shelf.put(image)
         return {"image": image.key}
 

@@ -10,14 +10,15 @@ import hashlib
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
+from lrsclip_jax.data import band_image
 from lrsclip_jax.data.geotiff import driver_of, opened
-from lrsclip_jax.data.images import FORMATS, KNOWN, Preprocessing, preprocess, read_image
+from lrsclip_jax.data.images import FORMATS, KNOWN, Preprocessing, preprocess
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search.page.sentences import Refusal
 
@@ -29,7 +30,7 @@ _SHOWN = 256  # pixels of the longer side of what is shown
 
 @dataclass(frozen=True)
 class Dropped:
-    """An image that was dropped: its key, the tower's input uint8 [S, S, 3], and a small JPEG."""
+    """An image that was dropped: its key, the tower's input [S, S, C], and a small JPEG."""
 
     key: str
     pixels: np.ndarray = field(repr=False)
@@ -76,14 +77,15 @@ async def body(stream: AsyncIterator[bytes], announced: str | None) -> bytes:
     return b"".join(parts)
 
 
-def decoded(data: bytes, preprocessing: Preprocessing) -> Dropped:
+def decoded(data: bytes, preprocessing: Preprocessing, layout: Sequence[str] = ()) -> Dropped:
     """Returns an image from the bytes of a file; Refusal for one that is too large, torn, or of another kind."""
     try:
         _check_pixels(data)
-        image = read_image(data, name="The image")
+        seen = band_image.seen(data, preprocessing, layout, "The image")
+        image = band_image.picture(data, layout, "The image") if isinstance(seen, band_image.BandImage) else seen
     except InputError as error:
         raise Refusal(415, f"{error}.".replace(": ", " is ", 1) if ": not " in str(error) else f"{error}.") from None
-    pixels = preprocess(image, preprocessing)
+    pixels = preprocess(seen, preprocessing)
     image.thumbnail((_SHOWN, _SHOWN))
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=85)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from lrsclip_jax.search.page.scene_views import SceneViews
+from lrsclip_jax.search.page.sentences import Refusal
 
 if TYPE_CHECKING:
     from lrsclip_jax.pretrained import Pretrained
@@ -69,6 +70,8 @@ class HeatMaps:
         """
         from lrsclip_jax.localise.heatmap import heat
 
+        if self._model().preprocessing.bands:
+            raise Refusal(409, "Heat maps are drawn of RGB, and the model of this index reads other bands.")
         row = self._views.row(scene)
         region = region_of(tile, row["height"], row["width"])
         windows = windows_of(region)
@@ -87,8 +90,9 @@ class HeatMaps:
 
     def prepare(self) -> None:
         """Computes what all maps need: seconds that the first one need not wait for."""
-        with self._lock:
-            self._usual_patches()
+        if not self._model().preprocessing.bands:
+            with self._lock:
+                self._usual_patches()
 
     def _encoder(self) -> Callable:
         from lrsclip_jax.localise.heatmap import patch_encoder  # imports JAX: the page answers before

@@ -134,7 +134,7 @@ def _of_raster(scene: Any, z: int, x: int, y: int, size: int) -> np.ndarray | No
     except RioTilerError:
         return None
     values = tile.array if how.limits else np.asarray(tile.array.data).astype(scene.raster.dtypes[0])
-    return np.dstack([how.rgb(values), np.asarray(tile.mask, np.uint8)])
+    return np.dstack([how.pixels(values), np.asarray(tile.mask, np.uint8)])
 
 
 def _of_whole(scene: Any, z: int, x: int, y: int, size: int) -> np.ndarray | None:
