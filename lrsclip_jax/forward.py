@@ -43,7 +43,11 @@ def encode(
         images: Any = _projected(model.image, params["image"], batch["image_features"])
     else:
         offloaded = batch.get("image_words")
-        seen = batch["image"] if offloaded is None else of_words(offloaded, model.image.size)
+        if offloaded is None:
+            seen = batch["image"]
+        else:
+            dtype = jnp.float32 if model.image.bands else jnp.uint8
+            seen = of_words(offloaded, model.image.size, model.image.channels, dtype)
         seen = turned(seen, batch["turn"]) if "turn" in batch else seen
         pixels = normalise(seen, preprocessing)
         variables = {"params": params} | lora_dropout.of_rows("image", samples)

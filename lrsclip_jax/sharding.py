@@ -220,7 +220,7 @@ def to_devices(
 
     def in_host_memory(values: np.ndarray) -> jax.Array:
         part = rows_of(values, size)
-        shape = (offloaded, size // offloaded, values[0].size // 4)
+        shape = (offloaded, size // offloaded, values[0].nbytes // 4)
 
         def of_device(index: tuple[slice, ...]) -> np.ndarray:
             # Each microbatch has equally many rows of every device, so that no row has to move.
@@ -236,7 +236,7 @@ def to_devices(
 
 
 def words(images: np.ndarray, parts: int) -> np.ndarray:
-    """Returns uint8 images [B, S, S, 3] as uint32 [parts, B / parts, S * S * 3 / 4], without a copy.
+    """Returns images [B, S, S, C], uint8 or float32, as uint32 [parts, B / parts, words], without a copy.
 
     XLA (jax 0.10.2) copies all of an array of bytes to the device where it slices one that lies in host memory.
     """

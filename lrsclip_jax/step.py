@@ -209,8 +209,9 @@ def batch_specs(
     sharding = batch_sharded(mesh)
     specs = {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
     if layout.offloaded:
-        words = (layout.offloaded, pairs // layout.offloaded, image_size * image_size * 3 // 4)
-        specs["image_words"] = jax.ShapeDtypeStruct(words, jnp.uint32, sharding=host_sharded(mesh))
+        words = image_size * image_size * (layout.bands or 3 / 4)
+        shape = (layout.offloaded, pairs // layout.offloaded, int(words))
+        specs["image_words"] = jax.ShapeDtypeStruct(shape, jnp.uint32, sharding=host_sharded(mesh))
     return specs
 
 

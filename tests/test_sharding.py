@@ -12,6 +12,7 @@ from lrsclip_jax import sharding
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
+from lrsclip_jax.models.pixels import of_words
 from lrsclip_jax.optimizer import create
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.step import state_shapes
@@ -119,6 +120,16 @@ def test_without_a_mesh_constraints_do_nothing():
     x = np.ones((2, 3))
     assert sharding.constrain(x, "data") is x
     assert sharding.gathered(x, (None, "tensor")).shape == (2, 3)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_images_of_bytes_or_bands_are_their_words(channels):
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 6, channels), np.uint8)
+    images = images if channels == 3 else images.astype(np.float32)
+    parts = sharding.words(images, 2)
+    assert parts.dtype == np.uint32 and parts.shape == (2, 2, images[0].nbytes // 4)
+    back = [of_words(part, 6, channels, images.dtype) for part in parts]
+    np.testing.assert_array_equal(np.concatenate(back), images)
 
 
 @pytest.mark.slow

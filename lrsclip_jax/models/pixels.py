@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from lrsclip_jax.data.images import Preprocessing
 
 
-def of_words(words: jax.Array, size: int) -> jax.Array:
-    """Returns uint8 images [B, S, S, 3] on the device, of their uint32 words [B, S * S * 3 / 4] in host memory."""
+def of_words(words: jax.Array, size: int, channels: int, dtype: Any) -> jax.Array:
+    """Returns images [B, S, S, C] of a dtype on the device, of their uint32 words [B, words] in host memory."""
     words = jax.device_put(words, jax.memory.Space.Device)
-    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(len(words), size, size, 3)
+    return jax.lax.bitcast_convert_type(words, dtype).reshape(len(words), size, size, channels)
 
 
 def turned(images: jax.Array, turns: jax.Array) -> jax.Array:
