@@ -38,9 +38,21 @@ def save(request, tmp_path):
         lambda state: {"model_state_dict": state, "loss": torch.ones(())},
         lambda state: {"epoch": 3, "name": "run", "state_dict": {f"module.{k}": v for k, v in state.items()}},
         lambda state: {"model": {"state_dict": state}},
+        lambda state: {"ema": {"module": state, "updates": 5}, "epoch": 3},
+        lambda state: {"net": state, "ema": {"decay": 0.999}},
         lambda state: state | {"epoch": 3, "history": [torch.ones(2)], 5: torch.ones(2)},
     ],
-    ids=["bare", "state_dict", "model", "model_state_dict", "open_clip", "twice", "among others"],
+    ids=[
+        "bare",
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "open_clip",
+        "twice",
+        "average",
+        "settings",
+        "among others",
+    ],
 )
 def test_the_state_dict_in_its_wrappers(save, wrap):
     tensors = open_tensors(save(wrap(STATE)))
@@ -49,6 +61,11 @@ def test_the_state_dict_in_its_wrappers(save, wrap):
         expected = expected.detach().numpy()
         assert tensors.shape(key) == expected.shape and tensors[key].dtype == expected.dtype
         np.testing.assert_array_equal(tensors[key], expected)
+
+
+def test_the_last_weights_and_their_average_are_two_models(save):
+    with pytest.raises(InputError, match=r"the last weights under 'model' and their average under 'model_ema': save"):
+        open_tensors(save({"model": STATE, "model_ema": STATE}))
 
 
 def test_bfloat16_comes_as_float32(save):

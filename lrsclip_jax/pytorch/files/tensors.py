@@ -121,7 +121,12 @@ def without_prefix(tensors: Tensors, prefix: str) -> Tensors | None:
     """Returns the tensors without a prefix that all their names have; None where one lacks it, or is nothing else."""
     if not all(key.startswith(prefix) and key != prefix for key in tensors):
         return None
-    return tensors.renamed(lambda key: key.removeprefix(prefix))
+    return only_below(tensors, prefix)
+
+
+def only_below(tensors: Tensors, prefix: str) -> Tensors:
+    """Returns the tensors whose names begin with a prefix, without it."""
+    return tensors.renamed(lambda key: key.removeprefix(prefix) if key.startswith(prefix) else None)
 
 
 def _without_wrappers(key: str) -> str:

@@ -17,8 +17,10 @@ from lrsclip_jax.pytorch.files.stored import Stored
 if TYPE_CHECKING:
     import torch
 
-# Keys under which training programs keep the model, next to the optimizer, the epoch and the arguments.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+# Keys under which training programs keep the model, next to the optimizer, the epoch and the arguments; and those under
+# which they keep an average of its weights.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "student")
+_AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "module_ema", "teacher")
 _MOST_WRAPPERS = 8  # one in the other; a dictionary may also hold itself
 
 
@@ -64,10 +66,16 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
     for _ in range(_MOST_WRAPPERS):
         if not isinstance(content, Mapping):
             break
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+        models = [key for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        averages = [key for key in _AVERAGES if isinstance(content.get(key), Mapping) and _nests(content[key])]
+        if models and averages:
+            raise InputError(
+                f"{path} holds the last weights under {models[0]!r} and their average under {averages[0]!r}: "
+                "save one of the two alone"
+            )
+        if not models and not averages:
             break
-        content = inner
+        content = content[(models or averages)[0]]
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict of tensors by name")
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
@@ -78,6 +86,13 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
         if _claims_more_than_it_has(value):
             raise InputError(f"{path}: {key!r:.80} has the shape {list(value.shape)} and fewer numbers: damaged")
     return tensors
+
+
+def _nests(values: Mapping[Any, Any]) -> bool:
+    """Whether there are tensors, or what may hold some: not so among the settings of an average."""
+    import torch
+
+    return any(isinstance(value, torch.Tensor | Mapping) for value in values.values())
 
 
 def _claims_more_than_it_has(tensor: torch.Tensor) -> bool:
