@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files import pickles
 from lrsclip_jax.pytorch.files.stored import Stored
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _MOST_WRAPPERS = 8  # one in the other; a dictionary may also hold itself
 
 
 def saved_tensors(path: Path) -> dict[str, Stored]:
-    """Returns the tensors of the state dict in a .pt file by name. Everything else in it is left out.
+    """Returns the tensors of the state dict in a .pt file by name. Everything else in it is left out, see `pickles`.
 
     Zip files (all since PyTorch 1.6) are mapped and read tensor by tensor, older ones are read whole. Needs torch.
 
@@ -45,8 +46,10 @@ def saved_tensors(path: Path) -> dict[str, Stored]:
         import torch
     except ImportError:
         raise InputError(f"{path} is read with PyTorch: pip install 'lrsclip_jax[torch]'") from None
+    pickles.check(path, zipped)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with torch.serialization.safe_globals(pickles.stand_ins()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # foreign bytes make an unpickler raise anything
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
