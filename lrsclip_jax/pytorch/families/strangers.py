@@ -23,6 +23,7 @@ _STRANGERS = tuple(
             r"^text\.(transformer\.(embeddings|encoder)|proj)\.(?!position_ids$)",
             "an open_clip model with a text tower of Hugging Face",
         ),
+        (r"^text_filip_projection\.", "an FG-CLIP, which projects long and short texts by two matrices"),
         (r"^bert\.", "a Chinese-CLIP, or a BERT that lacks its embeddings"),
     )
 )
