@@ -25,6 +25,7 @@ FAMILIES = {
     "bert": "config.json",
     "mae": "config.json",
     "dinov2": "config.json",
+    "vit": "config.json",
 }
 
 

@@ -10,7 +10,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
-from lrsclip_jax.pytorch.families import bert, dinov2, huggingface
+from lrsclip_jax.pytorch.families import bert, dinov2, huggingface, strangers
 from lrsclip_jax.pytorch.families.preprocessor import preprocessing
 from lrsclip_jax.pytorch.families.tower_fields import shared_width
 from lrsclip_jax.pytorch.files.tensors import Tensors
@@ -54,6 +54,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     if config is None or model_type != "vision-text-dual-encoder":
         found = "there is none" if config is None else f"its model_type is {model_type!r:.80}"
         raise InputError(f"{tensors.name}: only a dual encoder with its config.json can be converted, {found}")
+    strangers.refuse(tensors)
     tensors = dinov2.with_saved_names(bert.with_current_names(huggingface.with_current_names(tensors)))
     kinds = _kind(tensors, _IMAGE_TOWERS, "image"), _kind(tensors, _TEXT_TOWERS, "text")
     configs = [huggingface.tower_config(tensors, config, tower) for tower in ("vision", "text")]

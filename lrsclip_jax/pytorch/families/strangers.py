@@ -24,6 +24,7 @@ _STRANGERS = tuple(
             "an open_clip model with a text tower of Hugging Face",
         ),
         (r"^text_filip_projection\.", "an FG-CLIP, which projects long and short texts by two matrices"),
+        (r"^vision_model\..*\.layernorm_before\.", "a dual encoder with a ViTModel, whose pooler no tower here has"),
         (r"^bert\.", "a Chinese-CLIP, or a BERT that lacks its embeddings"),
     )
 )
