@@ -61,7 +61,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     """
     authors = any(key.endswith(".ls1.gamma") for key in tensors)
     if authors:
-        leaves = [*mae.table(), *_layer_scales("blocks.{}.ls1.gamma", "blocks.{}.ls2.gamma")]
+        leaves = [*mae.table(), *scales("blocks.{}.ls1.gamma", "blocks.{}.ls2.gamma")]
     else:
         leaves = [*table(), *layer_scales()]
     tensors = with_saved_names(tensors)
@@ -108,7 +108,7 @@ def table(prefix: str = "") -> list[Leaf]:
 def layer_scales(prefix: str = "") -> list[Leaf]:
     """Returns where LayerScale stands in a Dinov2Model, for parameters before `folded` or after `with_unit_scales`."""
     layer = f"{prefix}encoder.layer.{{}}"
-    return _layer_scales(f"{layer}.layer_scale1.lambda1", f"{layer}.layer_scale2.lambda1")
+    return scales(f"{layer}.layer_scale1.lambda1", f"{layer}.layer_scale2.lambda1")
 
 
 def scale_shapes(image: Mapping[str, Any]) -> dict[str, layout.Shape]:
@@ -173,5 +173,6 @@ def image_fields(
     return sizes | fields | {"patch_bias": True, "pre_norm": False, "pool": "cls"}, reasons
 
 
-def _layer_scales(*keys: str) -> list[Leaf]:
+def scales(*keys: str) -> list[Leaf]:
+    """Returns where the two scales of a block stand under other names."""
     return [Leaf(path, (key,)) for path, key in zip(_SCALES, keys, strict=True)]

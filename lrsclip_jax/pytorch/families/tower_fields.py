@@ -96,7 +96,7 @@ def _agreed(tensors: Tensors, option: str, said: Any, source: str, hint: Any) ->
 
 
 def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
-    """Returns the fields size, patch, width, layers and mlp_width of `models.vit.ViT`.
+    """Returns the fields patch, width, layers and mlp_width of `models.vit.ViT`, and size if there is a position table.
 
     Args:
       table: which keys of the file the parameters below "image" have.
@@ -107,13 +107,15 @@ def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
     """
     first_key = _first_keys(table, "image")
     width, _, _, patch = _shape(tensors, first_key["patch_embedding/kernel"], rank=4)
-    positions = first_key["position_embedding"]
+    sizes = {"patch": patch, "width": width} | _depth_and_mlp_width(first_key, tensors)
+    if not (positions := first_key.get("position_embedding", "")):
+        return sizes
     rows = _shape(tensors, positions)[-2:-1] or (0,)
     grid = math.isqrt(max(rows[0] - 1, 0))
     if not grid or grid * grid != rows[0] - 1:
         shape = list(tensors.shape(positions))
         raise InputError(f"{tensors.name}: {positions} of shape {shape} is no row of a class token and a square grid")
-    return {"size": grid * patch, "patch": patch, "width": width} | _depth_and_mlp_width(first_key, tensors)
+    return {"size": grid * patch} | sizes
 
 
 def text_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
