@@ -18,7 +18,7 @@ from lrsclip_jax.models.encoder_hash import encoder_hash
 from lrsclip_jax.models.patches import patch_values
 from lrsclip_jax.models.positions import rotary_angles
 from lrsclip_jax.pytorch.contract import Hints
-from lrsclip_jax.pytorch.families import dinov3
+from lrsclip_jax.pytorch.families import dinov2, dinov3
 from lrsclip_jax.pytorch.read import read
 
 GATED = {"num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu"}
@@ -65,6 +65,25 @@ def test_every_token_is_transformers_at_the_trained_size_and_at_another(saved, n
     np.testing.assert_allclose(tokens(found, x), expected, atol=1e-5, rtol=0)
     padded = tokens(found, x, token_multiple=16, unroll=2, remat="full")
     np.testing.assert_allclose(padded, expected, atol=1e-5, rtol=0)
+
+
+def test_registers_of_dinov2_stand_between_class_token_and_patches(tmp_path):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "mlp_ratio": 2}
+    config = transformers.Dinov2WithRegistersConfig(**sizes, image_size=32, patch_size=8)
+    torch.manual_seed(0)
+    reference = transformers.Dinov2WithRegistersModel(config).eval()
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.normal_(0, 0.4)
+    reference.save_pretrained(tmp_path)
+    found = read(str(tmp_path))
+    assert found.family == dinov2.FAMILY and found.image["registers"] == 4
+    for size in (32, 24):
+        with torch.no_grad():
+            expected = reference(torch.from_numpy(images(size)).permute(0, 3, 1, 2)).last_hidden_state.numpy()
+        np.testing.assert_allclose(tokens(weights.of_size(found, size), images(size)), expected, atol=1e-5, rtol=0)
 
 
 def authors_names(tensors):
