@@ -95,7 +95,7 @@ def _tensors(params: Mapping[str, Any], image: str, text: str) -> dict[str, np.n
 
 def _image(tower: ViT) -> ExportedTower:
     if parts := tower.parts:
-        raise _unsayable(f"the image tower has {parts}, and no dual encoder is written with these")
+        raise InputError(f"--format=hf: the image tower has {parts}, which no exported model has yet")
     if tower.pool != "cls":
         raise _unsayable("the image tower takes the mean of the patches, transformers' ViTs the class token")
     if (tower.pre_norm and tower.patch_bias) or (not tower.pre_norm and not tower.patch_bias):
