@@ -111,7 +111,7 @@ def rotary_angles(grid: int, head_width: int, base: float) -> np.ndarray:
       float32 [grid·grid, head_width/2], patches row by row.
     """
     centres = 2 * (np.arange(grid) + 0.5) / grid - 1
-    frequencies = base ** -np.arange(0, 1, 4 / head_width)
+    frequencies = base ** -(np.arange(head_width // 4) / (head_width // 4))
     rows, columns = np.meshgrid(centres, centres, indexing="ij")
     places = np.stack([rows, columns], axis=-1).reshape(-1, 2, 1)
     return (2 * np.pi * places * frequencies).reshape(grid * grid, -1).astype(np.float32)
