@@ -1,5 +1,6 @@
 """Rotary positions, registers and gated MLPs: DINOv3 of transformers beside our tower, and what depends on patches."""
 
+import dataclasses
 import functools
 
 import jax
@@ -13,7 +14,7 @@ from lrsclip_jax.convert.export import export
 from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules, adaptation, zoo
-from lrsclip_jax.models.clip import init_params
+from lrsclip_jax.models.clip import init_params, unit
 from lrsclip_jax.models.encoder_hash import encoder_hash
 from lrsclip_jax.models.patches import patch_values
 from lrsclip_jax.models.positions import rotary_angles
@@ -211,8 +212,28 @@ def test_adapters_and_gradients_are_those_of_any_tower(model):
             np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(a).max()))
 
 
+@pytest.mark.parametrize("text", [pytest.param("bert", marks=pytest.mark.slow), "clip"])
+def test_a_dual_encoder_of_transformers_says_what_it_computes(tmp_path, text):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    image = {"size": 32, "layers": 1, "registers": 2, "rotary_base": 100.0, "gated": True, "activation": "silu"}
+    image |= {"patch_bias": True, "pre_norm": False}
+    clip = zoo.create("tiny_bert" if text == "bert" else "tiny", image=image, text={"layers": 1})
+    params = random_like(clip, 0)
+    pixels = dataclasses.replace(IMAGENET_PREPROCESSING, size=32)
+    export(clip, params, pixels, format="hf", out=tmp_path / "out", source="a test")
+    found = read(str(tmp_path / "out"))
+    np.testing.assert_equal(found.params, params)
+    assert found.image == zoo.fields(clip)[0]
+    reference = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
+    with torch.no_grad():
+        expected = reference.get_image_features(torch.from_numpy(images(32)).permute(0, 3, 1, 2)).pooler_output
+    rows = jax.jit(lambda params, x: clip.image.apply({"params": params}, x))(params["image"], images(32))
+    np.testing.assert_allclose(unit(rows), torch.nn.functional.normalize(expected, dim=-1), atol=1e-5)
+
+
 @pytest.mark.parametrize("format", ["hf", "open_clip", "longclip"])
-def test_no_format_says_what_it_computes(model, tmp_path, format):
+def test_other_towers_with_these_parts_are_refused(model, tmp_path, format):
     clip, params = model
     out = tmp_path / ("out" if format in ("hf", "open_clip") else "out.safetensors")
     with pytest.raises(InputError, match=rf"--format={format}.*(rotary positions|registers)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -30,6 +31,7 @@ _SCALE = re.compile(r"(model\.)?layer\.\d+\.layer_scale1\.lambda1")
 _PERIODS = "rope_embed.periods"  # of its authors' files, which alone have it
 _MASK = "image/blocks/attention/qkv/mask"  # by which its authors multiply the bias
 _UNUSED = ("embeddings.mask_token", "mask_token", _PERIODS)
+_REGISTERS = ("embeddings.register_tokens", "storage_tokens")  # unused where there are none of them
 
 
 class _Config(TypedDict, total=False):
@@ -64,41 +66,14 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     """
     tensors = tensors.renamed(lambda key: re.sub(r"^model\.layer\.", "layer.", key))  # transformers 5 in memory
     authors = _PERIODS in tensors
-    tokens = "storage_tokens" if authors else "embeddings.register_tokens"
-    registers = tensors.shape(tokens)[-2] if tokens in tensors and len(tensors.shape(tokens)) == 3 else 0
-    gated = any(re.fullmatch(r"blocks\.0\.mlp\.w3\.weight|layer\.0\.mlp\.gate_proj\.weight", key) for key in tensors)
-    leaves = _authors_table(registers, gated, tensors) if authors else table(registers, gated)
-    sizes = image_sizes(leaves, tensors)
-    told = {} if authors else tower_fields.checked(tensors, config or {})
-    convert(told, f"{tensors.name}: {tower_fields.CONFIG}", _Config)
-    source = tower_fields.CONFIG if told else "DINOv3's"
-    said, heads_source = told.get("num_attention_heads", 6 if told else None), source
-    if authors:
-        said, heads_source = _heads(tensors, sizes["width"]), _PERIODS
-    known = "ViT-S/16 has 6, B/16 12, L/16 16"
-    heads, heads_reason = tower_fields.heads(
-        tensors, "image", sizes["width"], said, heads_source, hints.image_heads, known
+    leaves = _authors_table(tensors) if authors else table_of(tensors)
+    image, reasons = (
+        _authors_fields(leaves, tensors, hints) if authors else image_fields(leaves, tensors, config, hints)
     )
-    acts = told.get("hidden_act", "gelu") if told else "silu" if gated else "gelu"
-    # No other family has it.
-    activation = acts if acts == "silu" else tower_fields.activation(tensors, acts, source, hints.activation)[0]
-    image = sizes | {
-        "size": told.get("image_size", 224),
-        "heads": heads,
-        "activation": activation,
-        "norm_eps": told.get("layer_norm_eps", 1e-5),
-        "patch_bias": True,
-        "pre_norm": False,
-        "pool": "cls",
-        "registers": registers,
-        "rotary_base": float(told.get("rope_theta", _BASE)),
-        "gated": gated,
-    }
-    if not authors:
-        tensors = _with_key_biases(tensors, sizes["layers"], sizes["width"])
+    tensors = tensors if authors else with_key_biases(tensors, image)
     shapes = layout.shapes(zoo.create("tiny", image=image)) | dinov2.scale_shapes(image)
     shapes[_MASK] = shapes["image/blocks/attention/qkv/bias"]
-    unused = tuple(key for key in (*_UNUSED, *([] if registers else [tokens])) if key in tensors)
+    unused = tuple(key for key in (*_UNUSED, *([] if image["registers"] else _REGISTERS)) if key in tensors)
     layout.check(leaves, shapes, tensors, "a DINOv3 checkpoint of these layers", unused)
     satellite = _SATELLITE_DATA in tensors.name
     preprocessing, reason = normalisation(folder, image["size"], _SATELLITE if satellite else IMAGENET_PREPROCESSING)
@@ -109,20 +84,19 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         params=dinov2.folded(_masked(layout.to_ours(leaves, shapes, tensors))),
         image=image,
         preprocessing=preprocessing,
-        reasons={
-            "image.heads": heads_reason,
-            **{f"image.{field}": source for field in ("activation", "norm_eps", "rotary_base", "size")},
-            "preprocessing": reason,
-        },
+        reasons=reasons | {"preprocessing": reason},
         unused=unused,
     )
 
 
-def table(registers: int, gated: bool) -> list[Leaf]:
-    """Returns where the parameters of an image tower but its projection stand in a DINOv3ViTModel."""
-    blocks, layer = "image/blocks", "layer.{}"
+def table(registers: int, gated: bool, prefix: str = "") -> list[Leaf]:
+    """Returns where the parameters of an image tower but its projection stand in a DINOv3ViTModel.
+
+    LayerScale is folded into them as DINOv2's. `prefix` stands before every key.
+    """
+    blocks, layer, first = "image/blocks", f"{prefix}layer.{{}}", f"{prefix}embeddings"
     return [
-        *_tokens("embeddings.patch_embeddings", "embeddings.cls_token", "embeddings.register_tokens", registers),
+        *_tokens(f"{first}.patch_embeddings", f"{first}.cls_token", f"{first}.register_tokens", registers),
         *layout.attention(
             f"{blocks}/attention", [f"{layer}.attention.{part}_proj" for part in "qkv"], f"{layer}.attention.o_proj"
         ),
@@ -130,23 +104,101 @@ def table(registers: int, gated: bool) -> list[Leaf]:
         *(layout.dense(f"{blocks}/mlp/gate", f"{layer}.mlp.gate_proj") if gated else []),
         *layout.dense(f"{blocks}/mlp/fc2", f"{layer}.mlp.down_proj"),
         *dinov2.scales(f"{layer}.layer_scale1.lambda1", f"{layer}.layer_scale2.lambda1"),
-        *_norms(layer),
+        *_norms(layer, f"{prefix}norm"),
     ]
 
 
-def _authors_table(registers: int, gated: bool, tensors: Tensors) -> list[Leaf]:
+def table_of(tensors: Tensors, prefix: str = "") -> list[Leaf]:
+    """Returns `table` for the registers and MLPs that a file has."""
+    gated = f"{prefix}layer.0.mlp.gate_proj.weight" in tensors
+    return table(_number(tensors, f"{prefix}embeddings.register_tokens"), gated, prefix)
+
+
+def image_fields(
+    leaves: list[Leaf], tensors: Tensors, config: dict[str, Any] | None, hints: Hints
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the fields of `models.vit.ViT` but embed_dim, and where they come from.
+
+    Args:
+      leaves: of the tower, under transformers' names.
+      tensors: the file.
+      config: of the tower, or None.
+      hints: what the user says.
+
+    Raises:
+      InputError: see `read`.
+    """
+    told = tower_fields.checked(tensors, config or {})
+    convert(told, f"{tensors.name}: {tower_fields.CONFIG}", _Config)
+    source = tower_fields.CONFIG if told else "DINOv3's"
+    heads = told.get("num_attention_heads", 6 if told else None), source  # an absent key has transformers' default
+    return _fields(leaves, tensors, {"hidden_act": "gelu"} | told if told else {}, source, heads, hints)
+
+
+def with_key_biases(tensors: Tensors, image: Mapping[str, Any], prefix: str = "") -> Tensors:
+    """Returns the tensors with zeros for the biases of the keys where a file has none, as DINOv3's."""
+    keys = [f"{prefix}layer.{layer}.attention.k_proj.bias" for layer in range(image["layers"])]
+    there = any(key in tensors for key in keys)
+    return tensors if there else tensors.with_zeros(dict.fromkeys(keys, (image["width"],)))
+
+
+def _authors_fields(leaves: list[Leaf], tensors: Tensors, hints: Hints) -> tuple[dict[str, Any], dict[str, str]]:
+    width = image_sizes(leaves, tensors)["width"]
+    return _fields(leaves, tensors, {}, "DINOv3's", (_heads(tensors, width), _PERIODS), hints)
+
+
+def _fields(
+    leaves: list[Leaf],
+    tensors: Tensors,
+    told: Mapping[str, Any],
+    source: str,
+    said: tuple[int | None, str],
+    hints: Hints,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The fields of a tower; `told` is its config, `said` its heads and what says them."""
+    keys = {leaf.path: leaf.keys[0] for leaf in leaves}
+    gated = "image/blocks/mlp/gate/kernel" in keys
+    sizes = image_sizes(leaves, tensors)
+    known = "ViT-S/16 has 6, B/16 12, L/16 16"
+    heads, reason = tower_fields.heads(tensors, "image", sizes["width"], *said, hints.image_heads, known)
+    activation = told.get("hidden_act", "silu" if gated else "gelu")
+    if activation != "silu":  # which no other family has
+        activation, _ = tower_fields.activation(tensors, activation, source, hints.activation)
+    fields = {
+        "size": told.get("image_size", 224),
+        "heads": heads,
+        "activation": activation,
+        "norm_eps": told.get("layer_norm_eps", 1e-5),
+        "patch_bias": True,
+        "pre_norm": False,
+        "pool": "cls",
+        "registers": _number(tensors, keys.get("image/register_embedding", "")),
+        "rotary_base": float(told.get("rope_theta", _BASE)),
+        "gated": gated,
+    }
+    reasons = {f"image.{field}": source for field in ("activation", "norm_eps", "rotary_base", "size")}
+    return sizes | fields, {"image.heads": reason} | reasons
+
+
+def _number(tensors: Tensors, key: str) -> int:
+    """How many tokens a tensor [1, tokens, width] holds."""
+    return tensors.shape(key)[1] if key in tensors and len(tensors.shape(key)) == 3 else 0
+
+
+def _authors_table(tensors: Tensors) -> list[Leaf]:
+    gated = "blocks.0.mlp.w3.weight" in tensors
     blocks, layer = "image/blocks", "blocks.{}"
     fc1, gate, fc2 = ("w2", "w1", "w3") if gated else ("fc1", "", "fc2")
     mask = "attn.qkv.bias_mask"
     return [
-        *_tokens("patch_embed.proj", "cls_token", "storage_tokens", registers),
+        *_tokens("patch_embed.proj", "cls_token", "storage_tokens", _number(tensors, "storage_tokens")),
         *layout.attention(f"{blocks}/attention", [f"{layer}.attn.qkv"], f"{layer}.attn.proj"),
         *([Leaf(_MASK, (f"{layer}.{mask}",), QKV_BIAS)] if any(key.endswith(mask) for key in tensors) else []),
         *layout.dense(f"{blocks}/mlp/fc1", f"{layer}.mlp.{fc1}"),
         *(layout.dense(f"{blocks}/mlp/gate", f"{layer}.mlp.{gate}") if gated else []),
         *layout.dense(f"{blocks}/mlp/fc2", f"{layer}.mlp.{fc2}"),
         *dinov2.scales(f"{layer}.ls1.gamma", f"{layer}.ls2.gamma"),
-        *_norms(layer),
+        *_norms(layer, "norm"),
     ]
 
 
@@ -159,19 +211,13 @@ def _tokens(patches: str, first: str, registers: str, number: int) -> list[Leaf]
     ]
 
 
-def _norms(layer: str) -> list[Leaf]:
+def _norms(layer: str, last: str) -> list[Leaf]:
     blocks = "image/blocks"
     return [
         *layout.norm(f"{blocks}/norm1", f"{layer}.norm1"),
         *layout.norm(f"{blocks}/norm2", f"{layer}.norm2"),
-        *layout.norm("image/post_norm", "norm"),
+        *layout.norm("image/post_norm", last),
     ]
-
-
-def _with_key_biases(tensors: Tensors, layers: int, width: int) -> Tensors:
-    """The tensors with zeros for the biases of the keys, where a file has none."""
-    keys = [f"layer.{layer}.attention.k_proj.bias" for layer in range(layers)]
-    return tensors if any(key in tensors for key in keys) else tensors.with_zeros(dict.fromkeys(keys, (width,)))
 
 
 def _heads(tensors: Tensors, width: int) -> int | None:
