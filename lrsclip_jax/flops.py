@@ -28,6 +28,8 @@ from lrsclip_jax.models.vit import ViT
 
 Tower = ViT | TextTransformer | Bert
 
+_STORED = (("qkv", "qkv"), ("values", "attention"), ("fc1", "mlp_hidden"), ("gate", "mlp_hidden"))  # by which name
+_KERNELS = ("qkv", "out", "fc1", "gate", "fc2")  # in the blocks
 POOLED = ("pooler", "projection")  # the products that take one token of a text
 BACKWARD = 2  # a product's backward pass is two products of its size, one for each operand's gradient
 
@@ -110,17 +112,19 @@ def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product
         Product("fc2", length, hidden, width, layers),
         Product("projection", 1, width, tower.embed_dim),
     ]
+    if isinstance(tower, ViT) and tower.gated:
+        found.insert(5, Product("gate", length, width, hidden, layers))
     if isinstance(tower, ViT):
-        found.insert(0, Product("patch_embedding", length - 1, tower.channels * tower.patch**2, width))
+        found.insert(0, Product("patch_embedding", length - tower.first_patch, tower.channels * tower.patch**2, width))
     if isinstance(tower, Bert) and tower.pool == "pooler":
         found.insert(-1, Product("pooler", 1, width, width))
     return found[-1:] if in_memory else found
 
 
 def tokens(tower: ViT) -> int:
-    """Returns the tokens of an image in training: the class token, and the patches that patch dropout leaves."""
+    """Returns the tokens of an image in training: class token, registers, and the patches that patch dropout leaves."""
     patches = (tower.size // tower.patch) ** 2
-    return 1 + patches - round(tower.patch_dropout * patches)
+    return tower.first_patch + patches - round(tower.patch_dropout * patches)
 
 
 def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
@@ -134,15 +138,9 @@ def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
     repeated = {
         "none": set(),
         "dense": {"scores", "values"},
-        "full": {"qkv", "scores", "values", "out", "fc1"} | last,
+        "full": {"qkv", "scores", "values", "out", "fc1", "gate"} | last,
         # The backward pass of softmax needs its weights, so the scores come again even if their use is stored.
-        "names": {"scores", "out"}
-        | last
-        | {
-            product
-            for product, name in (("qkv", "qkv"), ("values", "attention"), ("fc1", "mlp_hidden"))
-            if name not in stored.split(",")
-        },
+        "names": {"scores", "out"} | last | {product for product, name in _STORED if name not in stored.split(",")},
     }[kind]
     return [product for product in forward if product.name in repeated]
 
@@ -297,7 +295,7 @@ def train_pair(
 
 def _unlearnt(tower: Tower, found: Sequence[Product]) -> list[Product]:
     """The products of a tower with adapters whose kernels have no gradient."""
-    return [product for product in found if tower.adapt and product.name in ("qkv", "out", "fc1", "fc2")]
+    return [product for product in found if tower.adapt and product.name in _KERNELS]
 
 
 def frozen_towers(trainable: Any) -> frozenset[str]:

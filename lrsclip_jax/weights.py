@@ -31,7 +31,10 @@ RUN = "lrsclip_jax"  # the family of lrsclip_jax's own runs
 
 # The fields that pretrained weights determine. The rest is a matter of choice (a position table is resized, a pooling
 # or projection trained).
-_IMAGE_FIELDS = ("patch", "width", "layers", "heads", "mlp_width", "patch_bias", "pre_norm", "norm_eps", "activation")
+_IMAGE_FIELDS = (
+    *("patch", "width", "layers", "heads", "mlp_width", "patch_bias", "pre_norm", "norm_eps", "activation"),
+    *("registers", "rotary_base", "gated"),
+)
 _TEXT_FIELDS = ("kind", "vocab_size", "width", "layers", "heads", "mlp_width", "norm_eps", "activation", "end_token")
 
 
@@ -107,11 +110,12 @@ def of_size(found: ReadCheckpoint, size: int) -> ReadCheckpoint:
     patch = found.image["patch"]
     if size % patch:
         raise InputError(f"--size={size} is no multiple of the image tower's patch, {patch}")
-    image = found.params["image"]
-    table = _resized(np.asarray(image["position_embedding"]), size // patch, found.antialias)
+    image = dict(found.params["image"])
+    if "position_embedding" in image:
+        image["position_embedding"] = _resized(image["position_embedding"], size // patch, found.antialias)
     return dataclasses.replace(
         found,
-        params=found.params | {"image": image | {"position_embedding": table}},
+        params=found.params | {"image": image},
         image=found.image | {"size": size},
         preprocessing=dataclasses.replace(found.preprocessing, size=size),
     )
@@ -242,7 +246,8 @@ def fitted_tower(
     if tower == "image":
         check_side(model.image.size, source)
         side = model.image.size // model.image.patch
-        values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
+        if "position_embedding" in values:  # rotary ones are of any size
+            values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
         theirs, kernel = tuple((found.image or {}).get("bands", ())), "patch_embedding/kernel"
         values[kernel] = _by_bands(values[kernel], theirs, model.image.bands, new_bands, source)
     else:
@@ -271,6 +276,7 @@ def fitted_tower(
 
 
 def _resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
+    table = np.asarray(table)
     return table if len(table) == side * side + 1 else resize_positions(table, side, antialias)
 
 
@@ -303,9 +309,10 @@ def _of_length(table: np.ndarray, text: Any, source: str) -> np.ndarray:
 
 
 def _check_fields(model: CLIP, tower: str, found: ReadCheckpoint, source: str) -> None:
-    ours = dict(zip(("image", "text"), zoo.fields(model), strict=True))[tower]
     theirs = getattr(found, tower)
     known = _IMAGE_FIELDS if tower == "image" else _TEXT_FIELDS
+    ours = {field: getattr(getattr(model, tower), field, None) for field in known}
+    ours |= dict(zip(("image", "text"), zoo.fields(model), strict=True))[tower]
     other = [field for field in known if theirs.get(field, ours.get(field)) != ours.get(field)]
     if other:
         other = ["kind"] if "kind" in other else other

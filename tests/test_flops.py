@@ -30,6 +30,12 @@ def model_with_bert(remat="dense", pool="pooler"):
     return zoo.create("tiny_bert", image=image, text=text | {"remat": remat, "pool": pool})
 
 
+def model_with_registers(remat="dense"):
+    """With DINOv3's parts: registers, rotary positions and gated MLPs."""
+    clip = model(remat)
+    return clip.clone(image=clip.image.clone(registers=3, rotary_base=100.0, gated=True))
+
+
 def inputs(clip: CLIP):
     params = jax.eval_shape(lambda: init_params(clip, jax.random.key(0)))
     images = jax.ShapeDtypeStruct((BATCH, clip.image.size, clip.image.size, 3), jnp.float32)
@@ -72,14 +78,18 @@ def counted(function, *arguments) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clip", [model(), model_with_bert(), model_with_bert(pool="cls")], ids=["clip", "bert", "cls"])
+@pytest.mark.parametrize(
+    "clip",
+    [model(), model_with_bert(), model_with_bert(pool="cls"), model_with_registers()],
+    ids=["clip", "bert", "cls", "registers"],
+)
 def test_the_forward_pass_is_what_the_model_traces_to(clip):
     pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
     assert BATCH * pair.forward.executed == counted(forward(clip), *inputs(clip))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("create", [model, model_with_bert])
+@pytest.mark.parametrize("create", [model, model_with_bert, model_with_registers])
 @pytest.mark.parametrize(
     "remat", ["none", "dense", "full", "names:qkv", "names:attention", "names:qkv,attention,mlp_hidden"]
 )
@@ -177,7 +187,7 @@ def test_a_step_of_mixed_lengths_is_the_sum_of_its_pairs(clip, frozen):
     assert BATCH * mean.executed == pytest.approx(sum(pair.executed for pair in each), rel=1e-12)
 
 
-@pytest.mark.parametrize("create", [model, model_with_bert])
+@pytest.mark.parametrize("create", [model, model_with_bert, model_with_registers])
 def test_packed_rows_are_what_the_model_traces_to(create):
     clip, rows, slots, texts = create(), 3, 24, 7
     ids = jax.ShapeDtypeStruct((rows, slots), jnp.int32)

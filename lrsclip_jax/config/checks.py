@@ -188,6 +188,8 @@ def _towers(config: ConfigDict) -> Iterator[str]:
             yield f"{named(tower, 'width')} does not divide into {named(tower, 'heads')}"
         if fields["unroll"] > fields["layers"]:
             yield f"{named(tower, 'unroll')} is more than {named(tower, 'layers')}"
+    if image["rotary_base"] is not None and image["width"] // image["heads"] % 4:
+        yield f"{named('image', 'rotary_base')} needs heads of a width that 4 divides: change {named('image', 'heads')}"
     if image["embed_dim"] != text["embed_dim"]:
         yield f"{named('image', 'embed_dim')} and {named('text', 'embed_dim')} must be equal"
     if text["frozen_positions"] > text["context_length"]:

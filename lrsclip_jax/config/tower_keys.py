@@ -38,7 +38,7 @@ _COMPUTED = (
     ),
     Key("dtype", "float32", choice(*DTYPES), "of this tower's arithmetic, in place of model.dtype"),
 )
-_ACTIVATIONS = choice("quick_gelu", "gelu")
+_ACTIVATIONS = choice("quick_gelu", "gelu", "silu")
 _EPS = Number(1e-12, 1.0)
 
 
@@ -75,6 +75,11 @@ IMAGE_FIELDS = _fields(
     Key("norm_eps", 1e-5, _EPS, "epsilon of the norms"),
     Key("activation", "quick_gelu", _ACTIVATIONS, "activation of the MLPs"),
     Key("pool", "cls", choice("cls", "mean"), "an image's token: the class token, or the mean of the patches"),
+    Key("registers", 0, Whole(0, 1024), "tokens behind the class token that no patch has"),
+    Key(
+        "rotary_base", None, OrNone(Number(1.0, 1e9)), "longest period of rotary positions; None: a table of positions"
+    ),
+    Key("gated", False, Flag(), "whether the MLPs have a gate"),
     Key("token_multiple", 1, Whole(1, 1024), "tokens are padded to a multiple of it"),
     Key("patch_dropout", 0.0, Number(0.0, 1.0, below=True), "share of the patches that training leaves out"),
     Key("bands", (), BANDS, BANDS_READ),

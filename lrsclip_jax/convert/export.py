@@ -104,6 +104,9 @@ def _faults(model: CLIP, format: str) -> Iterator[str]:
     if not isinstance(text, TextTransformer):
         yield "its text tower is a BERT; try --format=hf"
         return
+    if parts := image.parts:
+        yield f"its image tower has {parts}, {code} has none"
+        return
     ours = clip_tokenizer()
     if (text.vocab_size, text.end_token) != (ours.vocab_size, ours.end):
         yield f"its vocabulary of {text.vocab_size} tokens is not CLIP's"

@@ -229,7 +229,8 @@ def _reasons(tower: str, found: ReadCheckpoint, fields: Mapping[str, Any]) -> di
     before, after = getattr(found, tower)[name], fields[name]
     if before != after:
         change = "resized" if tower == "image" else "stretched" if after > before else "cut"
-        reasons[name] = f"position table {change} from {before}"
+        rotary = fields.get("rotary_base") is not None  # positions of any size
+        reasons[name] = f"in place of {before}" if rotary else f"position table {change} from {before}"
     return reasons
 
 

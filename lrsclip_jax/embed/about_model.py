@@ -41,7 +41,7 @@ def about_encoder(model: Pretrained, longest: int) -> dict[str, Any]:
     """
     tower = "image" if model.embeds("image") else "text"
     params = model.params[tower]
-    rows = len(params["position_embedding"])
+    rows = len(params.get("position_embedding", ()))  # an image tower may have rotary positions
     positions = rows if tower == "image" else min(longest, rows)
     return {
         "tower": tower,

@@ -77,7 +77,7 @@ def patch_encoder(
     grid = size // tower.patch
     preprocessing = dataclasses.replace(model.preprocessing, size=size)
     params = dict(model.params["image"])
-    if size != tower.size:
+    if size != tower.size and "position_embedding" in params:  # rotary positions are of any size
         params["position_embedding"] = resize_positions(params["position_embedding"], grid, antialias=size < tower.size)
     tower = tower.clone(size=size)
     encode = fed(lambda params, pixels: patch_values(tower, params, normalise(pixels, preprocessing)), model.mesh)

@@ -34,10 +34,10 @@ def adapted(block: type[nn.Module], adapt: Adapt) -> type[nn.Module]:
 
     class Adapted(block):  # type: ignore[misc, valid-type]
         @nn.compact
-        def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> Any:
+        def __call__(self, x: jax.Array, *shared: Any) -> Any:
             drawn = lora_dropout.draws(self, x) if lora_dropout.drops(adapt) else None
             with nn.intercept_methods(functools.partial(_adapt, methods, drawn)):
-                return super().__call__(x, segments)
+                return super().__call__(x, *shared)
 
     return Adapted
 

@@ -34,6 +34,24 @@ class PrefixKeys(NamedTuple):
     gate: jax.Array | None = None
 
 
+class Rotation(NamedTuple):
+    """By which queries and keys are turned: cosines and sines of `positions.rotary_angles`, fp32.
+
+    Attributes:
+      cos, sin: [tokens, head width / 2], or [batch, tokens, head width / 2]; 1 and 0 where a token has no place.
+    """
+
+    cos: jax.Array
+    sin: jax.Array
+
+
+def rotated(x: jax.Array, rotation: Rotation) -> jax.Array:
+    """Returns x [batch, tokens, heads, head width], channels i and i + head width / 2 turned by angle i of a token."""
+    cos, sin = (part[..., None, :] for part in rotation)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
 def attention(
     q: jax.Array,
     k: jax.Array,

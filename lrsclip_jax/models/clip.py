@@ -55,8 +55,9 @@ class CLIP(nn.Module):
           kept: int32 [B, K], the patches of each image that are looked at; None: all (`vit.kept_patches`).
 
         Returns:
-          fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, 1 + patches, E], the class token and then
-          the patches row by row, after the last norm and the projection, not of unit length.
+          fp32 [B, E] of unit length; with `tokens` a pair with fp32 [B, first_patch + patches, E], the class token,
+          registers if there are any, and then the patches row by row, after the last norm and the projection, not of
+          unit length.
         """
         hidden = self.image.hidden(images, kept)
         rows = unit(self.image.projection(self.image.pooled(hidden)))

@@ -22,6 +22,8 @@ def encoder_hash(tower: Any, params: Any, positions: int | None = None) -> str:
       positions: rows of the position table that count, for texts of at most this many tokens; None: all of them.
     """
     fields = [(name, getattr(tower, name, None)) for name in _FIELDS]
+    if base := getattr(tower, "rotary_base", None):  # of a table nothing is said, so that older hashes stay
+        fields.append(("rotary_base", base))
     digest = hashlib.blake2b(repr(fields).encode(), digest_size=8)
     leaves = {path_of(path): value for path, value in jax.tree.leaves_with_path(params)}
     for name in sorted(leaves):

@@ -15,13 +15,14 @@ from jax.nn.initializers import normal
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.adaptation import adapted
-from lrsclip_jax.models.attention import PrefixKeys, attention
+from lrsclip_jax.models.attention import PrefixKeys, Rotation, attention, rotated
 from lrsclip_jax.models.precision import dot_general
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 ACTIVATIONS = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP and the models tuned from it
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "silu": jax.nn.silu,  # of gated MLPs
 }
 
 
@@ -79,7 +80,13 @@ class Attention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, segments: jax.Array | None = None, prefix: PrefixKeys | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        segments: jax.Array | None = None,
+        rotation: Rotation | None = None,
+        prefix: PrefixKeys | None = None,
+    ) -> jax.Array:
         width = x.shape[-1]
         qkv = nn.DenseGeneral(
             (3, self.heads, width // self.heads),
@@ -91,6 +98,8 @@ class Attention(nn.Module):
         )(x)
         qkv = checkpoint_name(constrain(qkv, BATCH, None, None, "tensor", None), "qkv")
         q, k, v = jnp.moveaxis(qkv, -3, 0)
+        if rotation is not None:
+            q, k = rotated(q, rotation), rotated(k, rotation)
         out = nn.DenseGeneral(
             width,
             axis=(-2, -1),
@@ -105,25 +114,33 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two dense layers with an activation between them: [B, N, width] -> [B, N, width] in `dtype`."""
+    """Two dense layers with an activation between them: [B, N, width] -> [B, N, width] in `dtype`.
+
+    `gated`: the activation is that of a third layer, `gate`, and multiplies the result of the first (arXiv 2002.05202).
+    """
 
     mlp_width: int
     activation: str
     depth: int
+    gated: bool = False
     products: str = "float"
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        fc1 = nn.Dense(
-            self.mlp_width,
-            dtype=self.dtype,
-            kernel_init=normal((2 * width) ** -0.5),
-            promote_dtype=cast_and_gather(None, "tensor"),
-            dot_general=dot_general(self.products),
-            name="fc1",
-        )
+
+        def wide(name: str) -> jax.Array:
+            dense = nn.Dense(
+                self.mlp_width,
+                dtype=self.dtype,
+                kernel_init=normal((2 * width) ** -0.5),
+                promote_dtype=cast_and_gather(None, "tensor"),
+                dot_general=dot_general(self.products),
+                name=name,
+            )
+            return checkpoint_name(constrain(dense(x), BATCH, None, "tensor"), "mlp_hidden")
+
         fc2 = nn.Dense(
             width,
             dtype=self.dtype,
@@ -132,12 +149,14 @@ class MLP(nn.Module):
             dot_general=dot_general(self.products),
             name="fc2",
         )
-        hidden = checkpoint_name(constrain(fc1(x), BATCH, None, "tensor"), "mlp_hidden")
-        return fc2(ACTIVATIONS[self.activation](hidden))
+        hidden, activation = wide("fc1"), ACTIVATIONS[self.activation]
+        return fc2(activation(wide("gate")) * hidden if self.gated else activation(hidden))
 
 
 class Block(nn.Module):
     """Pre-norm Transformer block: [B, N, width], segments [B, N] -> ([B, N, width], None), the pair that a scan wants.
+
+    With `rotation` the queries and keys of attention are turned by it, the same in all blocks.
 
     Kernels start as CLIP's do (`CLIP.initialize_parameters`): normal with standard deviation width^-½ for query,
     key and value, (2·width)^-½ for `fc1`, and (2·width·depth)^-½ for the two that write into the residual
@@ -150,17 +169,20 @@ class Block(nn.Module):
     mlp_width: int
     activation: str
     norm_eps: float
+    gated: bool = False
     attention: str = "auto"
     products: str = "float"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> tuple[jax.Array, None]:
+    def __call__(
+        self, x: jax.Array, segments: jax.Array | None = None, rotation: Rotation | None = None
+    ) -> tuple[jax.Array, None]:
         x = constrain(x, BATCH)
         how = {"depth": self.depth, "products": self.products, "dtype": self.dtype}
         attend = Attention(self.heads, self.causal, implementation=self.attention, name="attention", **how)
-        mlp = MLP(self.mlp_width, self.activation, name="mlp", **how)
-        x = x + attend(layer_norm(self.norm_eps, name="norm1")(x), segments)
+        mlp = MLP(self.mlp_width, self.activation, gated=self.gated, name="mlp", **how)
+        x = x + attend(layer_norm(self.norm_eps, name="norm1")(x), segments, rotation)
         x = x + mlp(layer_norm(self.norm_eps, name="norm2")(x))
         return x, None
 

@@ -30,7 +30,7 @@ def patch_values(tower: ViT, params: Any, images: jax.Array) -> jax.Array:
     last = jax.tree.map(lambda leaf: leaf[-1], params["blocks"])
     silenced = {"params": params | {"blocks": _silenced(params["blocks"])}}
     hidden: Any = tower.apply(silenced, images, method="hidden")
-    hidden = layer_norm(tower.norm_eps).apply({"params": last["norm1"]}, hidden[:, 1:])
+    hidden = layer_norm(tower.norm_eps).apply({"params": last["norm1"]}, hidden[:, tower.first_patch :])
     hidden = hidden.astype(tower.dtype)
     attention = jax.tree.map(lambda leaf: leaf.astype(tower.dtype), last["attention"])
     values = jnp.einsum("bnw,whd->bnhd", hidden, attention["qkv"]["kernel"][:, 2]) + attention["qkv"]["bias"][2]

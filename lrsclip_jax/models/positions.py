@@ -1,4 +1,4 @@
-"""Position tables made longer (text: knowledge-preserved stretching, KPS) or of another grid (images)."""
+"""Position tables made longer (text: knowledge-preserved stretching, KPS) or of another grid (images), and rotary."""
 
 from __future__ import annotations
 
@@ -94,6 +94,27 @@ def resize_positions(table: np.ndarray, grid: int | tuple[int, int], antialias: 
         "hi,wj,ijc->hwc", _bicubic(side, height, antialias), _bicubic(side, width, antialias), square, optimize=True
     )
     return np.concatenate([table[:first], resized.reshape(height * width, -1).astype(np.float32)])
+
+
+def rotary_angles(grid: int, head_width: int, base: float) -> np.ndarray:
+    """Angles of DINOv3's rotary positions (arXiv 2508.10104), which any grid has: patch centres lie in −1…1.
+
+    The angle of a coordinate c in frequency i is 2π c / base^(4i/head_width); in a head there are those of the row and
+    then those of the column.
+
+    Args:
+      grid: patches in a row and in a column.
+      head_width: of attention, a multiple of 4.
+      base: the longest period, of coordinates; DINOv3's is 100.
+
+    Returns:
+      float32 [grid·grid, head_width/2], patches row by row.
+    """
+    centres = 2 * (np.arange(grid) + 0.5) / grid - 1
+    frequencies = base ** -(np.arange(head_width // 4) / (head_width // 4))
+    rows, columns = np.meshgrid(centres, centres, indexing="ij")
+    places = np.stack([rows, columns], axis=-1).reshape(-1, 2, 1)
+    return (2 * np.pi * places * frequencies).reshape(grid * grid, -1).astype(np.float32)
 
 
 def _bicubic(old: int, new: int, antialias: bool) -> np.ndarray:

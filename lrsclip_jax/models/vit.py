@@ -1,4 +1,4 @@
-"""The image tower: one Vision Transformer for the layouts of CLIP, DINOv2 and MAE, and its patch dropout."""
+"""The image tower: one Vision Transformer for the layouts of CLIP, DINOv2, DINOv3 and MAE, and its patch dropout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from jax.nn.initializers import normal, variance_scaling, zeros
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.adapt_rules import Adapt
+from lrsclip_jax.models.attention import Rotation
 from lrsclip_jax.models.layers import check_heads, exact_dense, layer_norm, tower_blocks
+from lrsclip_jax.models.positions import rotary_angles
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
@@ -50,6 +52,10 @@ class ViT(nn.Module):
     have a patch bias, no first norm, eps 1e-6 and exact GELU. `pool` takes the class token ("cls") or the mean of the
     patch tokens ("mean"), `post_norm` follows it. A wrong image size, patch or head count is an InputError.
 
+    DINOv3's has further tokens, `registers` behind the class token, and with a `rotary_base` no table of positions:
+    queries and keys of the patches are turned in every block (`positions.rotary_angles`), so any size has its places.
+    Its larger towers have `gated` MLPs.
+
     Initialisation as CLIP's: class and position embeddings and the projection are normal with standard deviation
     width^-½, blocks as `layers.Block` says, norms are the identity.
     """
@@ -66,6 +72,9 @@ class ViT(nn.Module):
     norm_eps: float = 1e-5
     activation: str = "quick_gelu"
     pool: str = "cls"
+    registers: int = 0  # tokens that no patch has, see arXiv 2309.16588
+    rotary_base: float | None = None  # of rotary positions; None: a table
+    gated: bool = False  # whether MLPs have a gate, see layers.MLP
     remat: str = "dense"  # what the blocks store for the backward pass, see layers.remat_policy
     attention: str = "auto"  # who computes it, see attention.attention
     unroll: int = 1  # blocks that are written out in one round of their scan
@@ -86,14 +95,22 @@ class ViT(nn.Module):
             raise InputError(f"image tower: token_multiple is {self.token_multiple}, must be at least 1")
         if not 0 <= self.patch_dropout < 1:
             raise InputError(f"image tower: patch_dropout is {self.patch_dropout}, must lie in 0…1, below 1")
-        tokens = 1 + (self.size // self.patch) ** 2
+        if self.rotary_base is not None and self.width // self.heads % 4:
+            raise InputError(
+                f"image tower: rotary positions need heads of a width that 4 divides, here it is "
+                f"{self.width // self.heads}"
+            )
         init = normal(self.width**-0.5)
         self.patch_embedding = PatchEmbedding(self.patch, self.width, self.patch_bias, self.dtype)
         self.class_embedding = self.param("class_embedding", init, (self.width,))
-        self.position_embedding = self.param("position_embedding", init, (tokens, self.width))
+        if self.registers:
+            self.register_embedding = self.param("register_embedding", normal(0.02), (self.registers, self.width))
+        if self.rotary_base is None:
+            tokens = 1 + (self.size // self.patch) ** 2
+            self.position_embedding = self.param("position_embedding", init, (tokens, self.width))
         if self.pre_norm:
             self.first_norm = layer_norm(self.norm_eps, name="pre_norm")
-        self.blocks = tower_blocks(self, causal=False)
+        self.blocks = tower_blocks(self, causal=False, gated=self.gated)
         self.post_norm = layer_norm(self.norm_eps)
         self.projection = exact_dense(self.embed_dim, self.width)
 
@@ -102,32 +119,64 @@ class ViT(nn.Module):
         """How many numbers a pixel has."""
         return len(self.bands) or 3
 
+    @property
+    def first_patch(self) -> int:
+        """Where patches begin among the tokens: behind the class token and the registers."""
+        return 1 + self.registers
+
+    @property
+    def parts(self) -> str:
+        """Parts that a plain ViT has not, in words; "" where there is none."""
+        parts = {
+            "rotary positions": self.rotary_base is not None,
+            "registers": self.registers,
+            "gated MLPs": self.gated,
+        }
+        return ", ".join(part for part, there in parts.items() if there)
+
     def hidden(self, images: jax.Array, kept: jax.Array | None = None) -> jax.Array:
-        """All tokens after the last block, before `post_norm`: [B, 1 + patches, width], class token first.
+        """All tokens after the last block, before `post_norm`: [B, first_patch + patches, width], class token first.
 
         `kept`, int32 [B, K], are the patches that go through the blocks (`kept_patches`); the others leave
-        [B, 1 + K, width].
+        [B, first_patch + K, width].
         """
         wanted = (self.size, self.size, self.channels)
         if images.shape[1:] != wanted:
             raise InputError(f"image tower: images are {list(images.shape)}, must be [batch, {str(list(wanted))[1:]}")
-        patches = self.patch_embedding(images) + self.position_embedding[1:]
+        patches, angles = self.patch_embedding(images), None
+        if self.rotary_base is None:
+            patches += self.position_embedding[1:]
+        else:
+            angles = jnp.asarray(rotary_angles(self.size // self.patch, self.width // self.heads, self.rotary_base))
         if kept is not None:
             patches = jnp.take_along_axis(patches, kept[..., None], axis=1)
-        first = jnp.broadcast_to(self.class_embedding + self.position_embedding[0], (len(images), 1, self.width))
-        x = jnp.concatenate([first, patches], axis=1)
+            angles = None if angles is None else angles[kept]
+        first = self.class_embedding if self.rotary_base else self.class_embedding + self.position_embedding[0]
+        before = [jnp.broadcast_to(first, (len(images), 1, self.width))]
+        if self.registers:
+            before.append(jnp.broadcast_to(self.register_embedding, (len(images), self.registers, self.width)))
+        x = jnp.concatenate([*before, patches], axis=1)
         if self.pre_norm:
             x = self.first_norm(x)
         tokens = x.shape[1]
         padding = -tokens % self.token_multiple
         x = jnp.pad(x.astype(self.dtype), ((0, 0), (0, padding), (0, 0)))
         seen = jnp.broadcast_to(jnp.arange(tokens + padding) < tokens, x.shape[:2]) if padding else None
-        x, _ = self.blocks(constrain(x, BATCH), seen)
+        x, _ = self.blocks(constrain(x, BATCH), seen, self._rotation(angles, padding))
         return x[:, :tokens]
 
+    def _rotation(self, angles: jax.Array | None, padding: int) -> Rotation | None:
+        """The rotation of all tokens by the angles of the patches, [..., patches, head width / 2]."""
+        if angles is None:
+            return None
+        still = [(0, 0)] * (angles.ndim - 2)
+        angles = jnp.pad(angles, (*still, (self.first_patch, padding), (0, 0)))
+        return Rotation(jnp.cos(angles), jnp.sin(angles))
+
     def pooled(self, hidden: jax.Array) -> jax.Array:
-        """[B, 1 + patches, width] -> fp32 [B, width]: the pooled token after `post_norm`."""
-        return self.post_norm(hidden[:, 0] if self.pool == "cls" else hidden[:, 1:].mean(axis=1, dtype=jnp.float32))
+        """[B, first_patch + patches, width] -> fp32 [B, width]: the pooled token after `post_norm`."""
+        patches = hidden[:, self.first_patch :]
+        return self.post_norm(hidden[:, 0] if self.pool == "cls" else patches.mean(axis=1, dtype=jnp.float32))
 
     def features(self, images: jax.Array) -> jax.Array:
         """The encoder's features, before the projection: fp32 [B, width]."""

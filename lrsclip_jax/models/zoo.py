@@ -25,6 +25,9 @@ _HOW = (
     *("keep", "ratio"),
 )
 
+# Fields that towers of older versions had not: they are left out where they change nothing.
+_LATER = {"adapt": (), "bands": (), "registers": 0, "rotary_base": None, "gated": False}
+
 
 def names() -> list[str]:
     """The names that `create` knows."""
@@ -94,8 +97,8 @@ def text_kind(model: CLIP) -> str:
 
 def _values(tower: Any) -> dict[str, Any]:
     values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in _HOW}
-    for name in ("adapt", "bands"):  # said only where there are some
-        if not values.get(name, True):
+    for name, default in _LATER.items():
+        if name in values and values[name] == default:
             del values[name]
     return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
 

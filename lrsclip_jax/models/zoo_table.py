@@ -12,6 +12,7 @@ _L_TEXT = {"width": 768, "layers": 12, "heads": 12, "embed_dim": 768}
 # A plain ViT: MAE's and DINOv2's (whose LayerScale is folded into the weights when they are loaded).
 _PLAIN = {"activation": "gelu", "norm_eps": 1e-6, "patch_bias": True, "pre_norm": False}
 _S = _PLAIN | {"patch": 14, "width": 384, "layers": 12, "heads": 6, "embed_dim": 384}
+_DINOV3 = _PLAIN | {"norm_eps": 1e-5, "registers": 4, "rotary_base": 100.0}
 
 # name: (fields of the image tower, fields of the text tower), over the defaults of their classes
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -26,6 +27,9 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     # DINOv2's image tower with a small text tower, and with MiniLM
     "vits14": (_S, {"width": 384, "layers": 6, "heads": 6, "embed_dim": 384}),
     "vits14_minilm": (_S, {"kind": "bert", "width": 384, "layers": 6, "heads": 12, "embed_dim": 384}),
+    # DINOv3's image towers with CLIP's text towers
+    "dinov3_vitb16": (_DINOV3 | _B | {"patch": 16}, _B_TEXT),
+    "dinov3_vitl16": (_DINOV3 | _L | {"patch": 16}, _L_TEXT),
     "rsclip_vitb16_448_bert": (_PLAIN | _B | {"patch": 16, "size": 448}, {"kind": "bert", "embed_dim": 512}),
     "tiny": (
         {"size": 64, "patch": 8, "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},

@@ -127,6 +127,7 @@ def _remedy(part: str, now: Settings) -> tuple[str, Settings]:
 
 def _activations(tower: flops.Tower, rows: Sequence[Rows], now: Settings) -> float:
     width, hidden, itemsize = tower.width, tower.mlp_width or 4 * tower.width, tower.dtype.itemsize
+    hidden *= 2 if getattr(tower, "gated", False) else 1  # a gate is as wide as what it multiplies
     kind, _, names = tower.remat.partition(":")
     total = 0
     for length, per_pair, _ in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from lrsclip_jax.models.layers import ACTIVATIONS
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import FAMILIES, Family, known_models, strangers
 from lrsclip_jax.pytorch.files import hub
-from lrsclip_jax.pytorch.files.tensors import Tensors, open_tensors, weights_file, without_prefix
+from lrsclip_jax.pytorch.files.tensors import Tensors, only_below, open_tensors, weights_file, without_prefix
 
 _LARGEST_SCALE = 80.0  # of the logarithm of a factor: float32 ends at 88
 
@@ -42,18 +43,17 @@ def read_at(path: Path, source: str, hints: Hints | None = None) -> ReadCheckpoi
     if path.is_dir():
         path = weights_file(path)
     tensors = open_tensors(path)
-    for named in _unwrapped(tensors):
-        for name, config in FAMILIES.items():
-            family = cast(Family, importlib.import_module(f"lrsclip_jax.pytorch.families.{name}"))
-            if family.recognises(named):
-                found = family.read(named, _config(path.parent / config), hints, path.parent)
-                _check_scale(found, path)
-                return found
-        strangers.refuse(named)
+    match = _recognised(tensors)
+    match, rest = (match, ()) if match else _part(tensors)
+    if match:
+        named, name = match
+        found = _family(name).read(named, _config(path.parent / FAMILIES[name]), hints, path.parent)
+        _check_scale(found, path)
+        return replace(found, unused=(*found.unused, *rest))
     some = ", ".join(sorted(tensors)[:3])
     raise InputError(
         f"{path} is a checkpoint of no known family, its keys are {some}, …; known families: the CLIPs of OpenAI, "
-        "open_clip, Long-CLIP and Hugging Face, its dual encoders, BERT, MAE and DINOv2"
+        "open_clip, Long-CLIP and Hugging Face, its dual encoders and ViTs, BERT, MAE, DINOv2 and DINOv3"
     )
 
 
@@ -76,6 +76,37 @@ def _unwrapped(tensors: Tensors) -> Iterator[Tensors]:
     while inner is not None:
         yield inner
         inner = without_prefix(inner, f"{next(iter(inner)).partition('.')[0]}.")
+
+
+def _recognised(tensors: Tensors) -> tuple[Tensors, str] | None:
+    """The tensors without the prefixes of wrappers, and whose family they are; InputError for a stranger's."""
+    for named in _unwrapped(tensors):
+        for name in FAMILIES:
+            if _family(name).recognises(named):
+                return named, name
+        strangers.refuse(named)
+    return None
+
+
+def _part(tensors: Tensors) -> tuple[tuple[Tensors, str] | None, tuple[str, ...]]:
+    """The one part of a training program that is a model, as `_recognised` gives it, and the names of all the others.
+
+    Raises InputError where several parts are, such as a student and its teacher.
+    """
+    *_, bare = _unwrapped(tensors)
+    parts = dict.fromkeys(f"{key.partition('.')[0]}." for key in bare if "." in key)
+    found = {part: match for part in parts if (match := _recognised(only_below(bare, part)))}
+    if len(found) > 1:
+        raise InputError(
+            f"{tensors.name} holds several models, under {' and '.join(found)}: save the state dict of one of them"
+        )
+    for part, match in found.items():
+        return match, tuple(sorted(key for key in bare if not key.startswith(part)))
+    return None, ()
+
+
+def _family(name: str) -> Family:
+    return cast(Family, importlib.import_module(f"lrsclip_jax.pytorch.families.{name}"))
 
 
 def _check_scale(found: ReadCheckpoint, path: Path) -> None:

@@ -117,7 +117,7 @@ def _check_preprocessing(found: EmbeddingSet, preprocessing: Preprocessing) -> N
 
 def _check_encoder(found: EmbeddingSet, kind: str, tower: Any, params: Any) -> None:
     about = found.meta["encoder"]
-    positions, there = about["positions"], len(params["position_embedding"])
+    positions, there = about["positions"], len(params.get("position_embedding", ()))
     if positions > there:
         raise InputError(
             f"{found.path} has a text of {positions} tokens, and model.text.context_length={there}: "

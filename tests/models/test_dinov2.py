@@ -193,8 +193,12 @@ def test_its_authors_names_and_those_of_transformers_in_memory(checkpoint):
         ),
         (lambda t: t.pop("embeddings.patch_embeddings.projection.weight"), "lacks embeddings.patch_embeddings.proj"),
         (
-            lambda t: t.update({"embeddings.register_tokens": np.zeros((1, 4, WIDTH))}),
-            r"a DINOv2 with register tokens \(embeddings\.register_tokens\) is not supported",
+            lambda t: t.update({"embeddings.register_tokens": np.zeros((1, 4, 7))}),
+            r"embeddings\.register_tokens has shape \[1, 4, 7\], the other tensors want \[1, 4, 32\]",
+        ),
+        (
+            lambda t: t.update({"reg_token": np.zeros((1, 4, WIDTH))}),
+            r"a DINOv2 with register tokens \(reg_token\) is not supported",
         ),
         (
             lambda t: t.update({"encoder.layer.0.mlp.weights_in.weight": np.zeros((8, WIDTH))}),

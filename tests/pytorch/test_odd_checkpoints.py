@@ -173,6 +173,19 @@ def test_names_that_wrappers_put_inside_are_taken_off(tmp_path, params):
     refused(lambda: open_tensors(tmp_path / "b.safetensors"), "names of one tensor")
 
 
+def test_a_model_among_the_parts_of_a_training_program(tmp_path, params):
+    tensors = openai.open_clip_tensors(params, tiny_clip.model())
+    path = tmp_path / "a.safetensors"
+    model = {f"lit.model._orig_mod.{key}": value for key, value in tensors.items()}
+    save_file(model | {"lit.criterion.weight": np.ones(3), "lit.best": np.ones(1)}, path)
+    found = read(str(path), HINTS)
+    assert (found.family, found.unused) == (openai.OPEN_CLIP, ("best", "criterion.weight"))
+    np.testing.assert_array_equal(found.params["image"]["projection"]["kernel"], tensors["visual.proj"])
+    both = {f"{part}.{key}": value for key, value in tensors.items() for part in ("student", "teacher")}
+    save_file(both, path)
+    refused(lambda: read(str(path), HINTS), f"{path} holds several models, under student. and teacher.: save")
+
+
 @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "\u202eb", "x" * 5000, ""])
 def test_names_that_no_line_can_hold_are_refused(tmp_path, name):
     save_file({name: np.ones(3, np.float32), "b": np.ones(3, np.float32)}, tmp_path / "a.safetensors")

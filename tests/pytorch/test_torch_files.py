@@ -1,5 +1,8 @@
 import argparse
+import functools
 import os
+import zipfile
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +41,21 @@ def save(request, tmp_path):
         lambda state: {"model_state_dict": state, "loss": torch.ones(())},
         lambda state: {"epoch": 3, "name": "run", "state_dict": {f"module.{k}": v for k, v in state.items()}},
         lambda state: {"model": {"state_dict": state}},
+        lambda state: {"ema": {"module": state, "updates": 5}, "epoch": 3},
+        lambda state: {"net": state, "ema": {"decay": 0.999}},
         lambda state: state | {"epoch": 3, "history": [torch.ones(2)], 5: torch.ones(2)},
     ],
-    ids=["bare", "state_dict", "model", "model_state_dict", "open_clip", "twice", "among others"],
+    ids=[
+        "bare",
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "open_clip",
+        "twice",
+        "average",
+        "settings",
+        "among others",
+    ],
 )
 def test_the_state_dict_in_its_wrappers(save, wrap):
     tensors = open_tensors(save(wrap(STATE)))
@@ -49,6 +64,11 @@ def test_the_state_dict_in_its_wrappers(save, wrap):
         expected = expected.detach().numpy()
         assert tensors.shape(key) == expected.shape and tensors[key].dtype == expected.dtype
         np.testing.assert_array_equal(tensors[key], expected)
+
+
+def test_the_last_weights_and_their_average_are_two_models(save):
+    with pytest.raises(InputError, match=r"the last weights under 'model' and their average under 'model_ema': save"):
+        open_tensors(save({"model": STATE, "model_ema": STATE}))
 
 
 def test_bfloat16_comes_as_float32(save):
@@ -73,19 +93,94 @@ class Command:
         return os.system, (self.text,)
 
 
-def test_a_pickle_that_wants_more_is_refused_by_name(save, tmp_path):
-    with pytest.raises(
-        InputError, match=r"model.pt is refused: it wants argparse.Namespace, which is no tensor"
-    ) as error:
-        open_tensors(save({"model": STATE, "args": argparse.Namespace(lr=1)}))
+def test_arguments_and_numbers_next_to_the_weights_are_left_out(save):
+    other = {
+        "args": argparse.Namespace(lr=1, deep=argparse.Namespace(path=Path("a")), shape=np.ones(3)),
+        "best": np.float64(0.7),
+        "seen": np.array(["a", None], object),
+        "history": defaultdict(list, {"loss": [np.float32(1)]}),
+        "counts": defaultdict(int, {"w": 3}),
+    }
+    tensors = open_tensors(save({"model": defaultdict(int, STATE)} | other))
+    assert tensors.keys() == STATE.keys()
+    np.testing.assert_array_equal(tensors["ids"], [0, 1, 2])
+    with pytest.raises(InputError, match="holds no tensors of a model, only 'args', 'best'"):
+        open_tensors(save(other))
+
+
+def test_nothing_of_a_foreign_object_is_made(save, monkeypatch):
+    path = save({"model": STATE, "args": Called(argparse.Namespace)})
+    monkeypatch.setattr(argparse.Namespace, "__init__", lambda *_: pytest.fail("made"))
+    open_tensors(path)
+
+
+HOSTILE = {
+    "a command": lambda ran: Command(f"touch {ran}"),
+    "in a namespace": lambda ran: argparse.Namespace(a=[argparse.Namespace(b={"c": Command(f"touch {ran}")})]),
+    "in an array": lambda ran: np.array([Command(f"touch {ran}")], object),
+    "eval": lambda ran: Called(eval, f"open({str(ran)!r}, 'w')"),
+    "getattr": lambda ran: Called(getattr, "a", "upper"),
+    "a partial": lambda ran: functools.partial(os.system, f"touch {ran}"),
+    "a huge array of bytes": lambda ran: Called(bytearray, 10**11),
+}
+
+
+class Called:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+def test_a_pickle_that_wants_more_is_refused_by_name(save, tmp_path, hostile):
+    ran = tmp_path / "ran"
+    path = save({"model": STATE, "more": hostile(ran)})
+    with pytest.raises(InputError, match=r"model.pt is refused: it wants [\w.]+, which is no tensor") as error:
+        open_tensors(path)
     assert "\n" not in str(error.value) and "weights_only" not in str(error.value)
+    assert not ran.exists()
+
+
+def test_a_pickled_module_is_refused_by_name(save):
     with pytest.raises(InputError, match=r"is refused: it wants torch.nn.modules.linear.Linear"):
         open_tensors(save(torch.nn.Linear(2, 2)))
 
-    path = save({"model": STATE, "more": Command(f"touch {tmp_path / 'ran'}")})
-    with pytest.raises(InputError, match=r"is refused: it wants (posix|nt).system"):
+
+def zipped(path: Path, pickle: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", pickle)
+        archive.writestr("a/version", b"3\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "pickle",
+    [
+        b"\x80\x02" + b"(" * 10**5 + b"t" * 10**5 + b".",  # tuples, one in the other
+        b"\x80\x02" + b"]" + b"]a" * 5 + b"(" * 10**5 + b"l" * 10**5 + b".",
+        b"\x80\x02cos\x1b[31m\nsystem\n.",
+        b"\x80\x02c\xff\nsystem\n.",
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93.",  # a name from the stack
+        b"\x80\x02(S'touch ran'\nios\nsystem\n.",
+        b"\x80\x02X\xff\xff\xff\x7fa.",
+    ],
+    ids=["tuples", "lists", "escape", "no UTF-8", "stack", "instance", "string"],
+)
+def test_pickles_that_no_torch_wrote_are_one_line(tmp_path, pickle):
+    path = zipped(tmp_path / "a.pt", pickle)
+    with pytest.raises(InputError) as error:
         open_tensors(path)
-    assert not (tmp_path / "ran").exists()
+    line = str(error.value)
+    assert line.startswith(f"{path} ") and line.isprintable()
+
+
+def test_a_pickle_that_unpacks_to_more_than_any_model_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrsclip_jax.pytorch.files.pickles._LARGEST", 1 << 20)
+    path = zipped(tmp_path / "a.pt", bytes(1 << 20) + b".")
+    with pytest.raises(InputError, match=r"a/data.pkl has 1,048,577 bytes, at most 1,048,576 are read"):
+        open_tensors(path)
 
 
 def test_files_without_a_model(save):

@@ -1,7 +1,7 @@
 """A folder that transformers loads with no further code: config, weights, tokenizer, image processor, model card.
 
 CLIP's two towers are a `CLIPModel`; with another tower the model is a `VisionTextDualEncoderModel` of two models, which
-takes their `pooler_output`: `Dinov2Model` or `CLIPVisionModel`, and `BertModel` or `CLIPTextModel`.
+takes their `pooler_output`: `Dinov2Model`, `DINOv3ViTModel` or `CLIPVisionModel`, and `BertModel` or `CLIPTextModel`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def write(
         write_tokenizer(kind, model.text.context_length, partial)
         card = model_card(model, preprocessing, name=out.name, architecture=described, source=source, facts=facts)
         write_text(partial / "README.md", card)
-        tensors = _tensors(params, image.kind, text.kind)
+        tensors = _tensors(params, image.kind, text.kind, model.image)
         write_safetensors(partial / "model.safetensors", tensors)
         files = ", ".join(sorted(path.name for path in partial.iterdir()))
     lines = [f"{out}: {described}, {model.text.context_length} positions, {counts(tensors)}", f"files: {files}"]
@@ -83,11 +83,13 @@ def is_clip_model(model: CLIP) -> bool:
     return _image(model.image).kind == _text(model.text, zoo.text_kind(model)).kind == "clip"
 
 
-def _tensors(params: Mapping[str, Any], image: str, text: str) -> dict[str, np.ndarray]:
+def _tensors(params: Mapping[str, Any], image: str, text: str, tower: ViT) -> dict[str, np.ndarray]:
     if image == text == "clip":
         return to_theirs(huggingface.table(), params)
-    params = dinov2.with_unit_scales(params) if image == "dinov2" else params
-    tensors = to_theirs(dual_encoder.table(image, text), params)
+    params = params if image == "clip" else dinov2.with_unit_scales(params)
+    tensors = to_theirs(dual_encoder.table(image, text, tower.registers, tower.gated), params)
+    if image == "dinov3":  # a DINOv3ViTModel always has one
+        tensors["vision_model.embeddings.mask_token"] = np.zeros((1, 1, tower.width), np.float32)
     # A CLIP tower in a dual encoder: transformers 5.0 knows its keys with their prefix twice, later ones once or twice.
     twice = [prefix for prefix, kind in (("vision_model.", image), ("text_model.", text)) if kind == "clip"]
     return {f"{next(filter(key.startswith, twice), '')}{key}": value for key, value in tensors.items()}
@@ -102,6 +104,12 @@ def _image(tower: ViT) -> ExportedTower:
             f"the image tower has {both} a bias on its patches: CLIPVisionModel has the first, Dinov2Model the second"
         )
     config = _shared(tower) | {"image_size": tower.size, "patch_size": tower.patch, "num_channels": 3}
+    if tower.rotary_base is not None and tower.patch_bias and not tower.pre_norm:
+        config |= {"model_type": "dinov3_vit", "intermediate_size": _mlp_width(tower), "key_bias": True}
+        config |= {"num_register_tokens": tower.registers, "rope_theta": tower.rotary_base, "layerscale_value": 1.0}
+        return ExportedTower("dinov3", "DINOv3ViTModel", config | {"use_gated_mlp": tower.gated})
+    if parts := tower.parts:
+        raise _unsayable(f"the image tower has {parts}")
     if tower.pre_norm:
         config |= {"model_type": "clip_vision_model", "intermediate_size": _mlp_width(tower)}
         return ExportedTower("clip", "CLIPVisionModel", config | {"projection_dim": tower.embed_dim})

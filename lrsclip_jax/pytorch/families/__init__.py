@@ -24,7 +24,9 @@ FAMILIES = {
     "dual_encoder": "config.json",
     "bert": "config.json",
     "mae": "config.json",
+    "dinov3": "config.json",
     "dinov2": "config.json",
+    "vit": "config.json",
 }
 
 

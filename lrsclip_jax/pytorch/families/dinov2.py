@@ -1,4 +1,4 @@
-"""DINOv2's image tower, under Hugging Face's key names or its authors'."""
+"""DINOv2's image tower, with registers or without, under Hugging Face's key names or its authors'."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ _PUBLISHED_HEADS = {384: 6, 768: 12, 1024: 16}
 # Tokens that replace masked patches in pre-training.
 _MASK_TOKENS = ("embeddings.mask_token", "mask_token")
 
+_REGISTERS = ("embeddings.register_tokens", "register_tokens")
 _VARIANTS = {
-    "register tokens": re.compile(r".*(register_tokens|reg_token)"),
+    "register tokens": re.compile(r".*(register_tokens|reg_token)"),  # under a name that the table does not have
     "a SwiGLU": re.compile(r".*\.mlp\.(weights_in|w12|gate_proj|fc1_g)\..*"),
 }
 _SCALES = ("image/blocks/scale1", "image/blocks/scale2")
@@ -56,14 +57,15 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
       folder: where the file lies.
 
     Raises:
-      InputError: a variant with register tokens or a SwiGLU; missing, unexpected or misshapen tensors; heads that
-        nothing tells.
+      InputError: a variant with a SwiGLU; missing, unexpected or misshapen tensors; heads that nothing tells.
     """
     authors = any(key.endswith(".ls1.gamma") for key in tensors)
     if authors:
-        leaves = [*mae.table(), *_layer_scales("blocks.{}.ls1.gamma", "blocks.{}.ls2.gamma")]
+        leaves = [*mae.table(), *scales("blocks.{}.ls1.gamma", "blocks.{}.ls2.gamma")]
     else:
         leaves = [*table(), *layer_scales()]
+    registers = next((key for key in _REGISTERS if key in tensors), None)
+    leaves += [Leaf("image/register_embedding", (registers,), IN_BATCH)] if registers else []
     tensors = with_saved_names(tensors)
     image, reasons = image_fields(leaves, tensors, config, hints)
     shapes = layout.shapes(zoo.create("tiny", image=image)) | scale_shapes(image)
@@ -75,7 +77,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         params=folded(layout.to_ours(leaves, shapes, tensors)),
         image=image,
         preprocessing=preprocessing,
-        antialias=False,  # as transformers' Dinov2Model, and its authors' code
+        antialias=registers is not None,  # as transformers' models, and its authors' code
         reasons=reasons | {"preprocessing": reason},
         unused=unused,
     )
@@ -108,7 +110,7 @@ def table(prefix: str = "") -> list[Leaf]:
 def layer_scales(prefix: str = "") -> list[Leaf]:
     """Returns where LayerScale stands in a Dinov2Model, for parameters before `folded` or after `with_unit_scales`."""
     layer = f"{prefix}encoder.layer.{{}}"
-    return _layer_scales(f"{layer}.layer_scale1.lambda1", f"{layer}.layer_scale2.lambda1")
+    return scales(f"{layer}.layer_scale1.lambda1", f"{layer}.layer_scale2.lambda1")
 
 
 def scale_shapes(image: Mapping[str, Any]) -> dict[str, layout.Shape]:
@@ -153,12 +155,13 @@ def image_fields(
     Raises:
       InputError: see `read`.
     """
+    registers = next((leaf.keys[0] for leaf in leaves if leaf.path == "image/register_embedding"), None)
     for variant, pattern in _VARIANTS.items():
-        if key := next((key for key in tensors if pattern.fullmatch(key)), None):
+        if key := next((key for key in tensors if pattern.fullmatch(key) and key != registers), None):
             raise InputError(f"{tensors.name}: a DINOv2 with {variant} ({key}) is not supported, the plain ViTs are")
     sizes = image_sizes(leaves, tensors)
     width = sizes["width"]
-    if (config or {}).get("model_type") == "dinov2":
+    if (config or {}).get("model_type") in ("dinov2", "dinov2_with_registers"):
         source = tower_fields.CONFIG
         told = tower_fields.checked(tensors, config or {})
         said: dict[str, Any] = {"num_attention_heads": 12} | told  # an absent key has transformers' default
@@ -170,8 +173,11 @@ def image_fields(
     activation, _ = tower_fields.activation(tensors, said.get("hidden_act", "gelu"), source, hints.activation)
     fields = {"heads": heads, "activation": activation, "norm_eps": said.get("layer_norm_eps", 1e-6)}
     reasons = {"image.heads": heads_reason, "image.activation": source, "image.norm_eps": source}
+    if registers:
+        fields["registers"] = int(np.prod(tensors.shape(registers)[:-1]))
     return sizes | fields | {"patch_bias": True, "pre_norm": False, "pool": "cls"}, reasons
 
 
-def _layer_scales(*keys: str) -> list[Leaf]:
+def scales(*keys: str) -> list[Leaf]:
+    """Returns where the two scales of a block stand under other names."""
     return [Leaf(path, (key,)) for path, key in zip(_SCALES, keys, strict=True)]

@@ -1,4 +1,4 @@
-"""CLIP as Hugging Face's `CLIPModel`: its towers, and the two together."""
+"""CLIP as Hugging Face's `CLIPModel`, and Long-CLIP as `LongCLIPModel`: their towers, and the two together."""
 
 from __future__ import annotations
 
@@ -12,13 +12,23 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
-from lrsclip_jax.pytorch.families import tower_fields
+from lrsclip_jax.pytorch.families import strangers, tower_fields
 from lrsclip_jax.pytorch.families.preprocessor import preprocessing
-from lrsclip_jax.pytorch.families.tower_fields import image_sizes, shared_width, text_sizes
+from lrsclip_jax.pytorch.families.tower_fields import (
+    FIRST_ROWS,
+    first_positions,
+    image_sizes,
+    shared_width,
+    text_sizes,
+    two_tables,
+)
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, LINEAR, Leaf
 
 FAMILY = "Hugging Face CLIPModel"
+LONG_CLIP = "Hugging Face LongCLIPModel"  # github.com/creative-graphic-design/longclip-transformers
+
+_FIRST_TABLE, _SECOND_TABLE = (f"text_model.embeddings.position_embedding{end}" for end in (".weight", "_res"))
 
 # Older files hold what is only the numbers 0, 1, 2, …
 POSITION_IDS = ("vision_model.embeddings.position_ids", "text_model.embeddings.position_ids")
@@ -36,7 +46,7 @@ def with_current_names(tensors: Tensors) -> Tensors:
 
 
 def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: Path) -> ReadCheckpoint:
-    """Returns what a `CLIPModel` folder holds.
+    """Returns what a folder of a `CLIPModel` or `LongCLIPModel` holds; of the latter's two tables one is made.
 
     Heads, activations, eps and the end token are taken from config.json, where a key that is absent has transformers'
     default.
@@ -53,22 +63,31 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     """
     if config is None:
         raise InputError(f"{tensors.name}: a CLIPModel comes with a config.json, which alone says heads and activation")
-    if config.get("model_type") not in ("clip", "vision-text-dual-encoder"):
+    if config.get("model_type") not in ("clip", "longclip", "vision-text-dual-encoder"):
         said = config.get("model_type")
         raise InputError(f"{tensors.name}: config.json has model_type {said!r:.80}, a CLIPModel 'clip'")
     tensors = with_current_names(tensors)
+    strangers.refuse(tensors.renamed(lambda key: None if key == "logit_bias" else key))  # which is no SigLIP's alone
+    long = _SECOND_TABLE in tensors
+    text_config = tower_config(tensors, config, "text")
     image, image_reasons = image_fields(tensors, tower_config(tensors, config, "vision"), hints)
-    text, text_reasons = text_fields(tensors, tower_config(tensors, config, "text"), hints)
+    text, text_reasons = text_fields(tensors, text_config, hints)
     embed_dim = {"embed_dim": shared_width(tensors)}
     image, text = image | embed_dim, text | embed_dim
-    leaves = table()
+    leaves = table(_SECOND_TABLE if long else _FIRST_TABLE)
     shapes = layout.shapes(zoo.create("custom", image=image, text=text))
     unused = tuple(key for key in POSITION_IDS if key in tensors)
-    layout.check(leaves, shapes, tensors, "a CLIPModel", unused)
+    family, ignored = (LONG_CLIP, (_FIRST_TABLE, *unused)) if long else (FAMILY, unused)
+    layout.check(leaves, shapes, tensors, f"a {family.split()[-1]}", ignored)
+    params = layout.to_ours(leaves, shapes, tensors)
+    if long:
+        rows = text_config.get("interpolation_keep_length", FIRST_ROWS)
+        params["text"]["position_embedding"][:rows] = first_positions(tensors, _FIRST_TABLE, _SECOND_TABLE)[:rows]
+        text_reasons["text.position_embedding"] = two_tables(_FIRST_TABLE, _SECOND_TABLE, rows)
     pixels, reason = preprocessing(folder, image["size"], CLIP_PREPROCESSING)
     return ReadCheckpoint(
-        family=FAMILY,
-        params=layout.to_ours(leaves, shapes, tensors),
+        family=family,
+        params=params,
         image=image,
         text=text,
         preprocessing=pixels,
@@ -77,9 +96,9 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     )
 
 
-def table() -> list[Leaf]:
-    """Returns where every parameter of a model with CLIP's towers stands in a CLIPModel."""
-    return [*image_table(), *text_table(), *shared_table()]
+def table(positions: str = _FIRST_TABLE) -> list[Leaf]:
+    """Returns where every parameter of a model with CLIP's towers stands in a CLIPModel; see `text_table`."""
+    return [*image_table(), *text_table(positions), *shared_table()]
 
 
 def shared_table() -> list[Leaf]:
@@ -104,11 +123,11 @@ def image_table() -> list[Leaf]:
     ]
 
 
-def text_table() -> list[Leaf]:
-    """The text tower without its projection."""
+def text_table(positions: str = _FIRST_TABLE) -> list[Leaf]:
+    """The text tower without its projection; `positions` is the key of its table of positions."""
     return [
         Leaf("text/token_embedding", ("text_model.embeddings.token_embedding.weight",)),
-        Leaf("text/position_embedding", ("text_model.embeddings.position_embedding.weight",)),
+        Leaf("text/position_embedding", (positions,)),
         *_blocks("text", "text_model"),
         *layout.norm("text/final_norm", "text_model.final_layer_norm"),
     ]

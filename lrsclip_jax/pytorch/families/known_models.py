@@ -46,6 +46,8 @@ PUBLISHED = {
     "LongCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _OWN),
     "LRSCLIP-ViT-B-16": Published("ViT-B-16", "quick_gelu", _OWN),
     "LRSCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _OWN),
+    "DGTRS-CLIP-ViT-B-16": Published("ViT-B-16", "quick_gelu", _OWN),  # LRSCLIP's later name
+    "DGTRS-CLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _OWN),
     "RemoteCLIP-ViT-B-32": Published("ViT-B-32", "quick_gelu", _TUNED),
     "RemoteCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _TUNED),
     "GeoRSCLIP-ViT-B-32": Published("ViT-B-32", "quick_gelu", _TUNED),

@@ -19,15 +19,14 @@ from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.families import known_models, open_clip_config, strangers, tower_fields
-from lrsclip_jax.pytorch.families.tower_fields import image_sizes, text_sizes
+from lrsclip_jax.pytorch.families.tower_fields import FIRST_ROWS, first_positions, image_sizes, text_sizes, two_tables
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, OUT, QKV, QKV_BIAS, Leaf
 
 CONFIG = "open_clip_config.json"
 OPENAI_CLIP, OPEN_CLIP, LONG_CLIP = "OpenAI CLIP", "open_clip", "Long-CLIP"
 
-# Long-CLIP adds two position tables up under masks: rows below 20 count in the first, the others in the second.
-_FIRST_TABLE, _SECOND_TABLE, _FIRST_ROWS = "positional_embedding", "positional_embedding_res", 20
+_FIRST_TABLE, _SECOND_TABLE = "positional_embedding", "positional_embedding_res"
 
 BIAS = "logit_bias"  # of the sigmoid loss, which open_clip's code has for any model
 
@@ -169,10 +168,9 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     layout.check(leaves, shapes, tensors, f"a checkpoint of {family}", (first, *unused) if long else unused)
     params = layout.to_ours(leaves, shapes, tensors)
     if long:
-        params["text"]["position_embedding"][:_FIRST_ROWS] = _first_table(tensors, prefixes)[:_FIRST_ROWS]
-        reasons["text.position_embedding"] = (
-            f"rows below {_FIRST_ROWS} of {first}, the others of {prefixes.text}{_SECOND_TABLE}: what Long-CLIP adds up"
-        )
+        tables = first, f"{prefixes.text}{_SECOND_TABLE}"
+        params["text"]["position_embedding"][:FIRST_ROWS] = first_positions(tensors, *tables)[:FIRST_ROWS]
+        reasons["text.position_embedding"] = two_tables(*tables, FIRST_ROWS)
     return ReadCheckpoint(
         family=family,
         params=params | bias,
@@ -262,16 +260,3 @@ def _heads(
     elif said is None:
         said, source = width // 64, f"{family}'s model code (width // 64)"
     return tower_fields.heads(tensors, tower, width, said, source, hint)
-
-
-def _first_table(tensors: Tensors, prefixes: Prefixes) -> np.ndarray:
-    """Long-CLIP's first table, as large as the second."""
-    first, second = f"{prefixes.text}{_FIRST_TABLE}", f"{prefixes.text}{_SECOND_TABLE}"
-    if first not in tensors:
-        raise InputError(f"{tensors.name} has {second}, but lacks {first}")
-    if tensors.shape(first) != tensors.shape(second):
-        raise InputError(
-            f"{tensors.name}: {first} is {list(tensors.shape(first))}, {second} {list(tensors.shape(second))}: "
-            "they must have one shape"
-        )
-    return tensors[first]

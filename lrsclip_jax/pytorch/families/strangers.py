@@ -14,7 +14,10 @@ _STRANGERS = tuple(
         (r"\.lora_(A|B|up|down)\.", "a LoRA adapter, to be merged into its model first"),
         (r"\.PCM\.\d", "a ViTAE, whose blocks hold convolutions"),
         (r"\.sampling_(offsets|scales|angles)\.", "an RVSA, whose attention moves its windows"),
-        (r"(^|\.)layer[1-4]\.\d+\.(conv|bn|downsample)|\.attnpool\.", "a CLIP with a ResNet, or a ResNet alone"),
+        (
+            r"(^|\.)layer[1-4]\.\d+\.(conv|bn|downsample)|\.attnpool\.",
+            "a CLIP with a ResNet, or a ResNet alone, of convolutions, batch norms and a head of attention",
+        ),
         (r"^logit_bias$|vision_model\.head\.probe", "a SigLIP, of another pooling, loss and tokenizer"),
         (r"^text_decoder\.|^visual\.attn_pool\.|^text\.cls_emb$", "a CoCa"),
         (r"^visual\.trunk\.", "an open_clip model with an image tower of timm"),
@@ -23,6 +26,8 @@ _STRANGERS = tuple(
             r"^text\.(transformer\.(embeddings|encoder)|proj)\.(?!position_ids$)",
             "an open_clip model with a text tower of Hugging Face",
         ),
+        (r"^text_filip_projection\.", "an FG-CLIP, which projects long and short texts by two matrices"),
+        (r"^vision_model\..*\.layernorm_before\.", "a dual encoder with a ViTModel, whose pooler no tower here has"),
         (r"^bert\.", "a Chinese-CLIP, or a BERT that lacks its embeddings"),
     )
 )

@@ -11,13 +11,15 @@ import re
 from typing import Annotated, Any, TypedDict
 
 import msgspec
+import numpy as np
 
 from eval.reading import Positive, convert
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.files.tensors import Tensors
-from lrsclip_jax.pytorch.layout import Shape, Table
+from lrsclip_jax.pytorch.layout import Shape, Table, is_finite
 
 CONFIG = "config.json"
+FIRST_ROWS = 20  # of Long-CLIP's first table of text positions
 
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_python": "gelu"}  # transformers' names and ours
 
@@ -34,6 +36,7 @@ class TowerSettings(TypedDict, total=False):
     num_attention_heads: Positive | None
     hidden_act: str
     layer_norm_eps: Epsilon
+    interpolation_keep_length: Annotated[int, msgspec.Meta(ge=0)]  # of LongCLIPModel, rows of its first table
 
 
 def checked(tensors: Tensors, config: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def _agreed(tensors: Tensors, option: str, said: Any, source: str, hint: Any) ->
 
 
 def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
-    """Returns the fields size, patch, width, layers and mlp_width of `models.vit.ViT`.
+    """Returns the fields patch, width, layers and mlp_width of `models.vit.ViT`, and size if there is a position table.
 
     Args:
       table: which keys of the file the parameters below "image" have.
@@ -104,13 +107,15 @@ def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
     """
     first_key = _first_keys(table, "image")
     width, _, _, patch = _shape(tensors, first_key["patch_embedding/kernel"], rank=4)
-    positions = first_key["position_embedding"]
+    sizes = {"patch": patch, "width": width} | _depth_and_mlp_width(first_key, tensors)
+    if not (positions := first_key.get("position_embedding", "")):
+        return sizes
     rows = _shape(tensors, positions)[-2:-1] or (0,)
     grid = math.isqrt(max(rows[0] - 1, 0))
     if not grid or grid * grid != rows[0] - 1:
         shape = list(tensors.shape(positions))
         raise InputError(f"{tensors.name}: {positions} of shape {shape} is no row of a class token and a square grid")
-    return {"size": grid * patch, "patch": patch, "width": width} | _depth_and_mlp_width(first_key, tensors)
+    return {"size": grid * patch} | sizes
 
 
 def text_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
@@ -120,6 +125,31 @@ def text_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
     context_length, _ = _shape(tensors, first_key["position_embedding"], rank=2)
     sizes = {"vocab_size": vocab_size, "context_length": context_length, "width": width}
     return sizes | _depth_and_mlp_width(first_key, tensors)
+
+
+def first_positions(tensors: Tensors, first: str, second: str) -> np.ndarray:
+    """Returns the first of Long-CLIP's two tables of text positions, [length, width].
+
+    It adds them up under masks: rows below FIRST_ROWS count in the first, the others in the second.
+
+    Raises InputError unless the file has both, of one shape, and the first is finite.
+    """
+    if first not in tensors:
+        raise InputError(f"{tensors.name} has {second}, but lacks {first}")
+    if tensors.shape(first) != tensors.shape(second):
+        raise InputError(
+            f"{tensors.name}: {first} is {list(tensors.shape(first))}, {second} {list(tensors.shape(second))}: "
+            "they must have one shape"
+        )
+    table = tensors[first]
+    if not is_finite(table):
+        raise InputError(f"{tensors.name}: {first} holds NaN or infinite numbers")
+    return table
+
+
+def two_tables(first: str, second: str, rows: int) -> str:
+    """Returns why a text tower has these positions: its first `rows` are those of the first table."""
+    return f"rows below {rows} of {first}, the others of {second}: what Long-CLIP adds up"
 
 
 def shared_width(tensors: Tensors) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -67,6 +68,11 @@ class Tensors(Mapping[str, np.ndarray]):
         """Returns the shape of a tensor without reading it."""
         return self._stored[key].shape
 
+    def with_zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
+        """Returns the same tensors and further ones, float32 zeros of these shapes."""
+        zeros = {key: Stored(shape, functools.partial(np.zeros, shape, np.float32)) for key, shape in shapes.items()}
+        return Tensors(self.name, self.kind, {**zeros, **self._stored})
+
     def renamed(self, rename: Callable[[str], str | None]) -> Tensors:
         """Returns the same tensors under other names; one whose new name is None is left out.
 
@@ -103,6 +109,11 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
         kind, stored = "safetensors", _sharded(path)
     elif path.suffix == ".safetensors":
         kind, stored = "safetensors", _safetensors(path)
+    elif path.suffix == ".npz":
+        raise InputError(
+            f"{path} holds weights of a JAX program, such as OpenVision's or big_vision's, whose names no table here "
+            "has: take the same model's .safetensors"
+        )
     elif path.suffix not in _TORCH_SUFFIXES:
         raise InputError(f"{path}: weights are read from .safetensors, .safetensors.index.json, .pt, .pth, .bin, .ckpt")
     elif is_torchscript(path):
@@ -121,7 +132,12 @@ def without_prefix(tensors: Tensors, prefix: str) -> Tensors | None:
     """Returns the tensors without a prefix that all their names have; None where one lacks it, or is nothing else."""
     if not all(key.startswith(prefix) and key != prefix for key in tensors):
         return None
-    return tensors.renamed(lambda key: key.removeprefix(prefix))
+    return only_below(tensors, prefix)
+
+
+def only_below(tensors: Tensors, prefix: str) -> Tensors:
+    """Returns the tensors whose names begin with a prefix, without it."""
+    return tensors.renamed(lambda key: key.removeprefix(prefix) if key.startswith(prefix) else None)
 
 
 def _without_wrappers(key: str) -> str:

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.pytorch.files import pickles
 from lrsclip_jax.pytorch.files.stored import Stored
 
 if TYPE_CHECKING:
     import torch
 
-# Keys under which training programs keep the model, next to the optimizer, the epoch and the arguments.
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+# Keys under which training programs keep the model, next to the optimizer, the epoch and the arguments; and those under
+# which they keep an average of its weights.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "student")
+_AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "module_ema", "teacher")
 _MOST_WRAPPERS = 8  # one in the other; a dictionary may also hold itself
 
 
 def saved_tensors(path: Path) -> dict[str, Stored]:
-    """Returns the tensors of the state dict in a .pt file by name. Everything else in it is left out.
+    """Returns the tensors of the state dict in a .pt file by name. Everything else in it is left out, see `pickles`.
 
     Zip files (all since PyTorch 1.6) are mapped and read tensor by tensor, older ones are read whole. Needs torch.
 
@@ -43,8 +46,10 @@ def saved_tensors(path: Path) -> dict[str, Stored]:
         import torch
     except ImportError:
         raise InputError(f"{path} is read with PyTorch: pip install 'lrsclip_jax[torch]'") from None
+    pickles.check(path, zipped)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with torch.serialization.safe_globals(pickles.stand_ins()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # foreign bytes make an unpickler raise anything
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
             raise InputError(
@@ -64,10 +69,16 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
     for _ in range(_MOST_WRAPPERS):
         if not isinstance(content, Mapping):
             break
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+        models = [key for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        averages = [key for key in _AVERAGES if isinstance(content.get(key), Mapping) and _nests(content[key])]
+        if models and averages:
+            raise InputError(
+                f"{path} holds the last weights under {models[0]!r} and their average under {averages[0]!r}: "
+                "save one of the two alone"
+            )
+        if not models and not averages:
             break
-        content = inner
+        content = content[(models or averages)[0]]
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a state dict of tensors by name")
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
@@ -78,6 +89,13 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
         if _claims_more_than_it_has(value):
             raise InputError(f"{path}: {key!r:.80} has the shape {list(value.shape)} and fewer numbers: damaged")
     return tensors
+
+
+def _nests(values: Mapping[Any, Any]) -> bool:
+    """Whether there are tensors, or what may hold some: not so among the settings of an average."""
+    import torch
+
+    return any(isinstance(value, torch.Tensor | Mapping) for value in values.values())
 
 
 def _claims_more_than_it_has(tensor: torch.Tensor) -> bool:
