@@ -46,15 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--out={options.out} is not empty: give a new folder")
     options.out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
-    if options.rehearse:
-        os.environ["JAX_PLATFORMS"] = "cpu"
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    # As launch/gpus.sh has it. Parts that need the same program compile it once.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(options.out.resolve() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    run = Run(options, sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _terminated)
-    return Run(options, sys.argv[1:] if arguments is None else arguments).to(end)
+    return run.to(end)
 
 
 def _parts(text: str) -> list[str]:
@@ -63,6 +57,20 @@ def _parts(text: str) -> list[str]:
         close = nearest(unknown[0], PARTS)
         raise argparse.ArgumentTypeError(f"there is no part {unknown[0]!r}{close}; there are {', '.join(PARTS)}")
     return [name for name in PARTS if name in names]
+
+
+def _environment(out: Path, rehearse: bool) -> dict[str, str]:
+    """Returns the environment of the parts; what is set already stays."""
+    found = {
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",  # as launch/gpus.sh has it
+        # Parts that need the same program compile it once.
+        "JAX_COMPILATION_CACHE_DIR": str(out.resolve() / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    } | os.environ
+    if rehearse:
+        found["JAX_PLATFORMS"] = "cpu"
+        found["XLA_FLAGS"] = f"{found.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+    return found
 
 
 def _terminated(*_: object) -> NoReturn:
@@ -75,8 +83,13 @@ class Run:
     def __init__(self, options: argparse.Namespace, arguments: Sequence[str]):
         self._out: Path = options.out
         self._command = " ".join(["python", "-m", "benchmarks.accelerator", *arguments])
-        self._device = machine.devices()
-        self._about = machine.described()
+        self._environment = _environment(options.out, options.rehearse)
+        self._device = machine.devices(self._environment)
+        if self._device["platform"] == "cpu" and not options.rehearse:
+            raise InputError(
+                "JAX sees no accelerator: install jax[cuda13] or jax[tpu], or try the command by --rehearse"
+            )
+        self._about = machine.described(self._environment)
         self._outcomes = {name: Outcome() for name in options.only}
         self._settings = json.dumps(
             {"memory": self._device["memory"], "out": str(options.out.resolve()), "rehearsal": options.rehearse}
@@ -108,6 +121,7 @@ class Run:
         with log.open("wb") as said:
             child = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.accelerator.child", name, self._settings],
+                env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=said,
@@ -145,9 +159,9 @@ def _ended(status: int | None, seconds: float, log: Path) -> str:
         return "done"
     if status is None:
         return f"cut at its {seconds:.0f} s"
-    lines = log.read_text(errors="replace").strip().splitlines() or [""]
-    how = f"signal {-status}" if status < 0 else f"status {status}"
-    return f"failed with {how}: {lines[-1][:200]}"
+    how = f"failed with signal {-status}" if status < 0 else f"failed with status {status}"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return f"{how}: {lines[-1][:200]}" if lines else how
 
 
 if __name__ == "__main__":

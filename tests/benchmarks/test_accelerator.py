@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import absent
-from benchmarks.accelerator import page, parts
+from benchmarks.accelerator import machine, page, parts
 from benchmarks.accelerator.__main__ import main
 from benchmarks.tables import markdown
 from lrsclip_jax.errors import InputError, MissingPackage
@@ -113,9 +113,24 @@ def test_the_page_says_what_became_of_each_part():
 def test_a_wrong_part_and_a_folder_with_something_in_it_are_told_at_once(tmp_path):
     with pytest.raises(InputError, match="no part 'step-b61', did you mean 'step-b16'"):
         main([f"--out={tmp_path}", "--only=step-b61"])
+    with pytest.raises(InputError, match="JAX sees no accelerator: install"):
+        main([f"--out={tmp_path / 'new'}"])
     (tmp_path / "table.md").touch()
     with pytest.raises(InputError, match="is not empty: give a new folder"):
         main([f"--out={tmp_path}"])
+
+
+def test_driver_and_clocks_are_those_that_nvidia_smi_names(tmp_path, monkeypatch):
+    answer = 'case "$1" in *name*) echo "NVIDIA H200, 580.1, 96.0, 1980, 3201, 700.00";; *) echo 1755;; esac'
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    about = machine.described({"XLA_FLAGS": "--xla_a", "HOME": "/"})
+    assert about["nvidia-smi, NVIDIA H200"] == "driver 580.1, VBIOS 96.0, up to 1980 and 3201 MHz, 700.00 W"
+    assert about["XLA_FLAGS"] == "--xla_a" and "HOME" not in about
+    assert machine.clock() == [1755.0] and machine.clocks([1200.0, 1755.0, 1980.0]) == "1755 (1200 to 1980)"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert machine.clock() == [] and machine.clocks([]) == ""
 
 
 def test_a_stand_in_can_be_subclassed_by_a_module_and_not_be_used_by_a_function():
