@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,9 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--out={options.out} is not empty: give a new folder")
     options.out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
-    run = Run(options, sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _terminated)
-    return run.to(end)
+    with tempfile.TemporaryDirectory() as cache:
+        environment = _environment(Path(cache), options.rehearse)
+        run = Run(options, environment, sys.argv[1:] if arguments is None else arguments)
+        signal.signal(signal.SIGTERM, _terminated)
+        return run.to(end)
 
 
 def _parts(text: str) -> list[str]:
@@ -59,13 +62,14 @@ def _parts(text: str) -> list[str]:
     return [name for name in PARTS if name in names]
 
 
-def _environment(out: Path, rehearse: bool) -> dict[str, str]:
+def _environment(cache: Path, rehearse: bool) -> dict[str, str]:
     """Returns the environment of the parts; what is set already stays."""
     found = {
         "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9",  # as launch/gpus.sh has it
-        # Parts that need the same program compile it once.
-        "JAX_COMPILATION_CACHE_DIR": str(out.resolve() / "compiled"),
+        # Parts that need the same program compile it once; no program is there from an earlier command.
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "torch"),
     } | os.environ
     if rehearse:
         found["JAX_PLATFORMS"] = "cpu"
@@ -80,10 +84,10 @@ def _terminated(*_: object) -> NoReturn:
 class Run:
     """A measurement under way: its outcomes so far, which `_write` puts on disk."""
 
-    def __init__(self, options: argparse.Namespace, arguments: Sequence[str]):
+    def __init__(self, options: argparse.Namespace, environment: Mapping[str, str], arguments: Sequence[str]):
         self._out: Path = options.out
         self._command = " ".join(["python", "-m", "benchmarks.accelerator", *arguments])
-        self._environment = _environment(options.out, options.rehearse)
+        self._environment = environment
         self._device = machine.devices(self._environment)
         if self._device["platform"] == "cpu" and not options.rehearse:
             raise InputError(

@@ -55,8 +55,8 @@ def described(environment: Mapping[str, str]) -> dict[str, str]:
     for line in _smi("name,driver_version,vbios_version,clocks.max.sm,clocks.max.mem,power.limit"):
         name, driver, vbios, sm, memory, power = line
         found[f"nvidia-smi, {name}"] = f"driver {driver}, VBIOS {vbios}, up to {sm} and {memory} MHz, {power} W"
-    found |= {name: value for name, value in sorted(environment.items()) if name.startswith(SETTINGS)}
-    return found
+    settings = {name: value for name, value in sorted(environment.items()) if name.startswith(SETTINGS)}
+    return found | {name: value for name, value in settings.items() if not name.endswith("_DIR")}
 
 
 def clock() -> list[float]:
