@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-from tqdm import tqdm
 
+from benchmarks.tables import Row, markdown
 from eval.command import command_line
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models.attention import offered, way
@@ -64,47 +64,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(shapes: Sequence[Shape], rows: int, rounds: int) -> dict[str, Any]:
     """Times every way that this device has for every shape; those that can't run are left out, with a line."""
     device = jax.devices()[0]
-    dtype = "float32" if device.platform == "cpu" else "bfloat16"
-    found = []
-    for shape in tqdm(shapes, unit="shape", disable=None, leave=False):
-        refused: dict[str, str] = {}
-        ways = {name: way(name, "causal" in shape.mask) for name in offered(device.platform, dtype)}
-        seconds = timed(Case(shape.mask, dtype, rows, shape.tokens, shape.heads, _WIDTH), ways, refused, rounds)
-        for name, reason in refused.items():
-            print(f"{shape.what}: {name}: {reason}", file=sys.stderr)
-        ratios = {
-            name: statistics.median(x / t for x, t in zip(seconds["xla"], times, strict=True))
-            for name, times in seconds.items()
-        }
-        medians = {name: statistics.median(times) for name, times in seconds.items()}
-        found.append(shape._asdict() | {"seconds": medians, "times_faster": ratios})
     return {
         "device": device.device_kind,
         "jax": jax.__version__,
         "platform_version": device.client.platform_version.splitlines()[0],
-        "dtype": dtype,
+        "dtype": _dtype(),
         "rows": rows,
         "rounds": rounds,
-        "shapes": found,
+        "shapes": [compared(shape, rows, rounds) for shape in shapes],
     }
+
+
+def compared(shape: Shape, rows: int, rounds: int) -> dict[str, Any]:
+    """Returns the median seconds of every way for one shape, and how many times as fast as XLA it is."""
+    refused: dict[str, str] = {}
+    ways = {name: way(name, "causal" in shape.mask) for name in offered(jax.default_backend(), _dtype())}
+    seconds = timed(Case(shape.mask, _dtype(), rows, shape.tokens, shape.heads, _WIDTH), ways, refused, rounds)
+    for name, reason in refused.items():
+        print(f"{shape.what}: {name}: {reason}", file=sys.stderr)
+    ratios = {
+        name: statistics.median(x / t for x, t in zip(seconds["xla"], times, strict=True))
+        for name, times in seconds.items()
+        if "xla" in seconds
+    }
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return shape._asdict() | {"seconds": medians, "times_faster": ratios}
+
+
+def _dtype() -> str:
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def table(result: dict[str, Any]) -> str:
     """Returns the result as Markdown."""
-    names = list(dict.fromkeys(name for shape in result["shapes"] for name in shape["seconds"]))
-    lines = [
+    told = (
         f"{result['device']}, jax {result['jax']}, {result['platform_version']}, {result['dtype']}, "
-        f"{result['rows']} rows, median of {result['rounds']} rounds; ×: times as fast as xla",
-        "",
-        "| attention | tokens | heads | mask | " + " | ".join(f"{name}, ms" for name in names) + " |",
-        "|---|---:|---:|---|" + "---:|" * len(names),
-    ]
-    for shape in result["shapes"]:
-        seconds, ratios = shape["seconds"], shape["times_faster"]
-        times = [f"{seconds[name] * 1e3:.3g} ({ratios[name]:.2f}×)" if name in seconds else "" for name in names]
-        cells = [shape["what"], str(shape["tokens"]), str(shape["heads"]), shape["mask"], *times]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        f"{result['rows']} rows, median of {result['rounds']} rounds; ×: times as fast as xla"
+    )
+    return f"{told}\n\n{markdown([row(shape) for shape in result['shapes']])}"
+
+
+def row(shape: dict[str, Any]) -> Row:
+    """Returns the row of a shape, from `compared`."""
+    about = {"attention": shape["what"]} | {key: str(shape[key]) for key in ("tokens", "heads", "mask")}
+    return about | {
+        f"{name}, ms": f"{seconds * 1e3:.3g}"
+        + (f" ({shape['times_faster'][name]:.2f}×)" if name in shape["times_faster"] else "")
+        for name, seconds in shape["seconds"].items()
+    }
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.lengths import table_i
 from benchmarks.programs import RECIPE
+from benchmarks.tables import Row, markdown
 from eval.command import command_line
 from lrsclip_jax import chips, flops
 from lrsclip_jax import config as configs
@@ -43,38 +44,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--steps must be at least 20: the first tenth does not count")
     if Path(options.workdir).exists():
         raise InputError(f"{options.workdir} exists already; the run needs a new folder")
-    own = [f"data.sources={options.data}", "model.init=random", f"log.every_steps={options.steps // 20}"]
-    own += configs.overrides_of(rest)
+    metrics, config = train(options.data, options.workdir, options.steps, configs.overrides_of(rest))
+    print(f"\n{table(metrics, config, machine())}")
+
+
+def train(
+    data: str, workdir: str, steps: int, overrides: Sequence[str]
+) -> tuple[list[dict[str, float]], configs.ConfigDict]:
+    """Trains the recipe for `steps` steps on a prepared set; returns the rows of its metrics.jsonl and its config."""
+    own = [f"data.sources={data}", "model.init=random", f"log.every_steps={steps // 20}", *overrides]
     config = configs.load(RECIPE, own)
     samples = sum(len(source) for source, _ in mixture.open_sources(config))
-    epochs = (options.steps + 0.5) * config.batch_size / samples  # the half keeps rounding from costing a step
+    epochs = (steps + 0.5) * config.batch_size / samples  # the half keeps rounding from costing a step
     keys = [f"--config.{key}" for key in (*own, f"epochs={epochs!r}")]
-    training.main([f"--config={RECIPE}", f"--workdir={options.workdir}", *keys])
-    print(f"\n{table(read_metrics(options.workdir), config, machine())}")
+    training.main([f"--config={RECIPE}", f"--workdir={workdir}", *keys])
+    return read_metrics(workdir), config
 
 
-def table(rows: Sequence[Mapping[str, float]], config: configs.ConfigDict, device: str) -> str:
+def table(metrics: Sequence[Mapping[str, float]], config: configs.ConfigDict, device: str) -> str:
     """Returns what the rows of a metrics.jsonl say about an epoch of LRS2M, next to the paper's machine: Markdown."""
-    steps = max(row["step"] for row in rows)
-    counted = [row for row in rows if "pairs_per_second" in row and row["step"] > steps / 10]
+    steps = max(row["step"] for row in metrics)
+    return (
+        f"{config.model.name}, batches of {config.batch_size}, {steps} steps; one epoch of "
+        f"{table_i().stated['pairs']:,} pairs:\n\n{markdown(rows(metrics, config, device))}"
+    )
+
+
+def rows(metrics: Sequence[Mapping[str, float]], config: configs.ConfigDict, device: str) -> list[Row]:
+    """Returns the rows of the table: what was measured, then the paper's machine."""
+    steps = max(row["step"] for row in metrics)
+    counted = [row for row in metrics if "pairs_per_second" in row and row["step"] > steps / 10]
     rate = statistics.median(row["pairs_per_second"] for row in counted)
     waited = statistics.mean(row["data_wait"] for row in counted)
-    pairs = table_i().stated["pairs"]
-    lines = [
-        f"{config.model.name}, batches of {config.batch_size}, {steps} steps; one epoch of {pairs:,} pairs:",
-        "",
-        "| | pairs/s | hours | data wait |",
-        "|---|---:|---:|---:|",
-        f"| {device}, measured | {rate:,.3g} | {pairs / rate / 3600:.3g} | {waited:.1%} |",
-    ]
     chip = chips.named(GPU)
     work = flops.train_pair(build_model(config, "cpu"), (LONGEST, LONGEST), batch_size=config.batch_size)
     work = (work.forward + work.backward).executed  # the reference computes nothing again
-    for precision, peak in (("float32", chip.float32), ("bfloat16", chip.flops)):
-        rate = GPUS * EFFICIENCY * peak / work
-        who = f"{GPUS} × {chip.name}, arithmetic: {precision} at {EFFICIENCY:.0%} of the peak"
-        lines.append(f"| {who} | {rate:,.3g} | {pairs / rate / 3600:.3g} | |")
-    return "\n".join(lines)
+    theirs = f"{GPUS} × {chip.name}, arithmetic: {{}} at {EFFICIENCY:.0%} of the peak"
+    return [
+        _row(f"{device}, measured", rate) | {"data wait": f"{waited:.1%}"},
+        _row(theirs.format("float32"), GPUS * EFFICIENCY * chip.float32 / work),
+        _row(theirs.format("bfloat16"), GPUS * EFFICIENCY * chip.flops / work),
+    ]
+
+
+def _row(who: str, rate: float) -> dict[str, str]:
+    return {"": who, "pairs/s": f"{rate:,.3g}", "hours": f"{table_i().stated['pairs'] / rate / 3600:.3g}"}
 
 
 if __name__ == "__main__":

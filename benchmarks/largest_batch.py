@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 
-from benchmarks.jax_step import build, peak
-from benchmarks.programs import Job, batch_of
+from benchmarks.jax_step import peak, ready
+from benchmarks.programs import Job
+from benchmarks.tables import Row, markdown, spread
 from eval.command import command_line
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.run.startup import machine
-from lrsclip_jax.sharding import to_devices
-from lrsclip_jax.weights import build_model, initial_parameters
 
 _DESCRIPTION = """\
 Doubles the global batch from --microbatch on until the device's memory refuses, and times whole train steps: the
@@ -45,44 +46,81 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--up-to={options.up_to} is less than one microbatch of {options.microbatch}")
 
     print(f"{options.model} on {machine().split(' × ', 1)[1]}, loss {options.form} in blocks of {options.chunk}\n")
-    print("| pairs | microbatches | s | pairs/s | next to the first | FLOP/s next to the first | memory |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
-    pairs, first = options.microbatch, None
-    while options.up_to is None or pairs <= options.up_to:
+    way = Way(options.microbatch, options.form, options.chunk, options.steps)
+    rows: list[Row] = []
+    first = None
+    for found in grown(Job(options.model, options.microbatch), way, options.up_to):
+        rows.append(row(found, first, way))
+        first = first or found
+        print(f"{options.model}, {rows[-1]['pairs']} pairs: {rows[-1]['s']} s", file=sys.stderr)
+    print(markdown(rows))
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a batch is computed: pairs in the towers at a time, form and chunk of the loss, steps that are timed."""
+
+    microbatch: int
+    form: str = "gather"
+    chunk: int = 1024
+    steps: int = 3
+
+
+class Measured(NamedTuple):
+    """A batch that fits: seconds of each step, bytes on the device at the peak, TFLOP/s that are executed."""
+
+    pairs: int
+    seconds: list[float]
+    memory: int
+    executed: float
+
+
+def grown(first: Job, way: Way, up_to: int | None = None, growth: int = 2) -> Iterator[Measured | int]:
+    """Yields what is measured of each batch, `growth` times as large each time, and last the pairs that don't fit."""
+    job = first
+    while up_to is None or job.pairs <= up_to:
         try:
-            seconds, memory, executed = measure(Job(options.model, pairs), options)
+            yield measure(job, way)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            print(f"| {pairs:,} | {pairs // options.microbatch} | does not fit | | | | |")
-            break
-        rates = pairs / seconds, executed
-        first = first or rates
-        cells = f"{seconds:.3g} | {rates[0]:,.3g} | {rates[0] / first[0]:.2f} | {rates[1] / first[1]:.2f}"
-        print(f"| {pairs:,} | {pairs // options.microbatch} | {cells} | {memory / 2**30:.1f} GiB |", flush=True)
-        pairs *= 2
+            yield job.pairs
+            return
+        job = replace(job, pairs=growth * job.pairs)
 
 
-def measure(job: Job, options: argparse.Namespace) -> tuple[float, int, float]:
-    """Returns the seconds of a step, the bytes on the device at its peak, and the TFLOP/s that it executes."""
-    keys = {"model.init": "random", "data.packed": True, "loss.form": options.form, "loss.chunk": options.chunk}
-    keys["train.microbatches"] = job.pairs // options.microbatch
-    config = job.config(tuple(f"{key}={value}" for key, value in keys.items()))
-    model = build_model(config)
-    built = build(config, *initial_parameters(model, config))
-    state = built.first_state()
-    batch = batch_of(config, job.images(model.image.size), *job.texts(0, model.text.end_token))
-    batch = to_devices(batch, built.mesh)
-    program = built.step.lower(state, batch).compile()
+def row(found: Measured | int, first: Measured | None, way: Way) -> Row:
+    """Returns the row of a batch, from `grown`, next to the first that fits."""
+    pairs = found if isinstance(found, int) else found.pairs
+    told = {"pairs": f"{pairs:,}", "microbatches": str(pairs // way.microbatch)}
+    if isinstance(found, int):
+        return told | {"s": "does not fit"}
+    seconds = statistics.median(found.seconds)
+    rate, first = pairs / seconds, first or found
+    return told | {
+        "s": spread(seconds, min(found.seconds), max(found.seconds), ".3g"),
+        "pairs/s": f"{rate:,.4g}",
+        "next to the first": f"{rate / first.pairs * statistics.median(first.seconds):.2f}",
+        "FLOP/s next to the first": f"{found.executed / first.executed:.2f}",
+        "memory": f"{found.memory / 2**30:.1f} GiB",
+    }
+
+
+def measure(job: Job, way: Way) -> Measured:
+    """Times whole steps with one batch; raises JaxRuntimeError where the device has too little memory."""
+    keys = {"data.packed": True, "loss.form": way.form, "loss.chunk": way.chunk}
+    keys["train.microbatches"] = job.pairs // way.microbatch
+    program, state, batch, built = ready(job, [f"{key}={value}" for key, value in keys.items()])
     seconds = []
-    for _ in range(1 + options.steps):  # the first warms up
+    for _ in range(1 + way.steps):  # the first warms up
         begun = time.perf_counter()
         state, metrics = jax.block_until_ready(program(state, batch))
         seconds.append(time.perf_counter() - begun)
     if not metrics["finite"]:
         raise RuntimeError(f"the loss of {job.pairs} pairs is not finite")
-    median, slots = statistics.median(seconds[1:]), built.throughput.slots(batch)
-    return median, peak(program), built.throughput.rates(1, median, slots, slots)["tflops_executed"]
+    slots = built.throughput.slots(batch)
+    executed = built.throughput.rates(1, statistics.median(seconds[1:]), slots, slots)["tflops_executed"]
+    return Measured(job.pairs, seconds[1:], peak(program), executed)
 
 
 if __name__ == "__main__":

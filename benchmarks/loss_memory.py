@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import re
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +19,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from benchmarks.tables import Row, markdown, spread
 from eval.command import command_line
 from lrsclip_jax import config, losses, sharding
 from lrsclip_jax.errors import cli
@@ -110,17 +112,17 @@ def _form(text: str) -> tuple[str, int]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
-    cells, columns = bytes_and_collectives, "temporaries, MiB a device | sent, MiB a device | collectives"
-    if options.time:
-        cells = partial(times, rounds=options.rounds, beside=options.beside)
-        columns = "beside it, ms | this form, ms | ratio (lowest to highest)"
-    print(f"| devices | pairs | loss | form | chunk | {columns} |\n|---|---|---|---|---|---|---|---|", flush=True)
+    cells = partial(times, rounds=options.rounds, beside=options.beside) if options.time else bytes_and_collectives
+    found = []
     for devices, pairs in options.sizes:
         # The number of devices is fixed once JAX has started them.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _simulate, (devices,)) as process:
             for loss, (form, chunk) in itertools.product(options.losses, options.forms):
-                row = process.submit(cells, form, chunk, pairs, options.width, loss=loss).result()
-                print(f"| {devices} | {pairs:,} | {loss} | {form} | {chunk or 'all'} | {row} |", flush=True)
+                row = {"devices": str(devices), "pairs": f"{pairs:,}", "loss": loss, "form": form}
+                row["chunk"] = str(chunk or "all")
+                found.append(row | process.submit(cells, form, chunk, pairs, options.width, loss=loss).result())
+                print(f"{len(found)}: {' '.join(row.values())}", file=sys.stderr)
+    print(markdown(found))
 
 
 def _simulate(devices: int) -> None:
@@ -128,13 +130,17 @@ def _simulate(devices: int) -> None:
     jax.config.update("jax_num_cpu_devices", devices)
 
 
-def bytes_and_collectives(form: str, chunk: int, pairs: int, width: int, loss: str = "info_nce") -> str:
+def bytes_and_collectives(form: str, chunk: int, pairs: int, width: int, loss: str = "info_nce") -> Row:
     """Returns the last cells of a row: temporaries and what is sent, MiB on a device, and the collectives."""
     program = _compiled(loss, form, chunk, pairs, width)
     sent = collectives(program.as_text())
     counts = ", ".join(f"{'' if one.exact else '≥ '}{one.count} {one.kind}" for one in sent)
     temporaries = program.memory_analysis().temp_size_in_bytes
-    return f"{temporaries / 2**20:,.1f} | {sum(one.bytes for one in sent) / 2**20:,.1f} | {counts or 'none'}"
+    return {
+        "temporaries, MiB a device": f"{temporaries / 2**20:,.1f}",
+        "sent, MiB a device": f"{sum(one.bytes for one in sent) / 2**20:,.1f}",
+        "collectives": counts or "none",
+    }
 
 
 def times(
@@ -145,7 +151,7 @@ def times(
     rounds: int,
     loss: str = "info_nce",
     beside: tuple[str, int] = ("full", 0),
-) -> str:
+) -> Row:
     """Returns the last cells of a row: milliseconds of info_nce in the form `beside`, of this form, and the ratio."""
     shapes = _shapes(pairs, width)
     features = jax.random.normal(jax.random.key(0), (3, pairs, width))
@@ -159,8 +165,11 @@ def times(
         jax.block_until_ready(program(*inputs))
     other, this = zip(*([_milliseconds(program, inputs) for program in programs] for _ in range(rounds)), strict=True)
     ratios = [mine / theirs for mine, theirs in zip(this, other, strict=True)]
-    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"{statistics.median(other):,.0f} | {statistics.median(this):,.0f} | {spread}"
+    return {
+        "beside it, ms": f"{statistics.median(other):,.3g}",
+        "this form, ms": spread(statistics.median(this), min(this), max(this)),
+        "ratio": spread(statistics.median(ratios), min(ratios), max(ratios), ".2f"),
+    }
 
 
 def _milliseconds(program: jax.stages.Compiled, inputs: tuple) -> float:

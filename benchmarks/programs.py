@@ -19,16 +19,20 @@ from lrsclip_jax.plan.lrs2m_lengths import drawn_lengths as lrs2m_lengths
 RECIPE = "configs/vitb16.py"
 
 # Ours by name: what the config says beyond the recipe. Packed rows, too, hold short texts whole.
+_PACKED = ("data.packed=True", f"data.short_length={LONGEST}")
 OURS = {
-    "packed": ("data.packed=True", f"data.short_length={LONGEST}"),
+    "packed": _PACKED,
     "two-length": ("data.packed=False", "data.short_length=77"),
     "padded": ("data.packed=False", f"data.short_length={LONGEST}"),
+    "int8": (*_PACKED, "model.image.products=int8", "model.text.products=int8"),
 }
 # PyTorch's by name: slots of a short text; long ones have 248. The first pads as the reference does.
 TORCH = {"PyTorch": LONGEST, "PyTorch, short at 77": 77}
 
 # Tokens that each leaves of a short text.
-KEPT = {"packed": LONGEST, "two-length": 77, "padded": LONGEST} | TORCH
+KEPT = {"packed": LONGEST, "two-length": 77, "padded": LONGEST, "int8": LONGEST} | TORCH
+
+WEIGHTS = "weights.npz"  # that PyTorch's side writes and ours reads, by the names of transformers' CLIPModel
 
 
 class Prepared(NamedTuple):
@@ -49,15 +53,17 @@ class Prepared(NamedTuple):
 class Job:
     """Batches of `pairs` pairs for a model of the zoo, equal for every program that asks.
 
-    Batch `index` has texts of its own, of lengths as in LRS2M; the pixels are random and the same in all.
+    Batch `index` has texts of its own, of lengths as in LRS2M; the pixels are random and the same in all. `keys` are
+    overrides of the recipe.
     """
 
     model: str
     pairs: int
+    keys: tuple[str, ...] = ()
 
     def config(self, overrides: tuple[str, ...] = ()) -> ConfigDict:
-        """Returns the recipe for this model and batch with further overrides, KEY=VALUE."""
-        return configs.load(RECIPE, [f"model.name={self.model}", f"batch_size={self.pairs}", *overrides])
+        """Returns the recipe for this model and batch with the job's overrides, KEY=VALUE, and further ones."""
+        return configs.load(RECIPE, [f"model.name={self.model}", f"batch_size={self.pairs}", *self.keys, *overrides])
 
     def lengths(self, index: int) -> Lengths:
         """Returns the lengths of the texts of a batch."""

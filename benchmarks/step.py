@@ -12,13 +12,12 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.programs import KEPT, OURS, TORCH, Job, Prepared
+from benchmarks.tables import Row, markdown, spread
 from eval.command import command_line
 from lrsclip_jax import chips
 from lrsclip_jax.chips import Chip
@@ -29,9 +28,9 @@ from lrsclip_jax.weights import build_model
 
 _DESCRIPTION = """\
 Times whole train steps, forward, dual loss, backward and SGD: ours as training runs it, with texts packed, in two
-lengths (248 and 77) and padded to 248; and PyTorch's, transformers' CLIPModel with SDPA, with both texts padded to 248
-as the reference does, and with the short one at 77. All begin with the same weights and see the same pixels and texts,
-and the losses of their first steps must agree.
+lengths (248 and 77) and padded to 248; and PyTorch's, CLIP with SDPA (benchmarks/torch_clip.py), with both texts padded
+to 248 as the reference does, and with the short one at 77. All begin with the same weights and see the same pixels and
+texts, and the losses of their first steps must agree. --int8 is the packed step with products in 8-bit integers.
 
 The programs take turns, one step each (ten on an accelerator), every round with texts of its own; a ratio is that of
 two programs in the same round. PyTorch and JAX have a process each, which waits while the other computes, and as many
@@ -57,15 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--batch and --rounds must be positive")
     if options.model not in zoo.names():
         raise InputError(f"--model={options.model}: the zoo has {', '.join(zoo.names())}")
-    result = measure(Job(options.model, options.batch), options.ours or tuple(OURS), options.rounds)
+    ours = options.ours or ("packed", "two-length", "padded")
+    names = [name for pair in itertools.zip_longest(ours, TORCH) for name in pair if name]
+    (result,) = measured(Job(options.model, options.batch), [names], options.rounds)
     print(json.dumps(result, indent=2) if options.json else table(result))
+    for name, reason in result["failed"].items():
+        print(f"{name} did not run: {reason}", file=sys.stderr)
 
 
-def measure(job: Job, ours: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Runs our programs and, where it is installed, PyTorch's, and returns what is to be told of them."""
-    theirs = tuple(TORCH) if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers") else ()
-    if not theirs:
-        print("PyTorch or transformers are not installed here: only our programs run", file=sys.stderr)
+def measured(job: Job, stages: Sequence[Sequence[str]], rounds: int, steps: int = 10) -> Iterator[dict[str, Any]]:
+    """Runs programs in turns, and yields what is to be told of them after each stage.
+
+    Args:
+      job: of all of them.
+      stages: names, as in `programs`. A stage prepares its programs, and then they and those of the stages before take
+        turns. One that fails, as for want of memory, is named under "failed" and left out.
+      rounds: of turns.
+      steps: in a turn; on a CPU 1.
+    """
+    torch_is_here = importlib.util.find_spec("torch") is not None
     # Both may be on one GPU: JAX must not take most of its memory at once.
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     spawn = multiprocessing.get_context("spawn")
@@ -75,33 +84,41 @@ def measure(job: Job, ours: Sequence[str], rounds: int) -> dict[str, Any]:
         ProcessPoolExecutor(1, spawn) as torch_process,
     ):
 
-        def side(name: str) -> tuple[ProcessPoolExecutor, str]:
-            return (torch_process, "torch_step") if name in TORCH else (jax_process, "jax_step")
-
         def ask(name: str, method: str, *arguments: Any) -> Any:
-            process, module = side(name)
-            made = (module, job, rounds, folder if theirs else None)
+            process, module = (torch_process, "torch_step") if name in TORCH else (jax_process, "jax_step")
+            made = (module, job, rounds, folder if torch_is_here else None)
             return process.submit(_ask, made, method, *arguments).result()
 
-        # PyTorch's first, which write the weights; then one of each side in turn.
-        prepared = {name: Prepared(*ask(name, "prepare", name)) for name in (*theirs, *ours)}
-        device = ask(ours[0], "device_name")
-        steps = 1 if device == "cpu" else 10
-        names = [name for pair in itertools.zip_longest(ours, theirs) for name in pair if name]
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for index in tqdm(range(rounds), unit="round", disable=None, leave=False):
-            for name in names:
+        # PyTorch's side comes first, as it writes the weights.
+        seen = ask("PyTorch", "device_name") if torch_is_here else None
+        device = ask("packed", "device_name")
+        steps = 1 if device == "cpu" else steps
+        failed = {}
+        if seen is None or (seen == "cpu" and device != "cpu"):
+            failed = dict.fromkeys(TORCH, f"PyTorch sees no {device}" if seen else "PyTorch is not installed")
+        prepared: dict[str, Prepared] = {}
+        for stage in stages:
+            for name in stage:
+                if name not in failed:
+                    try:
+                        prepared[name] = Prepared(*ask(name, "prepare", name))
+                    except RuntimeError as error:
+                        failed[name] = str(error)
+            check_losses(prepared, 1e-5 if device == "cpu" else 1e-2)
+            seconds: dict[str, list[float]] = {name: [] for name in prepared}
+            for index, name in itertools.product(range(rounds), seconds):
                 seconds[name].append(ask(name, "seconds", name, index, steps) / steps)
-    check_losses(prepared, 1e-5 if device == "cpu" else 1e-2)
-    return {
-        "model": job.model,
-        "batch": job.pairs,
-        "rounds": rounds,
-        "steps": steps,
-        "device": device,
-        "cores": len(os.sched_getaffinity(0)),
-        "programs": [told(job, name, prepared[name], seconds, theirs, chips.find(device)) for name in names],
-    }
+            theirs, chip = [name for name in prepared if name in TORCH], chips.find(device)
+            yield {
+                "model": job.model,
+                "batch": job.pairs,
+                "rounds": rounds,
+                "steps": steps,
+                "device": device,
+                "cores": len(os.sched_getaffinity(0)),
+                "programs": [told(job, name, prepared[name], seconds, theirs, chip) for name in prepared],
+                "failed": {name: failed[name] for each in stages for name in each if name in failed},
+            }
 
 
 @functools.cache
@@ -110,13 +127,19 @@ def _side(module: str, *arguments: Any) -> Any:
 
 
 def _ask(made: tuple, method: str, *arguments: Any) -> Any:
-    return getattr(_side(*made), method)(*arguments)
+    try:
+        return getattr(_side(*made), method)(*arguments)
+    except Exception as error:  # not all of JAX's and PyTorch's pass from one process to another
+        raise RuntimeError(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}") from None
 
 
 def check_losses(prepared: Mapping[str, Prepared], tolerance: float) -> None:
-    """Raises RuntimeError unless programs that keep as much of the texts have the same loss before any update."""
+    """Raises RuntimeError unless programs that keep as much of the texts have the same loss before any update.
+
+    Integers round: theirs is not compared.
+    """
     for kept in set(KEPT.values()):
-        losses = {name: prepared[name].loss for name in prepared if KEPT[name] == kept}
+        losses = {name: prepared[name].loss for name in prepared if KEPT[name] == kept and name != "int8"}
         if losses and max(losses.values()) - min(losses.values()) > tolerance * max(losses.values()):
             raise RuntimeError(f"the programs do not compute the same: their first losses are {losses}")
 
@@ -140,6 +163,8 @@ def told(
         "program": name,
         "seconds": median,
         "pairs_per_second": job.pairs / median,
+        "slowest": job.pairs / max(seconds[name]),
+        "fastest": job.pairs / min(seconds[name]),
         "times_faster": {other: times_faster(other) for other in theirs},
         "useful_flops_per_second": statistics.median(rates),
         "mfu": statistics.median(rates) / chip.flops if chip else None,
@@ -158,40 +183,32 @@ def useful(job: Job, index: int, kept: int) -> float:
 
 def table(result: Mapping[str, Any]) -> str:
     """Returns the result as a Markdown table under a line that says what was run."""
-    programs = result["programs"]
-    others = list(programs[0]["times_faster"])
-    head = [
-        "train step",
-        "s",
-        "pairs/s",
-        *(f"× {other}" for other in others),
-        "useful TFLOP/s",
-        "MFU",
-        "compiling",
-        "memory",
-    ]
     cores = f", {result['cores']} cores" if result["device"] == "cpu" else ""
-    lines = [
+    return (
         f"{result['model']}, {result['batch']} pairs, {result['device']}{cores}, {result['rounds']} rounds of "
-        f"{result['steps']} steps; ratios: median (lowest to highest)",
-        "",
-        f"| {' | '.join(head)} |",
-        "|---|" + "---:|" * (len(head) - 1),
-    ]
-    for each in programs:
-        ratios = ("{:.2f} ({:.2f} to {:.2f})".format(*each["times_faster"][other]) for other in others)
-        cells = [
-            each["program"],
-            f"{each['seconds']:.3g}",
-            f"{each['pairs_per_second']:,.3g}",
-            *ratios,
-            f"{each['useful_flops_per_second'] / 1e12:.3g}",
-            f"{each['mfu']:.1%}" if each["mfu"] else "",
-            f"{each['compile_seconds']:.0f} s" if each["compile_seconds"] is not None else "",
-            f"{each['memory'] / 2**30:.1f} GiB" if each["memory"] else "",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        f"{result['steps']} steps; pairs/s and ratios: median (lowest to highest)\n\n{markdown(rows(result))}"
+    )
+
+
+def rows(result: Mapping[str, Any]) -> list[Row]:
+    """Returns the rows of the table."""
+    found = []
+    for each in result["programs"]:
+        ratios = {f"× {name}": spread(*times, ".2f") for name, times in each["times_faster"].items()}
+        compiling, memory = each["compile_seconds"], each["memory"]
+        found.append(
+            {
+                "train step": each["program"],
+                "s": f"{each['seconds']:.3g}",
+                "pairs/s": spread(each["pairs_per_second"], each["slowest"], each["fastest"], ",.4g"),
+                **ratios,
+                "useful TFLOP/s": f"{each['useful_flops_per_second'] / 1e12:.3g}",
+                "MFU": f"{each['mfu']:.1%}" if each["mfu"] else "",
+                "compiling": f"{compiling:.0f} s" if compiling is not None else "",
+                "memory": f"{memory / 2**30:.1f} GiB" if memory else "",
+            }
+        )
+    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The train step that `benchmarks.step` compares with: LRSCLIP's, as one writes it with PyTorch and transformers.
+"""The train step that `benchmarks.step` compares with: LRSCLIP's, as one writes it with PyTorch.
 
-`CLIPModel` with 248 positions and SDPA, both texts as padded rows, the dual InfoNCE loss, torch's SGD. On a GPU
-bfloat16 by autocast and `torch.compile`; on a CPU float32 and eager.
+CLIP with 248 positions and SDPA (`benchmarks.torch_clip`), both texts as padded rows, the dual InfoNCE loss, torch's
+SGD. On a GPU bfloat16 by autocast and `torch.compile`; on a CPU float32 and eager.
 """
 
 from __future__ import annotations
@@ -11,53 +11,22 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from ml_collections import ConfigDict
-from transformers import CLIPConfig, CLIPModel
-from transformers.utils.logging import disable_progress_bar
 
-from benchmarks.programs import TORCH, Job, Prepared, batch_of
+from benchmarks.programs import TORCH, WEIGHTS, Job, Prepared, batch_of
+from benchmarks.torch_clip import TorchCLIP
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
-from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.weights import build_model
 
 Batch = Mapping[str, torch.Tensor]
 
 
-def clip_model(model: CLIP) -> CLIPModel:
-    """Returns transformers' model of the same dimensions, its weights drawn as transformers draws them (seed 0)."""
-    torch.manual_seed(0)
-    image, text = model.image, model.text
-    config = CLIPConfig(
-        vision_config=_tower(image) | {"image_size": image.size, "patch_size": image.patch},
-        text_config=_tower(text)
-        | {
-            "vocab_size": text.vocab_size,
-            "max_position_embeddings": text.context_length,
-            "bos_token_id": text.end_token - 1,
-            "eos_token_id": text.end_token,
-        },
-        projection_dim=image.embed_dim,
-        logit_scale_init_value=model.logit_scale,
-        attn_implementation="sdpa",
-    )
-    return CLIPModel(config)
-
-
-def _tower(tower) -> dict:
-    return {
-        "hidden_size": tower.width,
-        "num_hidden_layers": tower.layers,
-        "num_attention_heads": tower.heads,
-        "intermediate_size": tower.mlp_width or 4 * tower.width,
-        "hidden_act": tower.activation,
-        "layer_norm_eps": tower.norm_eps,
-    }
-
-
-def dual_loss(model: CLIPModel, batch: Batch, long_weight: float) -> torch.Tensor:
+def dual_loss(model: TorchCLIP, batch: Batch, long_weight: float) -> torch.Tensor:
     """LRSCLIP's loss on one device: InfoNCE of images with long texts and with short ones, weighted ω and 1 − ω.
 
     Args:
@@ -70,20 +39,20 @@ def dual_loss(model: CLIPModel, batch: Batch, long_weight: float) -> torch.Tenso
         for values in (CLIP_PREPROCESSING.mean, CLIP_PREPROCESSING.std)
     )
     pixels = (batch["image"].permute(0, 3, 1, 2) / 255 - mean) / std
-    image = F.normalize(model.get_image_features(pixels).pooler_output.float(), dim=-1)
+    image = F.normalize(model.images(pixels).float(), dim=-1)
     labels = torch.arange(len(pixels), device=pixels.device)
     loss = 0
     for kind, weight in (("long", long_weight), ("short", 1 - long_weight)):
-        text = F.normalize(model.get_text_features(batch[kind]).pooler_output.float(), dim=-1)
+        text = F.normalize(model.texts(batch[kind]).float(), dim=-1)
         logits = model.logit_scale.exp() * image @ text.T
         loss = loss + weight * (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
     return loss
 
 
-def make_train_step(model: CLIPModel, config: ConfigDict) -> Callable[[Batch], torch.Tensor]:
+def make_train_step(model: TorchCLIP, config: ConfigDict) -> Callable[[Batch], torch.Tensor]:
     """Returns an update of `model` in place, batch -> loss, with the SGD and the ω of a recipe of this package."""
     recipe = config.optimizer
-    on_gpu = model.device.type == "cuda"
+    on_gpu = model.logit_scale.is_cuda
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=recipe.learning_rate,
@@ -117,11 +86,12 @@ class Side:
         self._on_gpu = torch.cuda.is_available()
         config = job.config()
         ours = build_model(config, "cpu")
-        self._model = clip_model(ours)
-        disable_progress_bar()
-        self._model.save_pretrained(folder)
+        torch.manual_seed(0)
+        self._model = TorchCLIP(ours)
         self._weights = {name: value.clone() for name, value in self._model.state_dict().items()}
-        self._model.to("cuda" if self._on_gpu else "cpu")
+        np.savez(Path(folder, WEIGHTS), **{name: value.numpy() for name, value in self._weights.items()})
+        device = "cuda" if self._on_gpu else "cpu"
+        self._model.to(device)
         self._update = make_train_step(self._model, config)
         images = job.images(ours.image.size)
         self._batches: dict[str, list[Batch]] = {program: [] for program in TORCH}
@@ -129,8 +99,11 @@ class Side:
             keys = job.config(("data.packed=False", f"data.short_length={slots}"))
             batch = batch_of(keys, images, *job.texts(index, ours.text.end_token))
             self._batches[program].append(
-                {key: torch.from_numpy(batch[key]).to(self._model.device) for key in ("image", "long", "short")}
+                {key: torch.from_numpy(batch[key]).to(device) for key in ("image", "long", "short")}
             )
+
+    def device_name(self) -> str:
+        return torch.cuda.get_device_name() if self._on_gpu else "cpu"
 
     def prepare(self, name: str) -> Prepared:
         """Begins with the first weights and does two steps of a program, so that all is compiled and allocated."""

@@ -41,6 +41,11 @@ _CLOUD = "https://docs.cloud.google.com/tpu/docs/"
 _A100 = "https://www.nvidia.com/en-us/data-center/a100/"
 _H100 = "https://www.nvidia.com/en-us/data-center/h100/"
 _H200 = "https://www.nvidia.com/en-us/data-center/h200/"
+# Eight of them have 36 PFLOP/s with sparsity, 600 TFLOP/s of float32, 1,440 GB, 64 TB/s (DGX B200), 14.4 TB/s of links.
+_B200 = "https://www.nvidia.com/en-us/data-center/hgx/"
+_L40S = "https://www.nvidia.com/en-us/data-center/l40s/"
+_L4 = "https://www.nvidia.com/en-us/data-center/l4/"
+_A10 = "https://www.nvidia.com/en-us/data-center/products/a10-gpu/"
 _GA102 = "https://www.nvidia.com/content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.1.pdf"
 _ADA = "https://images.nvidia.com/aem-dam/Solutions/geforce/ada/nvidia-ada-gpu-architecture.pdf"
 
@@ -56,6 +61,10 @@ _CHIPS = {
     "NVIDIA H100 80GB HBM3": Chip("H100 SXM", 989e12, 67e12, 80 * GIB, 3.35e12, 450e9, _H100),
     "NVIDIA H100 PCIe": Chip("H100 PCIe", 756e12, 51e12, 80 * GIB, 2.0e12, 64e9, _H100),
     "NVIDIA H200": Chip("H200 SXM", 989e12, 67e12, 140 * GIB, 4.8e12, 450e9, _H200),
+    "NVIDIA B200": Chip("B200", 2.25e15, 75e12, int(180e9), 8.0e12, 900e9, _B200),
+    "NVIDIA L40S": Chip("L40S", 362e12, 91.6e12, 48 * GIB, 864e9, 32e9, _L40S),
+    "NVIDIA L4": Chip("L4", 121e12, 30.3e12, 24 * GIB, 300e9, 32e9, _L4),
+    "NVIDIA A10": Chip("A10", 125e12, 31.2e12, 24 * GIB, 600e9, 32e9, _A10),
     "NVIDIA GeForce RTX 3090": Chip("RTX 3090", 71e12, 35.6e12, 24 * GIB, 936e9, 32e9, _GA102),
     "NVIDIA GeForce RTX 4090": Chip("RTX 4090", 165e12, 82.6e12, 24 * GIB, 1.008e12, 32e9, _ADA),
 }

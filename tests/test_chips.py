@@ -17,7 +17,7 @@ def test_units(kind):
     assert 50e12 < chip.flops < 3e15
     assert chip.float32 < chip.flops
     assert 15 * GIB < chip.memory < 200 * GIB
-    assert 0.5e12 < chip.bandwidth < 10e12
+    assert 0.2e12 < chip.bandwidth < 10e12
     assert 10e9 < chip.interconnect < 1e12
     assert chip.source.startswith("https://")
 

@@ -7,18 +7,19 @@ programs, each with the versions that it depends on. Where processes run togethe
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jaxlib
-import msgspec
 import numpy as np
 from etils import epath
 
@@ -59,13 +60,14 @@ class Case(NamedTuple):
         return f"{self.mask} attention, {self.dtype}, {self.tokens} tokens, {self.heads} heads of {self.width}"
 
 
-class _Answer(msgspec.Struct, omit_defaults=True):
+@dataclass
+class _Answer:
     """One entry of the file; `trying` names the way at work while it is timed, and stays if the process dies of it."""
 
     chosen: str = ""
     trying: str = ""
-    milliseconds: dict[str, float] = {}
-    refused: dict[str, str] = {}
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 _chosen: dict[str, str] = {}  # in this process, by case; the same in all processes that run together
@@ -244,6 +246,7 @@ def _read(path: epath.Path) -> dict[str, _Answer]:
 def _write(path: epath.Path, key: str, answer: _Answer) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, msgspec.json.format(msgspec.json.encode(_read(path) | {key: answer}), indent=1).decode())
+        answers = {name: asdict(each) for name, each in (_read(path) | {key: answer}).items()}
+        write_text(path, json.dumps(answers, indent=1))
     except (InputError, OSError) as error:
         print(f"note: {error}; ways to compute attention will be timed again", file=sys.stderr)

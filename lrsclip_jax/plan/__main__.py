@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from eval.command import command_line, expanded
+from eval.command import command_line, expanded, number
 from lrsclip_jax import chips
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError, cli
@@ -24,6 +24,8 @@ examples:
   lrsclip plan --config=vitb16 --topology=v5p:1x1x1 --chip=H100-SXM
       judged by the memory and the peak of another chip than is compiled for; --topology=cpu:1 needs no libtpu, but
       overestimates memory
+  lrsclip plan --config=vitb16 --topology=v5p:1x1x1 --chip=L40S --price-per-hour=1.10
+      adds the least price of an epoch
   lrsclip plan --config=quickstart --topology=cpu:8 --json
 
 topologies:
@@ -79,6 +81,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         chip=chip or chips.find(kind),
         memory=memory or ahead.memory_of(devices),
         note=_CPU_STANDS_IN if stands_in else f"arranged in memory as for a {kind}" if chip else "",
+        price=options.price_per_hour,
     )
     print(json.dumps(presentation.document(plan), indent=2) if options.json else "\n".join(presentation.lines(plan)))
     return 0 if plan.fits else 1
@@ -95,6 +98,12 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> tuple[argparse.Namespa
     parser.add_argument("--topology", required=True, metavar="NAME", help="the devices, such as v5e:16x16 or cpu:8")
     parser.add_argument("--chip", metavar="NAME", help="judge by this chip's memory and peak, such as H100-SXM")
     parser.add_argument("--memory", metavar="SIZE", help="judge by this memory of a device, such as 80GiB")
+    parser.add_argument(
+        "--price-per-hour",
+        type=number(0, 1e6),
+        metavar="PRICE",
+        help="of one chip, in any currency: adds the price of an epoch of LRS2M",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options, rest = parser.parse_known_args(arguments)
     return options, configs.overrides_of(rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -12,8 +12,17 @@ from lrsclip_jax.chips import Chip
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.plan import advice, roofline
 from lrsclip_jax.plan.ahead import PlannedStep, Program, TooLarge, device_bytes, job
+from lrsclip_jax.plan.lrs2m_lengths import subsets
 from lrsclip_jax.plan.packed_shapes import PackedShapes
 from lrsclip_jax.setup import Setup
+
+
+class Epoch(NamedTuple):
+    """What an epoch takes at least: hours of all chips together, and their price, None where an hour's is not known."""
+
+    pairs: int
+    chip_hours: float
+    cost: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Plan:
       chip: by whose figures the job is judged; None if they are not known.
       memory: bytes of one device.
       note: a remark on these judgements, or "".
+      price: of an hour of one chip, in any currency; None: not known.
     """
 
     planned: PlannedStep
@@ -37,6 +47,7 @@ class Plan:
     chip: Chip | None
     memory: int
     note: str
+    price: float | None = None
 
     @property
     def setup(self) -> Setup:
@@ -58,6 +69,15 @@ class Plan:
         found = self.outcome.collectives
         sent = None if found is None else sum(kind.bytes for kind in found)
         return roofline.estimate(job(self.planned), self.chip, sent)
+
+    @property
+    def epoch(self) -> Epoch | None:
+        """The least that an epoch of LRS2M takes; None without an estimate."""
+        if (best := self.estimate) is None:
+            return None
+        pairs = sum(subset.pairs for subset in subsets())
+        hours = self.setup.mesh.size * pairs / best.pairs_per_second / 3600
+        return Epoch(pairs, hours, None if self.price is None else hours * self.price)
 
     @property
     def changes(self) -> tuple[list[str], float]:
@@ -124,6 +144,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "packed": plan.planned.packed and dataclasses.asdict(plan.planned.packed),
         "collectives": program and program.collectives and [*map(dataclasses.asdict, program.collectives)],
         "estimate": plan.estimate and dataclasses.asdict(plan.estimate),
+        "epoch": plan.epoch and plan.epoch._asdict(),
         "shardings": {path: _axes(leaf) for path, leaf in _paths(plan.setup.shapes.params)},
         "changes": [] if plan.fits else plan.changes[0],
         "seconds_to_compile": round(plan.seconds, 1),
@@ -266,7 +287,15 @@ def _time(plan: Plan) -> list[str]:
         f"  arithmetic {_seconds(best.arithmetic)}, memory {_seconds(best.memory)}, "
         f"interconnect {'unknown' if best.interconnect is None else _seconds(best.interconnect)}",
         f"  at most {best.pairs_per_second:,.0f} pairs/s and {best.mfu:.0%} MFU",
+        *_epoch(plan),
     ]
+
+
+def _epoch(plan: Plan) -> list[str]:
+    if (epoch := plan.epoch) is None:
+        return []
+    cost = "" if epoch.cost is None else f", {epoch.cost:,.2f} at {plan.price:g} an hour of a chip"
+    return [f"  an epoch of LRS2M's {epoch.pairs:,} pairs: at least {epoch.chip_hours:,.3g} chip-hours{cost}"]
 
 
 def _paths(tree: Any) -> list[tuple[str, jax.ShapeDtypeStruct]]:

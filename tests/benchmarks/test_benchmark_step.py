@@ -37,10 +37,7 @@ def test_lengths_are_log_normal_with_the_means_of_the_table():
 
 def test_both_sides_train_alike():
     """Three updates of one small model, our texts packed, theirs padded: the losses stay equal, so do the gradients."""
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    import torch
-
+    torch = pytest.importorskip("torch")
     from benchmarks import jax_step, torch_step
 
     tower = ("width=32", "layers=2", "heads=2", "embed_dim=16")
@@ -51,8 +48,8 @@ def test_both_sides_train_alike():
     recipe = ("model.name=custom", f"batch_size={PAIRS}", "optimizer.learning_rate=0.05", "optimizer.weight_decay=0.01")
     config = configs.load("configs/vitb16.py", [*recipe, *fields, *keys])
     model = build_model(config)
-    theirs = torch_step.clip_model(model)
-    with torch.no_grad():  # their first weights are so small that all losses would be ln 6
+    theirs = torch_step.TorchCLIP(model)
+    with torch.no_grad():  # the first weights are so small that all losses would be ln 6
         for value in theirs.parameters():
             value += 0.2 * torch.randn_like(value)
     state = {key: value.detach().numpy().copy() for key, value in theirs.state_dict().items()}
@@ -76,6 +73,34 @@ def test_both_sides_train_alike():
     assert np.abs(np.diff(expected)).min() > 1e-3 and abs(expected[0] - np.log(PAIRS)) > 0.1
 
 
+def test_the_model_in_pytorch_is_that_of_transformers():
+    """Rows of both towers with CLIPModel's own random weights, texts that end early among them."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from benchmarks.torch_clip import TorchCLIP
+
+    model = build_model(configs.load("configs/vitb16.py", ["model.name=tiny", "model.image.size=64"]), "cpu")
+    dims = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
+    end = model.text.end_token
+    text = dims | {"max_position_embeddings": 248, "bos_token_id": end - 1, "eos_token_id": end}
+    vision = dims | {"image_size": 64, "patch_size": 8}
+    theirs = transformers.CLIPModel(
+        transformers.CLIPConfig(vision_config=vision, text_config=text, projection_dim=64, attn_implementation="sdpa")
+    ).eval()
+    ours = TorchCLIP(model)
+    ours.load_state_dict(theirs.state_dict())
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.normal(size=(3, 3, 64, 64)).astype(np.float32))
+    ids = torch.zeros(3, 20, dtype=torch.int64)
+    for row, found in zip(ids, texts(np.array([9, 20, 2]), end, rng), strict=True):
+        row[: len(found)] = torch.from_numpy(found)
+    with torch.no_grad():
+        for mine, other in (
+            (ours.images(pixels), theirs.get_image_features(pixels)),
+            (ours.texts(ids), theirs.get_text_features(ids)),
+        ):
+            torch.testing.assert_close(mine, other.pooler_output, rtol=1e-5, atol=1e-6)
+
+
 def test_useful_work_is_that_of_the_tokens_there():
     """Against the sums written out: 24·width² a token and layer, attention as far as a causal mask lets see."""
     job = Job("vitb16", 5)
@@ -93,7 +118,7 @@ def test_the_table_holds_ratios_of_the_same_round():
     told = [step.told(job, name, Prepared(1.0, None, None), seconds, ("PyTorch",), None) for name in seconds]
     assert told[0]["times_faster"] == {"PyTorch": [3.0, 1.0, 4.0]} and told[0]["pairs_per_second"] == 2.0
     result = {"model": "tiny", "batch": 4, "device": "cpu", "cores": 2, "rounds": 3, "steps": 1, "programs": told}
-    assert "| packed | 2 | 2 | 3.00 (1.00 to 4.00) |" in step.table(result)
+    assert "| packed | 2 | 2 (1 to 4) | 3.00 (1.00 to 4.00) |" in step.table(result)
     with pytest.raises(RuntimeError, match="do not compute the same"):
         step.check_losses({"packed": Prepared(1.0, None, None), "PyTorch": Prepared(1.1, None, None)}, 1e-2)
 

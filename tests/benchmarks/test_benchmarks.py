@@ -46,8 +46,8 @@ def test_a_row_of_bytes(loss_memory, capsys):
 
 @pytest.mark.slow
 def test_a_row_of_times(loss_memory):
-    full, this, ratio = loss_memory.times("gather", 0, pairs=8, width=4, rounds=1).split(" | ")
-    assert int(full) >= 0 and int(this) >= 0 and float(ratio.split()[0]) > 0
+    full, this, ratio = loss_memory.times("gather", 0, pairs=8, width=4, rounds=1).values()
+    assert min(float(cell.split()[0]) for cell in (full, this, ratio)) > 0
 
 
 def test_draws_are_timed_for_both_tokenizers(monkeypatch, capsys):

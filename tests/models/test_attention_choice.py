@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from lrsclip_jax.errors import MissingPackage
 from lrsclip_jax.models import attention as attention_module
 from lrsclip_jax.models import attention_choice
 from lrsclip_jax.models.attention import attention, way
@@ -91,6 +92,17 @@ def test_a_file_that_is_not_ours_is_written_over(start, tmp_path, capsys, conten
     assert fastest(CASE, {"a": slow, "b": plain}) == "b"
     assert f"note: {file}" in capsys.readouterr().err
     assert [answer["chosen"] for answer in json.loads(file.read_text()).values()] == ["b"]
+
+
+def test_a_machine_without_the_package_that_reads_the_file_times_again(start, tmp_path, monkeypatch, capsys):
+    def missing(*_):
+        raise MissingPackage("msgspec is missing")
+
+    monkeypatch.setattr(attention_choice, "parse_json", missing)
+    for _ in range(2):
+        start()
+        assert fastest(CASE, {"a": slow, "b": plain}) == "b"
+    assert "note: msgspec is missing; ways to compute attention are timed again" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_costs_the_memory_alone(start, tmp_path, capsys):

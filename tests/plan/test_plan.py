@@ -246,6 +246,20 @@ def test_the_report_names_all_parts(tiny):
     assert "which the compiler refuses" in refused and "no estimate" in refused
 
 
+def test_an_epoch_costs_the_hours_of_all_chips(tiny):
+    memory = ahead.Memory(arguments=GIB, temporaries=0, outputs=0, aliased=0, program=0)
+    plan = plan_of(tiny, ahead.Program(memory, []))
+    epoch = plan.epoch
+    assert epoch.pairs == pytest.approx(2_023_688, rel=0.01)  # the rows of Table I, which states the sum
+    assert epoch.chip_hours == pytest.approx(epoch.pairs / plan.estimate.pairs_per_second / 3600 * plan.setup.mesh.size)
+    assert epoch.cost is None and "at 2.5 an hour" not in "\n".join(presentation.lines(plan))
+    paid = dataclasses.replace(plan, price=2.5)
+    assert paid.epoch.cost == pytest.approx(2.5 * epoch.chip_hours)
+    assert f"{paid.epoch.cost:,.2f} at 2.5 an hour of a chip" in "\n".join(presentation.lines(paid))
+    assert presentation.document(paid)["epoch"]["cost"] == paid.epoch.cost
+    assert plan_of(tiny, ahead.TooLarge(20 * GIB, 16 * GIB)).epoch is None
+
+
 def test_the_rows_of_the_benchmark_are_sound(tiny, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
     plans = importlib.import_module("benchmarks.plans")
