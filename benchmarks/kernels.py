@@ -73,15 +73,15 @@ def longest(file: Path, count: int) -> list[Row]:
 def kernels(file: Path) -> Iterator[tuple[str, float]]:
     """Yields name and nanoseconds of every kernel in a trace."""
     planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
-    devices = [plane for plane in planes if plane.name.startswith("/device:") and "CUSTOM" not in plane.name]
+    devices = [plane for plane in planes if plane.name.startswith(("/device:GPU", "/device:TPU"))]
     for plane in devices or [plane for plane in planes if plane.name == "/host:CPU"]:
-        for line in plane.lines:
-            # A device's other lines say the same again, by steps and by modules.
-            if devices and not line.name.startswith(("Stream", "XLA Ops")):
-                continue
-            for event in line.events:
-                if (devices or "hlo_op" in dict(event.stats)) and not event.name.startswith(_NESTS):
-                    yield event.name.partition(" = ")[0], event.duration_ns
+        lines = list(plane.lines)
+        if devices:  # the other lines say the same again, by steps and by modules
+            streams = [line for line in lines if line.name.startswith("Stream")]
+            lines = streams or [line for line in lines if line.name == "XLA Ops"]
+        for event in (event for line in lines for event in line.events):
+            if (devices or "hlo_op" in dict(event.stats)) and not event.name.startswith(_NESTS):
+                yield event.name.partition(" = ")[0], event.duration_ns
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import time
 import venv
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import absent
+from benchmarks import absent, kernels
 from benchmarks.accelerator import machine, page, parts
 from benchmarks.accelerator.__main__ import main
 from benchmarks.tables import markdown
@@ -131,6 +132,24 @@ def test_driver_and_clocks_are_those_that_nvidia_smi_names(tmp_path, monkeypatch
     assert machine.clock() == [1755.0] and machine.clocks([1200.0, 1755.0, 1980.0]) == "1755 (1200 to 1980)"
     monkeypatch.setenv("PATH", "/nowhere")
     assert machine.clock() == [] and machine.clocks([]) == ""
+
+
+def test_kernels_are_those_of_a_devices_streams_and_count_once(monkeypatch):
+    def line(name: str, **nanoseconds: float) -> SimpleNamespace:
+        events = [SimpleNamespace(name=kernel, duration_ns=each, stats=()) for kernel, each in nanoseconds.items()]
+        return SimpleNamespace(name=name, events=events)
+
+    streams = [line("Stream #13(Compute)", gemm=6e6, softmax=3e6), line("Stream #14(Memcpy)", copy=1.5e6, gemm=1.5e6)]
+    gpu = SimpleNamespace(name="/device:GPU:0", lines=[*streams, line("XLA Ops", gemm=9e9), line("Steps", step=9e9)])
+    host = SimpleNamespace(name="/host:CPU", lines=[line("python", call=9e9)])
+    data = SimpleNamespace(from_file=lambda file: SimpleNamespace(planes=[host, gpu]))
+    monkeypatch.setattr(kernels.jax.profiler, "ProfileData", data)
+    table = markdown(kernels.longest(Path("x"), 2)).splitlines()
+    assert table[2:] == [
+        "| `gemm` | 2.5 | 62.5% | 0.667 |",
+        "| `softmax` | 1 | 25.0% | 0.333 |",
+        "| 1 others | 0.5 | 12.5% | 0.333 |",
+    ]
 
 
 def test_a_stand_in_can_be_subclassed_by_a_module_and_not_be_used_by_a_function():
