@@ -227,6 +227,15 @@ def test_an_index_holds_what_the_model_sees(run, tmp_path):
         index([str(scene.parent), f"--checkpoint={run}", f"--out={tmp_path / 'other'}"])
 
 
+def test_the_page_takes_dropped_images_of_bands(run, files):
+    dropped = pytest.importorskip("lrsclip_jax.search.page.dropped")
+    model = lrsclip_jax.load(run)
+    found = dropped.decoded((files / "0.tif").read_bytes(), model.preprocessing, model.layout)
+    np.testing.assert_array_equal(found.pixels, model.preprocess(files / "0.tif"))
+    with pytest.raises(dropped.Refusal, match=r"^The image: no TIFF or JPEG 2000, which hold bands such as B11\.$"):
+        dropped.decoded((files / "0.png").read_bytes(), model.preprocessing)
+
+
 def test_it_trains_on_a_set_of_bands(clip, files, tmp_path):
     """The loss falls, held-out sets are scored, and the run says how it was normalised."""
     rows = []

@@ -40,6 +40,8 @@ def write(found: ReadCheckpoint, out: Path, source: str) -> list[str]:
     for tower, parts in adapt.items():
         if words := adaptation.unmergeable(parts):
             raise InputError(f"--format=peft: the {tower} tower of {source} has {words}, and this format LoRA alone")
+    if model.image.bands:
+        raise InputError(f"--format=peft: {source} reads bands {', '.join(model.image.bands)}, a CLIPModel RGB")
     if not transformers_folder.is_clip_model(model):
         raise InputError(f"--format=peft: {source} is no CLIPModel, by whose names LoRA is written; try --format=hf")
     leaves = peft.leaves(adapt)
