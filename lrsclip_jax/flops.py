@@ -23,10 +23,11 @@ import jax
 
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
-Tower = ViT | TextTransformer | Bert
+Tower = ViT | TextTransformer | Bert | SiglipText
 
 _STORED = (("qkv", "qkv"), ("values", "attention"), ("fc1", "mlp_hidden"), ("gate", "mlp_hidden"))  # by which name
 _KERNELS = ("qkv", "out", "fc1", "gate", "fc2")  # in the blocks
@@ -102,6 +103,10 @@ def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product
     """
     width, layers, heads = tower.width, tower.layers, tower.heads
     head, hidden = width // heads, tower.mlp_width or 4 * width
+    projects = not isinstance(tower, ViT) or tower.projects
+    projection = [Product("projection", 1, width, tower.embed_dim)] if projects else []
+    if in_memory:
+        return projection
     causal = isinstance(tower, TextTransformer)
     found = [
         Product("qkv", length, width, 3 * width, layers),
@@ -110,15 +115,28 @@ def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product
         Product("out", length, width, width, layers),
         Product("fc1", length, width, hidden, layers),
         Product("fc2", length, hidden, width, layers),
-        Product("projection", 1, width, tower.embed_dim),
     ]
     if isinstance(tower, ViT) and tower.gated:
         found.insert(5, Product("gate", length, width, hidden, layers))
     if isinstance(tower, ViT):
         found.insert(0, Product("patch_embedding", length - tower.first_patch, tower.channels * tower.patch**2, width))
+        found += _head(tower, length) if tower.pool == "map" else []
     if isinstance(tower, Bert) and tower.pool == "pooler":
-        found.insert(-1, Product("pooler", 1, width, width))
-    return found[-1:] if in_memory else found
+        found.append(Product("pooler", 1, width, width))
+    return found + projection
+
+
+def _head(tower: ViT, length: int) -> list[Product]:
+    """SigLIP's head: one query over all tokens, and an MLP."""
+    width, head, hidden = tower.width, tower.width // tower.heads, tower.mlp_width or 4 * tower.width
+    return [
+        Product("head_qkv", length + 1, width, 3 * width),
+        Product("head_scores", 1, head, length, tower.heads, weights=False),
+        Product("head_values", 1, length, head, tower.heads, weights=False),
+        Product("head_out", 1, width, width),
+        Product("head_fc1", 1, width, hidden),
+        Product("head_fc2", 1, hidden, width),
+    ]
 
 
 def tokens(tower: ViT) -> int:
@@ -268,6 +286,8 @@ def train_pair(
       teacher: whether another model encodes the same pair.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
+    if isinstance(model.text, SiglipText):  # every text fills the table of positions
+        counted = [Texts.of([model.text.context_length]) * text.count for text in counted]
     image = products(model.image, tokens(model.image), "image" in in_memory)
     of_a_token = products(model.text, 1, "text" in in_memory)
     forward = [work(image), *(work_on(text, of_a_token) for text in counted)]

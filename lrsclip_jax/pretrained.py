@@ -23,13 +23,14 @@ from lrsclip_jax.data.band_image import AnyImage, BandImage, seen
 from lrsclip_jax.data.bands import LAYOUTS
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
 from lrsclip_jax.data.parallel import in_threads
-from lrsclip_jax.data.tokenizer import Tokenizer, fit, tokenizer_for
+from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import embed, embedded, fed, normalise, static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.precision import compute_dtype, exactly
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.parameter_rules import path_of
@@ -80,7 +81,7 @@ class Pretrained:
     _preprocessing: Preprocessing | None
     batch_size: int
     image: ViT | None = field(repr=False)
-    text: TextTransformer | Bert | None = field(repr=False)
+    text: TextTransformer | Bert | SiglipText | None = field(repr=False)
     params: Any = field(repr=False)
     _tokenizer: Tokenizer | None = field(repr=False)
     mesh: Mesh = field(repr=False)
@@ -119,6 +120,14 @@ class Pretrained:
     def logit_scale(self) -> float:
         """The factor on cosines of projected features: 1 / temperature, not its logarithm."""
         return math.exp(float(self.params["logit_scale"]))
+
+    @property
+    def logit_bias(self) -> float:
+        """What the sigmoid loss adds to the scaled cosines; 0 for a model without it.
+
+        SigLIP's probability of a pair is 1 / (1 + exp(−(logit_scale · cosine + logit_bias))).
+        """
+        return float(self.params.get("logit_bias", 0.0))
 
     @cached_property
     def weights_hash(self) -> str:
@@ -308,7 +317,7 @@ def load(
         image=image,
         text=text,
         params=jax.device_put(found.params, replicated(mesh)),
-        _tokenizer=tokenizer_for(found.text["kind"]) if found.text and "text" in encoders else None,
+        _tokenizer=weights.tokenizer_of(found, source) if found.text and "text" in encoders else None,
         mesh=mesh,
         _encoders=encoders,
         layout=LAYOUTS[layout] if isinstance(layout, str) else tuple(layout),

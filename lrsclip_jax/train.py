@@ -17,11 +17,9 @@ from orbax.checkpoint import v1 as ocp
 from lrsclip_jax import heldout
 from lrsclip_jax.config import checks
 from lrsclip_jax.data.batches import mixture, pipeline, text_kinds
-from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.encoders import encoders
 from lrsclip_jax.errors import Terminated
 from lrsclip_jax.hosts import distributed
-from lrsclip_jax.models import zoo
 from lrsclip_jax.optimizer import learning_rate_schedule
 from lrsclip_jax.run import (
     checkpoint,
@@ -47,7 +45,7 @@ from lrsclip_jax.run.training_data import Sources, TrainingData, batches_on_devi
 from lrsclip_jax.run.watchdog import Watchdog
 from lrsclip_jax.setup import Setup, run_length, set_up
 from lrsclip_jax.step import TrainState, initial_state, placed
-from lrsclip_jax.weights import initial_parameters, teacher_parameters
+from lrsclip_jax.weights import initial_parameters, initial_tokenizer, teacher_parameters
 
 
 class Run(NamedTuple):
@@ -112,7 +110,8 @@ def train_and_evaluate(
 def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) -> tuple[Run, range, list[TrainState]]:
     """Returns the run in a folder, its steps that are left, and alone in a list its state: saved before, or new."""
     config = setup.config
-    tokenizer = tokenizer_for(zoo.text_kind(setup.model))
+    tokenizer = initial_tokenizer(setup.model, config)
+    distributed.first(lambda: workdir.write_tokenizer(path, tokenizer.file))
     bands = setup.model.image.bands
     held_out = [heldout.load(source, tokenizer, config.eval.templates, bands) for source in config.eval.sources]
     watched = [("eval.guard", metric) for metric, _ in config.eval.guard or ()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,13 +14,16 @@ from ml_collections import ConfigDict
 
 from eval.reading import convert
 from lrsclip_jax.adapters import base, peft
+from lrsclip_jax.data import tokenizer_file
 from lrsclip_jax.data.bands import RGB, band, find
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing, check_side
+from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules, adaptation, zoo
 from lrsclip_jax.models.clip import CLIP, init_params, plain
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.models.precision import compute_dtype
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch import read as pytorch
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
@@ -28,6 +32,7 @@ from lrsclip_jax.pytorch.layout import is_finite
 from lrsclip_jax.run import checkpoint
 
 RUN = "lrsclip_jax"  # the family of lrsclip_jax's own runs
+_OWN_TOKENIZER = "siglip"  # the kind of text tower whose tokenizer comes with the weights
 
 # The fields that pretrained weights determine. The rest is a matter of choice (a position table is resized, a pooling
 # or projection trained).
@@ -35,7 +40,10 @@ _IMAGE_FIELDS = (
     *("patch", "width", "layers", "heads", "mlp_width", "patch_bias", "pre_norm", "norm_eps", "activation"),
     *("registers", "rotary_base", "gated"),
 )
-_TEXT_FIELDS = ("kind", "vocab_size", "width", "layers", "heads", "mlp_width", "norm_eps", "activation", "end_token")
+_TEXT_FIELDS = (
+    *("kind", "vocab_size", "width", "layers", "heads", "mlp_width", "norm_eps", "activation", "end_token"),
+    "pad_token",
+)
 
 
 def build_model(config: ConfigDict, platform: str | None = None) -> CLIP:
@@ -88,7 +96,7 @@ def check_whole(found: ReadCheckpoint, source: str) -> None:
     for tower, article in (("image", "an"), ("text", "a")):
         if getattr(found, tower) is None:
             missing.append(f"{article} {tower} tower")
-        elif "projection" not in found.params[tower]:
+        elif projected_width(found, tower) is None:
             missing.append(f"the {tower} tower's projection")
     if not missing and "logit_scale" not in found.params:
         missing = ["the temperature (logit_scale)"]
@@ -97,6 +105,53 @@ def check_whole(found: ReadCheckpoint, source: str) -> None:
             f"{source} ({found.family}) lacks {' and '.join(missing)}: `lrsclip convert import "
             "--image=… --text=… --workdir=DIR` joins two towers, and training fits them to each other"
         )
+
+
+def projected_width(found: ReadCheckpoint, tower: str) -> int | None:
+    """Returns the dimensions of the space in which a source's tower ends; None for one pretrained alone."""
+    fields, params = getattr(found, tower), found.params[tower]
+    if "projection" in params:
+        return params["projection"]["kernel"].shape[1]
+    return fields["width"] if fields.get("pool") == "map" else None  # SigLIP's head needs no projection
+
+
+def tokenizer_of(found: ReadCheckpoint, source: str) -> Tokenizer:
+    """Returns the tokenizer of a source that has a text tower; InputError where it should be there and is not."""
+    assert found.text is not None
+    if found.text["kind"] != _OWN_TOKENIZER:
+        return tokenizer_for(found.text["kind"])
+    return _checked(found.tokenizer, found.text, source)
+
+
+def initial_tokenizer(model: CLIP, config: ConfigDict) -> Tokenizer:
+    """Returns the tokenizer of the model that a config starts from; no weights are read.
+
+    Raises InputError as `tokenizer_of`, and where a random text tower has none.
+    """
+    if zoo.text_kind(model) != _OWN_TOKENIZER:
+        return tokenizer_for(zoo.text_kind(model))
+    source = config.model.text_init or config.model.init
+    if source in ("random", None):
+        raise InputError(
+            f"model.init={source!r}: a SigLIP text tower has the tokenizer of its weights, and there are none: name a "
+            "source as model.init or model.text_init"
+        )
+    if folder := checkpoint.find(source):
+        tokenizer = checkpoint.tokenizer_of_run(folder, checkpoint.read_metadata(folder))
+    else:
+        path = hub.local(source)
+        tokenizer = tokenizer_file.in_folder(path if path.is_dir() else path.parent)
+    return _checked(tokenizer, zoo.fields(model)[1], source)
+
+
+def _checked(tokenizer: Tokenizer | None, text: Mapping[str, Any], source: str) -> Tokenizer:
+    if tokenizer is None:
+        raise InputError(
+            f"{source} has no {tokenizer_file.FILE}, without which SigLIP's texts have no tokens: take that of the "
+            "model's page, or of another copy of the model (a spiece.model alone is not read)"
+        )
+    tokenizer_file.check_fits(tokenizer, text, f"{source}: {tokenizer_file.FILE}")
+    return tokenizer
 
 
 def of_size(found: ReadCheckpoint, size: int) -> ReadCheckpoint:
@@ -117,7 +172,7 @@ def of_size(found: ReadCheckpoint, size: int) -> ReadCheckpoint:
         found,
         params=found.params | {"image": image},
         image=found.image | {"size": size},
-        preprocessing=dataclasses.replace(found.preprocessing, size=size),
+        preprocessing=found.preprocessing.at(size),
     )
 
 
@@ -159,7 +214,7 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
             fit = fitted_tower(model, tower, found, source, params[tower], new_bands)
             params = params | {tower: fit}
             preprocessing = (found.preprocessing if tower == "image" else None) or preprocessing
-    return params, _of_bands(model, config, dataclasses.replace(preprocessing, size=model.image.size))
+    return params, _of_bands(model, config, preprocessing.at(model.image.size))
 
 
 def _of_bands(model: CLIP, config: ConfigDict, preprocessing: Preprocessing) -> Preprocessing:
@@ -258,7 +313,7 @@ def fitted_tower(
     def fit(path: tuple, param: Any) -> Any:
         name = path_of(path)
         if name not in values:
-            if name == "projection/kernel" and not isinstance(param, jax.ShapeDtypeStruct):
+            if name.startswith("projection/") and not isinstance(param, jax.ShapeDtypeStruct):
                 return param
             advice = "; --config.model.text.pool=cls needs none" if name.startswith("pooler/") else ""
             raise InputError(f"{source} ({found.family}) has no {tower}/{name}{advice}")
@@ -276,8 +331,9 @@ def fitted_tower(
 
 
 def _resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
+    # With a class token's row or without: no two squares are neighbours.
     table = np.asarray(table)
-    return table if len(table) == side * side + 1 else resize_positions(table, side, antialias)
+    return table if len(table) - side * side in (0, 1) else resize_positions(table, side, antialias)
 
 
 def _by_bands(kernel: np.ndarray, theirs: tuple[str, ...], ours: tuple[str, ...], new: str, source: str) -> np.ndarray:
@@ -300,9 +356,16 @@ def _of_length(table: np.ndarray, text: Any, source: str) -> np.ndarray:
     length, positions = text.context_length, getattr(text, "positions", "")
     if positions == "stretched" and len(table) != length:
         table = table[:77]
+    if isinstance(text, SiglipText) and len(table) > length:
+        raise InputError(
+            f"{source}: model.text.context_length={length} is less than the {len(table)} positions of its text tower, "
+            "which pools the last one: a SigLIP's can be stretched, not cut"
+        )
     if positions == "native" or len(table) >= length:
         return table[:length]
     try:
+        if isinstance(text, SiglipText):  # the last row stays the last: there texts are pooled
+            return np.concatenate([stretch_positions(table[:-1], text.keep, text.ratio, length - 1), table[-1:]])
         return stretch_positions(table, text.keep, text.ratio, length)
     except InputError as error:
         raise InputError(f"{source}: {error} (model.text.keep={text.keep}, model.text.ratio={text.ratio})") from None
@@ -376,8 +439,9 @@ def _of_run(folder: epath.Path) -> ReadCheckpoint:
             raise InputError(f"{folder}: {path_of(path)} holds NaN or infinite numbers: the run diverged before it")
     image, text = zoo.fields(model)
     saved: Preprocessing = convert(about["preprocessing"], f"{folder}: preprocessing", Preprocessing)
+    tokenizer = checkpoint.tokenizer_of_run(folder, about)
     of_base = about["base"] | {"adapt_with": tuple(config.model.adapt_with)} if "base" in about else None
-    return ReadCheckpoint(RUN, params, image, text, saved, base=of_base)
+    return ReadCheckpoint(RUN, params, image, text, saved, tokenizer, base=of_base)
 
 
 def _with_base(model: CLIP, config: ConfigDict, folder: epath.Path, about: Any, params: Any) -> Any:

@@ -63,7 +63,8 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    for combination in (_towers, _bands, _texts, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard):
+    groups = (_towers, _bands, _texts, _siglip, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard)
+    for combination in groups:
         for fault in combination(config):
             raise InputError(fault)
 
@@ -86,7 +87,7 @@ def total_steps(config: ConfigDict, samples: int) -> int:
     """
     _, text = tower_fields(config)
     ids = TEXT_FIELDS[text["kind"]]["vocab_size"].default
-    if text["vocab_size"] < ids:
+    if text["kind"] != "siglip" and text["vocab_size"] < ids:  # whose tokenizer comes with the weights
         raise InputError(f"model.text.vocab_size={text['vocab_size']} is less than the {ids} ids of the tokenizer")
     steps = math.floor(config.epochs * samples / config.batch_size)
     run = f"epochs={config.epochs} over {samples:,} samples of data.sources with batch_size={config.batch_size}"
@@ -239,6 +240,26 @@ def _texts(config: ConfigDict) -> Iterator[str]:
             f"loss.long_weight={shown(config.loss.long_weight)}: data.sampling='pairs' has all texts in the place of "
             "long ones, set it to 1.0"
         )
+
+
+def _siglip(config: ConfigDict) -> Iterator[str]:
+    """Yields why SigLIP's text tower can't have texts as the data makes them."""
+    if tower_fields(config)[1]["kind"] != "siglip":
+        return
+    data, why = config.data, "SigLIP's tokenizers do not show"
+    if data.packed:
+        yield "data.packed=True: a SigLIP text fills all its positions and sees its padding, set it to False"
+    for group in ("long_draw", "short_draw"):
+        changed = [key for key in data[group] if data[group][key] != KEYS[f"data.{group}.{key}"].default]
+        if changed == ["shift"]:
+            yield f"data.{group}.shift={data[group].shift}: a SigLIP text fills all its positions, set it to 0"
+        elif changed:
+            yield f"data.{group}.{changed[0]}: {why} where sentences end, leave it at its default"
+    if data.short_text == "sentences":
+        yield f"data.short_text='sentences': {why} where sentences end, set it to 'first_sentence' or 'short'"
+    turns = data.augmentation.turns
+    if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
+        yield f"data.augmentation.turns={shown(turns)}: {why} which words are directions, set it to 'none'"
 
 
 def _batch(config: ConfigDict) -> Iterator[str]:

@@ -38,15 +38,15 @@ _COMPUTED = (
     ),
     Key("dtype", "float32", choice(*DTYPES), "of this tower's arithmetic, in place of model.dtype"),
 )
-_ACTIVATIONS = choice("quick_gelu", "gelu", "silu")
+_ACTIVATIONS = choice("quick_gelu", "gelu", "silu", "gelu_tanh")
 _EPS = Number(1e-12, 1.0)
 
 
-def _shape(width: int, heads: int) -> tuple[Key, ...]:
+def _shape(width: int, heads: int, embed_dim: int = 512) -> tuple[Key, ...]:
     return (
         Key("width", width, Whole(1, WIDTH), "width of a token; a multiple of heads"),
         Key("heads", heads, Whole(1, WIDTH), "heads of attention"),
-        Key("embed_dim", 512, Whole(1, WIDTH), "width of the embedding, the same for both towers"),
+        Key("embed_dim", embed_dim, Whole(1, WIDTH), "width of the embedding, the same for both towers"),
     )
 
 
@@ -74,7 +74,12 @@ IMAGE_FIELDS = _fields(
     Key("pre_norm", True, Flag(), "whether a norm precedes the blocks"),
     Key("norm_eps", 1e-5, _EPS, "epsilon of the norms"),
     Key("activation", "quick_gelu", _ACTIVATIONS, "activation of the MLPs"),
-    Key("pool", "cls", choice("cls", "mean"), "an image's token: the class token, or the mean of the patches"),
+    Key(
+        "pool",
+        "cls",
+        choice("cls", "mean", "map"),
+        "an image's token: the class token, the mean of the patches, or what SigLIP's head makes of them (map)",
+    ),
     Key("registers", 0, Whole(0, 1024), "tokens behind the class token that no patch has"),
     Key(
         "rotary_base", None, OrNone(Number(1.0, 1e9)), "longest period of rotary positions; None: a table of positions"
@@ -103,8 +108,16 @@ TEXT_FIELDS = {
         Key("positions", "native", choice("native", "stretched"), "which rows pretrained weights bring"),
         Key("pad_token", 0, Whole(0, ROWS), "the id that follows a text"),
     ),
+    "siglip": _fields(
+        *_texts(32000, 64),
+        *_shape(768, 12, 768),
+        *_COMPUTED,
+        Key("norm_eps", 1e-6, _EPS, "epsilon of the norms"),
+        Key("activation", "gelu_tanh", _ACTIVATIONS, "activation of the MLPs"),
+        Key("pad_token", 1, Whole(0, ROWS), "the id that follows a text, up to the context length"),
+    ),
 }
-KIND = Key("kind", "transformer", choice(*TEXT_FIELDS), "class of the text tower: CLIP's, or BERT")
+KIND = Key("kind", "transformer", choice(*TEXT_FIELDS), "class of the text tower: CLIP's, BERT, or SigLIP's")
 
 
 def tower_keys(kind: str | None = None) -> dict[str, Key]:

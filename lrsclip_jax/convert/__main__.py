@@ -213,7 +213,8 @@ def _export(options: argparse.Namespace) -> None:
     preprocessing = found.preprocessing or CLIP_PREPROCESSING
     to = {"format": options.format, "out": options.out, "source": options.source}
     facts = facts_of(options.source, options.licence, options.push or "")
-    print("\n".join(export(model, found.params, preprocessing, **to, facts=facts)), flush=True)
+    tokenizer = weights.tokenizer_of(found, options.source)
+    print("\n".join(export(model, found.params, preprocessing, **to, facts=facts, tokenizer=tokenizer)), flush=True)
     if options.push:
         print(f"published: {push.push(Path(options.out), options.push, options.private)}")
 

@@ -12,9 +12,11 @@ from lrsclip_jax.convert.formats import open_clip_folder, transformers_folder
 from lrsclip_jax.convert.formats.model_card import ModelFacts
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_pt, write_safetensors
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
-from lrsclip_jax.data.tokenizer import clip_tokenizer
+from lrsclip_jax.data.tokenizer import Tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.pytorch.families import openai
 
@@ -42,6 +44,7 @@ def export(
     out: str | Path,
     source: str,
     facts: ModelFacts | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> list[str]:
     """Writes a model in another layout, and returns what to tell of it, line by line.
 
@@ -55,6 +58,7 @@ def export(
       out: a path to .pt (needs torch) or .safetensors, or a folder. Nothing there is overwritten.
       source: where the model comes from, for the model card that every folder has.
       facts: for the card, what the model does not tell.
+      tokenizer: of its texts, where it comes with the weights.
 
     Raises:
       InputError: an unknown format; a model of other bands than red, green and blue; one whose function the format
@@ -71,7 +75,8 @@ def export(
     if not folder and out.suffix not in _WRITERS:
         raise InputError(f"--format={format} writes a file: --out={out} should end in {' or '.join(_WRITERS)}")
     if format == "hf":
-        return transformers_folder.write(model, params, preprocessing, out, source, facts) + _without_bias(params)
+        lines = transformers_folder.write(model, params, preprocessing, out, source, facts, tokenizer)
+        return lines if isinstance(model.text, SiglipText) else lines + _without_bias(params)
     if fault := next(_faults(model, format), None):
         raise InputError(f"--format={format} can't say what this model computes: {fault}")
     if folder:
@@ -102,7 +107,8 @@ def _faults(model: CLIP, format: str) -> Iterator[str]:
     """Yields why the code that reads a format would compute something else of these parameters."""
     image, text, code = model.image, model.text, _CODE[format]
     if not isinstance(text, TextTransformer):
-        yield "its text tower is a BERT; try --format=hf"
+        name = "a BERT" if isinstance(text, Bert) else "SigLIP's"
+        yield f"its text tower is {name}; try --format=hf"
         return
     if parts := image.parts:
         yield f"its image tower has {parts}, {code} has none"
@@ -115,6 +121,8 @@ def _faults(model: CLIP, format: str) -> Iterator[str]:
     if format == "open_clip":
         if image.activation != text.activation:
             yield f"its towers have two activations, {image.activation} and {text.activation}, {code} config has one"
+        elif image.activation == "gelu_tanh":
+            yield f"its activation is gelu_tanh, {code} config has gelu and quick_gelu"
         return
     if not image.pre_norm or image.pool != "cls":
         yield f"{code} image tower has a norm before its blocks and takes the class token"

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from lrsclip_jax import config as configs
 from lrsclip_jax import weights
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
-from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
+from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
@@ -77,7 +77,7 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
     workdir.check_new(folder)
     with workdir.at_work(folder, "lrsclip convert import"):
         imported = joined(sources, hints, changes)
-        tokenizer = tokenizer_for(zoo.text_kind(imported.model))
+        tokenizer = weights.tokenizer_of(imported.found["text"], sources["text"])
         print("\n".join(_description(sources, imported, tokenizer)), flush=True)
         config = config_of(sources, imported.model)
         if "logit_bias" in imported.params:
@@ -86,6 +86,7 @@ def import_checkpoint(sources: Mapping[str, str], folder: str, hints: Hints, cha
         run = workdir.new(folder)
         _check_space(run, imported.params)
         checkpoint.write(run, imported.params, about)
+        workdir.write_tokenizer(run, tokenizer.file)
         workdir.write_config(run, config)  # last: without it an import is unfinished
     seconds = time.perf_counter() - begun
     print(f"imported {_millions(imported.params)} in {seconds:.1f} s into {folder}; peak memory {_peak_memory()}")
@@ -96,7 +97,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     read = {source: weights.merged(weights.read(source, hints), source) for source in dict.fromkeys(sources.values())}
     found = {tower: read[source] for tower, source in sources.items()}
     fields = {tower: _fields(tower, found[tower], sources[tower]) for tower in _TOWERS}
-    widths = {tower: _projection_width(found[tower].params[tower]) for tower in _TOWERS}
+    widths = {tower: weights.projected_width(found[tower], tower) for tower in _TOWERS}
     embed_dim = changes.embed_dim or _common(widths, sources)
     fields["image"] |= {"embed_dim": embed_dim, "size": changes.size or fields["image"]["size"]}
     fields["text"] |= {
@@ -110,15 +111,17 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     def draw() -> dict[str, Any]:
         return init_params(model, jax.random.key(changes.seed))
 
-    towers = [tower for tower in _TOWERS if widths[tower] != embed_dim]
-    projections = jax.jit(lambda: {tower: draw()[tower]["projection"] for tower in towers})()
     like = jax.eval_shape(draw)
+    others = [tower for tower in _TOWERS if widths[tower] != embed_dim]
+    towers = [tower for tower in others if "projection" in like[tower]]
+    projections = jax.jit(lambda: {tower: draw()[tower]["projection"] for tower in towers})()
     params = {}
     for tower in _TOWERS:
         source = found[tower]
-        if tower in towers:
+        if tower in others:
             without = {name: value for name, value in source.params[tower].items() if name != "projection"}
             source = dataclasses.replace(source, params={tower: without})
+        if tower in towers:
             like[tower] = like[tower] | {"projection": projections[tower]}
         params[tower] = weights.fitted_tower(model, tower, source, sources[tower], like[tower])
     # A temperature belongs to two towers that were trained together.
@@ -130,7 +133,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
         params["logit_bias"] = jnp.float32(bias)
     drawn = tuple(f"{tower}/projection" for tower in towers) + (("logit_scale",) if scale is None else ())
     preprocessing = found["image"].preprocessing or CLIP_PREPROCESSING
-    return Imported(found, model, params, dataclasses.replace(preprocessing, size=model.image.size), drawn)
+    return Imported(found, model, params, preprocessing.at(model.image.size), drawn)
 
 
 def _check_space(run: epath.Path, params: Any) -> None:
@@ -149,10 +152,6 @@ def _fields(tower: str, found: ReadCheckpoint, source: str) -> dict[str, Any]:
             f"--{other}={source} --{tower}=SRC"
         )
     return dict(fields)
-
-
-def _projection_width(tower: Mapping[str, Any]) -> int | None:
-    return tower["projection"]["kernel"].shape[1] if "projection" in tower else None
 
 
 def _common(widths: Mapping[str, int | None], sources: Mapping[str, str]) -> int:
@@ -201,7 +200,7 @@ def _description(sources: Mapping[str, str], imported: Imported, tokenizer: Toke
         lines += [f"    {name}: {why}" for name, why in reasons.items() if name not in fields]
     why = found["image"].reasons.get("preprocessing")
     lines.append(
-        f"preprocessing{f' ({why})' if why else ''}: shorter side to {preprocessing.size}, bicubic, central square; "
+        f"preprocessing{f' ({why})' if why else ''}: {preprocessing.words()}; "
         f"mean {_triple(preprocessing.mean)}, std {_triple(preprocessing.std)}"
     )
     lines.append(f"tokenizer: {tokenizer.name}, {tokenizer.vocab_size:,} ids")

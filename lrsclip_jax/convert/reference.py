@@ -36,7 +36,8 @@ def twin(path: str) -> Side | None:
     """Returns the model of a folder, computed by its own library with its own tokenizer and image processor.
 
     Args:
-      path: a folder of transformers' CLIPModel or VisionTextDualEncoderModel, or one with open_clip_config.json.
+      path: a folder of transformers' CLIPModel, SiglipModel or VisionTextDualEncoderModel, or one with
+        open_clip_config.json.
 
     Returns:
       None if it is anything else, or the library or torch is not installed.
@@ -47,7 +48,7 @@ def twin(path: str) -> Side | None:
     folder = Path(path)
     if not importlib.util.find_spec("torch"):
         return None
-    if _model_type(folder) in ("clip", "vision-text-dual-encoder"):
+    if _model_type(folder) in ("clip", "vision-text-dual-encoder", "siglip"):
         return _transformers(folder)
     if (folder / OPEN_CLIP_CONFIG).is_file() and importlib.util.find_spec("open_clip"):
         return _open_clip(folder)
@@ -89,10 +90,12 @@ def _transformers(folder: Path) -> Side:
     def images(batch: Sequence[Any]) -> np.ndarray:
         return unit(model.get_image_features, pixel_values=torch.from_numpy(pixel_values(batch)))
 
+    length = model.config.text_config.max_position_embeddings
+    rows = {"padding": "max_length", "max_length": length} if _model_type(folder) == "siglip" else {"padding": True}
+
     def texts(batch: Sequence[str]) -> np.ndarray:
-        return unit(
-            model.get_text_features, **tokenizer(list(batch), truncation=True, padding=True, return_tensors="pt")
-        )
+        inputs = tokenizer(list(batch), truncation=True, return_tensors="pt", **rows)
+        return unit(model.get_text_features, **inputs)
 
     def pixels(batch: Sequence[Any]) -> np.ndarray:
         return _pixels(pixel_values(batch), processor.image_mean, processor.image_std)

@@ -12,7 +12,7 @@ import math
 import os
 import stat
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ KNOWN = "a JPEG, PNG, WebP, TIFF, BMP or JPEG 2000 image"
 _LOW_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 _MOST_BYTES = 1 << 30  # of an encoded image; a TIFF is read where it lies
 _LARGEST_SIDE = 1 << 14  # that a tower sees
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MOST_RESIZED = 1 << 26  # pixels; of a long thin image only what is kept is resized
 
 
@@ -60,17 +61,25 @@ class Preprocessing:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    resize: Literal["shorter"] = "shorter"  # the shorter side becomes `size`
+    # The shorter side becomes `size` ("shorter"), or both sides do, without a crop, for any shape ("squash").
+    resize: Literal["shorter", "squash"] = "shorter"
     # The central square; where half the margin is no whole number, CLIP and open_clip round it to the even one
     # ("center"), transformers' processors down ("center_floor"): for margins of 3, 7, 11 … they are a pixel apart.
     crop: Literal["center", "center_floor"] = "center"
-    interpolation: Literal["bicubic"] = "bicubic"  # Pillow's: antialiased, a = -0.5
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # Pillow's: antialiased, a = -0.5
     bands: tuple[str, ...] = ()  # that are read, see `data.bands`; (): RGB
     scale: float = 255.0
+    # Pixels by which both sides are larger once they are squashed; they are left out at the right and the bottom, as by
+    # towers whose patches do not divide the images.
+    margin: int = 0
 
     def __post_init__(self) -> None:
         check_side(self.size, "preprocessing")
-        known = {"resize": ("shorter",), "crop": ("center", "center_floor"), "interpolation": ("bicubic",)}
+        known = {
+            "resize": ("shorter", "squash"),
+            "crop": ("center", "center_floor"),
+            "interpolation": tuple(_FILTERS),
+        }
         for field, values in known.items():
             value = getattr(self, field)
             if value not in values:
@@ -78,6 +87,10 @@ class Preprocessing:
         counts = {len(self.mean), len(self.std)}
         if counts != {self.channels} and not (self.bands and counts == {0}):  # which are not known yet
             raise InputError(f"preprocessing: mean and std need a number for each of {self.channels} channels")
+        if self.resize == "shorter" and self.interpolation != "bicubic":
+            raise InputError(f"preprocessing: interpolation '{self.interpolation}' needs resize 'squash'")
+        if not 0 <= self.margin <= (self.size if self.resize == "squash" else 0):
+            raise InputError(f"preprocessing: margin {self.margin} does not go with resize '{self.resize}'")
 
     @property
     def channels(self) -> int:
@@ -89,15 +102,28 @@ class Preprocessing:
         """Of pixels before normalisation."""
         return np.float32 if self.bands else np.uint8
 
+    def at(self, size: int) -> Preprocessing:
+        """Returns the same for images of another size, which has no margin."""
+        return self if size == self.size else replace(self, size=size, margin=0)
+
     def described(self) -> dict[str, Any]:
         """Returns it as JSON types: what files say of it. Of RGB that is what it was before there were bands."""
-        return {name: value for name, value in asdict(self).items() if self.bands or name not in ("bands", "scale")}
+        left_out = {*(() if self.bands else ("bands", "scale")), *(() if self.margin else ("margin",))}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+    def words(self) -> str:
+        """Returns in words how images are resized."""
+        if self.resize == "squash":
+            rest = f", without the last {self.margin} pixels of both" if self.margin else ""
+            return f"both sides to {self.size + self.margin}, {self.interpolation}{rest}"
+        return f"shorter side to {self.size}, {self.interpolation}, central square"
 
 
 CLIP_PREPROCESSING = Preprocessing(
     size=224, mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
 )
 IMAGENET_PREPROCESSING = Preprocessing(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+SIGLIP_PREPROCESSING = Preprocessing(size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), resize="squash")
 
 
 def read_image(
@@ -199,11 +225,19 @@ def as_rgb(
 
 
 def preprocess(image: Any, preprocessing: Preprocessing) -> np.ndarray:
-    """Returns the uint8 [S, S, 3] pixels that CLIP's transform has before ToTensor and Normalize.
+    """Returns the uint8 [S, S, 3] pixels that CLIP's or SigLIP's transform has before it normalises them.
 
     Those of a `band_image.BandImage` in place of an RGB image are float32 [S, S, bands].
     """
-    return resize_and_crop(image, preprocessing.size, preprocessing.crop)
+    size, side = preprocessing.size, preprocessing.size + preprocessing.margin
+    if preprocessing.resize == "squash":
+        return np.asarray(image.resize((side, side), filter_of(preprocessing)))[:size, :size]
+    return resize_and_crop(image, size, preprocessing.crop)
+
+
+def filter_of(preprocessing: Preprocessing) -> Image.Resampling:
+    """Returns Pillow's filter of `Preprocessing.interpolation`."""
+    return _FILTERS[preprocessing.interpolation]
 
 
 def resize_and_crop(image: Any, size: int, crop: str = "center") -> np.ndarray:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrsclip_jax.data.tokenizer import Tokenizer, pieces
+from lrsclip_jax.errors import InputError
 
 _ABBREVIATIONS = "approx ave blvd bldg ca cf dept dr est fig ft hwy mr mrs ms mt prof resp sq st vs".split()
 
@@ -67,7 +68,12 @@ class Sentences:
 
 
 def split(texts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Sentences:
-    """Returns the sentences of texts, each a list of ids with its start and its end token."""
+    """Returns the sentences of texts, each a list of ids with its start and its end token.
+
+    Raises InputError for a tokenizer whose tokens do not show them, SigLIP's.
+    """
+    if tokenizer.start is None:
+        raise InputError(f"the tokenizer {tokenizer.name!r} does not show where sentences end")
     sizes = np.asarray([len(ids) for ids in texts], np.int64)
     ids = np.fromiter(itertools.chain.from_iterable(texts), np.int32, sizes.sum())
     bounds = np.cumsum(sizes)

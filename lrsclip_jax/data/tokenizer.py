@@ -1,6 +1,7 @@
 """CLIP's byte pairs and BERT's word pieces, with ids equal to OpenAI's and Google's, at any context length.
 
-The vocabularies ship with the package; the Rust `tokenizers` library (the engine of `transformers`) applies them.
+The vocabularies ship with the package, or come with a model (`tokenizer_file`); the Rust `tokenizers` library (the
+engine of `transformers`) applies them.
 Texts are kept as untruncated id lists as long as possible: `fit` cuts and pads one to a static length at the very
 end. No text can spell a special token: "[SEP]" in a caption is a bracket, a word and a bracket.
 """
@@ -31,22 +32,28 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 class Tokenizer:
     """A tokenizer with its special ids; `hash` names the vocabulary in prepared records and checkpoints.
 
-    `clean` is what the reference does to a text before its engine sees it.
+    `clean` is what the reference does to a text before its engine sees it. `start` is None where texts have no start
+    token. `file` is the tokenizer.json that it was read from, empty for a tokenizer that ships with the package.
     """
 
     name: str
     hash: str
     vocab_size: int
-    start: int
+    start: int | None
     end: int
     pad: int
     clean: Callable[[str], str]
     engine: tokenizers.Tokenizer
+    file: bytes = b""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the untruncated ids of each text, with the start and the end token."""
+        """Returns the untruncated ids of each text, with the start token, where there is one, and the end token."""
         encodings = self.engine.encode_batch_fast([self.clean(text) for text in texts], add_special_tokens=False)
-        return [[self.start, *encoding.ids, self.end] for encoding in encodings]
+        return [self.framed(encoding.ids) for encoding in encodings]
+
+    def framed(self, ids: Sequence[int]) -> list[int]:
+        """Returns ids between the start token, where there is one, and the end token."""
+        return [*ids, self.end] if self.start is None else [self.start, *ids, self.end]
 
 
 def fit(ids: Sequence[int], length: int, end: int, pad: int = 0) -> np.ndarray:
@@ -113,7 +120,7 @@ def bert_tokenizer() -> Tokenizer:
         start=vocabulary["[CLS]"],
         end=vocabulary["[SEP]"],
         pad=vocabulary["[PAD]"],
-        clean=_without_surrogates,
+        clean=without_surrogates,
         engine=engine,
     )
 
@@ -139,7 +146,7 @@ _TOKENIZERS = {"transformer": clip_tokenizer, "bert": bert_tokenizer}
 
 
 def tokenizer_for(kind: str) -> Tokenizer:
-    """Returns the tokenizer of a kind of text tower, "transformer" (CLIP's) or "bert"; InputError for another."""
+    """Returns the tokenizer of a kind of text tower that ships: "transformer" (CLIP's) or "bert"; else InputError."""
     if kind not in _TOKENIZERS:
         raise InputError(f"no tokenizer for a text tower of kind {kind!r}; known: {', '.join(_TOKENIZERS)}")
     return _TOKENIZERS[kind]()
@@ -154,7 +161,7 @@ def _mended(text: str) -> str:
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 
-def _without_surrogates(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Drops halves of surrogate pairs, as Google's `_clean_text` does; the rest of it is in the normaliser."""
     return text.encode("utf-8", "ignore").decode("utf-8")
 

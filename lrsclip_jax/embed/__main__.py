@@ -225,10 +225,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     if cut:
         print(f"note: {cut:,} of {texts:,} texts were cut to {context_length} tokens, the context length")
     if cropped:
+        squashed = model.preprocessing.resize == "squash"
+        how = "squashed to a square, by" if squashed else "cropped to their central square, which leaves out"
         print(
-            f"note: {len(cropped):,} of {images:,} images were cropped to their central square, which leaves out more "
-            f"than a fifth (such as {material.images[min(cropped)]['id']}); --tile={model.preprocessing.size} embeds "
-            "them tile by tile"
+            f"note: {len(cropped):,} of {images:,} images were {how} more than a fifth (such as "
+            f"{material.images[min(cropped)]['id']}); --tile={model.preprocessing.size} embeds them tile by tile"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from lrsclip_jax.models.encoder_hash import encoder_hash
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.sources.row_values import clean
 
@@ -42,7 +43,7 @@ def about_encoder(model: Pretrained, longest: int) -> dict[str, Any]:
     tower = "image" if model.embeds("image") else "text"
     params = model.params[tower]
     rows = len(params.get("position_embedding", ()))  # an image tower may have rotary positions
-    positions = rows if tower == "image" else min(longest, rows)
+    positions = rows if tower == "image" or isinstance(model.text, SiglipText) else min(longest, rows)
     return {
         "tower": tower,
         "hash": encoder_hash(getattr(model, tower), params, positions),

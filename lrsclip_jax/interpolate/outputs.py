@@ -119,6 +119,7 @@ def keep(out: Path, ends: Ends, line: Line, best: float, scores: Mapping[str, fl
     shutil.rmtree(out / BEST, ignore_errors=True)
     run = workdir.new(str(out / BEST))
     checkpoint.write(run, model.params, about)
+    workdir.write_tokenizer(run, model.tokenizer.file)
     workdir.write_config(run, config)
     return out / BEST
 

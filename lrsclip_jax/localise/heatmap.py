@@ -6,7 +6,6 @@ cosines with texts that name nothing, so that what every text shares is taken of
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -75,7 +74,7 @@ def patch_encoder(
     if size < tower.patch or size % tower.patch:
         raise InputError(f"heat maps at {size} pixels: the size must be a multiple of the tower's patch, {tower.patch}")
     grid = size // tower.patch
-    preprocessing = dataclasses.replace(model.preprocessing, size=size)
+    preprocessing = model.preprocessing.at(size)
     params = dict(model.params["image"])
     if size != tower.size and "position_embedding" in params:  # rotary positions are of any size
         params["position_embedding"] = resize_positions(params["position_embedding"], grid, antialias=size < tower.size)

@@ -12,6 +12,7 @@ from jax.nn.initializers import constant
 
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.packed import Packed
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
@@ -35,7 +36,7 @@ class CLIP(nn.Module):
     """
 
     image: ViT
-    text: TextTransformer | Bert
+    text: TextTransformer | Bert | SiglipText
     logit_scale: float = math.log(1 / 0.07)
     logit_bias: float | None = None
 

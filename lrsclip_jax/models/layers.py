@@ -23,6 +23,7 @@ ACTIVATIONS = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP and the models tuned from it
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "silu": jax.nn.silu,  # of gated MLPs
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),  # SigLIP's
 }
 
 

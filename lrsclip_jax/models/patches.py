@@ -17,7 +17,8 @@ def patch_values(tower: ViT, params: Any, images: jax.Array) -> jax.Array:
 
     In the last block each patch token is replaced by its value: first norm, value projection and output projection,
     without attention to other tokens, residual stream and MLP. Then it passes `post_norm` and the projection, as the
-    pooled token does. Earlier blocks are unchanged, so patches still see context.
+    pooled token does; SigLIP's head takes it as the only token. Earlier blocks are unchanged, so patches still see
+    context.
 
     Args:
       tower: the image tower; one with `size` other than the trained one takes a resized table of positions.

@@ -1,4 +1,4 @@
-"""The image tower: one Vision Transformer for the layouts of CLIP, DINOv2, DINOv3 and MAE, and its patch dropout."""
+"""The image tower: one Vision Transformer for the layouts of CLIP, DINOv2, DINOv3, MAE and SigLIP; patch dropout."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jax.nn.initializers import normal, variance_scaling, zeros
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.adapt_rules import Adapt
 from lrsclip_jax.models.attention import Rotation
+from lrsclip_jax.models.attention_pooling import AttentionPooling
 from lrsclip_jax.models.layers import check_heads, exact_dense, layer_norm, tower_blocks
 from lrsclip_jax.models.positions import rotary_angles
 from lrsclip_jax.sharding import BATCH, constrain, gathered
@@ -50,7 +51,9 @@ class ViT(nn.Module):
 
     CLIP's layout has no patch bias, a norm before the blocks, eps 1e-5 and QuickGELU (or GELU); DINOv2's and MAE's
     have a patch bias, no first norm, eps 1e-6 and exact GELU. `pool` takes the class token ("cls") or the mean of the
-    patch tokens ("mean"), `post_norm` follows it. A wrong image size, patch or head count is an InputError.
+    patch tokens ("mean"), `post_norm` follows it. SigLIP's ("map") has no class token: an `AttentionPooling` follows
+    `post_norm`, and there is a projection only where `embed_dim` is not the width. A wrong image size, patch or head
+    count is an InputError.
 
     DINOv3's has further tokens, `registers` behind the class token, and with a `rotary_base` no table of positions:
     queries and keys of the patches are turned in every block (`positions.rotary_angles`), so any size has its places.
@@ -89,8 +92,8 @@ class ViT(nn.Module):
         if self.size % self.patch:
             raise InputError(f"image tower: size {self.size} is not a multiple of patch {self.patch}")
         check_heads(self, "image")
-        if self.pool not in ("cls", "mean"):
-            raise InputError(f"image tower: pool is {self.pool!r}, must be 'cls' or 'mean'")
+        if self.pool not in ("cls", "mean", "map"):
+            raise InputError(f"image tower: pool is {self.pool!r}, must be 'cls', 'mean' or 'map'")
         if self.token_multiple < 1:
             raise InputError(f"image tower: token_multiple is {self.token_multiple}, must be at least 1")
         if not 0 <= self.patch_dropout < 1:
@@ -102,17 +105,33 @@ class ViT(nn.Module):
             )
         init = normal(self.width**-0.5)
         self.patch_embedding = PatchEmbedding(self.patch, self.width, self.patch_bias, self.dtype)
-        self.class_embedding = self.param("class_embedding", init, (self.width,))
+        if self.class_tokens:
+            self.class_embedding = self.param("class_embedding", init, (self.width,))
         if self.registers:
             self.register_embedding = self.param("register_embedding", normal(0.02), (self.registers, self.width))
         if self.rotary_base is None:
-            tokens = 1 + (self.size // self.patch) ** 2
+            tokens = self.class_tokens + (self.size // self.patch) ** 2
             self.position_embedding = self.param("position_embedding", init, (tokens, self.width))
         if self.pre_norm:
             self.first_norm = layer_norm(self.norm_eps, name="pre_norm")
         self.blocks = tower_blocks(self, causal=False, gated=self.gated)
         self.post_norm = layer_norm(self.norm_eps)
-        self.projection = exact_dense(self.embed_dim, self.width)
+        if self.pool == "map":
+            mlp_width = self.mlp_width or 4 * self.width
+            self.head = AttentionPooling(
+                self.width, self.heads, mlp_width, self.activation, self.norm_eps, dtype=self.dtype
+            )
+        self.projection = exact_dense(self.embed_dim, self.width) if self.projects else _unchanged
+
+    @property
+    def class_tokens(self) -> int:
+        """1, or 0 where there is no class token."""
+        return 0 if self.pool == "map" else 1
+
+    @property
+    def projects(self) -> bool:
+        """Whether there is a projection."""
+        return self.pool != "map" or self.embed_dim != self.width
 
     @property
     def channels(self) -> int:
@@ -121,8 +140,8 @@ class ViT(nn.Module):
 
     @property
     def first_patch(self) -> int:
-        """Where patches begin among the tokens: behind the class token and the registers."""
-        return 1 + self.registers
+        """Where patches begin among the tokens: behind any class token and the registers."""
+        return self.class_tokens + self.registers
 
     @property
     def parts(self) -> str:
@@ -135,7 +154,7 @@ class ViT(nn.Module):
         return ", ".join(part for part, there in parts.items() if there)
 
     def hidden(self, images: jax.Array, kept: jax.Array | None = None) -> jax.Array:
-        """All tokens after the last block, before `post_norm`: [B, first_patch + patches, width], class token first.
+        """All tokens after the last block, before `post_norm`: [B, first_patch + patches, width], a class token first.
 
         `kept`, int32 [B, K], are the patches that go through the blocks (`kept_patches`); the others leave
         [B, first_patch + K, width].
@@ -145,17 +164,13 @@ class ViT(nn.Module):
             raise InputError(f"image tower: images are {list(images.shape)}, must be [batch, {str(list(wanted))[1:]}")
         patches, angles = self.patch_embedding(images), None
         if self.rotary_base is None:
-            patches += self.position_embedding[1:]
+            patches += self.position_embedding[self.class_tokens :]
         else:
             angles = jnp.asarray(rotary_angles(self.size // self.patch, self.width // self.heads, self.rotary_base))
         if kept is not None:
             patches = jnp.take_along_axis(patches, kept[..., None], axis=1)
             angles = None if angles is None else angles[kept]
-        first = self.class_embedding if self.rotary_base else self.class_embedding + self.position_embedding[0]
-        before = [jnp.broadcast_to(first, (len(images), 1, self.width))]
-        if self.registers:
-            before.append(jnp.broadcast_to(self.register_embedding, (len(images), self.registers, self.width)))
-        x = jnp.concatenate([*before, patches], axis=1)
+        x = jnp.concatenate([*self._before(len(images)), patches], axis=1)
         if self.pre_norm:
             x = self.first_norm(x)
         tokens = x.shape[1]
@@ -164,6 +179,16 @@ class ViT(nn.Module):
         seen = jnp.broadcast_to(jnp.arange(tokens + padding) < tokens, x.shape[:2]) if padding else None
         x, _ = self.blocks(constrain(x, BATCH), seen, self._rotation(angles, padding))
         return x[:, :tokens]
+
+    def _before(self, images: int) -> list[jax.Array]:
+        """The tokens that stand before the patches, [images, ·, width] each."""
+        before = []
+        if self.class_tokens:
+            first = self.class_embedding if self.rotary_base else self.class_embedding + self.position_embedding[0]
+            before.append(jnp.broadcast_to(first, (images, 1, self.width)))
+        if self.registers:
+            before.append(jnp.broadcast_to(self.register_embedding, (images, self.registers, self.width)))
+        return before
 
     def _rotation(self, angles: jax.Array | None, padding: int) -> Rotation | None:
         """The rotation of all tokens by the angles of the patches, [..., patches, head width / 2]."""
@@ -175,6 +200,8 @@ class ViT(nn.Module):
 
     def pooled(self, hidden: jax.Array) -> jax.Array:
         """[B, first_patch + patches, width] -> fp32 [B, width]: the pooled token after `post_norm`."""
+        if self.pool == "map":
+            return self.head(self.post_norm(hidden[:, self.first_patch :]))
         patches = hidden[:, self.first_patch :]
         return self.post_norm(hidden[:, 0] if self.pool == "cls" else patches.mean(axis=1, dtype=jnp.float32))
 
@@ -183,11 +210,16 @@ class ViT(nn.Module):
         return self.pooled(self.hidden(images))
 
     def tokens(self, hidden: jax.Array) -> jax.Array:
-        """Every token after `post_norm` and projection: [B, N, width] -> fp32 [B, N, embed_dim]."""
-        return self.projection(self.post_norm(hidden))
+        """Every token after `post_norm`, head and projection: [B, N, width] -> fp32 [B, N, embed_dim]."""
+        hidden = self.post_norm(hidden)
+        return self.projection(self.head.alone(hidden) if self.pool == "map" else hidden)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         return self.projection(self.features(images))
+
+
+def _unchanged(rows: jax.Array) -> jax.Array:
+    return rows
 
 
 def kept_patches(tower: ViT, seed: int, step: jax.Array, images: int) -> jax.Array:

@@ -13,11 +13,13 @@ from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.layers import ACTIVATIONS
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.models.zoo_table import MODELS
 
-TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert}  # by "kind", the first where none is said
+# By "kind", the first where none is said.
+TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert, "siglip": SiglipText}
 
 # Fields that say how a tower is computed or trained, and not which function it is.
 _HOW = (

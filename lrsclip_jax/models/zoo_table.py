@@ -14,6 +14,16 @@ _PLAIN = {"activation": "gelu", "norm_eps": 1e-6, "patch_bias": True, "pre_norm"
 _S = _PLAIN | {"patch": 14, "width": 384, "layers": 12, "heads": 6, "embed_dim": 384}
 _DINOV3 = _PLAIN | {"norm_eps": 1e-5, "registers": 4, "rotary_base": 100.0}
 
+# SigLIP and SigLIP 2, which differ in their tokenizers alone. The size of the images is one that was published; others
+# are a matter of model.image.size.
+_SIGLIP = {"activation": "gelu_tanh", "norm_eps": 1e-6}
+_MAP = _SIGLIP | {"patch_bias": True, "pre_norm": False, "pool": "map"}
+_SIGLIP_B = _B | {"embed_dim": 768}
+_SIGLIP_L = {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 1024}
+_SO400M = {"width": 1152, "layers": 27, "heads": 16, "embed_dim": 1152, "mlp_width": 4304}
+_C4 = _SIGLIP | {"kind": "siglip"}
+_GEMMA = _C4 | {"vocab_size": 256000, "pad_token": 0}
+
 # name: (fields of the image tower, fields of the text tower), over the defaults of their classes
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vitb32": (_B | {"patch": 32}, _B_TEXT),
@@ -31,6 +41,14 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dinov3_vitb16": (_DINOV3 | _B | {"patch": 16}, _B_TEXT),
     "dinov3_vitl16": (_DINOV3 | _L | {"patch": 16}, _L_TEXT),
     "rsclip_vitb16_448_bert": (_PLAIN | _B | {"patch": 16, "size": 448}, {"kind": "bert", "embed_dim": 512}),
+    "siglip_vitb16": (_MAP | _SIGLIP_B | {"patch": 16}, _C4 | _SIGLIP_B),
+    "siglip_vitl16": (_MAP | _SIGLIP_L | {"patch": 16, "size": 256}, _C4 | _SIGLIP_L),
+    "siglip_so400m14": (_MAP | _SO400M | {"patch": 14}, _C4 | _SO400M),
+    "siglip2_vitb32": (_MAP | _SIGLIP_B | {"patch": 32, "size": 256}, _GEMMA | _SIGLIP_B),
+    "siglip2_vitb16": (_MAP | _SIGLIP_B | {"patch": 16}, _GEMMA | _SIGLIP_B),
+    "siglip2_vitl16": (_MAP | _SIGLIP_L | {"patch": 16, "size": 256}, _GEMMA | _SIGLIP_L),
+    "siglip2_so400m14": (_MAP | _SO400M | {"patch": 14}, _GEMMA | _SO400M),
+    "siglip2_so400m16": (_MAP | _SO400M | {"patch": 16, "size": 256}, _GEMMA | _SO400M),
     "tiny": (
         {"size": 64, "patch": 8, "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
         {"width": 64, "layers": 2, "heads": 2, "embed_dim": 64},

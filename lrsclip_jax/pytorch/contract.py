@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class ReadCheckpoint:
       params: what it holds of {"image": …, "text": …, "logit_scale": scalar}, float32 numpy, and "logit_bias" of a
         model of the sigmoid loss. A tower pretrained alone has no "projection".
       image: fields of `models.vit.ViT`, all that shape its function; None without an image tower.
-      text: fields of `models.text.TextTransformer` or `models.bert.Bert`, and "kind", the key of `zoo.TEXT_TOWERS`.
+      text: fields of `models.text.TextTransformer`, `models.bert_tower.Bert` or `models.siglip_text.SiglipText`, and
+        "kind", the key of `zoo.TEXT_TOWERS`.
       preprocessing: that the image tower was trained with; None without an image tower.
+      tokenizer: of the texts, where it comes with the source; None where it ships (`data.tokenizer`), or is missing.
       antialias: how the family resizes its table of image positions.
       reasons: where a value comes from that tensors do not show: {"image.activation": "config.json"}.
       unused: names of the tensors that nothing was made of.
@@ -48,6 +51,7 @@ class ReadCheckpoint:
     image: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
     preprocessing: Preprocessing | None = None
+    tokenizer: Tokenizer | None = None
     antialias: bool = True
     reasons: dict[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ from orbax.checkpoint import v1 as ocp
 from eval.reading import convert
 from lrsclip_jax.adapters import base
 from lrsclip_jax.config import curve_hash
+from lrsclip_jax.data import tokenizer_file
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
@@ -283,6 +284,25 @@ def read_metadata(folder: epath.Path) -> dict[str, Any]:
     "data" is the position in the data: the seed, and how many samples of its stream the steps so far have read.
     """
     return _described(folder).custom_metadata
+
+
+def tokenizer_of_run(folder: epath.Path, about: dict[str, Any]) -> Tokenizer | None:
+    """Returns the tokenizer that the run of a checkpoint keeps in its folder; None where it keeps none.
+
+    Args:
+      folder: of the checkpoint.
+      about: its JSON.
+
+    Raises:
+      InputError: the file is torn, or was replaced by another one.
+    """
+    name, path = about["tokenizer"]["name"], folder.parent.parent / tokenizer_file.FILE
+    if name not in tokenizer_file.NAMES or not path.exists():
+        return None
+    tokenizer = tokenizer_file.read(path.read_bytes(), str(path), cased=name == "siglip_cased")
+    if tokenizer.hash != about["tokenizer"]["hash"]:
+        raise InputError(f"{path} is another tokenizer than that of the run: restore it")
+    return tokenizer
 
 
 def _preserved(config: ConfigDict) -> ocp.training.preservation_policies.PreservationPolicy:

@@ -17,11 +17,11 @@ from eval.file_names import named, spelled
 from eval.lock import alone
 from eval.output import check_place, first_file
 from eval.reading import parse_json
-from eval.whole import write_text
+from eval.whole import write_bytes, write_text
 from lrsclip_jax import config as configs
 from lrsclip_jax.errors import InputError
 
-CONFIG, METRICS = "config.json", "metrics.jsonl"
+CONFIG, METRICS, TOKENIZER = "config.json", "metrics.jsonl", "tokenizer.json"
 _KEYS = {"seed", "model", "data"}  # of every config
 CHECKPOINTS = "checkpoints"
 
@@ -119,7 +119,7 @@ def check_new(workdir: str) -> epath.Path:
     folder = folder_of(workdir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--workdir={folder} is a file, a folder is expected")
-    if first_file(folder, [CHECKPOINTS]) or not _is_import(folder / CHECKPOINTS):
+    if first_file(folder, [CHECKPOINTS, TOKENIZER]) or not _is_import(folder / CHECKPOINTS):
         raise InputError(
             f"{folder} holds something already, and nothing is overwritten: remove it, or give another folder"
         )
@@ -200,6 +200,17 @@ def write_config(folder: epath.Path, config: configs.ConfigDict) -> None:
     except OSError as error:
         raise InputError(f"can't write to --workdir={folder}: {error.strerror or error}") from error
     write_text(folder / CONFIG, configs.to_json(config))
+
+
+def write_tokenizer(folder: epath.Path, data: bytes) -> None:
+    """Writes the tokenizer.json of a run into its folder, unless it is there already; without data there is none."""
+    path = folder / TOKENIZER
+    try:
+        if data and not (path.exists() and path.read_bytes() == data):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, data)
+    except OSError as error:
+        raise InputError(f"can't write {path}: {error.strerror or error}") from error
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:

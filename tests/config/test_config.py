@@ -19,6 +19,7 @@ ARGUMENTS = {
     "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"],
     "ret2": ["folder", "ret3:folder"],
     "lora_24gb": ["b16", "l14"],
+    "siglip": ["siglip_so400m14", "siglip2_vitb32"],
     "rsclip_baselines": ["pfeiffer", "prefix", "lora", "unipelt"],
 }
 RECIPES = [

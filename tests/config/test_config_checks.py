@@ -65,6 +65,24 @@ def test_values_that_cannot_work_together_name_their_keys(overrides, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.packed=True", "data.packed=True: a SigLIP text fills all its positions and sees its padding"),
+        ("data.long_draw.shift=2", "data.long_draw.shift=2: a SigLIP text fills all its positions, set it to 0"),
+        ("data.long_draw.drop_first=0.5", "data.long_draw.drop_first: SigLIP's tokenizers do not show where sentences"),
+        ("data.short_text=sentences", "data.short_text='sentences': SigLIP's tokenizers do not show where sentences"),
+        ("data.augmentation.turns=all", "data.augmentation.turns='all': SigLIP's tokenizers do not show which words"),
+        ("data.long_length=77", "data.long_length=77 is more than model.text.context_length=64"),
+        ("model.text.pool=cls", "model.text.pool: a field of model.text.kind='bert' alone, and the kind is 'siglip'"),
+    ],
+)
+def test_what_siglips_text_tower_can_not_do_is_said_of_the_config(override, message):
+    with pytest.raises(InputError) as error:
+        configs.load("siglip", [override])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
 def test_values_that_work_together_are_taken():
     for overrides in (
         ["data.packed=True", "data.row_length=32", "loss.long_weight=0", "data.short_length=32"],

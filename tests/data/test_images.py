@@ -11,6 +11,7 @@ from PIL import Image
 
 from lrsclip_jax.data.images import (
     CLIP_PREPROCESSING,
+    SIGLIP_PREPROCESSING,
     Preprocessing,
     as_rgb,
     preprocess,
@@ -102,9 +103,23 @@ def test_a_file_is_taken_into_memory_only_if_it_has_an_end(tmp_path):
     assert read_file(tmp_path / "file") == b"abc"
 
 
+@pytest.mark.parametrize(("interpolation", "resample"), [("bicubic", 3), ("bilinear", 2)])
+def test_preprocess_equals_transformers_siglip(interpolation, resample):
+    processors = pytest.importorskip("transformers.models.siglip.image_processing_pil_siglip")
+    size = {"height": 56, "width": 56}
+    processor = processors.SiglipImageProcessorPil(do_rescale=False, do_normalize=False, size=size, resample=resample)
+    preprocessing = replace(SIGLIP_PREPROCESSING, size=56, interpolation=interpolation)
+    for height, width in [(56, 56), (300, 224), (20, 30), (7, 441), (640, 8)]:
+        image = Image.fromarray(pixels(height, width))
+        expected = processor(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+        np.testing.assert_array_equal(preprocess(image, preprocessing), expected, f"{height} × {width}")
+
+
 def test_unknown_preprocessing_is_refused():
-    with pytest.raises(InputError, match="resize 'squash' is unknown"):
-        Preprocessing(224, (0, 0, 0), (1, 1, 1), resize="squash")
+    with pytest.raises(InputError, match="resize 'pad' is unknown; known: shorter, squash"):
+        Preprocessing(224, (0, 0, 0), (1, 1, 1), resize="pad")
+    with pytest.raises(InputError, match="interpolation 'bilinear' needs resize 'squash'"):
+        Preprocessing(224, (0, 0, 0), (1, 1, 1), interpolation="bilinear")
 
 
 @pytest.mark.parametrize("form, options", [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])

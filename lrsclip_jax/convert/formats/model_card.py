@@ -15,8 +15,8 @@ import jinja2
 
 from eval.file_names import writable
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.zoo import text_kind
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _TEMPLATE = Path(__file__).with_suffix(".md")
 _SCORE = re.compile(r"eval/(?P<set>[^/]+)/(?P<row>[^/]+)/(?P<metric>.+)")
 _DIRECTIONS = ("text_to_image", "image_to_text")
+_TOKENIZERS = {
+    "transformer": "CLIP's byte pairs",
+    "bert": "BERT's word pieces, lower case",
+    "siglip": "those of tokenizer.json",
+}
 _DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?")  # what the Hub takes for the name of a data set
 
 
@@ -85,7 +90,7 @@ def model_card(
     name = facts.repository.partition("/")[2] or name
     tables = list(_tables(facts.scores))
     trained_on = (data for data in facts.data if not data.startswith("scenes:"))  # those are drawn
-    is_bert = isinstance(model.text, Bert)
+    kind = text_kind(model)
     results = [result for table in tables for result in _results(table)]
     metadata = ModelCardData(
         language="en",
@@ -108,8 +113,8 @@ def model_card(
         image=model.image,
         text=model.text,
         preprocessing=preprocessing,
-        tokenizer="BERT's word pieces, lower case" if is_bert else "CLIP's byte pairs",
-        is_bert=is_bert,
+        tokenizer=_TOKENIZERS[kind],
+        kind=kind,
         library=library,
         origin=_origin(source),
         licence=facts.licence,

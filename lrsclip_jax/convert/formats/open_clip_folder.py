@@ -68,7 +68,7 @@ def config(model: CLIP, preprocessing: Preprocessing, bias: Any = None) -> dict[
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
             "interpolation": preprocessing.interpolation,
-            "resize_mode": "shortest",
+            "resize_mode": {"shorter": "shortest", "squash": "squash"}[preprocessing.resize],
         },
     }
 

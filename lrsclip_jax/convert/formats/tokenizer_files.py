@@ -4,6 +4,8 @@ The tokens after a text's end differ: transformers fills up CLIP's rows with the
 sees. Of the mending of texts that comes before CLIP's byte pairs, these files can only say that curly quotes become
 straight. HTML entities, ligatures, full-width letters, control characters and broken encodings stay as they are there:
 such texts have our ids after `lrsclip_jax.data.tokenizer.clip_tokenizer().clean`.
+
+SigLIP's tokenizers are the files that came with the model, with what its own code does to a text first.
 """
 
 from __future__ import annotations
@@ -14,28 +16,30 @@ from typing import Any
 
 import ftfy.chardata
 import tokenizers
-from tokenizers import decoders, normalizers, processors
+from tokenizers import Regex, decoders, normalizers, processors
 
 from lrsclip_jax.convert.formats.output_files import write_json
-from lrsclip_jax.data.tokenizer import tokenizer_for
+from lrsclip_jax.data.tokenizer import Tokenizer
 
 
-def write_tokenizer(kind: str, context_length: int, folder: Path) -> None:
-    """Writes the tokenizer of a text tower of a kind, "transformer" (CLIP's) or "bert", into `folder`.
+def write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> None:
+    """Writes a tokenizer into `folder`.
 
     `tokenizer(texts, padding=True, truncation=True)` then cuts to `context_length`, the last token being the end token.
+    SigLIP's texts need `padding="max_length"`.
     """
-    write = {"transformer": _write_clip, "bert": _write_bert}[kind]
+    write = {"clip": _write_clip, "bert": _write_bert}.get(tokenizer.name, _write_siglip)
     # "[SEP]" in a text is a bracket, a word and a bracket, as for our own tokenizer.
-    write(folder, {"model_max_length": context_length, "split_special_tokens": True, "padding_side": "right"})
+    settings = {"model_max_length": context_length, "split_special_tokens": True, "padding_side": "right"}
+    write(tokenizer, folder, settings)
 
 
-def _write_clip(folder: Path, settings: dict[str, Any]) -> None:
+def _write_clip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
     start, end = "<|startoftext|>", "<|endoftext|>"
-    engine = _engine("transformer", start, end)
+    engine = _engine(tokenizer, f"{start} $A {end}")
     # ftfy's own expressions. It composes characters, too.
     straight = [
-        normalizers.Replace(tokenizers.Regex(expression.pattern), quote)
+        normalizers.Replace(Regex(expression.pattern), quote)
         for expression, quote in ((ftfy.chardata.SINGLE_QUOTE_RE, "'"), (ftfy.chardata.DOUBLE_QUOTE_RE, '"'))
     ]
     engine.normalizer = normalizers.Sequence([*straight, normalizers.NFC(), engine.normalizer])
@@ -48,8 +52,8 @@ def _write_clip(folder: Path, settings: dict[str, Any]) -> None:
     _write(folder, engine, settings, "PreTrainedTokenizerFast", bos=start, eos=end, pad=end, unk=end)
 
 
-def _write_bert(folder: Path, settings: dict[str, Any]) -> None:
-    engine = _engine("bert", "[CLS]", "[SEP]")
+def _write_bert(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
+    engine = _engine(tokenizer, "[CLS] $A [SEP]")
     vocabulary = engine.get_vocab()
     pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
@@ -57,12 +61,32 @@ def _write_bert(folder: Path, settings: dict[str, Any]) -> None:
     _write(folder, engine, settings | {"do_lower_case": True}, "BertTokenizer", **names)
 
 
-def _engine(kind: str, start: str, end: str) -> tokenizers.Tokenizer:
-    """A copy of our engine that adds the start and the end token itself."""
-    ours = tokenizer_for(kind)
-    engine = tokenizers.Tokenizer.from_str(ours.engine.to_str())
-    ids = [(start, ours.start), (end, ours.end)]
-    engine.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=ids)
+def _write_siglip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
+    end, pad = (str(tokenizer.engine.id_to_token(index)) for index in (tokenizer.end, tokenizer.pad))
+    engine = _engine(tokenizer, f"$A {end}")
+    cased, odd = tokenizer.name == "siglip_cased", " A.b  ▁C!"
+    theirs = engine.normalizer or normalizers.Sequence([])
+    if tokenizer.name != "siglip2" and theirs.normalize_str(odd) != theirs.normalize_str(tokenizer.clean(odd)):
+        engine.normalizer = normalizers.Sequence(
+            [
+                *([] if cased else [normalizers.Lowercase()]),
+                normalizers.Replace("▁", " "),
+                normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""),
+                normalizers.Replace(Regex(r"\s+"), " "),
+                normalizers.Strip(),
+                theirs,
+            ]
+        )
+    # Without a mask of attention: the tower sees the padding.
+    settings = settings | {"model_input_names": ["input_ids"], "do_lower_case": not cased}
+    _write(folder, engine, settings, "PreTrainedTokenizerFast", eos=end, pad=pad, unk="<unk>")
+
+
+def _engine(tokenizer: Tokenizer, template: str) -> tokenizers.Tokenizer:
+    """A copy of our engine that adds the special tokens of a template, such as "[CLS] $A [SEP]", itself."""
+    engine = tokenizers.Tokenizer.from_str(tokenizer.engine.to_str())
+    ids = [(token, engine.token_to_id(token)) for token in template.split() if token != "$A"]
+    engine.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
     return engine
 
 

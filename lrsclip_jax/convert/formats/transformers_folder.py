@@ -1,7 +1,8 @@
 """A folder that transformers loads with no further code: config, weights, tokenizer, image processor, model card.
 
-CLIP's two towers are a `CLIPModel`; with another tower the model is a `VisionTextDualEncoderModel` of two models, which
-takes their `pooler_output`: `Dinov2Model`, `DINOv3ViTModel` or `CLIPVisionModel`, and `BertModel` or `CLIPTextModel`.
+CLIP's two towers are a `CLIPModel`, SigLIP's a `SiglipModel`; with another tower the model is a
+`VisionTextDualEncoderModel` of two models, which takes their `pooler_output`: `Dinov2Model`, `DINOv3ViTModel` or
+`CLIPVisionModel`, and `BertModel` or `CLIPTextModel`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from eval.whole import write_text
 from lrsclip_jax.convert.formats.model_card import ModelFacts, model_card
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.convert.formats.tokenizer_files import write_tokenizer
-from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.tokenizer import tokenizer_for
+from lrsclip_jax.data.images import Preprocessing, filter_of
+from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
-from lrsclip_jax.pytorch.families import dinov2, dual_encoder, huggingface
+from lrsclip_jax.pytorch.families import dinov2, dual_encoder, huggingface, siglip
 from lrsclip_jax.pytorch.layout import to_theirs
 
 
@@ -43,34 +45,39 @@ def write(
     out: Path,
     source: str,
     facts: ModelFacts | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> list[str]:
     """Writes the folder `out`, and returns what to tell of it; see `export.export`."""
     kind = zoo.text_kind(model)
-    image, text = _image(model.image), _text(model.text, kind)
-    is_clip = image.kind == text.kind == "clip"
-    name = "CLIPModel" if is_clip else "VisionTextDualEncoderModel"
-    described = name if is_clip else f"{name} of {image.name} and {text.name}"
-    config = {
-        "architectures": [name],
-        "model_type": "clip" if is_clip else "vision-text-dual-encoder",
-        "projection_dim": model.image.embed_dim,
-        "logit_scale_init_value": float(params["logit_scale"]),
-        "vision_config": image.config,
-        "text_config": text.config,
-        "dtype": "float32",
-    }
+    tokenizer = tokenizer or tokenizer_for(kind)
+    if kind == "siglip":
+        name = described = "SiglipModel"
+        config, tensors = _siglip(model, params, preprocessing.at(model.image.size).margin)
+    else:
+        image, text = _image(model.image), _text(model.text, kind)
+        is_clip = image.kind == text.kind == "clip"
+        name = "CLIPModel" if is_clip else "VisionTextDualEncoderModel"
+        described = name if is_clip else f"{name} of {image.name} and {text.name}"
+        config = {
+            "model_type": "clip" if is_clip else "vision-text-dual-encoder",
+            "projection_dim": model.image.embed_dim,
+            "logit_scale_init_value": float(params["logit_scale"]),
+            "vision_config": image.config,
+            "text_config": text.config,
+        }
+        tensors = _tensors(params, image.kind, text.kind, model.image)
+    config = {"architectures": [name], **config, "dtype": "float32"}
     with new_output(out) as partial:
         partial.mkdir()
         write_json(partial / "config.json", config)
         write_json(partial / "preprocessor_config.json", _processor(preprocessing, name))
-        write_tokenizer(kind, model.text.context_length, partial)
+        write_tokenizer(tokenizer, model.text.context_length, partial)
         card = model_card(model, preprocessing, name=out.name, architecture=described, source=source, facts=facts)
         write_text(partial / "README.md", card)
-        tensors = _tensors(params, image.kind, text.kind, model.image)
         write_safetensors(partial / "model.safetensors", tensors)
         files = ", ".join(sorted(path.name for path in partial.iterdir()))
     lines = [f"{out}: {described}, {model.text.context_length} positions, {counts(tensors)}", f"files: {files}"]
-    if preprocessing.crop == "center":
+    if preprocessing.resize == "shorter" and preprocessing.crop == "center":
         lines.append(
             "transformers rounds half the margin of a crop down, CLIP to even: images that resize to 3, 7, 11 … pixels "
             "beyond the square are cropped one pixel off"
@@ -80,7 +87,34 @@ def write(
 
 def is_clip_model(model: CLIP) -> bool:
     """Returns whether a model is a `CLIPModel` in transformers; InputError where it is none of its models."""
+    if isinstance(model.text, SiglipText):
+        return False
     return _image(model.image).kind == _text(model.text, zoo.text_kind(model)).kind == "clip"
+
+
+def _siglip(model: CLIP, params: Mapping[str, Any], margin: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Config and tensors of a SiglipModel; `margin` as in `Preprocessing`."""
+    image, text = model.image, model.text
+    plain = ("map", True, False, False, "")
+    if (image.pool, image.patch_bias, image.pre_norm, image.projects, image.parts) != plain:
+        raise _unsayable("the text tower is SigLIP's and the image tower is not")
+    vision = _shared(image) | {"image_size": image.size + margin, "patch_size": image.patch, "num_channels": 3}
+    texts = _shared(text) | {
+        "max_position_embeddings": text.context_length,
+        "vocab_size": text.vocab_size,
+        "projection_size": text.embed_dim,
+        "pad_token_id": text.pad_token,
+        # Unused, and by default beyond the vocabulary.
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    config = {
+        "model_type": "siglip",
+        "vision_config": vision | {"model_type": "siglip_vision_model", "intermediate_size": _mlp_width(image)},
+        "text_config": texts | {"model_type": "siglip_text_model", "intermediate_size": _mlp_width(text)},
+    }
+    # A model of another loss has no bias; it moves no embedding.
+    return config, to_theirs(siglip.table(), {"logit_bias": np.float32(0)} | dict(params))
 
 
 def _tensors(params: Mapping[str, Any], image: str, text: str, tower: ViT) -> dict[str, np.ndarray]:
@@ -96,6 +130,8 @@ def _tensors(params: Mapping[str, Any], image: str, text: str, tower: ViT) -> di
 
 
 def _image(tower: ViT) -> ExportedTower:
+    if tower.pool == "map":
+        raise _unsayable("the image tower is SigLIP's and the text tower is not")
     if tower.pool != "cls":
         raise _unsayable("the image tower takes the mean of the patches, transformers' ViTs the class token")
     if (tower.pre_norm and tower.patch_bias) or (not tower.pre_norm and not tower.patch_bias):
@@ -123,7 +159,7 @@ def _image(tower: ViT) -> ExportedTower:
     return ExportedTower("dinov2", "Dinov2Model", config)
 
 
-def _text(tower: TextTransformer | Bert, kind: str) -> ExportedTower:
+def _text(tower: Any, kind: str) -> ExportedTower:
     tokenizer = tokenizer_for(kind)
     if tower.vocab_size != tokenizer.vocab_size:
         raise _unsayable(
@@ -153,32 +189,37 @@ def _text(tower: TextTransformer | Bert, kind: str) -> ExportedTower:
     return ExportedTower("clip", "CLIPTextModel", config)
 
 
-def _shared(tower: ViT | TextTransformer | Bert) -> dict[str, Any]:
+def _shared(tower: ViT | TextTransformer | Bert | SiglipText) -> dict[str, Any]:
     """Config entries that have the same names in all four models."""
     return {
         "hidden_size": tower.width,
         "num_hidden_layers": tower.layers,
         "num_attention_heads": tower.heads,
-        "hidden_act": tower.activation,
+        "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(tower.activation, tower.activation),
         "layer_norm_eps": tower.norm_eps,
     }
 
 
-def _mlp_width(tower: ViT | TextTransformer | Bert) -> int:
+def _mlp_width(tower: ViT | TextTransformer | Bert | SiglipText) -> int:
     return tower.mlp_width or 4 * tower.width
 
 
 def _processor(preprocessing: Preprocessing, name: str) -> dict[str, Any]:
-    size = preprocessing.size
+    side = preprocessing.size + preprocessing.margin
+    square = {"height": side, "width": side}
+    if preprocessing.resize == "squash":
+        kind, size, crop = "SiglipImageProcessor", square, {}
+    else:
+        kind, size = "CLIPImageProcessor", {"shortest_edge": preprocessing.size}
+        crop = {"do_center_crop": True, "crop_size": square}
     return {
-        "image_processor_type": "CLIPImageProcessor",
+        "image_processor_type": kind,
         "processor_class": name.replace("Model", "Processor"),
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": 3,  # bicubic
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
+        "size": size,
+        "resample": int(filter_of(preprocessing)),
+        **crop,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

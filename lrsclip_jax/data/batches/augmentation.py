@@ -8,11 +8,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from PIL import Image
 
 from lrsclip_jax.data import images
 from lrsclip_jax.data.band_image import seen
-from lrsclip_jax.data.images import Preprocessing, preprocess
+from lrsclip_jax.data.images import Preprocessing, filter_of, preprocess
 from lrsclip_jax.errors import InputError
 
 DECODERS = ("exact", "fast")
@@ -33,7 +32,7 @@ def training_pixels(
     decoder: str = "exact",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Returns an encoded image as uint8 [S, S, 3]: the central square, or with `crop_scale` a random crop of that area.
+    """Returns an encoded image as uint8 [S, S, 3]: as by `preprocess`, or with `crop_scale` a random crop of that area.
 
     Of bands that `preprocessing` names it is float32 [S, S, bands]. It is written to `out`, where that is given.
     Both decoders choose the same crop, which "fast" rounds to whole pixels, so they differ in the resize alone: an
@@ -52,7 +51,7 @@ def training_pixels(
     image = seen(data, preprocessing)
     if crop_scale:
         box = box or random_box(*image.size, crop_scale, rng)
-        out[:] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
+        out[:] = np.asarray(image.resize((side, side), filter_of(preprocessing), box=box))
     else:
         out[:] = preprocess(image, preprocessing)
     return out
@@ -78,5 +77,8 @@ def random_box(width: int, height: int, scale: tuple[float, float], rng: np.rand
 
 @functools.lru_cache(maxsize=256)  # the images of a set have few sizes
 def central_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
-    """Returns what `preprocess` keeps: the square that is central once the shorter side has its size."""
+    """Returns what `preprocess` keeps: the square that is central once the shorter side has its size, or all."""
+    if preprocessing.resize == "squash":
+        share = preprocessing.size / (preprocessing.size + preprocessing.margin)
+        return 0.0, 0.0, share * width, share * height
     return images.central_box(width, height, preprocessing.size, preprocessing.crop)

@@ -170,7 +170,7 @@ def drawn_texts(
     tokens = np.bincount(np.repeat(np.arange(len(there)), kept), lengths, len(there)).astype(np.int64)
     new, start = list(texts), 0
     for row, size in zip(there, tokens.tolist(), strict=True):
-        new[row] = [tokenizer.start, *ids[start : start + size], tokenizer.end]
+        new[row] = tokenizer.framed(ids[start : start + size])
         start += size
     return new
 

@@ -21,6 +21,7 @@ from lrsclip_jax.pytorch.files.tensors import Tensors
 FAMILIES = {
     "openai": "open_clip_config.json",
     "huggingface": "config.json",
+    "siglip": "config.json",
     "dual_encoder": "config.json",
     "bert": "config.json",
     "mae": "config.json",

@@ -118,7 +118,7 @@ def image_table() -> list[Leaf]:
         Leaf("image/class_embedding", (f"{embeddings}.class_embedding",)),
         Leaf("image/position_embedding", (f"{embeddings}.position_embedding.weight",)),
         *layout.norm("image/pre_norm", "vision_model.pre_layrnorm"),  # sic
-        *_blocks("image", "vision_model"),
+        *blocks("image", "vision_model"),
         *layout.norm("image/post_norm", "vision_model.post_layernorm"),
     ]
 
@@ -128,12 +128,13 @@ def text_table(positions: str = _FIRST_TABLE) -> list[Leaf]:
     return [
         Leaf("text/token_embedding", ("text_model.embeddings.token_embedding.weight",)),
         Leaf("text/position_embedding", (positions,)),
-        *_blocks("text", "text_model"),
+        *blocks("text", "text_model"),
         *layout.norm("text/final_norm", "text_model.final_layer_norm"),
     ]
 
 
-def _blocks(tower: str, prefix: str) -> list[Leaf]:
+def blocks(tower: str, prefix: str) -> list[Leaf]:
+    """The blocks of a tower, "image" or "text", whose module is `prefix`."""
     ours, theirs = f"{tower}/blocks", f"{prefix}.encoder.layers.{{}}"
     return [
         *layout.norm(f"{ours}/norm1", f"{theirs}.layer_norm1"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from eval.reading import convert, read_json
 from lrsclip_jax.data.images import Preprocessing
@@ -16,6 +16,7 @@ from lrsclip_jax.pytorch.families.tower_fields import Deviation, Mean
 
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 _BICUBIC = 3  # Pillow's number
+_RESAMPLES: dict[Any, Literal["bicubic", "bilinear"]] = {_BICUBIC: "bicubic", 2: "bilinear"}
 
 
 def preprocessing(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Preprocessing, str]:
@@ -35,25 +36,35 @@ def preprocessing(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Pr
     path, values = _values(folder)
     if path is None:
         return replace(otherwise, size=size), "the family's"
-    faults = [step for step in _STEPS if values.get(step, True) is not True]
-    if faults:
-        raise InputError(f"{path}: {faults[0]} is {values[faults[0]]!r:.80}, only true is supported")
+    _check_steps(path, values, _STEPS)
     if values.get("resample", _BICUBIC) != _BICUBIC:
         raise InputError(f"{path}: resample is {values['resample']!r:.80}, only {_BICUBIC} (bicubic) is supported")
-    factor = values.get("rescale_factor", 1 / 255)
-    if not isinstance(factor, float) or not math.isclose(factor, 1 / 255):
-        raise InputError(f"{path}: rescale_factor is {factor!r:.80}, only 1/255 is supported")
-    for key, forms in (
-        ("size", (size, {"shortest_edge": size})),
-        ("crop_size", (size, {"height": size, "width": size})),
-    ):
-        if values.get(key, 224) not in forms:
-            raise InputError(
-                f"{path}: {key} is {json.dumps(values.get(key, 224)):.80}, the model's images have "
-                f"{size} pixels: only {json.dumps(forms[1])} is supported"
-            )
+    _check_size(path, values, "size", size, {"shortest_edge": size})
+    _check_size(path, values, "crop_size", size, {"height": size, "width": size})
     # CLIPImageProcessor's crop, PIL's and torchvision's alike, begins at the whole pixel below half the margin.
     return replace(_normalised(path, values, size), crop="center_floor"), path.name
+
+
+def squashed(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Preprocessing, str]:
+    """Returns the preprocessing of a model whose images are resized to `size` × `size` pixels, as `preprocessing` does.
+
+    A key that the file leaves out has the value that transformers' SiglipImageProcessor gives it.
+
+    Raises:
+      InputError: a torn file, or one that says anything but: to this size, bicubic or bilinear, without a crop.
+    """
+    path, values = _values(folder)
+    if path is None:
+        return replace(otherwise, size=size), "the family's"
+    _check_steps(path, values, [step for step in _STEPS if step != "do_center_crop"])
+    if values.get("do_center_crop"):
+        raise InputError(f"{path}: do_center_crop is {values['do_center_crop']!r:.80}, only false is supported")
+    resample = values.get("resample", _BICUBIC)
+    if resample not in [*_RESAMPLES]:  # any value of JSON
+        raise InputError(f"{path}: resample is {resample!r:.80}, only 2 (bilinear) and 3 (bicubic) are supported")
+    _check_size(path, values, "size", size, {"height": size, "width": size})
+    found = _normalised(path, {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} | values, size)
+    return replace(found, resize="squash", interpolation=_RESAMPLES[resample]), path.name
 
 
 def normalisation(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Preprocessing, str]:
@@ -65,6 +76,23 @@ def normalisation(folder: Path, size: int, otherwise: Preprocessing) -> tuple[Pr
     if path is None:
         return replace(otherwise, size=size), "the family's"
     return _normalised(path, values, size), path.name
+
+
+def _check_steps(path: Path, values: Mapping[str, Any], steps: Sequence[str]) -> None:
+    faults = [step for step in steps if values.get(step, True) is not True]
+    if faults:
+        raise InputError(f"{path}: {faults[0]} is {values[faults[0]]!r:.80}, only true is supported")
+    factor = values.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, float) or not math.isclose(factor, 1 / 255):
+        raise InputError(f"{path}: rescale_factor is {factor!r:.80}, only 1/255 is supported")
+
+
+def _check_size(path: Path, values: Mapping[str, Any], key: str, size: int, form: Mapping[str, int]) -> None:
+    if values.get(key, 224) not in (size, form):
+        raise InputError(
+            f"{path}: {key} is {json.dumps(values.get(key, 224)):.80}, the model's images have "
+            f"{size} pixels: only {json.dumps(form)} is supported"
+        )
 
 
 def _values(folder: Path) -> tuple[Path | None, dict[str, Any]]:

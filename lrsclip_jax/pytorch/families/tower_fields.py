@@ -21,7 +21,13 @@ from lrsclip_jax.pytorch.layout import Shape, Table, is_finite
 CONFIG = "config.json"
 FIRST_ROWS = 20  # of Long-CLIP's first table of text positions
 
-_ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_python": "gelu"}  # transformers' names and ours
+# transformers' names and ours
+_ACTIVATIONS = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 
 
 Epsilon = Annotated[float, msgspec.Meta(ge=0, lt=1)]  # of layer norms
@@ -78,7 +84,7 @@ def activation(tensors: Tensors, said: str, source: str, hint: str | None) -> tu
     """Returns our name of an activation that the source gives in transformers' words.
 
     Raises:
-      InputError: an unsupported one, such as an approximate GELU; source and user differ.
+      InputError: an unsupported one, such as ReLU; source and user differ.
     """
     if said not in _ACTIVATIONS:
         raise InputError(
@@ -103,7 +109,8 @@ def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
       tensors: the file.
 
     Raises:
-      InputError: it lacks a tensor that tells them, or one has the wrong rank; its positions are no square grid.
+      InputError: it lacks a tensor that tells them, or one has the wrong rank; its positions are no square grid, behind
+        a class token where the table has one.
     """
     first_key = _first_keys(table, "image")
     width, _, _, patch = _shape(tensors, first_key["patch_embedding/kernel"], rank=4)
@@ -111,10 +118,11 @@ def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
     if not (positions := first_key.get("position_embedding", "")):
         return sizes
     rows = _shape(tensors, positions)[-2:-1] or (0,)
-    grid = math.isqrt(max(rows[0] - 1, 0))
-    if not grid or grid * grid != rows[0] - 1:
+    first, words = (1, "row of a class token and a ") if "class_embedding" in first_key else (0, "")
+    grid = math.isqrt(max(rows[0] - first, 0))
+    if not grid or grid * grid != rows[0] - first:
         shape = list(tensors.shape(positions))
-        raise InputError(f"{tensors.name}: {positions} of shape {shape} is no row of a class token and a square grid")
+        raise InputError(f"{tensors.name}: {positions} of shape {shape} is no {words}square grid")
     return {"size": grid * patch} | sizes
 
 

@@ -8,7 +8,7 @@ import simplejpeg
 from PIL import Image
 
 from lrsclip_jax.data.batches.augmentation import check_decoder, random_box, training_pixels
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, read_image
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, SIGLIP_PREPROCESSING, preprocess, read_image
 from lrsclip_jax.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow warns of damaged files before it refuses them
@@ -70,6 +70,17 @@ def test_both_take_the_same_part(crop_scale):
         )
         pixel = 255 / min(width, height) * max(1, min(width, height) / 48)  # of the result, or of a smaller image
         assert np.abs(fast - exact)[..., :2].max() < 4 + pixel, (width, height)
+
+
+def test_both_decoders_squash_a_whole_image():
+    image = scene(90, 40)
+    preprocessing = replace(SIGLIP_PREPROCESSING, size=32)
+    fast, exact = (
+        training_pixels(encoded(image, subsampling=0), preprocessing, None, np.random.default_rng(0), decoder)
+        for decoder in ("fast", "exact")
+    )
+    np.testing.assert_array_equal(exact, preprocess(read_image(encoded(image, subsampling=0)), preprocessing))
+    assert np.abs(fast.astype(int) - exact).mean() < 4
 
 
 @pytest.mark.parametrize("crop_scale", [None, (0.5, 1.0)])
