@@ -51,8 +51,13 @@ def fed(tower: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Callable[[A
 
 
 def static_length(length: int, context_length: int) -> int:
-    """Returns the number of tokens to which a text of `length` is padded, one of a few, at most the context length."""
-    return next((known for known in _TEXT_LENGTHS if length <= known < context_length), context_length)
+    """Returns the number of tokens to which a text of `length` is padded, one of `static_lengths`."""
+    return next((known for known in static_lengths(context_length) if length <= known), context_length)
+
+
+def static_lengths(context_length: int) -> list[int]:
+    """Returns the few numbers of tokens to which texts are padded, increasing; the last is the context length."""
+    return [*(known for known in _TEXT_LENGTHS if known < context_length), context_length]
 
 
 def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size: int) -> np.ndarray:

@@ -54,20 +54,30 @@ formats:
   longclip    Long-CLIP's and LRSCLIP's: with both tables of text positions
   peft        a folder of PEFT with the LoRA of an adapted run alone, for a CLIPModel of its base; the other formats
               write LoRA as part of the kernels
+  timm        a folder of the image tower, which timm loads as "local-dir:FOLDER"; torchgeo makes its models by timm
+
+formats for programs without this package, which take pixels (uint8) and token ids and give unit embeddings:
+  onnx        image.onnx and text.onnx for ONNX Runtime, of any batch size and text length; needs lrsclip_jax[onnx]
+  jax         towers of jax.export for CPU, CUDA and TPU, of any batch size; needs lrsclip_jax[jax-export]
+Next to the towers are the tokenizer, and model.json, which says what goes in and comes out.
 
 examples:
   lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16
   lrsclip convert export runs/b16 --format=longclip --out=lrsclip_b16.pt
   lrsclip convert export runs/b16 --format=open_clip --out=lrsclip_b16.safetensors
+  lrsclip convert export runs/b16 --format=onnx --int8 --out=lrsclip_b16_int8
+      weights in 8-bit integers for search on CPUs; `lrsclip convert compare` shows what they cost
   lrsclip convert export runs/b16 --format=hf --out=lrsclip_b16 --push=me/lrsclip_b16 --private --licence=apache-2.0
 
-A folder has a model card, README.md: data sets, models that training started from, and scores are those of the run.
+A folder of hf or open_clip has a model card, README.md: data sets, models that training started from, and scores are
+those of the run.
 """
 
 _COMPARE = """
 Embeds the images and all texts of a data set, long and short, with SRC by lrsclip_jax and with EXPORT, in float32:
 
   a folder of transformers   by PyTorch where torch is installed, with the folder's own tokenizer and image processor
+  a folder of onnx or jax    by ONNX Runtime, or by JAX without this package's model
   anything else              by lrsclip_jax, which says so: that shows what was written, not how PyTorch computes it
 
 and prints the largest absolute difference of unit rows, and retrieval with both. Exit status 1 if that is above 1e-4:
@@ -135,10 +145,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         help="positions that stretching makes of each later one (the fewest that reach --context-length)",
     )
 
-    usage, summary = "SRC --format=NAME --out=PATH [options]", "writes a model for PyTorch"
+    usage, summary = "SRC --format=NAME --out=PATH [options]", "writes a model for PyTorch, ONNX Runtime or JAX"
     add = add_command(commands, "export", _export, usage, summary, _EXPORT).add_argument
     add("source", metavar="SRC", type=expanded, help="the weights")
-    add("--format", required=True, choices=("hf", "open_clip", "openai", "longclip", "peft"), help="see below")
+    formats = ("hf", "open_clip", "openai", "longclip", "peft", "timm", "onnx", "jax")
+    add("--format", required=True, choices=formats, help="see below")
     add(
         "--out",
         metavar="PATH",
@@ -146,6 +157,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
         type=expanded,
         help="a file .pt or .safetensors, or a folder",
     )
+    add("--opset", type=whole_number(1), metavar="N", help="of --format=onnx: the version of its operators (17)")
+    add("--int8", action="store_true", help="of --format=onnx: weights in 8-bit integers")
     add("--push", metavar="OWNER/NAME", help="publish the folder on the Hugging Face Hub, for which `hf auth login`")
     add("--private", action="store_true", help="make the repository of --push a private one")
     add("--licence", default="", metavar="ID", help="of the model, for its card, such as apache-2.0")
@@ -190,15 +203,19 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax import weights
     from lrsclip_jax.convert import push
-    from lrsclip_jax.convert.export import export, is_folder
+    from lrsclip_jax.convert.export import export, has_card
     from lrsclip_jax.convert.formats import peft_folder
     from lrsclip_jax.convert.formats.output_files import check_new
     from lrsclip_jax.convert.model_facts import facts_of
     from lrsclip_jax.data.images import CLIP_PREPROCESSING
 
     check_new(Path(options.out))
-    if (options.push or options.licence) and not is_folder(options.format, Path(options.out)):
+    if (options.push or options.licence) and not has_card(options.format, Path(options.out)):
         raise InputError("--push and --licence need --format=hf, or open_clip with --out=FOLDER")
+    of_onnx = {"opset": options.opset} if options.opset else {}
+    of_onnx |= {"int8": True} if options.int8 else {}
+    if of_onnx and options.format != "onnx":
+        raise InputError(f"--{next(iter(of_onnx))} is of --format=onnx, not of --format={options.format}")
     if options.private and not options.push:
         raise InputError("--private is of --push: give --push=OWNER/NAME, too")
     if options.push:
@@ -211,7 +228,7 @@ def _export(options: argparse.Namespace) -> None:
     found = weights.merged(found, options.source)
     model = weights.model_of(found)
     preprocessing = found.preprocessing or CLIP_PREPROCESSING
-    to = {"format": options.format, "out": options.out, "source": options.source}
+    to = {"format": options.format, "out": options.out, "source": options.source} | of_onnx
     facts = facts_of(options.source, options.licence, options.push or "")
     tokenizer = weights.tokenizer_of(found, options.source)
     print("\n".join(export(model, found.params, preprocessing, **to, facts=facts, tokenizer=tokenizer)), flush=True)

@@ -1,4 +1,4 @@
-"""Compares a model with its PyTorch twin on one data set: differences of embeddings and of scores."""
+"""Compares a model with what it was exported to on one data set: differences of embeddings and of scores."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from eval import retrieval
 from lrsclip_jax import heldout, pretrained
 from lrsclip_jax.convert.reference import ReferenceTower, Side, twin
+from lrsclip_jax.convert.served import served
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepared.records import Record
 from lrsclip_jax.errors import InputError
@@ -42,8 +43,8 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
 
     Args:
       source: of weights, computed by us.
-      export: a folder that `reference.twin` has its own library compute on PyTorch; or any source of weights, read back
-        by us.
+      export: a folder that its runtime computes (`served.served`), or its own library on PyTorch (`reference.twin`); or
+        any source of weights, read back by us.
       data: captioned images, as `sources.open_source` takes them; all rows of a list must be sound.
       hints: for a source that doesn't tell all of itself.
       count: of images, the first ones; None: all.
@@ -55,7 +56,7 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
       InputError: a source or the set can't be read.
     """
     model = pretrained.load(source, hints, dtype="float32", batch_size=_BATCH)
-    held = _first(heldout.of_records(data.rsplit("/", 1)[-1], _Records(data), model.tokenizer), count)
+    held = first(heldout.of_records(data.rsplit("/", 1)[-1], _Records(data), model.tokenizer), count)
     ours, theirs = as_side("lrsclip_jax", model), _of_export(export, model)
     print(f"{source}: {ours.name}\n{export}: {theirs.name}\n", flush=True)
     with warnings.catch_warnings():
@@ -131,7 +132,7 @@ def as_side(name: str, model: Pretrained) -> Side:
 
 
 def _of_export(export: str, model: Pretrained) -> Side:
-    if theirs := twin(export):
+    if theirs := served(export) or twin(export):
         return theirs
     image, text = model.clip.image, model.clip.text
     # A file of weights alone does not say what its source said.
@@ -141,7 +142,7 @@ def _of_export(export: str, model: Pretrained) -> Side:
     return as_side(back, pretrained.load(export, hints, dtype="float32", batch_size=_BATCH))
 
 
-def _first(held: heldout.HeldOut, count: int | None) -> heldout.HeldOut:
+def first(held: heldout.HeldOut, count: int | None) -> heldout.HeldOut:
     """The first `count` images of a set, and their texts."""
     if count is None or count >= len(held.records):
         return held

@@ -1,4 +1,4 @@
-"""Writes a model in the layouts of Long-CLIP and LRSCLIP, OpenAI, open_clip and transformers."""
+"""Writes a model in the layouts of other code (Long-CLIP, OpenAI, open_clip, transformers, timm), for ONNX and JAX."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lrsclip_jax.convert.formats import open_clip_folder, transformers_folder
+from lrsclip_jax.convert.formats import (
+    jax_folder,
+    onnx_folder,
+    onnx_graph,
+    open_clip_folder,
+    timm_folder,
+    transformers_folder,
+)
 from lrsclip_jax.convert.formats.model_card import ModelFacts
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_pt, write_safetensors
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
@@ -20,7 +27,8 @@ from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.pytorch.families import openai
 
-FORMATS = ("longclip", "openai", "open_clip", "hf")
+FORMATS = ("longclip", "openai", "open_clip", "hf", "timm", "onnx", "jax")
+_FOLDERS = ("hf", "timm", "onnx", "jax")
 
 _WRITERS: dict[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = {
     ".pt": write_pt,
@@ -45,6 +53,8 @@ def export(
     source: str,
     facts: ModelFacts | None = None,
     tokenizer: Tokenizer | None = None,
+    opset: int = onnx_graph.OLDEST,
+    int8: bool = False,
 ) -> list[str]:
     """Writes a model in another layout, and returns what to tell of it, line by line.
 
@@ -54,11 +64,13 @@ def export(
       preprocessing: of its images.
       format: "longclip" or "openai", a state dict of which Long-CLIP's and LRSCLIP's code, or OpenAI's, builds its
         model; "open_clip", the same keys for any context length and both activations, as a file, or, if `out` does not
-        end in .pt or .safetensors, as a folder with open_clip's config; "hf", a folder that transformers loads.
+        end in .pt or .safetensors, as a folder with open_clip's config; "hf", a folder that transformers loads; "timm",
+        one that timm loads, of the image tower; "onnx" and "jax", folders from which ONNX Runtime and JAX serve.
       out: a path to .pt (needs torch) or .safetensors, or a folder. Nothing there is overwritten.
       source: where the model comes from, for the model card that every folder has.
       facts: for the card, what the model does not tell.
       tokenizer: of its texts, where it comes with the weights.
+      opset, int8: of "onnx", see `onnx_folder.write`.
 
     Raises:
       InputError: an unknown format; a model of other bands than red, green and blue; one whose function the format
@@ -77,6 +89,12 @@ def export(
     if format == "hf":
         lines = transformers_folder.write(model, params, preprocessing, out, source, facts, tokenizer)
         return lines if isinstance(model.text, SiglipText) else lines + _without_bias(params)
+    if format == "timm":
+        return timm_folder.write(model, params, preprocessing, out)
+    if format == "onnx":
+        return onnx_folder.write(model, params, preprocessing, out, opset=opset, int8=int8)
+    if format == "jax":
+        return jax_folder.write(model, params, preprocessing, out)
     if fault := next(_faults(model, format), None):
         raise InputError(f"--format={format} can't say what this model computes: {fault}")
     if folder:
@@ -94,7 +112,12 @@ def export(
 
 def is_folder(format: str, out: Path) -> bool:
     """Returns whether a format makes a folder of `out`, not a file."""
-    return format == "hf" or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
+    return format in _FOLDERS or (format == "open_clip" and out.suffix not in (*_WRITERS, ".pth", ".bin", ".ckpt"))
+
+
+def has_card(format: str, out: Path) -> bool:
+    """Returns whether a format makes a folder with a model card of `out`."""
+    return format in ("hf", "open_clip") and is_folder(format, out)
 
 
 def _without_bias(params: Mapping[str, Any]) -> list[str]:

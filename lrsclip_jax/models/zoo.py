@@ -22,7 +22,7 @@ from lrsclip_jax.models.zoo_table import MODELS
 TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert, "siglip": SiglipText}
 
 # Fields that say how a tower is computed or trained, and not which function it is.
-_HOW = (
+HOW = (
     *("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout"),
     *("keep", "ratio"),
 )
@@ -98,7 +98,7 @@ def text_kind(model: CLIP) -> str:
 
 
 def _values(tower: Any) -> dict[str, Any]:
-    values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in _HOW}
+    values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in HOW}
     for name, default in _LATER.items():
         if name in values and values[name] == default:
             del values[name]

@@ -334,4 +334,4 @@ def test_a_pt_file_without_torch_names_the_extra(model, params, tmp_path, monkey
 
 
 def test_all_formats_are_listed():
-    assert FORMATS == ("longclip", "openai", "open_clip", "hf")
+    assert FORMATS == ("longclip", "openai", "open_clip", "hf", "timm", "onnx", "jax")

@@ -21,6 +21,8 @@ from tokenizers import Regex, decoders, normalizers, processors
 from lrsclip_jax.convert.formats.output_files import write_json
 from lrsclip_jax.data.tokenizer import Tokenizer
 
+_CLIP_ENDS = "<|startoftext|>", "<|endoftext|>"
+
 
 def write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> None:
     """Writes a tokenizer into `folder`.
@@ -34,9 +36,20 @@ def write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> 
     write(tokenizer, folder, settings)
 
 
-def _write_clip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    engine = _engine(tokenizer, f"{start} $A {end}")
+def serving_tokenizer(tokenizer: Tokenizer, context_length: int) -> tokenizers.Tokenizer:
+    """Returns CLIP's or BERT's tokenizer for the library tokenizers alone; a text tower takes its rows as they are.
+
+    They are cut to `context_length`, the last token being the end token, and padded to the longest of a batch. A text
+    that holds the name of a special token is text.
+    """
+    engine = {"clip": _clip_engine, "bert": _bert_engine}[tokenizer.name](tokenizer)
+    engine.enable_truncation(context_length)
+    engine.enable_padding(pad_id=tokenizer.pad, pad_token=engine.id_to_token(tokenizer.pad))
+    return engine
+
+
+def _clip_engine(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    engine = _engine(tokenizer, "{} $A {}".format(*_CLIP_ENDS))
     # ftfy's own expressions. It composes characters, too.
     straight = [
         normalizers.Replace(Regex(expression.pattern), quote)
@@ -44,6 +57,15 @@ def _write_clip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) ->
     ]
     engine.normalizer = normalizers.Sequence([*straight, normalizers.NFC(), engine.normalizer])
     engine.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 0, 1)])
+    return engine
+
+
+def _bert_engine(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    return _engine(tokenizer, "[CLS] $A [SEP]")
+
+
+def _write_clip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
+    engine, (start, end) = _clip_engine(tokenizer), _CLIP_ENDS
     model = json.loads(engine.to_str())["model"]
     write_json(folder / "vocab.json", model["vocab"])
     merges = "\n".join(" ".join(merge) for merge in model["merges"])
@@ -53,7 +75,7 @@ def _write_clip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) ->
 
 
 def _write_bert(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
-    engine = _engine(tokenizer, "[CLS] $A [SEP]")
+    engine = _bert_engine(tokenizer)
     vocabulary = engine.get_vocab()
     pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
