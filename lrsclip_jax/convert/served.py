@@ -113,7 +113,9 @@ def _jax(folder: Path, about: _About) -> Towers:
     optional("flatbuffers", "jax-export")
 
     def tower(file: str) -> Callable:
-        return jax.jit(jax_export.deserialize(bytearray((folder / file).read_bytes())).call)
+        exported = jax_export.deserialize(bytearray((folder / file).read_bytes()))
+        exported.mlir_module()  # an older JAX than the writer's fails here, and not at the first call
+        return jax.jit(exported.call)
 
     weights = {}
     for name in ("image", "text"):

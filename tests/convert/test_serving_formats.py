@@ -15,7 +15,7 @@ from PIL import Image
 
 from lrsclip_jax.convert.__main__ import main
 from lrsclip_jax.convert.export import export
-from lrsclip_jax.convert.formats import onnx_folder
+from lrsclip_jax.convert.formats import jax_folder, onnx_folder
 from lrsclip_jax.convert.formats.tokenizer_files import serving_tokenizer
 from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
 from lrsclip_jax.data.tokenizer import fit, tokenizer_for
@@ -193,6 +193,14 @@ def test_a_tower_that_is_not_listed_is_refused(onnxruntime, tmp_path):
     for its_model, its_params, reason in ((newer, params, "is a Newer"), (model, more, "register_tokens has no place")):
         with pytest.raises(InputError, match=reason):
             export(its_model, its_params, PREPROCESSING, format="onnx", out=tmp_path / "x", source="a test")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tower_that_wants_a_known_batch_is_refused_by_jax(tmp_path, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    monkeypatch.setattr(jax_folder, "unit", lambda rows: rows.reshape(len(rows), -1))
+    with pytest.raises(InputError, match=r"^--format=jax can't write image.jax for batches of any size: .*_DimExpr"):
+        written("jax", tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
 

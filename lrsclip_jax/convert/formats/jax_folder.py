@@ -19,7 +19,7 @@ from lrsclip_jax.convert.formats.output_files import new_output
 from lrsclip_jax.convert.formats.serving_files import write_serving_files
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.encoders import static_lengths
-from lrsclip_jax.errors import optional
+from lrsclip_jax.errors import InputError, optional
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.precision import exactly
@@ -38,7 +38,8 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
       out: the folder, new or empty.
 
     Raises:
-      InputError: the package of the extra [jax-export] is missing; `out` can't be written.
+      InputError: the package of the extra [jax-export] is missing; JAX can't write a tower for any size of batch; `out`
+        can't be written.
     """
     optional("flatbuffers", "jax-export")  # without which jax.export can't serialise
     (batch,) = jax_export.symbolic_shape("batch")
@@ -47,10 +48,12 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
     lengths = static_lengths(text.context_length)
 
     def images(weights: Mapping[str, jax.Array], pixels: jax.Array) -> jax.Array:
-        return unit(image.apply({"params": _nested(weights)}, normalise(pixels, preprocessing)))
+        rows: Any = image.apply({"params": _nested(weights)}, normalise(pixels, preprocessing))
+        return unit(rows)
 
     def texts(weights: Mapping[str, jax.Array], ids: jax.Array) -> jax.Array:
-        return unit(text.apply({"params": _nested(weights)}, ids))
+        rows: Any = text.apply({"params": _nested(weights)}, ids)
+        return unit(rows)
 
     with new_output(out) as partial:
         partial.mkdir()
@@ -85,9 +88,16 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
 def _write_tower(path: Path, tower: Callable, weights: Mapping[str, np.ndarray], batch: jax.ShapeDtypeStruct) -> int:
     """Writes a tower, and returns the version of its calling convention."""
     shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in weights.items()}
-    with exactly("float32"):
-        exported = jax_export.export(jax.jit(tower), platforms=PLATFORMS)(shapes, batch)
-    path.write_bytes(exported.serialize())
+    try:
+        with exactly("float32"):
+            exported = jax_export.export(jax.jit(tower), platforms=PLATFORMS)(shapes, batch)
+        artefact = exported.serialize()
+    except InputError:
+        raise
+    except Exception as error:  # of towers whose code wants a size that is known, JAX says so in many kinds
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(f"--format=jax can't write {path.name} for batches of any size: {reason}") from error
+    path.write_bytes(artefact)
     return exported.calling_convention_version
 
 

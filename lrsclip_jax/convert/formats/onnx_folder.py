@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ def write(
       model, params, preprocessing: as for `export.export`.
       out: the folder, new or empty.
       opset: the version of ONNX's operators.
-      int8: whether weights are 8-bit integers, see `_quantised`.
+      int8: whether weights are 8-bit integers, see `_quantise`.
 
     Raises:
       InputError: an opset that is too old, or newer than the installed package onnx; a model that these graphs do not
@@ -77,8 +78,7 @@ def write(
         sizes = [f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in sorted(partial.glob("*.onnx*"))]
     return [
         f"{out}: ONNX of opset {opset}, {', '.join(sizes)}, texts of up to {model.text.context_length} tokens",
-        f"model.json has inputs, outputs, pixels and logit_scale {float(params['logit_scale']):.4f}; see `lrsclip "
-        "convert compare`",
+        f"model.json has inputs, outputs, pixels and logit_scale {math.exp(float(params['logit_scale'])):.4g}",
     ]
 
 

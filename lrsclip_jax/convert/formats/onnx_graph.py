@@ -36,8 +36,8 @@ def image_graph(tower: ViT, params: Mapping[str, Any], preprocessing: Preprocess
     grid, patch = tower.size // tower.patch, tower.patch
     x = graph.add("Cast", "images", to=graph.onnx.TensorProto.FLOAT)
     x = graph.add("Div", x, graph.constant(np.float32(255)))
-    x = graph.add("Sub", x, graph.constant(np.float32(preprocessing.mean)))
-    x = graph.add("Div", x, graph.constant(np.float32(preprocessing.std)))
+    x = graph.add("Sub", x, graph.constant(np.asarray(preprocessing.mean, np.float32)))
+    x = graph.add("Div", x, graph.constant(np.asarray(preprocessing.std, np.float32)))
     x = graph.reshaped(x, 0, grid, patch, grid, 3 * patch)
     x = graph.reshaped(graph.add("Transpose", x, perm=[0, 1, 3, 2, 4]), 0, grid * grid, 3 * patch * patch)
     x = graph.add("MatMul", x, graph.weight("patch_embedding/kernel", lambda kernel: kernel.reshape(-1, tower.width)))
