@@ -22,9 +22,10 @@ from lrsclip_jax.pretrained import Pretrained
 
 _DESCRIPTION = """\
 Exports a model for ONNX Runtime, with float32 and with 8-bit weights, for jax.export and for transformers, and times
-both towers on batches of random images and of texts, each runtime with all cores, in turns. A ratio is of one turn: the
-time by that of PyTorch in the same turn. With --data it prints how far the embeddings of a held-out set are from
-lrsclip_jax's, and what both find.
+both towers on batches of random images and of texts, each runtime with all cores that it may use, in turns. A ratio is
+of one turn: the CPU time by that of PyTorch in the same turn. On one core (taskset -c 0) other programs on the machine
+change it little. With --data it prints how far the embeddings of a held-out set are from lrsclip_jax's, and what both
+find.
 """
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "ONNX Runtime": ("onnx", {}),
@@ -59,28 +60,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _time(folders: dict[str, Path], model: Pretrained, batch: int, turns: int) -> None:
-    """Prints the median of both towers' seconds for a batch, and of their ratios."""
+    """Prints medians of both towers' times for a batch, and of their ratios."""
     sides = {name: _pytorch(folder) if name == "PyTorch" else towers(folder) for name, folder in folders.items()}
     size = model.preprocessing.size
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     ids = model.tokenize([_TEXT] * batch)[:, :32]
     for tower, given in (("image", pixels), ("text", ids)):
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for turn in range(turns + 1):
             for name, side in sides.items():
-                begin = time.perf_counter()
+                begin, used = time.perf_counter(), time.process_time()
                 getattr(side, tower)(given)
                 if turn:  # the first one compiles
-                    seconds[name].append(time.perf_counter() - begin)
-        print(f"\n| {tower} tower, batch {batch}, {turns} turns | milliseconds | of PyTorch's | lowest | highest |")
-        print("|---|---:|---:|---:|---:|")
+                    seconds[name].append((time.perf_counter() - begin, time.process_time() - used))
+        print(f"\n| {tower} tower, batch {batch}, {turns} turns | ms | CPU ms | CPU, of PyTorch's | lowest | highest |")
+        print("|---|---:|---:|---:|---:|---:|")
         for name, its in seconds.items():
-            ratios = np.divide(its, seconds["PyTorch"])
-            print(
-                f"| {name} | {1000 * np.median(its):.1f} | {np.median(ratios):.2f} | {ratios.min():.2f} "
-                f"| {ratios.max():.2f} |",
-                flush=True,
-            )
+            wall, cpu = np.transpose(its)
+            ratios = cpu / np.transpose(seconds["PyTorch"])[1]
+            spread = f"{np.median(ratios):.2f} | {ratios.min():.2f} | {ratios.max():.2f}"
+            print(f"| {name} | {1000 * np.median(wall):.1f} | {1000 * np.median(cpu):.1f} | {spread} |", flush=True)
 
 
 def _pytorch(folder: Path) -> Towers:

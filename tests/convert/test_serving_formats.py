@@ -58,8 +58,12 @@ def token_rows(model, batch, length):
 
 
 def embedded(model, params, method, batch):
-    batch = normalise(batch, PREPROCESSING) if method == "encode_image" else batch
-    return np.asarray(model.apply({"params": params}, batch, method=method))
+    @jax.jit  # one program: step by step each operation would be compiled by itself
+    def rows(batch):
+        batch = normalise(batch, PREPROCESSING) if method == "encode_image" else batch
+        return model.apply({"params": params}, batch, method=method)
+
+    return np.asarray(rows(batch))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,9 @@ def onnxruntime():
     return pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize(("name", "opset"), [*((name, 17) for name in TOWERS), ("CLIP", 21)])
+@pytest.mark.parametrize(
+    ("name", "opset"), [*((name, 17) for name in TOWERS), pytest.param("CLIP", 21, marks=pytest.mark.slow)]
+)
 def test_onnx_runtime_gives_our_embeddings(name, opset, onnxruntime, tmp_path):
     model, params = written("onnx", tmp_path / "x", *TOWERS[name], opset=opset)
     image, text = (onnxruntime.InferenceSession(tmp_path / "x" / f"{tower}.onnx") for tower in ("image", "text"))
@@ -143,7 +149,7 @@ def test_a_process_with_jax_alone_gives_our_embeddings(name, tmp_path):
         np.testing.assert_allclose(found[key], embedded(model, params, method, batch), atol=1e-5)
 
 
-@pytest.mark.parametrize("format", ["onnx", "jax"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("jax", marks=pytest.mark.slow)])
 def test_compare_computes_a_folder_by_its_own_runtime(format, onnxruntime, tmp_path, capsys):
     pytest.importorskip("flatbuffers")
     tiny_clip.clip_folder(tmp_path / "clip")
@@ -236,7 +242,7 @@ def test_options_of_onnx_are_refused_with_other_formats(tmp_path):
             main(["export", str(tmp_path / "none"), "--format=hf", f"--out={tmp_path / 'x'}", option])
 
 
-@pytest.mark.parametrize("limit", [None, 1000])
+@pytest.mark.parametrize("limit", [None, pytest.param(1000, marks=pytest.mark.slow)])
 def test_weights_of_8_bits_are_small_and_near(limit, onnxruntime, tmp_path, monkeypatch):
     written("onnx", tmp_path / "float32", *TOWERS["MAE and BERT"])
     monkeypatch.setattr(onnx_folder, "_LARGEST", limit or onnx_folder._LARGEST)
