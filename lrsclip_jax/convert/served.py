@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -98,8 +99,10 @@ def _tokenizer(path: Path) -> Any:
 
 def _onnx(folder: Path, about: _About) -> Towers:
     runtime = optional("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))  # its own default is every core of the machine
     image, text = (
-        runtime.InferenceSession(folder / about[tower]["file"], providers=["CPUExecutionProvider"])
+        runtime.InferenceSession(folder / about[tower]["file"], options, providers=["CPUExecutionProvider"])
         for tower in ("image", "text")
     )
     return Towers(

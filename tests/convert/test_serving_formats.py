@@ -29,6 +29,7 @@ TOWERS = {
     "CLIP": ({"layers": 2}, {"layers": 2}),
     "MAE and BERT": (PLAIN | {"pool": "mean"}, BERT | {"layers": 2}),
     "DINOv2 and BERT's first token": (PLAIN | {"heads": 2, "layers": 2}, BERT | {"pool": "cls", "heads": 2}),
+    "DINOv3 and CLIP": (PLAIN | {"registers": 2, "rotary_base": 100.0}, {}),  # for jax alone
     "CLIP with GELU": ({"activation": "gelu", "mlp_width": 96}, {"activation": "gelu", "context_length": 248}),
 }
 PREPROCESSING = dataclasses.replace(IMAGENET_PREPROCESSING, size=32)
@@ -72,7 +73,8 @@ def onnxruntime():
 
 
 @pytest.mark.parametrize(
-    ("name", "opset"), [*((name, 17) for name in TOWERS), pytest.param("CLIP", 21, marks=pytest.mark.slow)]
+    ("name", "opset"),
+    [*((name, 17) for name in TOWERS if name != "DINOv3 and CLIP"), pytest.param("CLIP", 21, marks=pytest.mark.slow)],
 )
 def test_onnx_runtime_gives_our_embeddings(name, opset, onnxruntime, tmp_path):
     model, params = written("onnx", tmp_path / "x", *TOWERS[name], opset=opset)
@@ -132,7 +134,9 @@ np.savez(folder / "found.npz", **found)
 """
 
 
-@pytest.mark.parametrize("name", ["CLIP", pytest.param("MAE and BERT", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["CLIP", *(pytest.param(name, marks=pytest.mark.slow) for name in ("MAE and BERT", "DINOv3 and CLIP"))]
+)
 def test_a_process_with_jax_alone_gives_our_embeddings(name, tmp_path):
     pytest.importorskip("flatbuffers")
     model, params = written("jax", tmp_path / "x", *TOWERS[name])
@@ -179,6 +183,7 @@ def test_compare_computes_a_folder_by_its_own_runtime(format, onnxruntime, tmp_p
         ({"opset": 999}, r"^--opset=999 is newer than onnx [\d.]+: write 17 to \d+$"),
         ({"image": {"adapt": (("mlp", None),)}}, "its image tower has adapt"),
         ({"text": {"vocab_size": 100}}, "has 100 tokens"),
+        ({"image": PLAIN | {"registers": 4, "rotary_base": 100.0}}, "its image tower has registers 4"),
     ],
 )
 def test_what_onnx_can_not_say_is_refused(options, reason, onnxruntime, tmp_path):
