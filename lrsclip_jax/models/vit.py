@@ -170,7 +170,7 @@ class ViT(nn.Module):
         if kept is not None:
             patches = jnp.take_along_axis(patches, kept[..., None], axis=1)
             angles = None if angles is None else angles[kept]
-        x = jnp.concatenate([*self._before(len(images)), patches], axis=1)
+        x = jnp.concatenate([*self._before(images.shape[0]), patches], axis=1)
         if self.pre_norm:
             x = self.first_norm(x)
         tokens = x.shape[1]
