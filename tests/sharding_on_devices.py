@@ -129,7 +129,7 @@ def train(mesh_shape: tuple[int, int, int], text: str, overrides: dict) -> tuple
 def main() -> None:
     found = {"layouts": [], "loss": [], "params": []}
     references = {}
-    for mesh_shape, text, overrides in CASES:
+    for mesh_shape, text, overrides in [CASES[int(number)] for number in sys.argv[1:]]:
         losses, params, layout = train(mesh_shape, text, overrides)
         expected_losses, expected = references.setdefault(text, (losses, params))
         found["layouts"].append(layout)

@@ -153,7 +153,17 @@ def test_a_finished_run_only_evaluates_again(finished):
 
 
 @pytest.mark.slow
-def test_more_epochs_continue_a_finished_run_and_a_constant_learning_rate_makes_them_one(finished, tmp_path):
+def test_more_epochs_continue_a_finished_run_and_say_what_becomes_of_its_schedule(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "longer")
+    status, _, err = finish(command(tmp_path / "longer", epochs=3.0))
+    told = (
+        "note: the run was finished after step 12, and epochs=3 continue it to step 15; the cosine now ends there: the "
+    )
+    assert status == 0 and f"{told}learning rate was " in err, err
+
+
+@pytest.mark.exhaustive
+def test_with_a_constant_learning_rate_a_run_in_two_parts_is_that_of_one(tmp_path):
     keys = {"optimizer__schedule": "constant", "eval__sources": ()}
     for epochs in (1.2, 2.4):
         status, _, err = finish(command(tmp_path / "two", epochs=epochs, **keys))
@@ -161,9 +171,6 @@ def test_more_epochs_continue_a_finished_run_and_a_constant_learning_rate_makes_
     assert "note: the run was finished after step 6, and epochs=2.4 continue it to step 12\n" in err
     status, _, err = finish(command(tmp_path / "one", **keys))
     assert rows(tmp_path / "one") == rows(tmp_path / "two")
-    shutil.copytree(finished, tmp_path / "longer")
-    status, _, err = finish(command(tmp_path / "longer", epochs=3.0))
-    assert status == 0 and "the cosine now ends there: the learning rate was " in err, err
 
 
 @pytest.mark.slow
@@ -189,7 +196,7 @@ def test_a_signal_saves_and_the_run_continues(finished, tmp_path, name, wanted, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("factor", "fires"), [(100, True), (1, False)])
+@pytest.mark.parametrize(("factor", "fires"), [(100, True), pytest.param(1, False, marks=pytest.mark.exhaustive)])
 def test_a_run_made_to_forget_warns_and_a_good_one_stays_quiet(finished, tmp_path, factor, fires):
     start = {"model__init": finished, "eval__guard": (("eval/scenes:24:1/long/mean_recall", 0.0),)}
     rate = {"optimizer__learning_rate": 1e-3 * factor, "optimizer__warmup_steps": 0, "epochs": 0.8}

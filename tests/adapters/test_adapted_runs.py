@@ -184,11 +184,11 @@ def test_bitfit_is_a_freezing_rule(trained):
     assert {path for path in learns if path.endswith("kernel")} == {"image/projection/kernel", "text/projection/kernel"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "more",
     [
-        pytest.param({}, id="plain", marks=pytest.mark.exhaustive),
+        pytest.param({}, id="plain"),
         pytest.param({"train__ema": 0.5, "loss__preserve": 0.5}, id="averaged, preserved"),
     ],
 )

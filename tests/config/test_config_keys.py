@@ -253,7 +253,7 @@ def test_a_recipe_may_give_a_key_what_the_schema_allows_and_nothing_else(name):
             assert str(error.value).startswith("recipe.py: ")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # the values pass the same checks as a recipe's
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", ALL)
 def test_the_command_line_may_give_a_key_what_the_schema_allows_and_nothing_else(name):

@@ -220,7 +220,8 @@ def kill_after_another_checkpoint(process, workdir):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_curve_of_one_and_survive_losses(start, tmp_path):
+@pytest.mark.parametrize("alone_between", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+def test_two_processes_train_the_curve_of_one_and_survive_losses(start, tmp_path, alone_between):
     steps = 40
     keys = {"epochs": 8.0, "checkpoint__every_steps": 10, "train__heartbeat_seconds": 5}
 
@@ -240,9 +241,10 @@ def test_two_processes_train_the_curve_of_one_and_survive_losses(start, tmp_path
     # At once where a collective breaks; else when the other's heartbeats have been missing for long enough.
     assert status != 0 and time.monotonic() - killed < 60, err
 
-    (alone,) = start(1, training(shared))
-    kill_after_another_checkpoint(alone, shared)
-    alone.communicate()
+    if alone_between:
+        (alone,) = start(1, training(shared))
+        kill_after_another_checkpoint(alone, shared)
+        alone.communicate()
     assert max(checkpoints(shared)) < steps
 
     ending = training(shared, data__packed=True, eval__sources="scenes:24:1", eval__every_steps=0)

@@ -15,7 +15,9 @@ from lrsclip_jax.convert.formats.plain_towers import tower_faults
 from lrsclip_jax.convert.formats.serving_files import write_serving_files
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.errors import InputError, optional
+from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.text import TextTransformer
 
 TOWERS = {"image": "image.onnx", "text": "text.onnx"}
 _LARGEST = 2**31 - 2**24  # bytes of weights: a protobuf ends at 2 GiB
@@ -52,9 +54,11 @@ def write(
         raise InputError(f"--format=onnx can't say what this model computes: {fault}")
     if int8:
         optional("onnxruntime.quantization", "onnx")
+    text = model.text
+    assert isinstance(text, TextTransformer | Bert)  # as `tower_faults` found
     graphs = {
         "image": onnx_graph.image_graph(model.image, params["image"], preprocessing, opset),
-        "text": onnx_graph.text_graph(model.text, params["text"], opset),
+        "text": onnx_graph.text_graph(text, params["text"], opset),
     }
     with new_output(out) as partial:
         partial.mkdir()
