@@ -173,13 +173,9 @@ def test_with_a_constant_learning_rate_a_run_in_two_parts_is_that_of_one(tmp_pat
     assert rows(tmp_path / "one") == rows(tmp_path / "two")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI run/test_preemption.py and test_interrupts.py
 @pytest.mark.parametrize(
-    ("name", "wanted", "end"),
-    [
-        pytest.param("SIGTERM", 143, "stopped by SIGTERM", marks=pytest.mark.exhaustive),
-        ("SIGINT", 130, "interrupted"),
-    ],
+    ("name", "wanted", "end"), [("SIGTERM", 143, "stopped by SIGTERM"), ("SIGINT", 130, "interrupted")]
 )
 def test_a_signal_saves_and_the_run_continues(finished, tmp_path, name, wanted, end):
     process = command(tmp_path, checkpoint__every_steps=1000)
@@ -207,7 +203,7 @@ def test_a_run_made_to_forget_warns_and_a_good_one_stays_quiet(finished, tmp_pat
     assert ("Forgetting" in (tmp_path / "report.html").read_text()) == fires
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI test_sharding.py
 def test_four_devices_train_the_same_curve(finished, tmp_path):
     workdir = tmp_path / "four"
     status, _, err = finish(command(workdir, devices=4, eval__sources=()))

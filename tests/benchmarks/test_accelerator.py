@@ -162,7 +162,7 @@ def test_a_stand_in_can_be_subclassed_by_a_module_and_not_be_used_by_a_function(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.exhaustive)])
 def test_a_cut_leaves_the_table_of_all_that_was_measured_and_no_process(tmp_path, number):
     out = tmp_path / "out"
     running = start(out, only="loss,kernels")
@@ -181,7 +181,7 @@ def test_a_cut_leaves_the_table_of_all_that_was_measured_and_no_process(tmp_path
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_machine_with_jax_and_pytorch_alone_measures_the_step_and_names_what_it_lacks(tmp_path):
     running = start(tmp_path / "out", only="data,kernels", python=bare_python(tmp_path / "bare"))
     _, said = running.communicate(timeout=400)

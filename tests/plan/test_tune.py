@@ -66,7 +66,7 @@ def test_real_steps_are_timed_on_this_machine(monkeypatch, capsys):
     assert said["set"] in (own["keys"], other["keys"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_more_memory_than_a_device_has_is_no_setting(monkeypatch):
     from lrsclip_jax.plan import ahead
 

@@ -253,7 +253,7 @@ def test_batches_are_as_the_step_was_told_they_would_be(packed):
     assert "turn" in batch and ("shifts" in batch) == packed
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_with_drawn_texts_trains_alike_packed_and_padded_and_goes_on_where_it_stopped(tmp_path):
     keys = [
         *("model.image.layers=1", "model.image.width=32", "model.text.layers=1", "model.text.width=32"),
