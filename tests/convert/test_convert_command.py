@@ -256,7 +256,12 @@ def test_an_export_is_read_back(models, tmp_path, capsys, format):
 
 
 def test_the_command_line_itself(capsys):
-    for arguments in ([], ["import", "a"], ["export", "a", "--format=torchscript", "--out=b"], ["import", "a", "--work=b"]):
+    for arguments in (
+        [],
+        ["import", "a"],
+        ["export", "a", "--format=torchscript", "--out=b"],
+        ["import", "a", "--work=b"],
+    ):
         with pytest.raises(InputError, match="convert .*--help"):
             main(arguments)
     for command in ("import", "export", "compare"):
