@@ -253,6 +253,7 @@ def test_two_processes_train_the_curve_of_one_and_survive_losses(start, tmp_path
     _, out, err = ended[0]
     assert ("continuing after step" in err) == lost and "Mean recall: long text" in out
     expected, found = rows(tmp_path / "whole"), rows(shared)
+    assert (found.pop(0, None) is None) == lost  # scores before the first step
     assert sorted(expected) == sorted(found) == list(range(1, steps + 1))
     for step in expected:
         assert found[step]["loss"] == pytest.approx(expected[step]["loss"], rel=1e-5)
