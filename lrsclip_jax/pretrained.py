@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from PIL import Image
 
-from lrsclip_jax import config, weights
+from lrsclip_jax import config, fitting, weights
 from lrsclip_jax.data.band_image import AnyImage, BandImage, seen
 from lrsclip_jax.data.bands import LAYOUTS
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
@@ -293,10 +293,10 @@ def load(
     if tower and getattr(found, tower) is None:
         raise InputError(f"{source} ({found.family}) has no {tower} tower")
     if size:
-        found = weights.of_size(found, size)
+        found = fitting.of_size(found, size)
     precision = compute_dtype(dtype or "auto")
     if features == "projected":
-        weights.check_whole(found, source)
+        fitting.check_whole(found, source)
         clip = weights.model_of(found, precision)
         image, text = clip.image, clip.text
     else:

@@ -32,7 +32,7 @@ FLOORS = (
     ("lrsclip_jax.averaging", "lrsclip_jax.muon"),
     ("lrsclip_jax.losses", "lrsclip_jax.models", "lrsclip_jax.optimizer"),
     ("lrsclip_jax.encoders", "lrsclip_jax.flops", "lrsclip_jax.forward", "lrsclip_jax.pytorch"),
-    ("lrsclip_jax.adapters", "lrsclip_jax.heldout", "lrsclip_jax.step"),
+    ("lrsclip_jax.adapters", "lrsclip_jax.fitting", "lrsclip_jax.heldout", "lrsclip_jax.step"),
     # Runs, and weights out of runs and other people's files.
     ("lrsclip_jax.run",),
     ("lrsclip_jax.weights",),

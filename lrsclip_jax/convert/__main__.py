@@ -201,7 +201,7 @@ def _import(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from lrsclip_jax import weights
+    from lrsclip_jax import fitting, weights
     from lrsclip_jax.convert import push
     from lrsclip_jax.convert.export import export, has_card
     from lrsclip_jax.convert.formats import peft_folder
@@ -221,7 +221,7 @@ def _export(options: argparse.Namespace) -> None:
     if options.push:
         push.check_repository(options.push, options.private)
     found = weights.read(options.source, _hints(options))
-    weights.check_whole(found, options.source)
+    fitting.check_whole(found, options.source)
     if options.format == "peft":
         print("\n".join(peft_folder.write(found, Path(options.out), options.source)))
         return

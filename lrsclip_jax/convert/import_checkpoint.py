@@ -18,7 +18,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from lrsclip_jax import config as configs
-from lrsclip_jax import weights
+from lrsclip_jax import fitting, weights
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
@@ -97,7 +97,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
     read = {source: weights.merged(weights.read(source, hints), source) for source in dict.fromkeys(sources.values())}
     found = {tower: read[source] for tower, source in sources.items()}
     fields = {tower: _fields(tower, found[tower], sources[tower]) for tower in _TOWERS}
-    widths = {tower: weights.projected_width(found[tower], tower) for tower in _TOWERS}
+    widths = {tower: fitting.projected_width(found[tower], tower) for tower in _TOWERS}
     embed_dim = changes.embed_dim or _common(widths, sources)
     fields["image"] |= {"embed_dim": embed_dim, "size": changes.size or fields["image"]["size"]}
     fields["text"] |= {
@@ -123,7 +123,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
             source = dataclasses.replace(source, params={tower: without})
         if tower in towers:
             like[tower] = like[tower] | {"projection": projections[tower]}
-        params[tower] = weights.fitted_tower(model, tower, source, sources[tower], like[tower])
+        params[tower] = fitting.fitted_tower(model, tower, source, sources[tower], like[tower])
     # A temperature belongs to two towers that were trained together.
     scale, bias = (
         found["image"].params.get(name) if len(read) == 1 else None for name in ("logit_scale", "logit_bias")

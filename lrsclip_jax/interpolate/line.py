@@ -16,7 +16,7 @@ from tqdm import tqdm
 from eval.class_texts import class_texts
 from eval.embeddings import EmbeddingSet
 from eval.suite.tasks import EvalTask, MeasureSettings, measure, tasks_of
-from lrsclip_jax import pretrained, weights
+from lrsclip_jax import fitting, pretrained, weights
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.embed.material import Material, material_of, seen_by
 from lrsclip_jax.errors import InputError
@@ -44,7 +44,7 @@ class Ends(NamedTuple):
         """
         model = pretrained.load(after, dtype=dtype, batch_size=batch_size, merge=True)
         found = weights.merged(weights.read(before), before)
-        start = weights.fitted(model.clip, found, before)
+        start = fitting.fitted(model.clip, found, before)
         weights.check_pixels(before, found.preprocessing, after, model.preprocessing)
         if start.keys() != model.params.keys():
             raise InputError(f"{after} has {', '.join(sorted(model.params.keys() ^ start.keys()))}, {before} does not")

@@ -12,12 +12,12 @@ import pytest
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches.batch import packed, padded, text_lengths
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.fitting import fitted
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.pytorch.contract import ReadCheckpoint
 from lrsclip_jax.setup import RunLength, set_up
 from lrsclip_jax.sharding import to_devices
 from lrsclip_jax.step import initial_state
-from lrsclip_jax.weights import fitted
 
 PAIRS = 8
 TINY = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lrsclip_jax import weights
+from lrsclip_jax import fitting
 from lrsclip_jax.convert.export import export
 from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
@@ -84,7 +84,7 @@ def test_registers_of_dinov2_stand_between_class_token_and_patches(tmp_path):
     for size in (32, 24):
         with torch.no_grad():
             expected = reference(torch.from_numpy(images(size)).permute(0, 3, 1, 2)).last_hidden_state.numpy()
-        np.testing.assert_allclose(tokens(weights.of_size(found, size), images(size)), expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(tokens(fitting.of_size(found, size), images(size)), expected, atol=1e-5, rtol=0)
 
 
 def authors_names(tensors):
@@ -251,5 +251,5 @@ def test_a_weight_of_another_position_is_named(saved):
     found = read(str(saved["plain"][0]))
     clip = zoo.create("tiny", image=found.image | {"rotary_base": None})
     with pytest.raises(InputError, match="rotary_base 100.0 .config.json., the model None"):
-        weights.fitted_tower(clip, "image", found, "dinov3", {})
+        fitting.fitted_tower(clip, "image", found, "dinov3", {})
     assert dinov3.FAMILY == found.family

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_siglip import edit
 
 import lrsclip_jax
-from lrsclip_jax import pretrained, weights
+from lrsclip_jax import fitting, pretrained, weights
 from lrsclip_jax.convert.__main__ import main
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch import read as pytorch
@@ -97,7 +97,7 @@ def test_the_bias_becomes_that_of_the_sigmoid_loss(folder):
     found = pytorch.read(str(folder))
     assert found.params["logit_bias"] == load_file(folder / "model.safetensors")["logit_bias"][0]
     model = weights.model_of(found).clone(logit_bias=-1.0)
-    assert weights.fitted(model, found, "F")["logit_bias"] == found.params["logit_bias"]
+    assert fitting.fitted(model, found, "F")["logit_bias"] == found.params["logit_bias"]
 
 
 def test_towers_are_read_alone(folder):
@@ -115,14 +115,14 @@ def test_positions_are_stretched_up_to_the_last_row_which_stays_the_last(folder)
     table = found.params["text"]["position_embedding"]
     model = weights.model_of(found)
     longer = model.clone(text=model.text.clone(context_length=40, keep=4), logit_bias=0.0)
-    new = weights.fitted(longer, found, "F")["text"]["position_embedding"]
+    new = fitting.fitted(longer, found, "F")["text"]["position_embedding"]
     np.testing.assert_array_equal(new[:4], table[:4])
     np.testing.assert_array_equal(new[-1], table[-1])
     # 11 rows between them, each of which becomes 4 until there are enough.
     np.testing.assert_allclose(new[[4, 6, 8]], [table[4], (table[4] + table[5]) / 2, table[5]], atol=1e-7)
     shorter = model.clone(text=model.text.clone(context_length=12))
     with pytest.raises(InputError, match="F: model.text.context_length=12 is less than the 16 positions"):
-        weights.fitted(shorter, found, "F")
+        fitting.fitted(shorter, found, "F")
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_other_image_sizes_resize_the_table_as_transformers_does(folder):
         expected = reference.get_image_features(
             torch.from_numpy(pixels).permute(0, 3, 1, 2), interpolate_pos_encoding=True
         ).pooler_output
-    found = weights.of_size(pytorch.read(str(folder)), 48)
+    found = fitting.of_size(pytorch.read(str(folder)), 48)
     rows = weights.model_of(found).image.apply({"params": found.params["image"]}, pixels)
     np.testing.assert_allclose(rows, expected, atol=1e-5, rtol=0)
 
@@ -155,7 +155,7 @@ def test_patches_that_do_not_divide_the_images_leave_out_their_last_pixels(folde
     main(["export", str(folder), "--format=hf", f"--out={tmp_path / 'again'}"])
     for name in ("config.json", "preprocessor_config.json"):
         assert json.loads((tmp_path / "again" / name).read_text()) == json.loads((folder / name).read_text())
-    assert weights.of_size(pytorch.read(str(folder)), 48).preprocessing.margin == 0
+    assert fitting.of_size(pytorch.read(str(folder)), 48).preprocessing.margin == 0
 
 
 def without(key):
