@@ -8,9 +8,10 @@ import pytest
 
 from lrsclip_jax.errors import MissingPackage
 from lrsclip_jax.models import attention as attention_module
-from lrsclip_jax.models import attention_choice
+from lrsclip_jax.models import attention_choice, zoo
 from lrsclip_jax.models.attention import attention, way
 from lrsclip_jax.models.attention_choice import Case, fastest
+from lrsclip_jax.models.clip import init_params
 
 CASE = Case("causal", "float32", rows=2, tokens=8, heads=2, width=4)
 
@@ -38,6 +39,32 @@ def test_the_faster_way_is_found_ten_times_of_ten(start, tmp_path):
             start()
             (tmp_path / "attention.json").unlink(missing_ok=True)
             assert fastest(CASE, ways) == expected
+
+
+def test_the_rows_with_which_a_shape_is_first_met_decide_nothing(start, monkeypatch):
+    timed = []
+    monkeypatch.setattr(
+        attention_choice, "timed", lambda case, *_, **__: timed.append(case.rows) or {"a": [1.0], "b": [2.0]}
+    )
+    start()
+    assert fastest(CASE._replace(rows=1), {"a": plain, "b": slow}) == "a" and timed == [64]
+    assert fastest(CASE._replace(rows=4096), {"a": plain, "b": slow}) == "a" and timed == [64]
+    start()
+    assert fastest(CASE._replace(tokens=2048), {"a": plain, "b": slow}) == "a" and timed == [64, 8]
+
+
+def test_where_the_plain_way_cannot_run_nothing_is_kept(start, monkeypatch, tmp_path):
+    monkeypatch.setattr(attention_choice, "timed", lambda case, ways, refused, **_: refused.update(a="full") or {})
+    start()
+    assert fastest(CASE, {"a": plain, "b": slow}) == "a"
+    assert all(not answer["chosen"] for answer in json.loads((tmp_path / "attention.json").read_text()).values())
+
+
+def test_making_parameters_times_nothing(monkeypatch):
+    monkeypatch.setattr(attention_module, "offered", lambda platform, dtype: ("xla", "splash"))
+    monkeypatch.setattr(attention_choice, "timed", lambda *_, **__: pytest.fail("timed"))
+    model = zoo.create("tiny")
+    jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 
 def test_a_second_start_measures_nothing(start, monkeypatch, capsys):
