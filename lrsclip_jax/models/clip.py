@@ -101,8 +101,10 @@ def plain(model: CLIP) -> CLIP:
 def init_params(model: CLIP, key: jax.Array) -> dict:
     """Random parameters of `model` as a nested dict; jit it to get them sharded, `jax.eval_shape` it for shapes."""
     # Parameters depend on no attention: "auto" would time one for a single image and a text of one token.
-    towers = {"image": model.image, "text": model.text}
-    model = model.clone(**{k: tower.clone(attention="xla") for k, tower in towers.items() if tower.attention == "auto"})
+    if model.image.attention == "auto":
+        model = model.clone(image=model.image.clone(attention="xla"))
+    if model.text.attention == "auto":
+        model = model.clone(text=model.text.clone(attention="xla"))
     images = jnp.zeros((1, model.image.size, model.image.size, model.image.channels))
     ids = jnp.ones((1, 1), jnp.int32)
     return model.init(key, images, ids)["params"]
