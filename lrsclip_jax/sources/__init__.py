@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from lrsclip_jax.data.images import SUFFIXES
 from lrsclip_jax.data.remote import is_address
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.air_slt import read_air_slt
@@ -206,6 +207,8 @@ def open_source(
             break
     else:
         known = "; ".join(kind.help for kind in KINDS.values())
+        if named.path.suffix.lower() in SUFFIXES:
+            raise InputError(f"{spec} is one image: name its folder, or a list that has it")
         raise InputError(f"{spec}: not recognised; expected one of: {known}")
     if image_root and not kind.lists:
         raise InputError(f"{spec} holds its images itself: leave out --image-root, which is for lists of images")

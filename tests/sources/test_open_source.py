@@ -193,6 +193,7 @@ def test_a_bad_row_between_good_ones_is_a_fault_with_its_place(tmp_path):
         ("a.parquet", "", "a.parquet: torn, or no Parquet file"),
         ("a.csv", "", "a.csv: empty, a header"),
         ("a.xlsx", "x", "a.xlsx: not recognised; expected one of: scenes:COUNT"),
+        ("a.TIF", "x", "a.TIF is one image: name its folder, or a list that has it"),
     ],
 )
 def test_what_cannot_be_read_as_a_whole_is_one_line(tmp_path, name, content, message):
