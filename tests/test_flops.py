@@ -89,7 +89,14 @@ def test_the_forward_pass_is_what_the_model_traces_to(clip):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("create", [model, model_with_bert, model_with_registers])
+@pytest.mark.parametrize(
+    "create",
+    [
+        model,
+        pytest.param(model_with_bert, marks=pytest.mark.exhaustive),
+        pytest.param(model_with_registers, marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.parametrize(
     "remat", ["none", "dense", "full", "names:qkv", "names:attention", "names:qkv,attention,mlp_hidden"]
 )

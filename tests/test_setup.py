@@ -39,7 +39,7 @@ def load(*overrides):
 @pytest.mark.parametrize(
     "overrides",
     [
-        (),
+        pytest.param((), marks=pytest.mark.exhaustive),
         (
             "data.packed=True",
             "data.row_length=160",
@@ -47,11 +47,14 @@ def load(*overrides):
             "loss.same_text=ignore",
             "loss.same_image=positive",
         ),
-        (
-            "loss.name=sigmoid",
-            "loss.long_weight=((0, 0.2), (100, 0.8))",
-            "loss.form=ring",
-            "model.image.patch_dropout=0.5",
+        pytest.param(
+            (
+                "loss.name=sigmoid",
+                "loss.long_weight=((0, 0.2), (100, 0.8))",
+                "loss.form=ring",
+                "model.image.patch_dropout=0.5",
+            ),
+            marks=pytest.mark.exhaustive,
         ),
     ],
 )

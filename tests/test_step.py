@@ -76,7 +76,7 @@ def run(batches, *overrides, params=None, dtype=None, freeze=()):
     return state, metrics
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_learns_a_batch_by_heart():
     _, metrics = run([batch()] * 40, "optimizer.name=adamw", "optimizer.learning_rate=0.003")
     assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
@@ -94,7 +94,10 @@ def test_bfloat16_towers_train_float32_parameters():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("weight", "kind", "other"), [("0.0", "short", "long"), ("1.0", "long", "short")])
+@pytest.mark.parametrize(
+    ("weight", "kind", "other"),
+    [pytest.param("0.0", "short", "long", marks=pytest.mark.exhaustive), ("1.0", "long", "short")],
+)
 def test_a_text_of_weight_zero_plays_no_part(weight, kind, other):
     first = batch()
     second = first | {other: batch(1)[other]}

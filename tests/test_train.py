@@ -155,7 +155,7 @@ def test_a_finished_run_only_evaluates_again(finished):
 @pytest.mark.slow
 def test_more_epochs_continue_a_finished_run_and_say_what_becomes_of_its_schedule(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "longer")
-    status, _, err = finish(command(tmp_path / "longer", epochs=3.0))
+    status, _, err = finish(command(tmp_path / "longer", epochs=3.0, eval__sources=()))
     told = (
         "note: the run was finished after step 12, and epochs=3 continue it to step 15; the cosine now ends there: the "
     )
@@ -220,13 +220,15 @@ def test_another_config_is_refused_and_may_branch(finished, tmp_path):
     assert "optimizer.learning_rate: 0.001 -> 0.5" in err and "--branch=NEWDIR" in err
     assert err.count("\n") == 1
     branch = tmp_path / "branch"
-    status, _, err = finish(command(finished, f"--branch={branch}", epochs=3.0, optimizer__learning_rate=1e-4))
+    status, _, err = finish(
+        command(finished, f"--branch={branch}", epochs=3.0, optimizer__learning_rate=1e-4, eval__sources=())
+    )
     assert status == 0 and f"continuing after step {STEPS} of 15" in err, err
     assert rows(branch)[5] == rows(finished)[5]
     assert rows(branch)[15]["learning_rate"] < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI run/test_checkpoint.py
 def test_another_architecture_is_one_clear_line(finished, tmp_path):
     branch = tmp_path / "wider"
     status, _, err = finish(command(finished, f"--branch={branch}", model__text__width=48))
@@ -238,9 +240,15 @@ def test_another_architecture_is_one_clear_line(finished, tmp_path):
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(tmp_path):
     workdir = tmp_path / "diverging"
     status, _, err = finish(
-        command(workdir, optimizer__learning_rate=1e30, optimizer__warmup_steps=0, loss__max_scale=None)
+        command(
+            workdir,
+            optimizer__learning_rate=1e30,
+            optimizer__warmup_steps=0,
+            loss__max_scale=None,
+            eval__sources=(),
+        )
     )
     assert status == 2
     assert " at step " in err.splitlines()[-1] and "lower optimizer.learning_rate" in err
-    losses = [row["loss"] for step, row in rows(workdir).items() if step > 0]  # step 0 has scores alone
+    losses = [row["loss"] for row in rows(workdir).values()]
     assert losses and all(map(math.isfinite, losses))

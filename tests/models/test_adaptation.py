@@ -143,10 +143,8 @@ def test_methods_are_their_plain_twins_in_value_and_gradient():
     held_against_its_twin("all", True, {"packed": SEGMENTS["packed"]})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "causal", [False, *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in (True, "post-norm"))]
-)
+@pytest.mark.exhaustive  # in CI all methods at once, above
+@pytest.mark.parametrize("causal", [False, True, "post-norm"])
 @pytest.mark.parametrize("name", RULES)
 def test_a_method_is_its_plain_twin_under_every_mask(name, causal):
     held_against_its_twin(name, causal, SEGMENTS)

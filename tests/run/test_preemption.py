@@ -163,7 +163,7 @@ def test_a_signalled_run_saves_and_leaves(tmp_path):
     assert begun == ["begun"] and steps(epath.Path(tmp_path)) == [stopped]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI one process, and hosts/test_distributed.py
 def test_two_processes_save_after_the_same_step_and_one_goes_on(tmp_path):
     begun, (stopped,) = processes(tmp_path, 2)
     assert begun == ["begun"] * 2 and steps(epath.Path(tmp_path)) == [stopped]

@@ -104,14 +104,14 @@ print(texts, next(line.split()[1] for line in open("/proc/self/status") if line.
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("suffix", "rows", "scattered"),
     [
         ("csv", 5, False),
-        pytest.param("jsonl", 5, True, marks=pytest.mark.exhaustive),
-        pytest.param("json", 5, True, marks=pytest.mark.exhaustive),
-        pytest.param("json", 1, False, marks=pytest.mark.exhaustive),
+        ("jsonl", 5, True),
+        ("json", 5, True),
+        ("json", 1, False),
     ],
 )
 def test_memory_grows_by_less_than_64_bytes_an_image(tmp_path, suffix, rows, scattered):

@@ -140,7 +140,7 @@ def test_a_config_changes_only_where_a_kind_is_absent(tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI test_step.py has texts of weight zero
 def test_short_captions_alone_train_at_their_whole_loss_and_old_runs_are_refused(tmp_path, capsys):
     folder = write(tmp_path / "short", only_short)
 
