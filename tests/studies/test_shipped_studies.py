@@ -1,9 +1,11 @@
 """The study files that ship: both sizes are sound configs, and their rows are those of the paper's tables."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from lrsclip_jax import cli
 from lrsclip_jax.config import recipes
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.studies import study_file, trainings
@@ -16,6 +18,13 @@ def test_each_ablation_of_the_paper_has_a_study():
     tables = {study_file.load(name)[1].table for name in NAMES}
     labels = ("fig7", "fig8", "VI", "VII", "fig9", "VIII", "fig10", "IX")
     assert tables == {*(f"lrsclip:{label}" for label in labels), ""}  # KPS has no published table
+
+
+def test_the_help_names_every_study(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["study", "--help"])
+    listed = capsys.readouterr().out.partition("\nstudies:\n")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"(\w+) \(", listed)) == NAMES
 
 
 @pytest.mark.parametrize("size", ["", ":/data"])
