@@ -18,6 +18,7 @@ from lrsclip_jax.data.batches import mixture, text_kinds
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.flops import Texts, frozen_towers
+from lrsclip_jax.plan.accessed import accessed
 from lrsclip_jax.plan.hlo import Collectives, collectives
 from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
 from lrsclip_jax.plan.roofline import Job, Rows
@@ -65,10 +66,14 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled step: its memory and its collectives; None where the program's text cannot be read."""
+    """A compiled step: its memory, its collectives, and the bytes that a device reads and writes in its main memory.
+
+    The last two are None where the program's text cannot be read.
+    """
 
     memory: Memory
     collectives: list[Collectives] | None
+    accessed: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +115,9 @@ def compile_step(planned: PlannedStep) -> Program | TooLarge:
         text = compiled.as_text()
     except jax.errors.JaxRuntimeError:  # a libtpu newer than this jaxlib, which does not know its instructions
         text = None
-    return Program(memory(compiled), None if text is None else collectives(text))
+    if text is None:
+        return Program(memory(compiled), None, None)
+    return Program(memory(compiled), collectives(text), accessed(text))
 
 
 def memory(compiled: jax.stages.Compiled) -> Memory:

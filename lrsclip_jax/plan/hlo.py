@@ -34,7 +34,7 @@ class Collectives:
 
 
 @dataclass(frozen=True)
-class _Instruction:
+class Instruction:
     name: str
     type: str  # "f32[8,16]{1,0}", or a tuple of types
     opcode: str
@@ -44,9 +44,9 @@ class _Instruction:
 
 
 @dataclass(frozen=True)
-class _Computation:
-    instructions: dict[str, _Instruction]
-    root: _Instruction
+class Computation:
+    instructions: dict[str, Instruction]
+    root: Instruction
 
 
 def collectives(text: str) -> list[Collectives]:
@@ -56,16 +56,16 @@ def collectives(text: str) -> list[Collectives]:
       text: `compiled.as_text()` of a partitioned program, from the CPU, TPU or GPU compiler. An asynchronous pair of
         start and done is one collective.
     """
-    computations, entry = _parse(text)
+    computations, entry = parse(text)
     devices = int(found[1]) if (found := re.search(r"num_partitions=(\d+)", text)) else 1
     counts, sent = Counter[str](), Counter[str]()
     inexact: set[str] = set()
-    for instruction, scope, times, exact in _executed(computations, entry):
+    for instruction, scope, times, exact in executed(computations, entry):
         kind = instruction.opcode.removesuffix("-start")
         # The TPU compiler spreads an asynchronous collective over several fusions; the first bears a −1.
         if kind not in KINDS or re.search(r'"async_collective_fusion_config":\{"flag_start":"\d', instruction.text):
             continue
-        size = sum(_bytes(scope.instructions[name].type) for name in instruction.operands)
+        size = sum(array_bytes(scope.instructions[name].type) for name in instruction.operands)
         counts[kind] += times
         sent[kind] += times * _sent(kind, size, _group_size(instruction.text, devices))
         if not exact:
@@ -84,34 +84,33 @@ def _sent(kind: str, size: int, group: int) -> int:
     return size
 
 
-def _executed(
-    computations: dict[str, _Computation], name: str, times: int = 1, exact: bool = True
-) -> Iterator[tuple[_Instruction, _Computation, int, bool]]:
+def executed(
+    computations: dict[str, Computation], name: str, times: int = 1, exact: bool = True
+) -> Iterator[tuple[Instruction, Computation, int, bool]]:
     """Yields every instruction that runs, with its computation, how often, and whether that number is certain."""
     scope = computations[name]
     for instruction in scope.instructions.values():
         yield instruction, scope, times, exact
         if instruction.opcode == "while":
             passes = _passes(instruction, scope, computations)
-            yield from _executed(
-                computations, _called(instruction, "body"), times * (passes or 1), exact and passes is not None
+            yield from executed(
+                computations, called(instruction, "body"), times * (passes or 1), exact and passes is not None
             )
         elif instruction.opcode in ("fusion", "call", "async-start"):
-            called = _called(instruction, "calls", "to_apply")
-            yield from _executed(computations, called, times, exact)
+            yield from executed(computations, called(instruction, "calls", "to_apply"), times, exact)
         elif instruction.opcode == "conditional":
             # One of the branches runs, unknown which; where they have collectives, these are alike in all of them.
             branches = re.findall(r"(?:true|false)_computation=%([\w.\-]+)", instruction.text) or re.findall(
                 r"%([\w.\-]+)", re.findall(r"branch_computations=\{([^}]*)\}", instruction.text)[0]
             )
-            yield from _executed(computations, branches[0], times, exact)
+            yield from executed(computations, branches[0], times, exact)
 
 
-def _passes(loop: _Instruction, scope: _Computation, computations: dict[str, _Computation]) -> int | None:
+def _passes(loop: Instruction, scope: Computation, computations: dict[str, Computation]) -> int | None:
     """Returns how often a while loop runs, by the compiler's note or a counter's start, step and bound; or None."""
     if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.text):
         return int(noted[1])
-    condition, body = (computations[_called(loop, role)] for role in ("condition", "body"))
+    condition, body = (computations[called(loop, role)] for role in ("condition", "body"))
     test = condition.root
     if test.opcode != "compare" or "direction=LT" not in test.text:
         return None
@@ -132,7 +131,7 @@ def _passes(loop: _Instruction, scope: _Computation, computations: dict[str, _Co
     return step and max(0, math.ceil((bound - start) / step))
 
 
-def _constant(instruction: _Instruction, scope: _Computation) -> int | None:
+def _constant(instruction: Instruction, scope: Computation) -> int | None:
     """Returns the value of an integer constant, perhaps copied."""
     while instruction.opcode in ("copy", "bitcast", "convert"):
         instruction = scope.instructions[instruction.operands[0]]
@@ -140,7 +139,7 @@ def _constant(instruction: _Instruction, scope: _Computation) -> int | None:
     return int(value) if instruction.opcode == "constant" and re.fullmatch(r"-?\d+", value) else None
 
 
-def _called(instruction: _Instruction, *roles: str) -> str:
+def called(instruction: Instruction, *roles: str) -> str:
     """Returns the computation that an instruction calls, in the first of these roles that it has."""
     for role in roles:
         if found := re.search(rf"\b{role}=%([\w.\-]+)", instruction.text):
@@ -163,7 +162,7 @@ def _group_size(attributes: str, devices: int) -> int:
     return devices
 
 
-def _bytes(type_: str) -> int:
+def array_bytes(type_: str) -> int:
     """Returns the bytes of an array or of a tuple of arrays."""
     total = 0
     for name, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", type_):
@@ -173,10 +172,10 @@ def _bytes(type_: str) -> int:
     return total
 
 
-def _parse(text: str) -> tuple[dict[str, _Computation], str]:
+def parse(text: str) -> tuple[dict[str, Computation], str]:
     """Returns the computations of a module by name, and the name of the one that runs."""
-    computations: dict[str, _Computation] = {}
-    instructions: dict[str, _Instruction] = {}
+    computations: dict[str, Computation] = {}
+    instructions: dict[str, Instruction] = {}
     entry = ""
     for line in text.splitlines():
         if head := re.match(r"(ENTRY )?%([\w.\-]+) \(.*\{$", line):
@@ -186,17 +185,17 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str]:
             instruction = _instruction(found[2], found[3])
             instructions[instruction.name] = instruction
             if found[1]:
-                computations[name] = _Computation(instructions, instruction)
+                computations[name] = Computation(instructions, instruction)
     return computations, entry
 
 
-def _instruction(name: str, text: str) -> _Instruction:
+def _instruction(name: str, text: str) -> Instruction:
     """Splits "TYPE opcode(operands), attributes"."""
     end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
     opening = text.index("(", end)
     closing = _closing(text, opening)
     arguments = text[opening + 1 : closing]
-    return _Instruction(
+    return Instruction(
         name,
         text[:end],
         text[end:opening].strip(),

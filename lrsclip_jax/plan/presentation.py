@@ -98,6 +98,7 @@ def lines(plan: Plan) -> list[str]:
         "",
         *_arithmetic(plan),
         "",
+        *_accessed(plan),
         *_collectives(plan),
         *_time(plan),
         *([f"note: {plan.note}"] if plan.note else []),
@@ -141,6 +142,7 @@ def document(plan: Plan) -> dict[str, Any]:
             "executed_per_step": work.pair.executed * work.batch_size,
         },
         "traffic": roofline.traffic(work),
+        "accessed": program and program.accessed,
         "packed": plan.planned.packed and dataclasses.asdict(plan.planned.packed),
         "collectives": program and program.collectives and [*map(dataclasses.asdict, program.collectives)],
         "estimate": plan.estimate and dataclasses.asdict(plan.estimate),
@@ -259,6 +261,15 @@ def _arithmetic(plan: Plan) -> list[str]:
         "arithmetic of a pair",
         *(f"  {name:<12}{_flop(count):>12}  {remark}".rstrip() for name, (count, remark) in rows.items() if count),
     ]
+
+
+def _accessed(plan: Plan) -> list[str]:
+    if isinstance(plan.outcome, TooLarge) or plan.outcome.accessed is None:
+        return []
+    moved, setup = plan.outcome.accessed, plan.setup
+    pair = moved * setup.mesh.size / setup.layout.batch_size
+    rate = f", {_seconds(moved / plan.chip.bandwidth)} at the memory's rate" if plan.chip else ""
+    return [f"the program reads and writes {_size(moved)} in a device's memory, {_size(pair)} a pair{rate}", ""]
 
 
 def _collectives(plan: Plan) -> list[str]:

@@ -236,19 +236,22 @@ def test_nothing_left_to_change_is_said(tiny):
 
 def test_the_report_names_all_parts(tiny):
     memory = ahead.Memory(arguments=3 * GIB, temporaries=2 * GIB, outputs=3 * GIB, aliased=3 * GIB, program=0)
-    plan = plan_of(tiny, ahead.Program(memory, []))
+    plan = plan_of(tiny, ahead.Program(memory, [], 10 * GIB))
     text = "\n".join(presentation.lines(plan))
     for part in ("parameters 0.2 M", "temporaries", "peak", "forward", "remat", "collectives: none", "pairs/s", "MFU"):
         assert part in text
+    pairs = plan.setup.layout.batch_size
+    assert f"reads and writes 10.0 GiB in a device's memory, {10240 / pairs:.3g}" in text
+    assert presentation.document(plan)["accessed"] == 10 * GIB
     assert presentation.lines(plan)[-1] == "fits: 5.00 GiB of 16.0 GiB a device (31%)"
-    assert not plan_of(tiny, ahead.Program(memory, []), memory=4 * GIB).fits
+    assert not plan_of(tiny, ahead.Program(memory, [], 10 * GIB), memory=4 * GIB).fits
     refused = "\n".join(presentation.lines(plan_of(tiny, ahead.TooLarge(20 * GIB, 16 * GIB))))
     assert "which the compiler refuses" in refused and "no estimate" in refused
 
 
 def test_an_epoch_costs_the_hours_of_all_chips(tiny):
     memory = ahead.Memory(arguments=GIB, temporaries=0, outputs=0, aliased=0, program=0)
-    plan = plan_of(tiny, ahead.Program(memory, []))
+    plan = plan_of(tiny, ahead.Program(memory, [], 10 * GIB))
     epoch = plan.epoch
     assert epoch.pairs == pytest.approx(2_023_688, rel=0.01)  # the rows of Table I, which states the sum
     assert epoch.chip_hours == pytest.approx(epoch.pairs / plan.estimate.pairs_per_second / 3600 * plan.setup.mesh.size)
@@ -271,7 +274,7 @@ def test_the_rows_of_the_benchmark_are_sound(tiny, monkeypatch):
         assert config.batch_size % place.chips == 0
         [chips.named(word.removeprefix("--chip=")) for word in words[5:] if word.startswith("--chip=")]
     memory = ahead.Memory(arguments=3 * GIB, temporaries=2 * GIB, outputs=3 * GIB, aliased=3 * GIB, program=0)
-    document = presentation.document(plan_of(tiny, ahead.Program(memory, [])))
+    document = presentation.document(plan_of(tiny, ahead.Program(memory, [], 10 * GIB)))
     row = plans.row("b16-2k", document)
     assert "| 1 × TPU v5 lite | TPU v5e |" in row and "| 2.0 GiB | 5.0 of 16.0 GiB |" in row
     refused = presentation.document(plan_of(tiny, ahead.TooLarge(20 * GIB, 16 * GIB)))
