@@ -29,7 +29,7 @@ _COMPUTED = (
     Key(
         "attention",
         "auto",
-        choice("auto", "xla", "cudnn", "splash", "triton"),
+        choice("auto", "xla", "cudnn", "splash", "triton", "rows"),
         "which implementation computes attention; auto: the fastest on this device, timed when it is first met",
     ),
     Key("unroll", 1, Whole(1, DEPTH), "blocks in one round of their loop"),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from lrsclip_jax.errors import InputError, nearest
+from lrsclip_jax.models import row_attention as whole_rows
 from lrsclip_jax.models.attention_choice import Case, Way, fastest
 from lrsclip_jax.sharding import BATCH
 
@@ -70,8 +71,9 @@ def attention(
         tokens], True for the tokens that stand first in their row and False for its padding, which they don't see; what
         comes of padding means nothing then.
       implementation: "xla", plain products; "cudnn", NVIDIA's fused kernel, for bfloat16 and float16; "splash", JAX's
-        fused kernel for TPUs; "triton", JAX's fused kernel for GPUs; a CPU interprets these two. "auto": the fastest of
-        those that this device has, timed where it is not known yet (`attention_choice`); a CPU has "xla".
+        fused kernel for TPUs; "rows", this package's for TPUs (`row_attention`); "triton", JAX's fused kernel for GPUs.
+        A CPU interprets the last three. "auto": the fastest of those that this device has, timed where it is not known
+        yet (`attention_choice`); a CPU has "xla".
       prefix: further keys and values, which "xla" alone computes; "auto" takes it then.
 
     Returns:
@@ -91,7 +93,7 @@ def attention(
 
 def offered(platform: str, dtype: str) -> tuple[str, ...]:
     """Returns the ways that a platform, "cpu", "gpu" or "tpu", has for a dtype, the plain one first."""
-    fused = {"tpu": ("splash",), "gpu": ("triton",) if dtype == "float32" else ("cudnn", "triton")}
+    fused = {"tpu": ("splash", "rows"), "gpu": ("triton",) if dtype == "float32" else ("cudnn", "triton")}
     return ("xla", *fused.get(platform, ()))
 
 
@@ -115,9 +117,12 @@ def scored(tokens: int, causal: bool) -> int:
 
 def _fastest(q: jax.Array, causal: bool, segments: jax.Array | None) -> str:
     platform, kind = _device()
-    names = offered(platform, q.dtype.name)
+    heads = q.shape[2] // jax.sharding.get_abstract_mesh().shape.get("tensor", 1)  # of a device
+    takes = whole_rows.takes(q.shape[1], heads, q.shape[3])
+    names = [name for name in offered(platform, q.dtype.name) if name != "rows" or takes]
     if kind != jax.local_devices()[0].device_kind:
-        return names[0]  # a plan for a device that is not here: nothing can be timed
+        # A plan for a device that is not here: nothing can be timed, so the way that moves the fewest bytes.
+        return "rows" if "rows" in names else names[0]
     case = Case(mask_kind(causal, segments), q.dtype.name, *q.shape)
     return fastest(case, {name: way(name, causal) for name in names})
 
@@ -223,6 +228,14 @@ def _triton(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: ja
     return _on_each_device(rows)(q, k, v, segments)
 
 
+def _rows(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
+    platform, kind = _device()
+    if platform not in ("tpu", "cpu"):
+        raise InputError(f"attention='rows' is a kernel for TPUs, and this is {kind}; write xla or cudnn")
+    rows = functools.partial(_whole_rows, causal=causal, interpret=platform == "cpu")
+    return _on_each_device(rows)(q, k, v, segments)
+
+
 def _on_each_device(local: Callable) -> Callable:
     """A kernel of q, k, v and segments for the rows and heads of each device: the compiler does not split kernels."""
     if jax.sharding.get_abstract_mesh().empty:
@@ -258,6 +271,18 @@ def _splash_rows(
     return jnp.swapaxes(out, 1, 2)[:, :tokens].astype(v.dtype)
 
 
+def _whole_rows(
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, *, causal: bool, interpret: bool
+) -> jax.Array:
+    shape, heads = q.shape, q.shape[2]
+    if not whole_rows.takes(*shape[1:]):
+        most = whole_rows.MOST_TOKENS
+        raise InputError(f"attention='rows' takes up to {most} tokens and heads that divide 128 lanes, not {shape[1:]}")
+    q, k, v = (x.reshape(*shape[:2], -1) for x in (q, k, v))
+    ids = None if segments is None else segments.astype(jnp.int32)
+    return whole_rows.row_attention(q, k, v, ids, heads, causal, interpret).reshape(shape)
+
+
 def _triton_rows(
     q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, *, causal: bool, interpret: bool
 ) -> jax.Array:
@@ -272,4 +297,10 @@ def _triton_rows(
     return out[:, :tokens].astype(v.dtype)
 
 
-IMPLEMENTATIONS: dict[str, Callable] = {"xla": _xla, "cudnn": _cudnn, "splash": _splash, "triton": _triton}
+IMPLEMENTATIONS: dict[str, Callable] = {
+    "xla": _xla,
+    "cudnn": _cudnn,
+    "splash": _splash,
+    "triton": _triton,
+    "rows": _rows,
+}

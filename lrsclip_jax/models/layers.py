@@ -13,7 +13,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import normal
 
 from lrsclip_jax.errors import InputError, nearest
-from lrsclip_jax.models import lora_dropout
+from lrsclip_jax.models import lora_dropout, row_attention
 from lrsclip_jax.models.adaptation import adapted
 from lrsclip_jax.models.attention import PrefixKeys, Rotation, attention, rotated
 from lrsclip_jax.models.precision import dot_general
@@ -193,7 +193,10 @@ class Block(nn.Module):
 # enters each block, for one more forward pass.
 _REMAT = {
     "none": jax.checkpoint_policies.everything_saveable,
-    "dense": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dense": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(row_attention.STORED),
+    ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 _NAMES = ("qkv", "attention", "mlp_hidden")

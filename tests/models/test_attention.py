@@ -7,7 +7,9 @@ import pytest
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import attention as module
+from lrsclip_jax.models import row_attention
 from lrsclip_jax.models.attention import attention, scored
+from lrsclip_jax.models.layers import stack
 
 TOKENS = 9
 PACKED = np.array([[1, 1, 1, 2, 2, 2, 2, 0, 0], [1, 2, 2, 2, 2, 2, 3, 3, 3]], np.int32)
@@ -59,12 +61,46 @@ def test_plain_products_equal_the_equations_in_value_and_gradient(causal, segmen
 
 
 @pytest.mark.parametrize(("causal", "segments"), [(True, PACKED), (False, None)])
-@pytest.mark.parametrize("kernel", ["splash", "triton"])
+@pytest.mark.parametrize("kernel", ["splash", "triton", "rows"])
 def test_kernels_equal_the_equations_in_value_and_gradient(kernel, causal, segments):
-    """A CPU interprets them; nine tokens become 128."""
+    """A CPU interprets them; for the first two, nine tokens become 128."""
     ours = value_and_gradient(lambda q, k, v: attention(q, k, v, causal, segments, kernel))
     for found, expected in zip(ours, oracle(causal, segments), strict=True):
         np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize(("causal", "segments"), [(False, PADDED), (True, PACKED)])
+def test_heads_that_share_lanes_and_rows_in_parts_equal_plain_products(causal, segments, monkeypatch):
+    """Six heads of 64: two to 128 lanes, and one such group on the chip at a time."""
+    monkeypatch.setattr(row_attention, "_BLOCK", 1)
+    keys = jax.random.split(jax.random.key(1), 4)
+    q, k, v, weights = (jax.random.normal(key, (2, TOKENS, 6, 64)) for key in keys)
+    both = {}
+    for way in ("xla", "rows"):
+        out, backward = jax.vjp(lambda q, k, v, way=way: attention(q, k, v, causal, segments, way), q, k, v)
+        both[way] = out, *backward(weights)
+    for found, expected in zip(both["rows"], both["xla"], strict=True):
+        np.testing.assert_allclose(found, expected, atol=5e-6)
+
+
+def test_the_kernel_of_whole_rows_refuses_what_it_cannot_hold():
+    x = jnp.zeros((1, 1000, 2, 64))
+    with pytest.raises(InputError, match=r"attention='rows' takes up to 640 tokens and heads that divide 128 lanes"):
+        attention(x, x, x, False, None, "rows")
+
+
+def test_fused_attention_is_not_computed_again_by_dense_rematerialisation():
+    """The backward pass needs its result for the next product's gradient: with remat="dense" that is stored."""
+    x = jax.random.normal(jax.random.key(0), (2, TOKENS, 24))
+
+    def kernels(remat):
+        blocks = stack(
+            2, remat, 1, heads=3, causal=False, mlp_width=8, activation="gelu", norm_eps=1e-5, attention="rows"
+        )
+        params = blocks.init(jax.random.key(0), x)
+        return str(jax.make_jaxpr(jax.grad(lambda x: blocks.apply(params, x)[0].sum()))(x)).count("pallas_call[")
+
+    assert (kernels("dense"), kernels("full")) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +140,7 @@ def test_causal_blocks_leave_out_most_of_what_is_masked():
 
 def test_what_a_device_does_not_have_is_an_error(monkeypatch):
     q, k, v, _ = drawn()
-    with pytest.raises(InputError, match="attention='flash' is none of auto, xla, cudnn, splash, triton"):
+    with pytest.raises(InputError, match="attention='flash' is none of auto, xla, cudnn, splash, triton, rows"):
         attention(q, k, v, True, None, "flash")
     with pytest.raises(InputError, match=r"attention='cudnn' cannot take float32 \[2, 9, 3, 8\] here: "):
         attention(q, k, v, True, None, "cudnn")

@@ -325,7 +325,7 @@ def test_wrong_names_are_errors_that_list_the_known(arguments, message):
         ("image", {"token_multiple": 0}, "token_multiple is 0, must be at least 1"),
         ("image", {"patch_dropout": 1.0}, "patch_dropout is 1.0, must lie in 0…1, below 1"),
         ("image", {"unroll": 3}, "unroll is 3, must lie in 1…2, the layers of the tower"),
-        ("text", {"attention": "flash"}, "attention='flash' is none of auto, xla, cudnn, splash, triton"),
+        ("text", {"attention": "flash"}, "attention='flash' is none of auto, xla, cudnn, splash, triton, rows"),
         ("text", {"heads": 3}, "width 64 does not divide into 3 heads"),
         ("text", {"frozen_positions": 78}, "frozen_positions is 78"),
     ],
