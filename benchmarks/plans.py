@@ -20,6 +20,8 @@ _LARGE = (*_FULL, "--config.mesh.fsdp=16")
 
 _TWO = ("--config.data.packed=False", "--config.data.short_length=77")
 _PADDED = ("--config.data.packed=False",)
+# Plain products instead of the kernel that a plan for TPUs takes.
+_PLAIN = ("--config.model.image.attention=xla", "--config.model.text.attention=xla")
 
 # Name of a row, and the arguments of its plan.
 ROWS = {
@@ -37,6 +39,12 @@ ROWS = {
     "v5p-padded": ("configs/vitb16.py", "v5p:2x2x2", 4_096, *_PADDED),
     "v5p-two-length": ("configs/vitb16.py", "v5p:2x2x2", 4_096, *_TWO),
     "v5p-packed": ("configs/vitb16.py", "v5p:2x2x2", 4_096),
+    "v5e-plain": ("configs/vitb16.py", "v5e:4x4", 2_048, *_PLAIN),
+    "v5p-plain": ("configs/vitb16.py", "v5p:2x2x2", 4_096, *_PLAIN),
+    "v6e-packed": ("configs/vitb16.py", "v6e:4x4", 4_096),
+    "v6e-plain": ("configs/vitb16.py", "v6e:4x4", 4_096, *_PLAIN),
+    "l14-packed": ("configs/vitl14.py", "v5e:4x4", 1_024, "--config.mesh.fsdp=16"),
+    "l14-plain": ("configs/vitl14.py", "v5e:4x4", 1_024, "--config.mesh.fsdp=16", *_PLAIN),
     "b16-512-cpu": ("configs/vitb16.py", "cpu:1", 512, *_TWO, "--chip=H100-SXM"),
     "b16-4k-cpu": ("configs/vitb16.py", "cpu:1", 4_096, *_TWO, "--chip=H100-SXM", "--config.train.microbatches=8"),
 }
@@ -60,8 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := [name for name in names if name not in ROWS]:
         raise InputError(f"unknown row {unknown[0]!r}; there are {', '.join(ROWS)}")
     print(
-        "| job | pairs a step | compiled for | judged as | executed a step | memory traffic a device | temporaries "
-        "| peak a device, of | step, at least | pairs/s, at most | MFU, at most | a device sends |\n|" + "---|" * 12,
+        "| job | pairs a step | compiled for | judged as | executed a step | memory traffic a device "
+        "| as compiled, a pair | temporaries | peak a device, of | step, at least | pairs/s, at most | MFU, at most "
+        "| a device sends |\n|" + "---|" * 13,
         flush=True,
     )
     plans = {}
@@ -96,6 +105,7 @@ def plan(name: str) -> dict:
 def row(name: str, document: dict) -> str:
     """Returns a row of the table."""
     memory, best, sent = document["memory"], document["estimate"], document["collectives"]
+    accessed = document["accessed"]
     peak = f"{memory['peak'] / GIB:.1f} of {memory['limit'] / GIB:.1f} GiB"
     cells = [
         name,
@@ -104,6 +114,7 @@ def row(name: str, document: dict) -> str:
         document["chip"] or "",
         f"{document['flops']['executed_per_step'] / 1e12:,.0f} TFLOP",
         f"{document['traffic'] / GIB:.0f} GiB",
+        f"{accessed * document['devices'] / document['batch_size'] / 2**20:.0f} MiB" if accessed else "",
         f"{memory['temporaries'] / GIB:.1f} GiB" if "temporaries" in memory else "",
         peak if document["fits"] else f"**{peak}**: {document['verdict']}",
         f"{best['seconds']:.3f} s ({best['bound']})" if best else "",

@@ -1,8 +1,8 @@
 """The bytes that a compiled program reads and writes in a device's main memory, read from its text.
 
 As in XLA's `cost_analysis()`, an instruction reads its operands and writes its results, and what happens inside a
-fusion is free. Unlike there, what is in a loop counts as often as the loop runs, an array counts with the padding of its
-tiles, and one that the compiler keeps on the chip does not count.
+fusion is free. Unlike there, what is in a loop counts as often as the loop runs, an array counts with the padding of
+its tiles, and one that the compiler keeps on the chip does not count.
 """
 
 from __future__ import annotations

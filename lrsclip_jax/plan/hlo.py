@@ -35,6 +35,8 @@ class Collectives:
 
 @dataclass(frozen=True)
 class Instruction:
+    """One line of a computation."""
+
     name: str
     type: str  # "f32[8,16]{1,0}", or a tuple of types
     opcode: str
@@ -45,6 +47,8 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Computation:
+    """Instructions by name, in their order; the root is the result."""
+
     instructions: dict[str, Instruction]
     root: Instruction
 

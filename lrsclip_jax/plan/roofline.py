@@ -5,11 +5,12 @@ Three terms, of which the longest counts, as if they overlapped perfectly:
 - arithmetic: all products that are executed, repetitions included, at the chip's bfloat16 peak, and the logits of the
   loss at its float32 one (they are multiplied at the highest precision);
 - memory: every product reads its operands and writes its result once, everything elementwise is fused with one of
-  them for free, and the optimizer reads and writes its state;
+  them for free, attention is a kernel that keeps its scores on the chip and runs again for remat="full" alone, and
+  the optimizer reads and writes its state;
 - interconnect: what the compiled program's collectives send, over all links at once; None where that is not known.
 
-The first and the last are lower bounds. The second is one unless a compiler keeps results on the chip from one product
-to the next, as fused attention does. So the pairs per second and the MFU that follow are ceilings.
+The first and the last are lower bounds. The second is one unless a compiler keeps more results on the chip from one
+product to the next. So the pairs per second and the MFU that follow are ceilings.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from typing import NamedTuple
 from lrsclip_jax import flops
 from lrsclip_jax.chips import Chip
 from lrsclip_jax.models.clip import CLIP
+
+# Arrays like the queries that attention reads and writes: forward queries, keys, values and the result; backward the
+# first three, the gradient of the result, and those of the three.
+_FORWARD_ARRAYS, _BACKWARD_ARRAYS = 4, 7
 
 
 class Rows(NamedTuple):
@@ -147,6 +152,11 @@ def traffic(job: Job) -> float:
             passes += forward * (job.microbatches > 1)
         itemsize = tower.dtype.itemsize
         activations = sum(_activation_bytes(product, itemsize) for product in passes)
+        arrays = _FORWARD_ARRAYS
+        if name not in job.frozen:
+            again = (tower.remat == "full") + (job.microbatches > 1)
+            arrays += _BACKWARD_ARRAYS + again * _FORWARD_ARRAYS
+        activations += arrays * sum(_queries(product, itemsize) for product in forward)
         weights = sum(product.k * product.n * product.count for product in passes if product.weights) * itemsize
         total += share * per_pair * activations + job.microbatches * weights
     # Logits are float32; every product writes them once.
@@ -155,7 +165,13 @@ def traffic(job: Job) -> float:
 
 
 def _activation_bytes(product: flops.Product, itemsize: int) -> int:
-    """Returns the bytes that one example's product reads and writes, without weights."""
-    result = 4 if product.name == "scores" else itemsize  # the scores of attention are float32
+    """Returns the bytes that one example's product reads and writes, without weights and those of attention."""
+    if product.name in ("scores", "values"):
+        return 0
     operands = product.m * product.k + (0 if product.weights else product.k * product.n)
-    return product.count * (operands * itemsize + product.m * product.n * result)
+    return product.count * (operands + product.m * product.n) * itemsize
+
+
+def _queries(product: flops.Product, itemsize: int) -> int:
+    """Returns the bytes of the queries, for attention's first product; 0 for another one."""
+    return product.count * product.m * product.k * itemsize if product.name == "scores" else 0
