@@ -21,7 +21,8 @@ from lrsclip_jax.step import initial_state
 _DESCRIPTION = """\
 Compiles the train step of the quickstart's model for one batch, whole and in microbatches, on this machine's device,
 prints the temporaries that the compiler counts, and runs one step of those that fit: seconds, and the process's peak.
-The loss is "gather" with blocks of 1,024 rows throughout, the gradient that of the whole batch.
+The loss is "gather" with blocks of 1,024 rows throughout, the gradient that of the whole batch. Keys of the config,
+--config.KEY=VALUE, make the model another one.
 """
 
 
@@ -31,17 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32_768, help="pairs; 32768")
     parser.add_argument("--microbatches", type=int, nargs="+", default=[128, 32, 1], help="128 32 1")
     parser.add_argument("--memory", type=float, default=12.0, help="GiB of temporaries up to which a step is run; 12")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--offload", action="store_true", help="keep the images in host memory")
+    options, rest = parser.parse_known_args(arguments)
+    keys = [*configs.overrides_of(rest), *(["train.offload=images"] if options.offload else [])]
     if min(options.batch, *options.microbatches) < 1:
         raise InputError("--batch and --microbatches must be positive")
     print("| microbatches | temporaries | a step | peak of the process | loss |\n|---:|---:|---:|---:|---:|")
     for count in options.microbatches:
-        print(_row(options.batch, count, options.memory), flush=True)
+        print(_row(options.batch, count, options.memory, keys), flush=True)
 
 
-def _row(pairs: int, microbatches: int, memory: float) -> str:
-    keys = {"batch_size": pairs, "train.microbatches": microbatches}
-    config = configs.load("configs/quickstart.py", [f"{key}={value}" for key, value in keys.items()])
+def _row(pairs: int, microbatches: int, memory: float, keys: Sequence[str]) -> str:
+    config = configs.load("configs/quickstart.py", [f"batch_size={pairs}", f"train.microbatches={microbatches}", *keys])
     setup = set_up(config, RunLength(100, 100), devices=jax.devices()[:1])
     model = setup.model
     step = setup.step(CLIP_PREPROCESSING).lower(setup.shapes, setup.batch_specs()).compile()
@@ -51,7 +53,8 @@ def _row(pairs: int, microbatches: int, memory: float) -> str:
         return f"{row} | not run | | |"
     params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
     state = initial_state(params, setup.optimizer, setup.shapes)
-    batch = to_devices(_batch(pairs, config.data.long_length, config.data.short_length, model), setup.mesh)
+    host = _batch(pairs, config.data.long_length, config.data.short_length, model)
+    batch = to_devices(host, setup.mesh, offloaded=setup.layout.offloaded)
     begun = time.perf_counter()
     _, metrics = jax.block_until_ready(step(state, batch))
     seconds = time.perf_counter() - begun
