@@ -18,8 +18,8 @@ from lrsclip_jax.models.attention_choice import Case, timed
 
 _DESCRIPTION = """\
 Times attention forward and backward, as a block with rematerialisation runs it (forward, then forward again and
-backward), in every way that this device has: plain products through XLA, cuDNN's fused kernel on a GPU, splash
-attention on a TPU. The shapes are those of the zoo. The ways take turns; a ratio is that of two times in the same
+backward), in every way that this device has: plain products through XLA, cuDNN's fused kernel on a GPU, two
+kernels on a TPU. The shapes are those of the zoo. The ways take turns; a ratio is that of two times in the same
 round. Each must agree with plain products first. attention="auto" takes the same times by itself, of its own shapes.
 """
 

@@ -107,7 +107,7 @@ def _forward_kernel(
     for group, of_head in _groups(out_ref.shape[2], width):
         q, k, v = (ref[0, :, group] for ref in (q_ref, k_ref, v_ref))
         heads = [_product(_weights(of(q), k, seen, width).astype(v.dtype), of(v), 1, 0) for of in of_head]
-        out_ref[0, :, group] = sum(heads).astype(out_ref.dtype)
+        out_ref[0, :, group] = functools.reduce(jnp.add, heads).astype(out_ref.dtype)
 
 
 def _backward_kernel(
