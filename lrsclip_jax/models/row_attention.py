@@ -25,7 +25,7 @@ _UNSEEN = -1e30  # finite, so that a row that sees nothing has no NaN
 
 
 def takes(tokens: int, heads: int, width: int) -> bool:
-    """Whether the kernel computes rows of so many tokens, with heads of this width."""
+    """Whether the kernel computes rows of this length, with heads of this width."""
     lanes = min(_LANES, heads * width)
     return tokens <= MOST_TOKENS and lanes % width == 0 and heads * width % lanes == 0
 

@@ -24,7 +24,7 @@ def accessed(text: str) -> int:
     """Returns the bytes that one execution of a program moves between a device and its main memory.
 
     Of an array that an instruction cuts a slice from, or puts one into, the slice counts. A kernel, such as fused
-    attention, is one instruction: whatever it reads more than once counts once.
+    attention, is one instruction: an array that it reads twice counts once.
 
     Args:
       text: `compiled.as_text()`.
