@@ -46,10 +46,11 @@ class AttentionPooling(nn.Module):
         self.norm = layer_norm(self.norm_eps)
         self.mlp = MLP(self.mlp_width, self.activation, depth=1, dtype=self.dtype)
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
+    def __call__(self, tokens: jax.Array, seen: jax.Array | None = None) -> jax.Array:
+        """Pools the tokens that are `seen`, bool [B, N], of which the first is one; None: all."""
         probe = jnp.broadcast_to(self.probe, (len(tokens), 1, self.width))
         q, k, v = self._parts(jnp.concatenate([probe, tokens], axis=1))
-        return self._read(attention(q[:, :1], k[:, 1:], v[:, 1:], causal=False, implementation="xla"))[:, 0]
+        return self._read(attention(q[:, :1], k[:, 1:], v[:, 1:], False, seen, implementation="xla"))[:, 0]
 
     def alone(self, tokens: jax.Array) -> jax.Array:
         """What the head makes of each token as if it were the only one: [B, N, width] -> fp32 [B, N, width]."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import constant
 
 from lrsclip_jax.models.bert_tower import Bert
+from lrsclip_jax.models.native import PackedImages
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
@@ -63,6 +64,10 @@ class CLIP(nn.Module):
         hidden = self.image.hidden(images, kept)
         rows = unit(self.image.projection(self.image.pooled(hidden)))
         return (rows, self.image.tokens(hidden)) if tokens else rows
+
+    def encode_packed_images(self, packed: PackedImages) -> jax.Array:
+        """Unit rows of images that share rows, fp32 [G, T, E]; those of a span of length 0 mean nothing."""
+        return unit(self.image.projection(self.image.packed_features(packed)))
 
     def encode_text(
         self, ids: jax.Array, tokens: bool = False, shifts: jax.Array | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -111,28 +112,47 @@ def rotary_angles(grid: int, head_width: int, base: float) -> np.ndarray:
       float32 [grid·grid, head_width/2], patches row by row.
     """
     centres = 2 * (np.arange(grid) + 0.5) / grid - 1
-    frequencies = base ** -(np.arange(head_width // 4) / (head_width // 4))
     rows, columns = np.meshgrid(centres, centres, indexing="ij")
     places = np.stack([rows, columns], axis=-1).reshape(-1, 2, 1)
-    return (2 * np.pi * places * frequencies).reshape(grid * grid, -1).astype(np.float32)
+    return angles_at(places, head_width, base).reshape(grid * grid, -1).astype(np.float32)
+
+
+def angles_at(coordinates: Any, head_width: int, base: float) -> Any:
+    """Angles of coordinates, [..., 1] of NumPy or of JAX, as `rotary_angles` has them: [..., head_width/4]."""
+    return 2 * np.pi * coordinates * base ** -(np.arange(head_width // 4) / (head_width // 4))
 
 
 def _bicubic(old: int, new: int, antialias: bool) -> np.ndarray:
     """Weights [new, old] of a one-dimensional cubic resize, pixel centres at half integers."""
-    scale = old / new
-    centre = (np.arange(new)[:, None] + 0.5) * scale - 0.5
     if antialias:
-        weights = _cubic((np.arange(old) - centre) / max(scale, 1.0), -0.5)
-        return weights / weights.sum(axis=1, keepdims=True)
+        return antialiased(np.arange(new), np.full(new, new), old)
+    centre = (np.arange(new)[:, None] + 0.5) * (old / new) - 0.5
     taps = np.floor(centre) + np.arange(-1, 3)
     weights = np.zeros((new, old))
     np.add.at(weights, (np.arange(new)[:, None], np.clip(taps, 0, old - 1).astype(int)), _cubic(taps - centre, -0.75))
     return weights
 
 
-def _cubic(x: np.ndarray, a: float) -> np.ndarray:
+def antialiased(place: Any, new: Any, old: int) -> Any:
+    """Weights of an antialiased cubic resize for single places, each of a size of its own; of NumPy or of JAX.
+
+    Args:
+      place: whole numbers [...], from 0 to new − 1.
+      new: whole numbers [...], the size to which a row of `old` is resized.
+      old: its size.
+
+    Returns:
+      floats [..., old] that sum to 1: at a place of a row that keeps its size a single 1.
+    """
+    scale = old / new[..., None]
+    centre = (place[..., None] + 0.5) * scale - 0.5
+    weights = _cubic((np.arange(old) - centre) / scale.clip(1), -0.5)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def _cubic(x: Any, a: float) -> Any:
     """Keys' cubic convolution kernel with parameter `a` (IEEE TASSP 29, 1981)."""
-    x = np.abs(x)
+    x = abs(x)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+    return near * (x <= 1) + far * ((x > 1) & (x < 2))

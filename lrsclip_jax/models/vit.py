@@ -14,12 +14,16 @@ from lrsclip_jax.models.adapt_rules import Adapt
 from lrsclip_jax.models.attention import Rotation
 from lrsclip_jax.models.attention_pooling import AttentionPooling
 from lrsclip_jax.models.layers import check_heads, exact_dense, layer_norm, tower_blocks
+from lrsclip_jax.models.native import PackedImages, patches_of_each, positions_at, rotary_at
+from lrsclip_jax.models.packed import at_slots
 from lrsclip_jax.models.positions import rotary_angles
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 
 class PatchEmbedding(nn.Module):
     """Linear map of square patches: [B, H, W, C] -> [B, (H/patch)·(W/patch), width] in `dtype`, row by row.
+
+    Or of images that are cut already (`data.native.cut`): [R, N, patch·patch·C] -> [R, N, width].
 
     Parameters: `kernel` [patch, patch, C, width] and, with `use_bias`, `bias` [width].
     """
@@ -32,14 +36,17 @@ class PatchEmbedding(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         # torch's initialisation of a convolution, which CLIP leaves as it is: uniform within ± fan_in^-½.
-        batch, height, width, channels = images.shape
+        channels = images.shape[-1] if images.ndim == 4 else images.shape[-1] // self.patch**2
         kernel = self.param(
             "kernel", variance_scaling(1 / 3, "fan_in", "uniform"), (self.patch, self.patch, channels, self.width)
         )
         # A convolution whose stride equals its kernel is a matrix product, which XLA runs faster on CPUs.
-        rows, columns = height // self.patch, width // self.patch
-        patches = images.astype(self.dtype).reshape(batch, rows, self.patch, columns, self.patch, channels)
-        patches = constrain(patches.swapaxes(2, 3).reshape(batch, rows * columns, -1), BATCH)
+        patches = images.astype(self.dtype)
+        if images.ndim == 4:
+            batch, rows, columns = len(images), images.shape[1] // self.patch, images.shape[2] // self.patch
+            patches = patches.reshape(batch, rows, self.patch, columns, self.patch, channels)
+            patches = patches.swapaxes(2, 3).reshape(batch, rows * columns, -1)
+        patches = constrain(patches, BATCH)
         x = patches @ gathered(kernel.reshape(-1, self.width).astype(self.dtype))
         if self.use_bias:
             x += self.param("bias", zeros, (self.width,)).astype(self.dtype)
@@ -58,6 +65,8 @@ class ViT(nn.Module):
     DINOv3's has further tokens, `registers` behind the class token, and with a `rotary_base` no table of positions:
     queries and keys of the patches are turned in every block (`positions.rotary_angles`), so any size has its places.
     Its larger towers have `gated` MLPs.
+
+    `packed_features` takes images of any shape, in rows that they share, with the same parameters.
 
     Initialisation as CLIP's: class and position embeddings and the projection are normal with standard deviation
     width^-½, blocks as `layers.Block` says, norms are the identity.
@@ -85,6 +94,8 @@ class ViT(nn.Module):
     adapt: Adapt = ()  # adapters in the blocks, see adapt_rules.resolved
     token_multiple: int = 1  # tokens are padded to a multiple of it, for matrix units that process blocks of that size
     patch_dropout: float = 0.0  # share of the patches that training leaves out, see `kept_patches`
+    resolution: str = "fixed"  # "native": images keep their shape, of as many patches at most as a square of `size` has
+    min_patches: int | None = None  # to how many of these a small image is enlarged, see `data.native`; None: to all
     bands: tuple[str, ...] = ()  # that an image has, see `data.bands`; (): red, green and blue
     dtype: Any = jnp.float32  # of the blocks; parameters, norms, softmax and projection are fp32
 
@@ -179,6 +190,35 @@ class ViT(nn.Module):
         seen = jnp.broadcast_to(jnp.arange(tokens + padding) < tokens, x.shape[:2]) if padding else None
         x, _ = self.blocks(constrain(x, BATCH), seen, self._rotation(angles, padding))
         return x[:, :tokens]
+
+    def packed_features(self, packed: PackedImages) -> jax.Array:
+        """The features of images of any shape that share rows: fp32 [G, T, width]; of a span of length 0 any.
+
+        A square image of `size` has the features that it has alone.
+        """
+        patch = packed.positions - self.first_patch
+        x, rotation = self.patch_embedding(packed.patches), None
+        if self.rotary_base is None:
+            x += positions_at(self.position_embedding[self.class_tokens :], patch, packed.grids)
+        else:
+            angles = rotary_at(patch, packed.grids, self.width // self.heads, self.rotary_base)
+            rotation = Rotation(jnp.cos(angles), jnp.sin(angles))
+        if self.first_patch:
+            before = jnp.concatenate(self._before(1), axis=1)[0]
+            which = jax.nn.one_hot(packed.positions, self.first_patch)
+            x = jnp.where(patch[..., None] < 0, 0, x) + jnp.matmul(which, before, precision=jax.lax.Precision.HIGHEST)
+        if self.pre_norm:
+            x = self.first_norm(x)
+        x, _ = self.blocks(constrain(x.astype(self.dtype), BATCH), packed.segments, rotation)
+        if self.pool == "cls":
+            return self.post_norm(at_slots(x, packed.spans[..., 0]))
+        patches, seen = patches_of_each(x, packed.spans, self.first_patch, (self.size // self.patch) ** 2)
+        if self.pool == "map":
+            rows = self.head(self.post_norm(patches), seen)
+        else:
+            total = jnp.sum(patches, axis=1, dtype=jnp.float32, where=seen[..., None])
+            rows = self.post_norm(total / jnp.maximum(seen.sum(axis=1, keepdims=True), 1))
+        return rows.reshape(*packed.spans.shape[:2], self.width)
 
     def _before(self, images: int) -> list[jax.Array]:
         """The tokens that stand before the patches, [images, ·, width] each."""

@@ -25,6 +25,7 @@ TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert, "si
 HOW = (
     *("parent", "name", "dtype", "remat", "attention", "unroll", "products", "token_multiple", "patch_dropout"),
     *("keep", "ratio"),
+    *("resolution", "min_patches"),  # which the preprocessing says
 )
 
 # Fields that towers of older versions had not: they are left out where they change nothing.

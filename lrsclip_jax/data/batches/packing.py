@@ -103,22 +103,50 @@ def pack(
       added to the positions.
     """
     lengths = np.asarray([0 if text is None else len(text) for text in texts])
-    first = np.where(lengths > 0, placement.row * row_length + placement.start, 0)
-    position = _within(lengths)
-    slots = np.repeat(first, lengths) + position
-    flat = np.zeros((3, rows * row_length), np.int32)
-    flat[0, slots] = np.fromiter(itertools.chain.from_iterable(text for text in texts if text is not None), np.int32)
-    flat[1, slots] = np.repeat(_numbers(placement.row, first, lengths), lengths)
-    flat[2, slots] = position
-    spans = np.stack([first, lengths], axis=1).astype(np.int32)
-    long, short = np.split(spans, 2)
-    ids, segments, positions = flat.reshape(3, rows, row_length)
-    packed = {"ids": ids, "segments": segments, "positions": positions, "long_span": long, "short_span": short}
+    lay = laid(lengths, placement, row_length, rows)
+    ids = np.zeros(rows * row_length, np.int32)
+    ids[lay.slots] = np.fromiter(itertools.chain.from_iterable(text for text in texts if text is not None), np.int32)
+    long, short = np.split(lay.spans, 2)
+    packed = {
+        "ids": ids.reshape(rows, row_length),
+        "segments": lay.segments,
+        "positions": lay.positions,
+        "long_span": long,
+        "short_span": short,
+    }
     if shifts is None:
         return packed
     moved = np.zeros(rows * row_length, np.int32)
-    moved[slots] = np.where(position > 0, np.repeat(shifts, lengths), 0)
+    moved[lay.slots] = np.where(lay.positions.ravel()[lay.slots] > 0, np.repeat(shifts, lengths), 0)
     return packed | {"shifts": moved.reshape(rows, row_length)}
+
+
+class Laid(NamedTuple):
+    """What slots hold of texts, or of other runs of tokens, that are placed in rows of N slots.
+
+    Attributes:
+      slots: int64 [sum of the lengths], those of each text in turn, counted through all rows.
+      segments: int32 [rows, N], which text of its row a slot belongs to, from 1 on; 0 where it is empty.
+      positions: int32 [rows, N], of each token in its text.
+      spans: int32 [T, 2], start and length of each text in all slots; (0, 0) of no length.
+    """
+
+    slots: np.ndarray
+    segments: np.ndarray
+    positions: np.ndarray
+    spans: np.ndarray
+
+
+def laid(lengths: np.ndarray, placement: Placement, row_length: int, rows: int) -> Laid:
+    """Lays texts of these lengths, int [T], in `rows` rows where they were placed."""
+    first = np.where(lengths > 0, placement.row * row_length + placement.start, 0)
+    position = _within(lengths)
+    slots = np.repeat(first, lengths) + position
+    flat = np.zeros((2, rows * row_length), np.int32)
+    flat[0, slots] = np.repeat(_numbers(placement.row, first, lengths), lengths)
+    flat[1, slots] = position
+    segments, positions = flat.reshape(2, rows, row_length)
+    return Laid(slots, segments, positions, np.stack([first, lengths], axis=1).astype(np.int32))
 
 
 def _within(lengths: np.ndarray) -> np.ndarray:
