@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,19 +10,25 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.native import cut
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.native import PackedImages, image_rows, packed_images
 from lrsclip_jax.models.pixels import normalise
-from lrsclip_jax.sharding import batch_sharded, on_mesh, replicated
+from lrsclip_jax.models.vit import ViT
+from lrsclip_jax.sharding import batch_sharded, batch_shards, on_mesh, replicated
 
 # Every length of text is compiled by itself, so there are only a few.
 _TEXT_LENGTHS = (32, 77, 128)  # and the context length
 
 
-class Encoders(NamedTuple):
-    """The two towers of one model: (params, uint8 [B, S, S, 3]) and (params, int32 [B, L]) to float32 [B, E]."""
+Fed = Callable[[Any, Sequence[np.ndarray]], jax.Array]  # of parameters and examples
 
-    images: Callable[[Any, np.ndarray], jax.Array]
-    texts: Callable[[Any, np.ndarray], jax.Array]
+
+class Encoders(NamedTuple):
+    """The two towers of one model: (params, B of uint8 [S, S, 3]) and (params, B of int32 [L]) to float32 [B, E]."""
+
+    images: Fed
+    texts: Fed
 
 
 def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
@@ -31,23 +37,53 @@ def encoders(model: CLIP, preprocessing: Preprocessing, mesh: Mesh) -> Encoders:
     Every process of a run passes the whole batch; its devices take their rows.
     """
 
-    def images(params: Any, pixels: jax.Array) -> jax.Array:
-        embeddings: Any = model.apply({"params": params}, normalise(pixels, preprocessing), method="encode_image")
+    def images(params: Any, seen: jax.Array | PackedImages) -> jax.Array:
+        method = "encode_packed_images" if isinstance(seen, PackedImages) else "encode_image"
+        embeddings: Any = model.apply({"params": params}, seen, method=method)
         return embeddings
 
     def texts(params: Any, ids: jax.Array) -> jax.Array:
         embeddings: Any = model.apply({"params": params}, ids, method="encode_text")
         return embeddings
 
-    return Encoders(fed(images, mesh), fed(texts, mesh))
+    return Encoders(fed_images(images, model.image, preprocessing, mesh), fed(texts, mesh))
 
 
-def fed(tower: Callable[[Any, jax.Array], jax.Array], mesh: Mesh) -> Callable[[Any, np.ndarray], jax.Array]:
-    """Returns `tower`, (params, batch) to rows, jitted: numpy batches split over `mesh`, rows on every device."""
+def fed(
+    tower: Callable[[Any, Any], jax.Array], mesh: Mesh, lay: Callable[[Sequence[np.ndarray]], Any] = np.stack
+) -> Fed:
+    """Returns `tower`, (params, batch) to rows, jitted: examples in, split over `mesh`, and rows on every device.
+
+    `lay` makes a batch of examples, a numpy array or several.
+    """
     rows = batch_sharded(mesh)
     jitted = jax.jit(on_mesh(mesh, tower), out_shardings=replicated(mesh))
-    # jit itself splits a numpy batch only where one process has all devices.
-    return lambda params, batch: jitted(params, jax.make_array_from_callback(batch.shape, rows, batch.__getitem__))
+
+    def split(values: np.ndarray) -> jax.Array:
+        # jit itself splits a numpy batch only where one process has all devices.
+        return jax.make_array_from_callback(values.shape, rows, values.__getitem__)
+
+    return lambda params, examples: jitted(params, jax.tree.map(split, lay(examples)))
+
+
+def fed_images(tower: Callable[[Any, Any], jax.Array], image: ViT, preprocessing: Preprocessing, mesh: Mesh) -> Fed:
+    """Returns `tower`, (params, what `image` takes) to rows, as `fed` does, for images as `preprocess` makes them.
+
+    Images of any shape share rows, as in training; `tower` then returns rows of each group, [G, T, E].
+    """
+    if not preprocessing.patch:
+        return fed(lambda params, pixels: tower(params, normalise(pixels, preprocessing)), mesh)
+    lay, groups = image_rows(image), batch_shards(mesh)
+
+    def shared(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        grids = np.asarray([image.shape[:2] for image in images]) // lay.patch
+        return lay.shared([cut(image, lay.patch) for image in images], grids, groups)
+
+    def in_order(params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        rows = tower(params, packed_images(batch, preprocessing, groups))
+        return rows.reshape(-1, rows.shape[-1])
+
+    return fed(in_order, mesh, shared)
 
 
 def static_length(length: int, context_length: int) -> int:
@@ -71,11 +107,12 @@ def embed(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size:
 def embedded(encode: Callable, params: Any, rows: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
     """Yields the embeddings of `rows`, float32 [B, E], batch after batch; `rows` are drawn two batches ahead.
 
-    All batches have the same shape: the last one is filled up with copies of its first row.
+    All batches have the same shape: the last one is filled up with copies of its first row. Those of images of any
+    shape have one of a few shapes.
     """
     pending = None
     for batch in _chunks(rows, batch_size):
-        filled = np.stack([*batch] + [batch[0]] * (batch_size - len(batch)))
+        filled = [*batch] + [batch[0]] * (batch_size - len(batch))
         dispatched = encode(params, filled), len(batch)
         # Fetched one batch late, so that the host prepares the next one while the device works.
         if pending:

@@ -13,6 +13,7 @@ from lrsclip_jax import losses
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.clip import CLIP, unit
+from lrsclip_jax.models.native import packed_images
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, of_words, turned
 from lrsclip_jax.sharding import BATCH, batch_shards, constrain
@@ -30,7 +31,7 @@ def encode(
     groups: int,
     key: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """Returns unit rows [B, D] of the images and of each kind of text, whether these are packed or padded.
+    """Returns unit rows [B, D] of the images, squares or of any shape, and of each kind of text, packed or padded.
 
     Of a frozen tower whose features the batch has, only the projection is computed. `key` is that of the step for
     LoRA's dropout; the batch then says as `sample` which pairs these are.
@@ -39,8 +40,14 @@ def encode(
     rngs = {} if key is None else {lora_dropout.KEY: key}
     texts_of = {} if samples is None else {kind: len(kinds) * samples + n for n, kind in enumerate(kinds)}
 
-    if "image_features" in batch:
-        images: Any = _projected(model.image, params["image"], batch["image_features"])
+    if "patches" in batch:
+        shared = packed_images(batch, preprocessing, groups)
+        of_images = {} if samples is None else {"image": samples}
+        variables = {"params": params} | lora_dropout.of_packed("image", shared, of_images)
+        found: Any = model.apply(variables, shared, method="encode_packed_images", rngs=rngs)
+        images: Any = found.reshape(-1, found.shape[-1])
+    elif "image_features" in batch:
+        images = _projected(model.image, params["image"], batch["image_features"])
     else:
         offloaded = batch.get("image_words")
         if offloaded is None:
@@ -87,15 +94,21 @@ def text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.
 
 
 def token_counts(batch: Batch, model: CLIP, kinds: Sequence[str]) -> dict[str, jax.Array]:
-    """Returns the tokens of the texts, with which dense layers grow, and their squares, with which attention does."""
+    """Returns the tokens of the texts, with which dense layers grow, and their squares, with which attention does.
+
+    Of images of any shape both as well.
+    """
     counts = [
         batch[f"{kind}_span"][:, 1]
         if "ids" in batch
         else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
         for kind in kinds
     ]
-    tokens = jnp.stack(counts).astype(jnp.float32)
-    return {"text_tokens": tokens.sum(), "text_squares": (tokens * tokens).sum()}
+    found = {"text": jnp.stack(counts).astype(jnp.float32)}
+    if "image_span" in batch:
+        found["image"] = batch["image_span"][:, 1].astype(jnp.float32)
+    sums = {f"{tower}_tokens": tokens.sum() for tower, tokens in found.items()}
+    return sums | {f"{tower}_squares": (tokens * tokens).sum() for tower, tokens in found.items()}
 
 
 def _packed(batch: Batch, kinds: Sequence[str], groups: int) -> Packed:

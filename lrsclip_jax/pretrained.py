@@ -24,7 +24,7 @@ from lrsclip_jax.data.bands import LAYOUTS
 from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
-from lrsclip_jax.encoders import embed, embedded, fed, normalise, static_length
+from lrsclip_jax.encoders import Fed, embed, embedded, fed, fed_images, static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.bert_tower import Bert
@@ -48,8 +48,8 @@ _FEW = (1, 8)  # and the batch size
 class Encoder(NamedTuple):
     """A jitted tower, (params, batch) to float32 [B, D]: `features` of any length, and `unit` ones."""
 
-    features: Callable[[Any, np.ndarray], jax.Array]
-    unit: Callable[[Any, np.ndarray], jax.Array]
+    features: Fed
+    unit: Fed
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +183,8 @@ class Pretrained:
     def preprocess(self, image: ImageLike) -> np.ndarray:
         """Returns what the image tower sees of an image, before normalisation: uint8 [S, S, 3], float32 of bands.
 
+        A model that takes images of any shape sees [rows·patch, columns·patch, 3].
+
         To the byte the pixels that the source's own code makes: the transform of CLIP and open_clip, or transformers'
         `CLIPImageProcessorPil`. Errors as in `images`.
         """
@@ -211,6 +213,7 @@ class Pretrained:
         """Yields what `encode` returns, batch after batch: at most `batch_size` rows each, and no batch of nothing.
 
         All batches have one shape: on one kind of device a row is the same to the bit, whichever rows come with it.
+        Images of any shape share rows; theirs are the same up to rounding.
         """
         with exactly(self.dtype):
             yield from embedded(self._encoder(side).features, self.params[side], batch, self.batch_size)
@@ -330,17 +333,20 @@ def _encoders(
     encoders: dict[Side, Encoder] = {}
     method = "__call__" if features == "projected" else "features"
     if image and preprocessing:
-        encoders["image"] = _encoder(image, method, lambda pixels: normalise(pixels, preprocessing), mesh)
+        towers = _features(image, method)
+        encoders["image"] = Encoder(*(fed_images(each, image, preprocessing, mesh) for each in towers))
     if text and (features == "projected" or not image):  # two towers meet in the projected space alone
-        encoders["text"] = _encoder(text, method, lambda ids: ids, mesh)
+        encoders["text"] = Encoder(*(fed(each, mesh) for each in _features(text, method)))
     return encoders
 
 
-def _encoder(tower: Any, method: str, prepare: Callable[[jax.Array], jax.Array], mesh: Mesh) -> Encoder:
-    def features(params: Any, batch: jax.Array) -> jax.Array:
-        return tower.apply({"params": params}, prepare(batch), method=method)
+def _features(tower: Any, method: str) -> tuple[Callable, Callable]:
+    """The functions of an `Encoder`, before they are fed."""
 
-    return Encoder(fed(features, mesh), fed(lambda params, batch: unit(features(params, batch)), mesh))
+    def features(params: Any, batch: Any) -> jax.Array:
+        return tower.apply({"params": params}, batch, method=method)
+
+    return features, lambda params, batch: unit(features(params, batch))
 
 
 def as_seen(image: ImageLike, preprocessing: Preprocessing, layout: Sequence[str] = ()) -> AnyImage:

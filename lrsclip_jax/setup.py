@@ -83,9 +83,9 @@ class Setup:
             )
         return range(done + 1, self.length.total_steps + 1)
 
-    def batch_specs(self, rows: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns shapes, dtypes and shardings of a batch; `rows` are those of packed texts in the whole batch."""
-        return batch_specs(self.layout, self.model.image.size, self.mesh, rows)
+    def batch_specs(self, rows: int | None = None, image_rows: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns shapes, dtypes and shardings of a batch; `rows` and `image_rows` are as for `step.batch_specs`."""
+        return batch_specs(self.layout, self.model.image.size, self.mesh, rows, image_rows)
 
 
 def set_up(

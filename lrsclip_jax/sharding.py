@@ -202,7 +202,7 @@ def to_devices(
     those of packed texts, belong to the same processes in the same parts. With `offloaded`, a number of microbatches,
     the images become "image_words" in host memory (`words`).
     """
-    pairs = len(batch["image"] if "image" in batch else next(iter(batch.values())))
+    pairs = len(next(batch[key] for key in ("image", "image_span", *batch) if key in batch))
     size, sharding = pairs if size is None else size, batch_sharded(mesh)
 
     def rows_of(values: np.ndarray, whole: int) -> Callable[[slice], np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +18,13 @@ from lrsclip_jax import averaging, forward, losses
 from lrsclip_jax.config import ConfigDict
 from lrsclip_jax.config.checks import tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
+from lrsclip_jax.data.batches.image_rows import ImageRows
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
-from lrsclip_jax.models import lora_dropout
+from lrsclip_jax.models import lora_dropout, native, zoo
 from lrsclip_jax.models.clip import CLIP, plain
 from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
@@ -169,16 +170,22 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         bands=len(fields["image"]["bands"]),
         image_keys=config.loss.same_image == "positive",
         offloaded=config.train.microbatches if config.train.offload == "images" else 0,
+        image_rows=_image_rows(fields["image"]),
         **widths,
     )
 
 
+def _image_rows(fields: Mapping[str, Any]) -> ImageRows | None:
+    return native.image_rows(zoo.tower("image", fields)) if fields["resolution"] == "native" else None
+
+
 def batch_specs(
-    layout: BatchShape, image_size: int, mesh: Mesh, rows: int | None = None
+    layout: BatchShape, image_size: int, mesh: Mesh, rows: int | None = None, image_rows: int | None = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes, dtypes and shardings of a batch with this layout (lrsclip_jax.data.batches.pipeline).
 
-    `rows` are those of packed texts, in the whole batch: packed batches have one of a few numbers of them.
+    `rows` are those of packed texts, in the whole batch: packed batches have one of a few numbers of them. `image_rows`
+    are those of images of any shape; None: the most, one for each.
     """
     pairs = layout.batch_size
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
@@ -193,6 +200,12 @@ def batch_specs(
         shapes |= {f"{kind}_features": ((pairs, layout.text_features), jnp.float32) for kind in layout.kinds}
     if layout.offloaded:
         del shapes["image"]
+    if (lay := layout.image_rows) is not None:
+        _, values = shapes.pop("image")
+        slots, width = (pairs if image_rows is None else image_rows, lay.length), lay.patch**2 * (layout.bands or 3)
+        shapes |= {f"image_{name}": (slots, jnp.int32) for name in ("segments", "positions")}
+        shapes |= {"patches": ((*slots, width), values), "image_grids": ((*slots, 2), jnp.int32)}
+        shapes["image_span"] = ((pairs, 2), jnp.int32)
     if layout.turned:
         shapes["turn"] = ((pairs,), jnp.int32)
     if layout.image_keys:

@@ -154,7 +154,14 @@ def initial_parameters(model: CLIP, config: ConfigDict) -> tuple[Any, Preprocess
             fit = fitting.fitted_tower(model, tower, found, source, params[tower], new_bands)
             params = params | {tower: fit}
             preprocessing = (found.preprocessing if tower == "image" else None) or preprocessing
-    return params, _of_bands(model, config, preprocessing.at(model.image.size))
+    return params, _of_bands(model, config, _of_shape(model, preprocessing.at(model.image.size)))
+
+
+def _of_shape(model: CLIP, preprocessing: Preprocessing) -> Preprocessing:
+    """The preprocessing of a model's images: squares, or of any shape."""
+    if model.image.resolution == "native":
+        return preprocessing.native(model.image.patch, model.image.min_patches)
+    return preprocessing.squares()
 
 
 def _of_bands(model: CLIP, config: ConfigDict, preprocessing: Preprocessing) -> Preprocessing:

@@ -80,6 +80,8 @@ LATER = (
     "model.adapt",
     "model.adapt_with",
     "model.image.bands",
+    "model.image.resolution",
+    "model.image.min_patches",
     "model.new_bands",
     "model.band_scale",
     "model.band_mean",

@@ -94,6 +94,15 @@ LONG_WEIGHT = either(
 BANDS = Many(Text("a name such as 'B04', 'red' or '665nm'"), "bands", "('B04', 'B03', 'B02', 'B08')")
 BANDS_READ = "the bands that images have, by name or wavelength and in order; (): red, green and blue of 8 bits"
 
+RESOLUTION = choice("fixed", "native")
+RESOLUTION_READ = (
+    "fixed: images become squares of model.image.size; native: they keep their shape, get at most as many patches as "
+    "such a square, and share rows (NaFlex, NaViT)"
+)
+MIN_PATCHES = (
+    "of resolution='native': to how many patches a small image is enlarged; 1: none is; None: to all that it may get"
+)
+
 # How a pretrained table of text positions is made longer; the towers' fields and the config's keys say the same.
 KEEP = "first rows of a shorter pretrained position table that stretching (KPS) leaves as they are; 0: none"
 RATIO = "rows that stretching makes of each later row; None: the fewest that reach context_length"

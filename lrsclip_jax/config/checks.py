@@ -63,7 +63,20 @@ def check(config: ConfigDict, where: str = "") -> None:
             raise InputError(f"{where}{key}={shown(value)}: {fault}")
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
-    groups = (_towers, _bands, _texts, _siglip, _batch, _loss, _optimizer, _warmup, _sources, _features, _guard)
+    groups = (
+        _towers,
+        _native,
+        _bands,
+        _texts,
+        _siglip,
+        _batch,
+        _loss,
+        _optimizer,
+        _warmup,
+        _sources,
+        _features,
+        _guard,
+    )
     for combination in groups:
         for fault in combination(config):
             raise InputError(fault)
@@ -202,6 +215,28 @@ def _towers(config: ConfigDict) -> Iterator[str]:
     if round(image["patch_dropout"] * patches) >= patches:
         yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
     yield from adapt_rules.faults(config.model.adapt, towers)
+
+
+def _native(config: ConfigDict) -> Iterator[str]:
+    """Yields why images can't keep their shape."""
+    image = tower_fields(config)[0]
+    least, budget = image["min_patches"], (image["size"] // image["patch"]) ** 2
+    if image["resolution"] != "native":
+        if least is not None:
+            yield f"model.image.min_patches={least} is about model.image.resolution='native', and that is 'fixed'"
+        return
+    if least is not None and least > budget:
+        yield f"model.image.min_patches={least} is more than the {budget} patches of model.image.size={image['size']}"
+    why = "does not go with model.image.resolution='native'"
+    turns = config.data.augmentation.turns
+    if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
+        yield f"data.augmentation.turns={shown(turns)} {why}: set it to 'none'"
+    if image["patch_dropout"]:
+        yield f"model.image.patch_dropout={image['patch_dropout']} {why}: set it to 0.0"
+    if config.train.offload == "images":
+        yield f"train.offload='images' {why}: leave it at 'none'"
+    if config.data.image_features is not None:
+        yield f"data.image_features={shown(config.data.image_features)} {why}: leave it at None"
 
 
 def _bands(config: ConfigDict) -> Iterator[str]:

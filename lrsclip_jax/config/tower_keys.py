@@ -11,9 +11,12 @@ from lrsclip_jax.config.allowed import (
     DEPTH,
     DTYPES,
     KEEP,
+    MIN_PATCHES,
     RATIO,
     RATIOS,
     REMAT,
+    RESOLUTION,
+    RESOLUTION_READ,
     ROWS,
     SIDE,
     TOKEN_COUNT,
@@ -87,6 +90,8 @@ IMAGE_FIELDS = _fields(
     Key("gated", False, Flag(), "whether the MLPs have a gate"),
     Key("token_multiple", 1, Whole(1, 1024), "tokens are padded to a multiple of it"),
     Key("patch_dropout", 0.0, Number(0.0, 1.0, below=True), "share of the patches that training leaves out"),
+    Key("resolution", "fixed", RESOLUTION, RESOLUTION_READ),
+    Key("min_patches", None, OrNone(Whole(1, ROWS)), MIN_PATCHES),
     Key("bands", (), BANDS, BANDS_READ),
 )
 TEXT_FIELDS = {

@@ -227,11 +227,13 @@ def _export(options: argparse.Namespace) -> None:
         return
     found = weights.merged(found, options.source)
     model = weights.model_of(found)
-    preprocessing = found.preprocessing or CLIP_PREPROCESSING
+    preprocessing = (found.preprocessing or CLIP_PREPROCESSING).squares()  # no format knows other shapes
     to = {"format": options.format, "out": options.out, "source": options.source} | of_onnx
     facts = facts_of(options.source, options.licence, options.push or "")
     tokenizer = weights.tokenizer_of(found, options.source)
     print("\n".join(export(model, found.params, preprocessing, **to, facts=facts, tokenizer=tokenizer)), flush=True)
+    if found.preprocessing and found.preprocessing.patch:
+        print(f"note: {options.source} takes images of any shape; there they become squares of {preprocessing.size}")
     if options.push:
         print(f"published: {push.push(Path(options.out), options.push, options.private)}")
 

@@ -56,6 +56,8 @@ def compare(source: str, export: str, data: str, hints: Hints, count: int | None
       InputError: a source or the set can't be read.
     """
     model = pretrained.load(source, hints, dtype="float32", batch_size=_BATCH)
+    if model.preprocessing.patch:
+        print(f"note: {source} takes images of any shape, an export squares: only of these both see the same")
     held = first(heldout.of_records(data.rsplit("/", 1)[-1], _Records(data), model.tokenizer), count)
     ours, theirs = as_side("lrsclip_jax", model), _of_export(export, model)
     print(f"{source}: {ours.name}\n{export}: {theirs.name}\n", flush=True)

@@ -133,7 +133,7 @@ def joined(sources: Mapping[str, str], hints: Hints, changes: Changes) -> Import
         params["logit_bias"] = jnp.float32(bias)
     drawn = tuple(f"{tower}/projection" for tower in towers) + (("logit_scale",) if scale is None else ())
     preprocessing = found["image"].preprocessing or CLIP_PREPROCESSING
-    return Imported(found, model, params, preprocessing.at(model.image.size), drawn)
+    return Imported(found, model, params, preprocessing.squares().at(model.image.size), drawn)
 
 
 def _check_space(run: epath.Path, params: Any) -> None:

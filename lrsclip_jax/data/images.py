@@ -29,6 +29,7 @@ from lrsclip_jax.data.geotiff import (
     tiff_header,
     too_large,
 )
+from lrsclip_jax.data.native import grid_of
 from lrsclip_jax.data.stretch import STRETCH, limits, stretched
 from lrsclip_jax.errors import InputError
 
@@ -72,6 +73,10 @@ class Preprocessing:
     # Pixels by which both sides are larger once they are squashed; they are left out at the right and the bottom, as by
     # towers whose patches do not divide the images.
     margin: int = 0
+    # Side of a patch, for a tower that takes images of any shape: they are resized to as many patches as a square of
+    # `size` has at most, and not cropped (`data.native`). None: they become squares.
+    patch: int | None = None
+    min_patches: int | None = None  # to how many a small image is enlarged; None: to all
 
     def __post_init__(self) -> None:
         check_side(self.size, "preprocessing")
@@ -91,6 +96,10 @@ class Preprocessing:
             raise InputError(f"preprocessing: interpolation '{self.interpolation}' needs resize 'squash'")
         if not 0 <= self.margin <= (self.size if self.resize == "squash" else 0):
             raise InputError(f"preprocessing: margin {self.margin} does not go with resize '{self.resize}'")
+        if self.patch is not None and (self.patch < 1 or self.size % self.patch or self.margin):
+            raise InputError(f"preprocessing: patches of {self.patch} do not go with size {self.size}")
+        if self.min_patches is not None and not 1 <= self.min_patches <= self.budget:
+            raise InputError(f"preprocessing: min_patches {self.min_patches} is not in 1…{self.budget}, the budget")
 
     @property
     def channels(self) -> int:
@@ -102,17 +111,43 @@ class Preprocessing:
         """Of pixels before normalisation."""
         return np.float32 if self.bands else np.uint8
 
+    @property
+    def budget(self) -> int:
+        """The most patches of an image of any shape; 0 where images become squares."""
+        return (self.size // self.patch) ** 2 if self.patch else 0
+
+    def sides(self, width: float, height: float) -> tuple[int, int]:
+        """Returns the height and width that the tower sees of an image, or a part of one, of this size."""
+        if self.patch is None:
+            return self.size, self.size
+        rows, columns = grid_of(round(height), round(width), self.patch, self.budget, self.min_patches)
+        return rows * self.patch, columns * self.patch
+
     def at(self, size: int) -> Preprocessing:
-        """Returns the same for images of another size, which has no margin."""
+        """Returns the same for images of another size, which has no margin; of any shape for the budget of its square.
+
+        Raises InputError where patches do not divide it.
+        """
         return self if size == self.size else replace(self, size=size, margin=0)
+
+    def native(self, patch: int, min_patches: int | None) -> Preprocessing:
+        """Returns the same for images of any shape, which have no margin."""
+        return replace(self, patch=patch, min_patches=min_patches, margin=0)
+
+    def squares(self) -> Preprocessing:
+        """Returns the same for images that become squares."""
+        return replace(self, patch=None, min_patches=None)
 
     def described(self) -> dict[str, Any]:
         """Returns it as JSON types: what files say of it. Of RGB that is what it was before there were bands."""
-        left_out = {*(() if self.bands else ("bands", "scale")), *(() if self.margin else ("margin",))}
+        later = {name for name in ("margin", "patch", "min_patches") if not getattr(self, name)}
+        left_out = later if self.bands else later | {"bands", "scale"}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def words(self) -> str:
         """Returns in words how images are resized."""
+        if self.patch:
+            return f"shape kept, at most {self.budget} patches of {self.patch}, {self.interpolation}"
         if self.resize == "squash":
             rest = f", without the last {self.margin} pixels of both" if self.margin else ""
             return f"both sides to {self.size + self.margin}, {self.interpolation}{rest}"
@@ -227,8 +262,12 @@ def as_rgb(
 def preprocess(image: Any, preprocessing: Preprocessing) -> np.ndarray:
     """Returns the uint8 [S, S, 3] pixels that CLIP's or SigLIP's transform has before it normalises them.
 
-    Those of a `band_image.BandImage` in place of an RGB image are float32 [S, S, bands].
+    Those of a `band_image.BandImage` in place of an RGB image are float32 [S, S, bands]. Of images of any shape they
+    are [rows·patch, columns·patch, C].
     """
+    if preprocessing.patch:
+        height, width = preprocessing.sides(*image.size)
+        return np.asarray(image.resize((width, height), filter_of(preprocessing)))
     size, side = preprocessing.size, preprocessing.size + preprocessing.margin
     if preprocessing.resize == "squash":
         return np.asarray(image.resize((side, side), filter_of(preprocessing)))[:size, :size]

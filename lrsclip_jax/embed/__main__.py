@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
         print(f"note: {skipped:,} rows or images could not be used; {out}/skipped.jsonl lists them")
     if cut:
         print(f"note: {cut:,} of {texts:,} texts were cut to {context_length} tokens, the context length")
-    if cropped:
+    if cropped and not model.preprocessing.patch:
         squashed = model.preprocessing.resize == "squash"
         how = "squashed to a square, by" if squashed else "cropped to their central square, which leaves out"
         print(

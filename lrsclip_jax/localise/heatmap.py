@@ -74,7 +74,7 @@ def patch_encoder(
     if size < tower.patch or size % tower.patch:
         raise InputError(f"heat maps at {size} pixels: the size must be a multiple of the tower's patch, {tower.patch}")
     grid = size // tower.patch
-    preprocessing = model.preprocessing.at(size)
+    preprocessing = model.preprocessing.squares().at(size)
     params = dict(model.params["image"])
     if size != tower.size and "position_embedding" in params:  # rotary positions are of any size
         params["position_embedding"] = resize_positions(params["position_embedding"], grid, antialias=size < tower.size)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from lrsclip_jax.models.adapt_rules import Adapt, Lora
+from lrsclip_jax.models.native import PackedImages
 from lrsclip_jax.models.packed import Packed
 
 DRAWS, KEY = "draws", "dropout"
@@ -44,22 +45,22 @@ def of_rows(tower: str, samples: jax.Array | None) -> dict[str, Any]:
     return {} if samples is None else {DRAWS: {tower: {"blocks": {"samples": samples[:, None]}}}}
 
 
-def of_packed(tower: str, packed: Packed, samples: Mapping[str, jax.Array]) -> dict[str, Any]:
-    """Returns the variables of a tower for packed texts; {} where nothing is dropped.
+def of_packed(tower: str, packed: Packed | PackedImages, samples: Mapping[str, jax.Array]) -> dict[str, Any]:
+    """Returns the variables of a tower for packed texts or images; {} where nothing is dropped.
 
-    `samples` are those of each kind of text, int [B], in the order of the pairs; the spans have all of a group's texts
-    of the first kind first.
+    `samples` are those of each kind of text, or of the images, int [B], in the order of the pairs; the spans have all
+    of a group's texts of the first kind first.
     """
     if not samples:
         return {}
     groups = len(packed.spans)
     owners = jnp.concatenate([of_kind.reshape(groups, -1) for of_kind in samples.values()], axis=1)
-    slots = packed.ids.size // groups
+    slots = packed.positions.size // groups
     starts = jnp.where(packed.spans[..., 1] > 0, packed.spans[..., 0], slots)  # a text of no length starts nowhere
     starting = jnp.zeros((groups, slots), owners.dtype)
     starting = starting.at[jnp.arange(groups)[:, None], starts].set(owners, mode="drop")
     first = jnp.arange(slots) - packed.positions.reshape(groups, slots)
-    of_slots = jnp.take_along_axis(starting, jnp.maximum(first, 0), axis=1).reshape(packed.ids.shape)
+    of_slots = jnp.take_along_axis(starting, jnp.maximum(first, 0), axis=1).reshape(packed.positions.shape)
     return {DRAWS: {tower: {"blocks": {"samples": of_slots, "positions": packed.positions}}}}
 
 

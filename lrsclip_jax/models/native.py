@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from lrsclip_jax.data.batches.image_rows import ImageRows
+from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.positions import angles_at, antialiased
 from lrsclip_jax.sharding import BATCH, constrain
+
+
+def image_rows(tower: Any) -> ImageRows:
+    """Returns the rows of a `vit.ViT` that images of any shape share: the largest has one to itself."""
+    most = tower.first_patch + (tower.size // tower.patch) ** 2
+    return ImageRows(tower.patch, tower.first_patch, most + -most % tower.token_multiple)
 
 
 class PackedImages(NamedTuple):
@@ -29,6 +39,19 @@ class PackedImages(NamedTuple):
     positions: jax.Array
     grids: jax.Array
     spans: jax.Array
+
+
+def packed_images(batch: Mapping[str, jax.Array], preprocessing: Preprocessing, groups: int) -> PackedImages:
+    """Returns the images of a batch, arrays of `image_rows.ImageRows.pack`, whose pixels are normalised."""
+    patches = batch["patches"]
+    pixels = normalise(patches.reshape(*patches.shape[:2], -1, preprocessing.channels), preprocessing)
+    return PackedImages(
+        pixels.reshape(patches.shape),
+        batch["image_segments"],
+        batch["image_positions"],
+        batch["image_grids"],
+        batch["image_span"].reshape(groups, -1, 2),
+    )
 
 
 def positions_at(table: jax.Array, patch: jax.Array, grids: jax.Array) -> jax.Array:

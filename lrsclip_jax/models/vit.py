@@ -245,8 +245,10 @@ class ViT(nn.Module):
         patches = hidden[:, self.first_patch :]
         return self.post_norm(hidden[:, 0] if self.pool == "cls" else patches.mean(axis=1, dtype=jnp.float32))
 
-    def features(self, images: jax.Array) -> jax.Array:
-        """The encoder's features, before the projection: fp32 [B, width]."""
+    def features(self, images: jax.Array | PackedImages) -> jax.Array:
+        """The encoder's features, before the projection: fp32 [B, width], or [G, T, width] of images in shared rows."""
+        if isinstance(images, PackedImages):
+            return self.packed_features(images)
         return self.pooled(self.hidden(images))
 
     def tokens(self, hidden: jax.Array) -> jax.Array:
@@ -254,7 +256,7 @@ class ViT(nn.Module):
         hidden = self.post_norm(hidden)
         return self.projection(self.head.alone(hidden) if self.pool == "map" else hidden)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array | PackedImages) -> jax.Array:
         return self.projection(self.features(images))
 
 

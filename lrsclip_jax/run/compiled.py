@@ -58,6 +58,8 @@ def describe(batch: Batch) -> str:
     if "image" in batch:
         count, size = batch["image"].shape[:2]
         images = f"{count:,} images of {size} px"
+    elif "patches" in batch:
+        images = "{:,} images in {:,} × {} slots".format(len(batch["has_long"]), *batch["patches"].shape)
     elif "image_words" in batch:
         parts, rows, _ = batch["image_words"].shape
         images = f"{parts * rows:,} images in host memory"

@@ -48,7 +48,8 @@ def write_serving_files(
         raise InputError(f"the text tower has {tower.vocab_size} tokens, and they are not those of {tokenizer.name}")
     engine = serving_tokenizer(tokenizer, tower.context_length)
     (folder / TOKENIZER).write_text(engine.to_str(), encoding="utf-8")
-    size = preprocessing.size
+    size, seen = preprocessing.size, dataclasses.asdict(preprocessing)
+    seen = {name: value for name, value in seen.items() if name not in ("patch", "min_patches")}  # images are squares
     about = {
         "embed_dim": model.image.embed_dim,
         "logit_scale": math.exp(float(params["logit_scale"])),
@@ -56,7 +57,7 @@ def write_serving_files(
         "image": {
             "input": {"name": "images", "dtype": "uint8", "shape": ["batch", size, size, 3]},
             "output": "image_embeddings",
-            "preprocessing": dataclasses.asdict(preprocessing) | {"channels": "RGB", "mean_and_std": "in the tower"},
+            "preprocessing": seen | {"channels": "RGB", "mean_and_std": "in the tower"},
         }
         | dict(image),
         "text": {

@@ -34,27 +34,35 @@ def training_pixels(
 ) -> np.ndarray:
     """Returns an encoded image as uint8 [S, S, 3]: as by `preprocess`, or with `crop_scale` a random crop of that area.
 
-    Of bands that `preprocessing` names it is float32 [S, S, bands]. It is written to `out`, where that is given.
+    Of bands that `preprocessing` names it is float32 [S, S, bands], of images of any shape [rows·patch, columns·patch,
+    C]. It is written to `out`, where that is given.
     Both decoders choose the same crop, which "fast" rounds to whole pixels, so they differ in the resize alone: an
     image prepared at the size of the tower is the same to both. Files of which libjpeg-turbo complains (other formats,
     CMYK, 12 bits, torn ones) are read as by "exact". Raises InputError where `band_image.seen` does.
     """
-    side, box = preprocessing.size, None
-    out = np.empty((side, side, preprocessing.channels), preprocessing.dtype) if out is None else out
+
+    def room(width: float, height: float) -> np.ndarray:
+        shape = (*preprocessing.sides(width, height), preprocessing.channels)
+        return np.empty(shape, preprocessing.dtype) if out is None else out
+
+    box = None
     if decoder == "fast":
         from lrsclip_jax.data.batches.jpeg import jpeg_sides, read_jpeg  # "exact" needs neither OpenCV nor simplejpeg
 
         if sides := jpeg_sides(data):
             box = random_box(*sides, crop_scale, rng) if crop_scale else central_box(*sides, preprocessing)
-            if read_jpeg(data, sides, box, out):
-                return out
+            left, top, right, bottom = box
+            if read_jpeg(data, sides, box, found := room(right - left, bottom - top)):
+                return found
     image = seen(data, preprocessing)
     if crop_scale:
-        box = box or random_box(*image.size, crop_scale, rng)
-        out[:] = np.asarray(image.resize((side, side), filter_of(preprocessing), box=box))
+        left, top, right, bottom = box = box or random_box(*image.size, crop_scale, rng)
+        found = room(right - left, bottom - top)
+        found[:] = np.asarray(image.resize(found.shape[1::-1], filter_of(preprocessing), box=box))
     else:
-        out[:] = preprocess(image, preprocessing)
-    return out
+        found = room(*image.size)
+        found[:] = preprocess(image, preprocessing)
+    return found
 
 
 def random_box(width: int, height: int, scale: tuple[float, float], rng: np.random.Generator) -> Box:
@@ -78,7 +86,7 @@ def random_box(width: int, height: int, scale: tuple[float, float], rng: np.rand
 @functools.lru_cache(maxsize=256)  # the images of a set have few sizes
 def central_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
     """Returns what `preprocess` keeps: the square that is central once the shorter side has its size, or all."""
-    if preprocessing.resize == "squash":
+    if preprocessing.resize == "squash" or preprocessing.patch:
         share = preprocessing.size / (preprocessing.size + preprocessing.margin)
         return 0.0, 0.0, share * width, share * height
     return images.central_box(width, height, preprocessing.size, preprocessing.crop)

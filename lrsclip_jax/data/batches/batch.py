@@ -1,14 +1,15 @@
-"""The shape of a batch, and its texts as arrays: padded, or packed into rows."""
+"""The shape of a batch, its texts as arrays: padded, or packed into rows, and its images where these share rows."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lrsclip_jax.data.batches.packing import pack, place
+from lrsclip_jax.data.batches.image_rows import ImageRows
+from lrsclip_jax.data.batches.packing import joined, pack, place
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.errors import InputError
 
@@ -33,6 +34,7 @@ class BatchShape:
       image_features, text_features: numbers of a row of features that the batch has in place of images, or with its
         texts; None: it has none (`saved_features`).
       offloaded: in how many microbatches the images lie in host memory; 0: they lie on the devices.
+      image_rows: the rows that images of any shape share in their group; None: every image is a square by itself.
     """
 
     batch_size: int
@@ -48,6 +50,7 @@ class BatchShape:
     image_features: int | None = None
     text_features: int | None = None
     offloaded: int = 0
+    image_rows: ImageRows | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -59,6 +62,15 @@ class BatchShape:
 
     def length(self, kind: str) -> int:
         return {"long": self.long_length, "short": self.short_length}[kind]
+
+    def groups_of(self, rows: np.ndarray) -> Iterator[tuple[int, slice]]:
+        """Yields the number of each group that some rows of the global batch are, and which of them."""
+        size = self.batch_size // self.groups
+        for start in range(0, len(rows), size):
+            group = int(rows[start]) // size
+            if not np.array_equal(rows[start : start + size], np.arange(group * size, (group + 1) * size)):
+                raise ValueError(f"rows {rows[start : start + size]} are no group of {size} pairs")
+            yield group, slice(start, start + size)
 
 
 def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
@@ -92,19 +104,33 @@ def packed(
     shifts = shifts or {}
     if shape.row_length is None:
         raise ValueError("a batch without a row length is padded, not packed")
-    size = shape.batch_size // shape.groups
     placed, granted = place(lengths, shape.groups, shape.row_length)
     groups = []
-    for start in range(0, len(rows), size):
-        group = int(rows[start]) // size
-        if not np.array_equal(rows[start : start + size], np.arange(group * size, (group + 1) * size)):
-            raise ValueError(f"rows {rows[start : start + size]} are no group of {size} pairs")
-        both = [ids for kind in KINDS for ids in texts[kind][start : start + size]]
+    for group, part in shape.groups_of(rows):
+        both = [ids for kind in KINDS for ids in texts[kind][part]]
         unmoved = np.zeros(len(rows), np.int32)
-        moved = [shifts.get(kind, unmoved)[start : start + size] for kind in KINDS] if shape.shifted else []
+        moved = [shifts.get(kind, unmoved)[part] for kind in KINDS] if shape.shifted else []
         by = np.concatenate(moved) if moved else None
         groups.append(pack(both, placed[group], shape.row_length, granted, by))
-    return {key: np.concatenate([group[key] for group in groups]) for key in groups[0]} | _has(texts)
+    return joined(groups) | _has(texts)
+
+
+def packed_images(images: np.ndarray, grids: np.ndarray, shape: BatchShape, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns images of any shape in rows that they share, the same number in every group.
+
+    Where these are not all images of the global batch, the shapes of the others are not known: then each group has as
+    many rows as images.
+
+    Args:
+      images: the patches of some images of a global batch, [b, budget, D], whole groups of them.
+      grids: int [b, 2], rows and columns of patches of each.
+      shape: of the batch.
+      rows: int [b], which images of the global batch they are.
+    """
+    if shape.image_rows is None:
+        raise ValueError("the images of this batch are squares, which are not packed")
+    groups, size = len([*shape.groups_of(rows)]), shape.batch_size // shape.groups
+    return shape.image_rows.shared([*images], grids, groups, None if groups == shape.groups else size)
 
 
 def text_lengths(texts: Texts) -> np.ndarray:

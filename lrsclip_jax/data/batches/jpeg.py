@@ -28,7 +28,7 @@ def jpeg_sides(data: bytes) -> tuple[int, int] | None:
 
 
 def read_jpeg(data: bytes, sides: tuple[int, int], box: tuple[float, float, float, float], out: np.ndarray) -> bool:
-    """Reads a part of a JPEG into `out`, uint8 RGB [S, S, 3]; False where Pillow has to.
+    """Reads a part of a JPEG into `out`, uint8 RGB [H, W, 3]; False where Pillow has to.
 
     That is where libjpeg-turbo has anything to complain of, and where the box rounds to no pixel.
 
@@ -36,8 +36,8 @@ def read_jpeg(data: bytes, sides: tuple[int, int], box: tuple[float, float, floa
     than needed is reduced by libjpeg-turbo (in its discrete cosine transform, to n/8), and the box is rounded to pixels
     of the reduced image. As with Pillow, grey becomes RGB, and the EXIF orientation is ignored. The GIL is released.
     """
-    (width, height), (left, top, right, bottom), size = sides, box, len(out)
-    needed = min(1.0, max(size / (right - left), size / (bottom - top)))
+    (width, height), (left, top, right, bottom) = sides, box
+    needed = min(1.0, max(out.shape[1] / (right - left), out.shape[0] / (bottom - top)))
     try:
         # The least n/8 that leaves the box its size, but not 6/8 or 7/8: they are slower than a resize, and worse.
         pixels = simplejpeg.decode_jpeg(
@@ -56,8 +56,8 @@ def read_jpeg(data: bytes, sides: tuple[int, int], box: tuple[float, float, floa
     if crop.shape == out.shape:
         out[:] = crop
     else:
-        by = _interpolation(max(crop.shape[:2]) / size, reduced=kept < 1)
-        cv2.resize(crop, (size, size), dst=out, interpolation=by)
+        by = _interpolation(max(crop.shape[0] / out.shape[0], crop.shape[1] / out.shape[1]), reduced=kept < 1)
+        cv2.resize(crop, out.shape[1::-1], dst=out, interpolation=by)
     return True
 
 

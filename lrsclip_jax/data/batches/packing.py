@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,17 +65,18 @@ def granted_rows(needed: int, pairs: int) -> int:
 
 
 def place(lengths: np.ndarray, groups: int, row_length: int) -> tuple[list[Placement], int]:
-    """Places the texts of a global batch, group by group, and says how many rows each group is granted.
+    """Places the texts or images of a global batch, group by group, and says how many rows each group is granted.
 
     Args:
-      lengths: int [B, 2], of the long and the short text of each pair, 0 where there is none.
+      lengths: int [B, 2], of the long and the short text of each pair, or [B, 1] of an image; 0 where there is none.
       groups: of B/groups consecutive pairs each.
       row_length: slots of a row.
 
     Returns:
       For each group the placement of its long texts and then its short ones; the rows of every group, the same for all.
     """
-    by_group = np.asarray(lengths).reshape(groups, -1, 2)
+    lengths = np.asarray(lengths)
+    by_group = lengths.reshape(groups, -1, lengths.shape[1])
     placements = [best_fit(group.T.ravel(), row_length) for group in by_group]
     return placements, granted_rows(max(placement.rows for placement in placements), by_group.shape[1])
 
@@ -119,6 +120,11 @@ def pack(
     moved = np.zeros(rows * row_length, np.int32)
     moved[lay.slots] = np.where(lay.positions.ravel()[lay.slots] > 0, np.repeat(shifts, lengths), 0)
     return packed | {"shifts": moved.reshape(rows, row_length)}
+
+
+def joined(groups: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Returns the arrays of groups, one after the other."""
+    return {key: np.concatenate([group[key] for group in groups]) for key in groups[0]}
 
 
 class Laid(NamedTuple):

@@ -18,7 +18,7 @@ import grain
 import numpy as np
 
 from lrsclip_jax.data.batches.augmentation import check_decoder
-from lrsclip_jax.data.batches.batch import BatchShape, Texts, packed, padded, text_lengths
+from lrsclip_jax.data.batches.batch import BatchShape, Texts, packed, packed_images, padded, text_lengths
 from lrsclip_jax.data.batches.data_report import DataReport
 from lrsclip_jax.data.batches.feed import feed
 from lrsclip_jax.data.batches.global_lengths import global_lengths
@@ -69,6 +69,8 @@ def batches(
     `shape.image_keys` it has "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes. With
     `image_features`, one for each source, it has "image_features", float32 [b, D], in place of "image", and with
     `text_features` also "long_features" and "short_features", float32 [b, D]; the rest of it is the same.
+    With `shape.image_rows` it has the arrays of `batch.packed_images` in place of "image": images of any shape in rows
+    that those of a group share, whose number follows from the shapes of all images of the global batch.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
@@ -104,6 +106,8 @@ def batches(
     )
     side = preprocessing.size
     image, dtype = (side, side, preprocessing.channels), preprocessing.dtype
+    if shape.image_rows:
+        image = (preprocessing.budget, shape.image_rows.patch**2 * preprocessing.channels)
     if image_features:
         image, dtype = (image_features[0].rows.width,), np.float32
     feeding = {"start": start_step, "threads": threads, "workers": workers}
@@ -127,21 +131,26 @@ def batches(
             batch = packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)], moved)
         return batch | turn
 
-    return _assembled(runs, texts_of, start_step, "image_features" if image_features else "image")
+    def images_of(images: np.ndarray, found: Rows) -> dict[str, np.ndarray]:
+        if found.grids is not None:
+            return packed_images(images, found.grids, shape, rows)
+        return {"image_features" if image_features else "image": images}
+
+    return _assembled(runs, images_of, texts_of, start_step)
 
 
 def _assembled(
     runs: Generator[tuple[np.ndarray, list[Rows]]],
+    images_of: Callable[[np.ndarray, Rows], dict[str, np.ndarray]],
     texts_of: Callable[[int, Rows], dict[str, np.ndarray]],
     start_step: int,
-    image_name: str,
 ) -> Generator[dict[str, np.ndarray]]:
     # A function, so that no name here holds the images of a batch while its reader has it.
     def batch(step: int, images: np.ndarray, found: list[Rows]) -> dict[str, np.ndarray]:
         rows = joined(found)
         keys = {} if rows.image_keys is None else {"image_key": rows.image_keys}
         features = {f"{kind}_features": found for kind, found in rows.text_features.items()}
-        return {image_name: images} | keys | features | texts_of(step, rows)
+        return images_of(images, rows) | keys | features | texts_of(step, rows)
 
     with contextlib.closing(runs):
         for step in itertools.count(start_step):

@@ -20,6 +20,7 @@ from lrsclip_jax.data.batches.batch import Texts
 from lrsclip_jax.data.batches.order import Place
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.native import cut
 from lrsclip_jax.data.prepared.records import KINDS, Record, Records, token_ids
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
@@ -37,6 +38,7 @@ class Rows:
       sources: the source of each row.
       image_keys: uint32 [rows, 2], equal for images that are encoded in the same bytes; None: not asked for.
       text_features: for each kind float32 [rows, D], zero where there is no text; none where the tower gives them.
+      grids: int64 [rows, 2], rows and columns of patches of images of any shape; None: they are squares.
     """
 
     drawn: Texts
@@ -44,6 +46,7 @@ class Rows:
     sources: Sequence[int]
     image_keys: np.ndarray | None = None
     text_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    grids: np.ndarray | None = None
 
 
 def joined(runs: Sequence[Rows]) -> Rows:
@@ -51,10 +54,15 @@ def joined(runs: Sequence[Rows]) -> Rows:
     drawn = {kind: [ids for rows in runs for ids in rows.drawn[kind]] for kind in KINDS}
     firsts = itertools.accumulate((len(rows.drawn["long"]) for rows in runs), initial=0)
     torn = [(first + row, why) for first, rows in zip(firsts, runs, strict=False) for row, why in rows.torn.items()]
-    keys = [rows.image_keys for rows in runs if rows.image_keys is not None]
     sources = [source for rows in runs for source in rows.sources]
     features = {kind: np.concatenate([rows.text_features[kind] for rows in runs]) for kind in runs[0].text_features}
-    return Rows(drawn, dict(torn), sources, np.concatenate(keys) if keys else None, features)
+    keys, grids = _together([rows.image_keys for rows in runs]), _together([rows.grids for rows in runs])
+    return Rows(drawn, dict(torn), sources, keys, features, grids)
+
+
+def _together(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    there = [part for part in parts if part is not None]
+    return np.concatenate(there) if there else None
 
 
 class _Read(NamedTuple):
@@ -99,9 +107,11 @@ class RowReader:
     def __call__(self, positions: Sequence[int], images: np.ndarray) -> Rows:
         """Writes the images of the rows at n positions to `images`, and returns the rest.
 
-        They are pixels, [n, S, S, C] as `Preprocessing` has them, or features, float32 [n, D].
+        They are pixels, [n, S, S, C] as `Preprocessing` has them, or features, float32 [n, D]. Of images of any shape
+        they are patches, [n, budget, patch·patch·C], the first ones of each as many as its grid has.
         """
         torn: dict[int, tuple[str, str]] = {}
+        grids = np.ones((len(positions), 2), np.int64) if self.preprocessing.patch else None
         places = [self.order[position] for position in positions]
         # All are read before the first is decoded: Python's work takes several times as long where decoding has just
         # taken the processor's caches.
@@ -114,7 +124,11 @@ class RowReader:
             else:
                 try:
                     drawn_by = cast(np.random.Generator, rng)  # None only where no crop is drawn
-                    training_pixels(image, self.preprocessing, self.crop_scale, drawn_by, self.decoder, out=images[row])
+                    how = self.preprocessing, self.crop_scale, drawn_by, self.decoder
+                    if grids is None:
+                        training_pixels(image, *how, out=images[row])
+                    else:
+                        grids[row] = self._write_patches(training_pixels(image, *how), images[row])
                 except InputError as error:
                     images[row] = 0
                     torn[row] = name, str(error)
@@ -123,7 +137,14 @@ class RowReader:
         drawn = {kind: [read.drawn[kind] if kind in self.kinds else None for read in records] for kind in KINDS}
         keys = np.stack([_image_key(read.image) for read in records]) if self.image_keys else None
         features = {kind: self._texts(kind, places, records) for kind in (self.kinds if self.text_features else ())}
-        return Rows(drawn, torn, [place.source for place in places], keys, features)
+        return Rows(drawn, torn, [place.source for place in places], keys, features, grids)
+
+    def _write_patches(self, pixels: np.ndarray, out: np.ndarray) -> tuple[int, int]:
+        """Writes the patches of an image of any shape, and returns its grid."""
+        patch = cast(int, self.preprocessing.patch)
+        patches = cut(pixels, patch)
+        out[: len(patches)] = patches
+        return pixels.shape[0] // patch, pixels.shape[1] // patch
 
     def _read(self, source: int, number: int, turn: int) -> _Read:
         records = self.sources[source]
