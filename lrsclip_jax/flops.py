@@ -15,7 +15,8 @@ they lie in, rows of padding or packed rows (`Texts`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Texts:
-    """What goes through the text tower, as far as its FLOPs depend on it.
+    """What goes through the text tower, or as images of any shape through the other, as far as FLOPs depend on it.
 
     Attributes:
       count: of the texts, each pooled and projected once.
@@ -143,6 +144,17 @@ def tokens(tower: ViT) -> int:
     """Returns the tokens of an image in training: class token, registers, and the patches that patch dropout leaves."""
     patches = (tower.size // tower.patch) ** 2
     return tower.first_patch + patches - round(tower.patch_dropout * patches)
+
+
+def work_on_images(tower: ViT, images: Texts, chosen: Callable[[list[Product]], Iterable[Product]]) -> Work:
+    """Returns the FLOPs of some products of an image tower on images of any numbers of tokens.
+
+    `chosen` picks them of those of one image; they are a polynomial of its tokens, of the second degree. That each has
+    positions of its own shape, a hundredth of a tower's work, is not counted.
+    """
+    zero, one, two = (work(chosen(products(tower, length))) for length in range(3))
+    squared = (zero + two) * 0.5 + one * -1
+    return zero * images.count + (one + zero * -1 + squared * -1) * images.tokens + squared * images.squares
 
 
 def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
@@ -263,6 +275,7 @@ def train_pair(
     frozen: Collection[str] = (),
     in_memory: Collection[str] = (),
     teacher: bool = False,
+    images: Texts | None = None,
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
 
@@ -284,16 +297,22 @@ def train_pair(
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
       in_memory: the towers whose features come from memory.
       teacher: whether another model encodes the same pair.
+      images: of any shape, those of a pair; None: a square of the tower's size.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
     if isinstance(model.text, SiglipText):  # every text fills the table of positions
         counted = [Texts.of([model.text.context_length]) * text.count for text in counted]
-    image = products(model.image, tokens(model.image), "image" in in_memory)
+
+    def of_image(chosen: Callable[[list[Product]], Iterable[Product]]) -> Work:
+        if images is None:
+            return work(chosen(products(model.image, tokens(model.image), "image" in in_memory)))
+        return work_on_images(model.image, images, chosen)
+
     of_a_token = products(model.text, 1, "text" in in_memory)
-    forward = [work(image), *(work_on(text, of_a_token) for text in counted)]
-    repeats = [work(recomputed(model.image, image))]
+    forward = [of_image(list), *(work_on(text, of_a_token) for text in counted)]
+    repeats = [of_image(functools.partial(recomputed, model.image))]
     repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in counted]
-    kept = [work(_unlearnt(model.image, image))]
+    kept = [of_image(functools.partial(_unlearnt, model.image))]
     kept += [work_on(text, _unlearnt(model.text, of_a_token)) for text in counted]
     learns = ["image" not in frozen, *["text" not in frozen] * len(texts)]
 

@@ -182,6 +182,19 @@ def test_texts_of_any_lengths_cost_what_each_costs_alone(tower):
     assert together.masked == pytest.approx(alone.masked, rel=1e-12)
 
 
+@pytest.mark.parametrize("tower", [model().image, model_with_registers().image, model().image.clone(pool="map")])
+def test_images_of_any_shape_cost_what_each_costs_alone(tower):
+    lengths = (17, 5, 5, 12)
+    for chosen in (list, lambda products: flops.recomputed(tower, products)):
+        alone = sum((flops.work(chosen(flops.products(tower, length))) for length in lengths), flops.Work())
+        together = flops.work_on_images(tower, flops.Texts.of(lengths), chosen)
+        assert (together.dense, together.attention) == (alone.dense, alone.attention)
+    clip, squares = model(), flops.Texts.of([flops.tokens(model().image)])
+    assert flops.train_pair(clip, LENGTHS, batch_size=4, images=squares) == flops.train_pair(
+        clip, LENGTHS, batch_size=4
+    )
+
+
 @pytest.mark.parametrize("frozen", [(), ("image",), ("text",)])
 @pytest.mark.parametrize("clip", [model(), model_with_bert()], ids=["clip", "bert"])
 def test_a_step_of_mixed_lengths_is_the_sum_of_its_pairs(clip, frozen):

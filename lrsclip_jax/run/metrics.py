@@ -11,6 +11,7 @@ metrics.jsonl has a row every `log.every_steps` steps. Of the batch of its `step
     gradient_norm
     text_tokens                     in the texts, padding aside
     padding                         share of the text tower's slots that hold no token
+    image_tokens, image_padding     the same of images of any shape (model.image.resolution=native)
 
 Of all steps since the row before, or since the start:
 

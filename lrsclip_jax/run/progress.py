@@ -66,6 +66,7 @@ class Progress:
         self._total = total
         self._clock = Clock()
         self._since, self._texts, self._slots = start, Texts(), Texts()
+        self._images: tuple[Texts, Texts] | None = None
 
     def spent(self, part: str) -> AbstractContextManager[None]:
         """A context whose time belongs to `part` of the loop, one of PARTS."""
@@ -75,21 +76,24 @@ class Progress:
         """Counts one more update that is on its way."""
         self._bar.update(1)
 
-    def done(self, texts: Texts, slots: Texts) -> None:
-        """Counts the texts of an update that is done, and the slots for them."""
+    def done(self, texts: Texts, slots: Texts, images: tuple[Texts, Texts] | None = None) -> None:
+        """Counts the texts of an update that is done, and the slots for them; of images of any shape both as well."""
         self._texts += texts
         self._slots += slots
+        if images:
+            counted, computed = self._images or (Texts(), Texts())
+            self._images = counted + images[0], computed + images[1]
 
     def report(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
         """Shows the `metrics` of update `step` (of them the loss) and returns the figures since the last report."""
         spent, steps = self._clock.lap(), step - self._since
         seconds = sum(spent[part] for part in TRAINING)
-        figures = self._throughput.rates(steps, seconds, self._texts, self._slots)
+        figures = self._throughput.rates(steps, seconds, self._texts, self._slots, self._images)
         figures["data_wait"] = spent["data_wait"] / seconds
         figures |= {f"ms/{part}": 1000 * time / steps for part, time in spent.items() if time}
         figures |= {f"share/{part}": time / sum(spent.values()) for part, time in spent.items() if time}
         self._show(step, metrics["loss"], figures)
-        self._since, self._texts, self._slots = step, Texts(), Texts()
+        self._since, self._texts, self._slots, self._images = step, Texts(), Texts(), None
         return figures
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -13,6 +13,13 @@ from lrsclip_jax.run.metrics import MetricWriter
 from lrsclip_jax.run.nonfinite import Guard
 from lrsclip_jax.run.progress import Progress
 from lrsclip_jax.run.throughput import Batch, Throughput
+
+
+class Slots(NamedTuple):
+    """The slots that the towers compute for a batch; for images that are all squares none are counted."""
+
+    texts: Texts
+    images: Texts | None
 
 
 class Recorder:
@@ -48,7 +55,7 @@ class Recorder:
         self._guard = guard
         self._every_steps = every_steps
         self._total_steps = total_steps
-        self._unread: list[tuple[int, Texts, dict[str, jax.Array]]] = []
+        self._unread: list[tuple[int, Slots, dict[str, jax.Array]]] = []
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
         """Returns the next batch; the time until it comes counts as waiting for data."""
@@ -63,7 +70,8 @@ class Recorder:
         self.wait_for(self._unread[-1:])
         if self._unread and self._unread[-1][0] % self._every_steps == 0:
             self.read()
-        self._unread.append((step, self._throughput.slots(batch), metrics))
+        slots = Slots(self._throughput.slots(batch), self._throughput.image_slots(batch))
+        self._unread.append((step, slots, metrics))
         self._progress.dispatched()
 
     def wait_for(self, results: Any) -> None:
@@ -105,12 +113,16 @@ class Recorder:
         if self._writer:
             self._writer.close()
 
-    def _record(self, step: int, slots: Texts, values: dict[str, float]) -> None:
+    def _record(self, step: int, slots: Slots, values: dict[str, float]) -> None:
         skipped, squares = int(values.pop("skipped")), values.pop("text_squares")
-        texts = self._throughput.texts(values["text_tokens"], squares)
-        self._progress.done(texts, slots)
+        texts, images = self._throughput.texts(values["text_tokens"], squares), None
+        padding = {"padding": 1 - texts.tokens / slots.texts.tokens}
+        if slots.images:
+            counted = Texts(slots.images.count, values["image_tokens"], values.pop("image_squares"))
+            padding["image_padding"] = 1 - counted.tokens / slots.images.tokens
+            images = counted, slots.images
+        self._progress.done(texts, slots.texts, images)
         if not values.pop("finite"):
             self._guard.report(step, values, skipped)
         elif step % self._every_steps == 0 or step == self._total_steps:
-            padding = {"padding": 1 - texts.tokens / slots.tokens}
             self.write(step, values | padding | self._progress.report(step, values))

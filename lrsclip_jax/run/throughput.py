@@ -25,14 +25,15 @@ class Throughput:
     """The constants from which the rates of a run are computed.
 
     Attributes:
-      pair: returns the FLOPs of a pair with given texts, `flops.train_pair` for the run's model and settings.
+      pair: returns the FLOPs of a pair with given texts, and `images` of any shape, `flops.train_pair` for the run's
+        model and settings.
       kinds: of text that are encoded, "long" and "short".
       batch_size: pairs in the global batch.
       devices: that share the work.
       peak: FLOP/s of one of them in bfloat16 (lrsclip_jax.chips), None if unknown.
     """
 
-    pair: Callable[[Sequence[Texts]], PairWork]
+    pair: Callable[..., PairWork]
     kinds: tuple[str, ...]
     batch_size: int
     devices: int
@@ -50,8 +51,19 @@ class Throughput:
         rows = text_rows(batch, self.kinds)
         return self.texts(sum(count * slots for count, slots in rows), sum(count * slots**2 for count, slots in rows))
 
-    def rates(self, steps: int, seconds: float, texts: Texts, slots: Texts) -> dict[str, float]:
+    def image_slots(self, batch: Batch) -> Texts | None:
+        """Returns the slots that the image tower computes for images of any shape; None for squares."""
+        if "patches" not in batch:
+            return None
+        rows, slots = batch["patches"].shape[:2]
+        return Texts(self.batch_size, rows * slots, rows * slots**2)
+
+    def rates(
+        self, steps: int, seconds: float, texts: Texts, slots: Texts, images: tuple[Texts, Texts] | None = None
+    ) -> dict[str, float]:
         """Returns the rates of `steps` that took `seconds`, and had these texts and slots for them in total.
+
+        `images` are those of any shape and the slots for them; None: all are squares.
 
         Useful arithmetic is that of the tokens. Executed arithmetic is all that the devices do, with padding, with
         what masks hide and with what is computed again. Both are TFLOP/s of one device; MFU is the useful share of its
@@ -59,8 +71,9 @@ class Throughput:
         """
         rate = steps * self.batch_size / seconds
         a_pair = 1 / (steps * self.batch_size)
-        useful = self.pair([texts * a_pair]).useful * rate / self.devices
-        executed = self.pair([slots * a_pair]).executed * rate / self.devices
+        seen, computed = ({"images": each * a_pair} for each in images) if images else ({}, {})
+        useful = self.pair([texts * a_pair], **seen).useful * rate / self.devices
+        executed = self.pair([slots * a_pair], **computed).executed * rate / self.devices
         rates = {"pairs_per_second": rate, "tflops_useful": useful / 1e12, "tflops_executed": executed / 1e12}
         return rates | ({"mfu": useful / self.peak} if self.peak else {})
 

@@ -17,8 +17,9 @@ from lrsclip_jax.run.throughput import Throughput
 BATCH = {"long": np.zeros((4, 10)), "short": np.zeros((4, 5))}
 
 
-def pair_work(texts):
-    return PairWork(Work(1e9 * sum(text.tokens for text in texts)), (), Work(), Work(), Work(), 0.0, 0.0)
+def pair_work(texts, images=None):
+    tokens = sum(each.tokens for each in (*texts, *filter(None, [images])))
+    return PairWork(Work(1e9 * tokens), (), Work(), Work(), Work(), 0.0, 0.0)
 
 
 def metrics_of(step, *, finite=True, skipped=0):
@@ -72,6 +73,19 @@ def test_rows_are_written_when_the_next_step_is_under_way(tmp_path):
     step, row = run.rows[0]
     assert row["loss"] == 2 and row["text_tokens"] == 30 and row["padding"] == 1 - 30 / 60
     assert "pairs_per_second" in row and not {"finite", "skipped", "text_squares"} & set(row)
+    assert "image_padding" not in row
+
+
+def test_images_of_any_shape_are_counted_too(tmp_path):
+    """Rows of ten slots: two with 15 tokens, next to 30 tokens of text in 60 slots."""
+    run, batch = Run(tmp_path, every_steps=1), BATCH | {"patches": np.zeros((2, 10, 3))}
+    for step in (1, 2):
+        metrics = metrics_of(step) | {"image_tokens": jnp.float32(15), "image_squares": jnp.float32(60)}
+        run.recorder.add(step, batch, metrics)
+    run.recorder.read()
+    row = dict(run.rows)[1]
+    assert row["image_tokens"] == 15 and row["image_padding"] == 1 - 15 / 20 and "image_squares" not in row
+    assert row["tflops_executed"] / row["tflops_useful"] == pytest.approx((60 + 20) / (30 + 15))
 
 
 def test_the_last_step_has_a_row_whatever_its_number(tmp_path):
