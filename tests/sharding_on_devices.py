@@ -14,8 +14,9 @@ from lrsclip_jax import config as configs
 from lrsclip_jax import sharding
 from lrsclip_jax.data.batches.batch import BatchShape, packed, text_lengths
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.native import cut
 from lrsclip_jax.data.prepared.records import KINDS
-from lrsclip_jax.models import adapt_rules, zoo
+from lrsclip_jax.models import adapt_rules, native, zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create
 from lrsclip_jax.step import batch_layout, initial_state, make_train_step, state_shapes, step_options
@@ -48,6 +49,7 @@ CASES = [
     ((1, 8, 1), "clip", {"loss.form": "ring", "train.microbatches": 2, "model.text.remat": "names:qkv,attention"}),
     ((1, 1, 1), "bert", {"loss.form": "full"} | HALF),
     ((2, 2, 2), "bert", {"loss.form": "ring", "data.packed": True} | OFFLOADED | HALF),
+    ((2, 2, 2), "clip", {"loss.form": "ring", "train.microbatches": 2, "model.image.resolution": "native"}),
 ]
 
 
@@ -76,6 +78,13 @@ def packed_rows(padded: dict[str, np.ndarray], shape: BatchShape, lengths: dict[
         for kind in KINDS
     }
     return {"image": padded["image"]} | packed(texts, shape, np.arange(PAIRS), text_lengths(texts))
+
+
+def shared_rows(batch: dict[str, np.ndarray], model: CLIP, groups: int) -> dict[str, np.ndarray]:
+    """The same batch with its images in rows, as if they were of any shape."""
+    lay = native.image_rows(model.image)
+    images = [cut(image, lay.patch) for image in batch.pop("image")]
+    return lay.shared(images, np.full((PAIRS, 2), model.image.size // lay.patch), groups) | batch
 
 
 def create_model(text: str, image_remat: str = "none", text_remat: str = "none", patch_dropout: float = 0.0) -> CLIP:
@@ -114,6 +123,8 @@ def train(mesh_shape: tuple[int, int, int], text: str, overrides: dict) -> tuple
         if config.data.packed:
             lengths = {kind: np.asarray(model.text.lengths(rows[kind])) for kind in KINDS}
             rows = packed_rows(rows, batch_layout(config, mesh), lengths)
+        if image.resolution == "native":
+            rows = shared_rows(rows, model, sharding.batch_shards(mesh) * config.train.microbatches)
         offloaded = batch_layout(config, mesh).offloaded
         state, metrics = step(state, sharding.to_devices(rows, mesh, offloaded=offloaded))
         losses.append(float(metrics["loss"]))

@@ -19,6 +19,8 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.models.native import image_rows
 from lrsclip_jax.optimizer import create
+from lrsclip_jax.run.compiled import describe
+from lrsclip_jax.setup import RunLength, set_up
 from lrsclip_jax.sharding import make_mesh, to_devices
 from lrsclip_jax.step import initial_state, make_train_step, state_shapes, step_options
 from lrsclip_jax.train import train_and_evaluate
@@ -209,3 +211,14 @@ def test_what_does_not_go_with_any_shape_is_one_line(keys, line):
     with pytest.raises(InputError, match=line) as error:
         config_of(*keys)
     assert "\n" not in str(error.value)
+
+
+def test_a_plan_knows_the_shapes_of_a_batch():
+    setup = set_up(config_of(*NATIVE), RunLength(10, 5))
+    rng = np.random.default_rng(4)
+    batch = to_devices(in_rows(pictures(rng)) | texts(rng), setup.mesh)
+    rows = len(batch["patches"])
+    specs = {key: (each.shape, each.dtype) for key, each in setup.batch_specs(image_rows=rows).items()}
+    assert specs == {key: (each.shape, each.dtype) for key, each in batch.items()}
+    assert setup.batch_specs()["patches"].shape[0] == PAIRS > rows  # the most
+    assert describe(batch) == f"8 images in {rows} × 5 slots, texts in 8 × 24 + 8 × 12 slots"
