@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_line("python -m benchmarks.native", _DESCRIPTION)
     parser.add_argument("images", type=Path, help="a folder of images, at any depth")
     parser.add_argument("--model", default="vits14", help="of the zoo; %(default)s")
+    parser.add_argument("--layers", type=int, help="of the tower, in place of the model's")
     parser.add_argument("--size", type=int, default=224, help="side of the square that is the budget; %(default)s")
     parser.add_argument("--sides", type=int, nargs=2, default=(64, 600), help="of the crops; 64 600")
     parser.add_argument("--min-patches", type=int, default=1, help="0: all images fill the budget; %(default)s")
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = sorted(path for path in options.images.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{options.images}: no images")
-    tower = zoo.create(options.model, image={"size": options.size}).image
+    layers = {"layers": options.layers} if options.layers else {}
+    tower = zoo.create(options.model, image={"size": options.size} | layers).image
     squares = CLIP_PREPROCESSING.at(options.size)
     native = squares.native(tower.patch, options.min_patches or None)
     crops = _crops(files, options.batch, *options.sides)

@@ -95,6 +95,7 @@ def test_an_update_on_squares_is_that_of_the_fixed_step():
     assert_same(updated(in_rows(pixels) | rest, *NATIVE), updated({"image": np.stack(pixels)} | rest))
 
 
+@pytest.mark.slow
 def test_an_update_depends_on_no_rows_and_no_microbatches():
     rng = np.random.default_rng(1)
     pixels, rest = pictures(rng), texts(rng)
@@ -187,6 +188,7 @@ def test_embeddings_are_those_of_images_alone_in_every_command(run, prepared, tm
     assert json.loads((tmp_path / "set/meta.json").read_text())["preprocessing"]["patch"] == 16
 
 
+@pytest.mark.slow
 def test_an_export_sees_squares_and_says_so(run, prepared, tmp_path, capsys):
     convert(["export", str(run), "--format=hf", f"--out={tmp_path / 'hf'}"])
     assert "takes images of any shape; there they become squares of 32" in capsys.readouterr().out

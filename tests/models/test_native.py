@@ -79,7 +79,7 @@ def assert_alike(found, wanted):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max(), err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("kind", TOWERS)
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov3", pytest.param("mean", marks=pytest.mark.slow)])
 def test_features_and_gradients_are_those_of_images_alone(kind):
     tower, pixels = TOWERS[kind], images()
     params = parameters(tower)
@@ -94,7 +94,7 @@ def test_features_and_gradients_are_those_of_images_alone(kind):
     assert_alike(found, value_and_gradient(one_by_one, params, weights))
 
 
-@pytest.mark.parametrize("kind", TOWERS)
+@pytest.mark.parametrize("kind", ["clip", *(pytest.param(name, marks=pytest.mark.slow) for name in [*TOWERS][1:])])
 def test_squares_of_the_towers_size_are_those_of_the_fixed_tower(kind):
     tower, grids = TOWERS[kind], np.full((4, 2), SIDE)
     params, pixels = parameters(tower), images(grids)
