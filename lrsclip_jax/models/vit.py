@@ -43,7 +43,7 @@ class PatchEmbedding(nn.Module):
         # A convolution whose stride equals its kernel is a matrix product, which XLA runs faster on CPUs.
         patches = images.astype(self.dtype)
         if images.ndim == 4:
-            batch, rows, columns = len(images), images.shape[1] // self.patch, images.shape[2] // self.patch
+            batch, rows, columns = images.shape[0], images.shape[1] // self.patch, images.shape[2] // self.patch
             patches = patches.reshape(batch, rows, self.patch, columns, self.patch, channels)
             patches = patches.swapaxes(2, 3).reshape(batch, rows * columns, -1)
         patches = constrain(patches, BATCH)
