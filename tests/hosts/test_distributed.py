@@ -102,7 +102,7 @@ def meet():
         say("sum", float(total(batch["x"])))
 
         # A tower that needs no compiling to speak of: what matters is who feeds it and who gets the result.
-        tower = SimpleNamespace(apply=lambda variables, ids, method: 1.0 * ids * variables["params"])
+        tower = SimpleNamespace(image=None, apply=lambda variables, ids, method: 1.0 * ids * variables["params"])
         texts = encoders.encoders(tower, CLIP_PREPROCESSING, mesh).texts
         ids = np.arange(10).reshape(5, 2)
         say("embedded", encoders.embed(texts, np.float32(3), ids, 4).tolist())
