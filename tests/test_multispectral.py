@@ -236,7 +236,7 @@ def test_the_page_takes_dropped_images_of_bands(run, files):
         dropped.decoded((files / "0.png").read_bytes(), model.preprocessing)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_trains_on_a_set_of_bands(clip, files, tmp_path):
     """The loss falls, held-out sets are scored, and the run says how it was normalised."""
     rows = []

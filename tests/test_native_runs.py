@@ -108,7 +108,7 @@ def test_an_update_depends_on_no_rows_and_no_microbatches():
     assert_same(updated(in_rows(pixels, groups=2) | rest, *NATIVE, "train.microbatches=2"), alone)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_adapters_and_their_dropout_are_those_of_squares():
     adapt = "model.adapt=(('image/.*','lora',4,8.0,0.5),('image/.*','adapter',4))"
     rng = np.random.default_rng(2)
@@ -166,7 +166,7 @@ def test_a_run_counts_its_tokens_and_says_its_shapes(run):
     assert (preprocessing.patch, preprocessing.min_patches, preprocessing.size) == (16, 1, 32)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_is_continued_has_the_curve_of_a_whole_one(prepared, tmp_path):
     for epochs in (1.0, 2.0):
         train(tmp_path / "continued", prepared, epochs)

@@ -84,7 +84,7 @@ def test_it_learns_a_batch_by_heart():
     assert metrics[0].keys() >= {"loss_long", "loss_short", "learning_rate", "gradient_norm", "logit_scale"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_bfloat16_towers_train_float32_parameters():
     state, metrics = run([batch()] * 5, dtype="bfloat16")
     _, exact = run([batch()] * 5)
@@ -106,7 +106,7 @@ def test_a_text_of_weight_zero_plays_no_part(weight, kind, other):
     jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_weight_may_follow_the_steps():
     _, metrics = run([batch()] * 3, "loss.long_weight=((0, 0.0), (2, 1.0))")
     for step, m in enumerate(metrics):
@@ -227,7 +227,7 @@ def test_an_average_of_the_weights_follows_them_and_leaves_what_is_frozen_and_wh
     jax.tree.map(np.testing.assert_array_equal, plain.params, state.params)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [pytest.param("features", marks=pytest.mark.exhaustive), "similarity"])
 def test_a_preserved_model_stays_near_its_teacher_in_microbatches_too(kind):
     keys = ("model.init=there", f"loss.preserve_kind={kind}", "optimizer.learning_rate=0.003")

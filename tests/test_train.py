@@ -104,7 +104,7 @@ def test_a_run_scores_its_start_by_itself_where_it_is_given_weights():
     assert scored("eval.at_start=True") and not scored("eval.at_start=False", "model.init=runs/b16")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_one_state_is_in_memory(tmp_path, monkeypatch):
     """Where the step keeps its old state, as on a CPU, nothing may hold the one that training began with."""
     held = []
@@ -191,7 +191,7 @@ def test_a_signal_saves_and_the_run_continues(finished, tmp_path, name, wanted, 
     assert rows(tmp_path) == rows(finished)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("factor", "fires"), [(100, True), pytest.param(1, False, marks=pytest.mark.exhaustive)])
 def test_a_run_made_to_forget_warns_and_a_good_one_stays_quiet(finished, tmp_path, factor, fires):
     start = {"model__init": finished, "eval__guard": (("eval/scenes:24:1/long/mean_recall", 0.0),)}

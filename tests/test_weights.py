@@ -122,7 +122,7 @@ def test_an_image_tower_of_its_own(folder):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_seeds_draw_different_parameters():
     first, again, other = (load("model.init=random", f"seed={seed}")[0] for seed in (0, 0, 1))
     assert np.array_equal(first["image"]["class_embedding"], again["image"]["class_embedding"])

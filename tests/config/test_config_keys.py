@@ -227,7 +227,7 @@ def assert_names(error, name):
 TRIED = {"recipe": 0, "command line": 0}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", ALL)
 def test_a_recipe_may_give_a_key_what_the_schema_allows_and_nothing_else(name):

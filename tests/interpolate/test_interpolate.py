@@ -56,7 +56,7 @@ def test_the_ends_of_the_line_score_as_embed_and_evaluate_say(folder, whole, tmp
     assert measured["0.0"] != measured["1.0"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_lora_is_merged_and_other_adapters_are_refused(folder, tmp_path):
     fields = {"width": 64, "layers": 1, "heads": 1, "embed_dim": 16}
     keys = [f"model.{tower}.{key}={value}" for tower in ("image", "text") for key, value in fields.items()]

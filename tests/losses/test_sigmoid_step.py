@@ -70,7 +70,7 @@ def update(*overrides):
     return jax.device_get((metrics, params, state.params))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_packed_and_accumulated_batches_have_the_update_of_padded_ones():
     metrics, before, after = update()
     assert metrics["logit_bias"] == -10 and after["logit_bias"] != before["logit_bias"]

@@ -33,6 +33,7 @@ def start(tmp_path, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.mark.exhaustive
 def test_the_faster_way_is_found_ten_times_of_ten(start, tmp_path):
     for _ in range(5):
         for ways, expected in (({"a": slow, "b": plain}, "b"), ({"a": plain, "b": slow}, "a")):

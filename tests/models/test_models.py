@@ -135,7 +135,7 @@ def test_what_parameter_counts_do_not_tell(name, activation, norm_eps, image_hea
     assert model.text.context_length == 77
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_initialisation_is_clips():
     model = zoo.create("tiny", image={"width": 256, "heads": 4}, text={"width": 256, "heads": 4})
     params = jax.jit(lambda key: init_params(model, key))(jax.random.key(0))

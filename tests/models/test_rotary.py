@@ -188,6 +188,7 @@ def test_patches_keep_their_places_where_others_are_dropped(model):
     assert some.shape == rows.shape and np.abs(some - rows).max() > 1e-3
 
 
+@pytest.mark.exhaustive
 def test_adapters_and_gradients_are_those_of_any_tower(model):
     clip, params = model
     adapt = adapt_rules.resolved([("image/.*", "lora", 2)])["image"]

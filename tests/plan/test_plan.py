@@ -75,7 +75,7 @@ def check_document(found: subprocess.CompletedProcess, devices: int) -> dict:
     return document
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_on_devices_of_this_machine():
     document = check_document(child("--topology=cpu:4", "--json", "--config.mesh.fsdp=2", "--chip=h100-sxm"), 4)
     memory = document["memory"]

@@ -54,7 +54,7 @@ def test_where_nothing_fits_the_batch_is_to_blame(monkeypatch):
         list(tuned("quickstart", [], 1))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_real_steps_are_timed_on_this_machine(monkeypatch, capsys):
     monkeypatch.setattr(tune, "TRIALS", ((("model.image.token_multiple",), (1, 64)),))
     flags = [f"--config.{key}" for key in [*SMALL, "data.packed=True", "data.row_length=152"]]

@@ -463,7 +463,7 @@ def child(*words):
     return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_on_other_numbers_of_devices_and_on_a_small_disk(tmp_path):
     (tmp_path / "disk").mkdir()
     program = [sys.executable, __file__, str(tmp_path / "run"), str(tmp_path / "disk")]

@@ -107,7 +107,7 @@ def test_losses_and_projections_are_those_of_the_towers_in_the_loop(sets):
         jax.tree.map(np.testing.assert_array_equal, rest, start)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "keys",
     [
@@ -175,7 +175,7 @@ def test_a_batch_from_memory_follows_from_its_step_alone(sets):
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_read_the_same_features(sets):
     plain = batches(sets, 2, *from_memory(sets))
     jax.tree.map(np.testing.assert_array_equal, plain, batches(sets, 2, *from_memory(sets), "data.workers=2"))

@@ -22,7 +22,7 @@ from lrsclip_jax import cli
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.studies import running
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 STUDY = str(Path(tiny_study.__file__))
 TABLE = named_tables("lrsclip:fig10")[0]
 SCENES = PublishedRow("", {"ratio": "8:2"}, {"scenes/text_to_image/R@1": None}, {})

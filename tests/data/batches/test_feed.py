@@ -212,7 +212,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("end", ["kill", "interrupt"])
 def test_processes_end_with_their_parent(tmp_path, end):
     script = tmp_path / "endless.py"

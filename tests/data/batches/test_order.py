@@ -42,6 +42,7 @@ def test_every_record_has_its_turn_once_an_epoch():
     assert turns == list(range(60))
 
 
+@pytest.mark.exhaustive
 def test_grains_shuffle_loses_a_record_of_65537_and_ours_does_not():
     length = 4**8 + 1
     assert len({index_shuffle(index, max_index=length - 1, seed=5, rounds=4) for index in range(length)}) == length - 1
