@@ -228,7 +228,7 @@ def test_an_average_of_the_weights_follows_them_and_leaves_what_is_frozen_and_wh
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", [pytest.param("features", marks=pytest.mark.exhaustive), "similarity"])
+@pytest.mark.parametrize("kind", ["features", "similarity"])
 def test_a_preserved_model_stays_near_its_teacher_in_microbatches_too(kind):
     keys = ("model.init=there", f"loss.preserve_kind={kind}", "optimizer.learning_rate=0.003")
     batches = [batch(0), batch(1)] * 4

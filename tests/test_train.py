@@ -192,7 +192,7 @@ def test_a_signal_saves_and_the_run_continues(finished, tmp_path, name, wanted, 
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("factor", "fires"), [(100, True), pytest.param(1, False, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(("factor", "fires"), [(100, True), (1, False)])
 def test_a_run_made_to_forget_warns_and_a_good_one_stays_quiet(finished, tmp_path, factor, fires):
     start = {"model__init": finished, "eval__guard": (("eval/scenes:24:1/long/mean_recall", 0.0),)}
     rate = {"optimizer__learning_rate": 1e-3 * factor, "optimizer__warmup_steps": 0, "epochs": 0.8}

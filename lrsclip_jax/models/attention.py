@@ -212,28 +212,19 @@ def _padded(
     return q, k, v, segments
 
 
-def _splash(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
-    platform, kind = _device()
-    if platform not in ("tpu", "cpu"):
-        raise InputError(f"attention='splash' is a kernel for TPUs, and this is {kind}; write xla or cudnn")
-    rows = functools.partial(_splash_rows, causal=causal, interpret=platform == "cpu")
-    return _on_each_device(rows)(q, k, v, segments)
+def _pallas(name: str, rows: Callable, target: str, instead: str) -> Callable:
+    """A way of a Pallas kernel for `target`, "tpu" or "gpu", that `rows` calls; a CPU interprets it."""
 
+    def computed(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
+        platform, kind = _device()
+        if platform not in (target, "cpu"):
+            raise InputError(
+                f"attention={name!r} is a kernel for {target.upper()}s, and this is {kind}; write xla or {instead}"
+            )
+        local = functools.partial(rows, causal=causal, interpret=platform == "cpu")
+        return _on_each_device(local)(q, k, v, segments)
 
-def _triton(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
-    platform, kind = _device()
-    if platform not in ("gpu", "cpu"):
-        raise InputError(f"attention='triton' is a kernel for GPUs, and this is {kind}; write xla or splash")
-    rows = functools.partial(_triton_rows, causal=causal, interpret=platform == "cpu")
-    return _on_each_device(rows)(q, k, v, segments)
-
-
-def _rows(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, segments: jax.Array | None) -> jax.Array:
-    platform, kind = _device()
-    if platform not in ("tpu", "cpu"):
-        raise InputError(f"attention='rows' is a kernel for TPUs, and this is {kind}; write xla or cudnn")
-    rows = functools.partial(_whole_rows, causal=causal, interpret=platform == "cpu")
-    return _on_each_device(rows)(q, k, v, segments)
+    return computed
 
 
 def _on_each_device(local: Callable) -> Callable:
@@ -300,7 +291,7 @@ def _triton_rows(
 IMPLEMENTATIONS: dict[str, Callable] = {
     "xla": _xla,
     "cudnn": _cudnn,
-    "splash": _splash,
-    "triton": _triton,
-    "rows": _rows,
+    "splash": _pallas("splash", _splash_rows, "tpu", "cudnn"),
+    "triton": _pallas("triton", _triton_rows, "gpu", "splash"),
+    "rows": _pallas("rows", _whole_rows, "tpu", "cudnn"),
 }

@@ -42,7 +42,7 @@ class PackedImages(NamedTuple):
 
 
 def packed_images(batch: Mapping[str, jax.Array], preprocessing: Preprocessing, groups: int) -> PackedImages:
-    """Returns the images of a batch, arrays of `image_rows.ImageRows.pack`, whose pixels are normalised."""
+    """Returns the images of a batch, arrays of `image_rows.ImageRows.shared`, whose pixels are normalised."""
     patches = batch["patches"]
     pixels = normalise(patches.reshape(*patches.shape[:2], -1, preprocessing.channels), preprocessing)
     return PackedImages(

@@ -162,7 +162,7 @@ def test_a_stand_in_can_be_subclassed_by_a_module_and_not_be_used_by_a_function(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_cut_leaves_the_table_of_all_that_was_measured_and_no_process(tmp_path, number):
     out = tmp_path / "out"
     running = start(out, only="loss,kernels")

@@ -1,4 +1,4 @@
-"""Images of any shape: their grids beside transformers', their pixels beside those of squares, and batches of them."""
+"""Images of any shape: grids next to transformers', pixels next to those of squares, and batches of them."""
 
 import dataclasses
 import io
@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
+from test_pipeline import FromList
 
 from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.augmentation import training_pixels
@@ -15,7 +16,7 @@ from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.image_rows import ImageRows
 from lrsclip_jax.data.images import CLIP_PREPROCESSING, SIGLIP_PREPROCESSING, Preprocessing, preprocess
 from lrsclip_jax.data.native import cut, grid_of
-from lrsclip_jax.data.prepared.records import Record, Records
+from lrsclip_jax.data.prepared.records import Record
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 
@@ -97,20 +98,6 @@ def test_patches_are_cut_row_by_row():
     patches = cut(pixels, 2)
     np.testing.assert_array_equal(patches[1], pixels[:2, 2:4].ravel())
     np.testing.assert_array_equal(patches[3], pixels[2:, :2].ravel())
-
-
-class FromList(Records):
-    def __init__(self, records):
-        self.records = records
-
-    def __len__(self):
-        return len(self.records)
-
-    def __getitem__(self, index):
-        return self.records[index]
-
-    def text_lengths(self, tokenizer):
-        raise NotImplementedError  # of packed texts
 
 
 def records(broken=()):
