@@ -1,5 +1,6 @@
 """What all tests share: programs are compiled quickly, and once."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -9,10 +10,11 @@ import pytest
 
 # LLVM's optimisation takes half the time of these tests, and what they compile runs for milliseconds.
 _XLA_FLAGS = ["--xla_backend_optimization_level=0"]
-if version("jaxlib").startswith("0.10.") and os.environ.get("JAX_PLATFORMS") == "cpu":
-    # Most of the other half: kernels generated through MLIR, and 32 modules of them to a program. Later jaxlibs have
-    # no other generator, and their tests use that one; other platforms bring an XLA with other flags.
-    _XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+if os.environ.get("JAX_PLATFORMS") == "cpu":  # other platforms bring an XLA with other flags
+    # Most of the other half: 32 modules to a program, and kernels generated through MLIR. Later jaxlibs have no other
+    # generator, and their tests use that one.
+    _XLA_FLAGS += ["--xla_cpu_parallel_codegen_split_count=1"]
+    _XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false"] * version("jaxlib").startswith("0.10.")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_XLA_FLAGS]).strip()
 
 
@@ -27,6 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(cache.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+
+def pytest_collection_finish() -> None:
+    """Lets Python look for cycles rarely: JAX keeps so many objects that looking takes a quarter of the tests' time."""
+    gc.collect()
+    gc.freeze()  # what is imported and collected stays
+    gc.set_threshold(50_000, 20, 100)
 
 
 # Files whose tests take minutes: begun first, so that no worker is left with one when the others are done.

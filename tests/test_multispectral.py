@@ -187,6 +187,7 @@ def test_no_format_takes_it(run):
             export(model.clip, model.params, model.preprocessing, format=format, out="x", source=run)
 
 
+@pytest.mark.slow
 def test_commands_read_its_bands_and_name_what_a_file_lacks(run, files, tmp_path):
     rng = np.random.default_rng(1)
     large = rng.integers(0, 256, (5, 48, 80)).astype(np.uint16)

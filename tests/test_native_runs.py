@@ -89,6 +89,7 @@ def assert_same(found, wanted):
     jax.tree.map(lambda a, b, by: np.testing.assert_allclose(a, b, atol=1e-5 * by + 1e-9), found[1], wanted[1], moved)
 
 
+@pytest.mark.exhaustive  # in CI models/test_native.py
 def test_an_update_on_squares_is_that_of_the_fixed_step():
     rng = np.random.default_rng(0)
     pixels, rest = pictures(rng, np.full((PAIRS, 2), 2)), texts(rng)
@@ -158,6 +159,7 @@ def rows_of(folder):
     return {row["step"]: row for row in found if "loss" in row}
 
 
+@pytest.mark.slow
 def test_a_run_counts_its_tokens_and_says_its_shapes(run):
     rows = rows_of(run)
     assert sorted(rows) == [1, 2]
@@ -175,6 +177,7 @@ def test_a_run_that_is_continued_has_the_curve_of_a_whole_one(prepared, tmp_path
     assert [found[step]["loss"] for step in (1, 2, 3, 4)] == [wanted[step]["loss"] for step in (1, 2, 3, 4)]
 
 
+@pytest.mark.slow
 def test_embeddings_are_those_of_images_alone_in_every_command(run, prepared, tmp_path):
     model = lrsclip_jax.load(run)
     files = [prepared / f"{number}.png" for number in range(16)]

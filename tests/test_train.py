@@ -236,7 +236,7 @@ def test_another_architecture_is_one_clear_line(finished, tmp_path):
     assert "holds another model" in err.splitlines()[-1] and "Traceback" not in err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI run/test_nonfinite.py
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(tmp_path):
     workdir = tmp_path / "diverging"
     status, _, err = finish(

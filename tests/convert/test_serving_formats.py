@@ -135,7 +135,7 @@ np.savez(folder / "found.npz", **found)
 
 
 @pytest.mark.parametrize(
-    "name", ["CLIP", *(pytest.param(name, marks=pytest.mark.slow) for name in ("MAE and BERT", "DINOv3 and CLIP"))]
+    "name", ["CLIP", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in [*TOWERS][1:4])]
 )
 def test_a_process_with_jax_alone_gives_our_embeddings(name, tmp_path):
     pytest.importorskip("flatbuffers")

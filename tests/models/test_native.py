@@ -79,7 +79,8 @@ def assert_alike(found, wanted):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max(), err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov3", pytest.param("mean", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TOWERS)
 def test_features_and_gradients_are_those_of_images_alone(kind):
     tower, pixels = TOWERS[kind], images()
     params = parameters(tower)

@@ -94,6 +94,7 @@ def from_memory(root, name="scenes", towers=("image", "text")):
     return [f"data.{tower}_features={root / name}_{tower}s" for tower in towers]
 
 
+@pytest.mark.slow
 def test_losses_and_projections_are_those_of_the_towers_in_the_loop(sets):
     losses, params = losses_of(sets, 3)
     found, learned = losses_of(sets, 3, *from_memory(sets))
@@ -252,6 +253,7 @@ def test_another_tower_size_or_preprocessing_is_named(sets, tmp_path):
             opened(sets, f"data.image_features={folder}")
 
 
+@pytest.mark.exhaustive
 def test_texts_cut_as_training_cuts_them_are_taken(sets, tmp_path):
     made = [SCENES, f"--checkpoint={sets / 'clip'}", "--features=encoder", "--tower=text", "--text-lengths=30"]
     embed([*made, f"--out={tmp_path / 'cut'}"])
