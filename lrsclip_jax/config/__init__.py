@@ -73,6 +73,7 @@ LATER = (
     "loss.same_image",
     "loss.text_pca",
     "loss.text_pca_weight",
+    "loss.rising",
     "loss.preserve",
     "loss.preserve_kind",
     "loss.preserve_teacher",

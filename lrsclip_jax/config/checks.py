@@ -149,6 +149,9 @@ def loss_faults(loss: Any) -> Iterator[str]:
             yield f"loss.gradient={loss.gradient!r}: LRSCLIP's code has no sigmoid loss, set it to 'full'"
     if loss.text_pca is not None and "long" not in kinds_used(loss.long_weight):
         yield f"loss.text_pca={loss.text_pca} needs long texts, and loss.long_weight={loss.long_weight} uses none"
+    if loss.rising and len(kinds_used(loss.long_weight)) < 2:
+        weight = loss.long_weight
+        yield f"loss.rising={loss.rising} needs long and short texts, and loss.long_weight={weight} uses one kind"
 
 
 def optimizer_faults(optimizer: ConfigDict) -> Iterator[str]:

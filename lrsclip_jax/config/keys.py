@@ -243,6 +243,12 @@ _TABLE = (
     ),
     Key("loss.text_pca_weight", 1.0, Number(0.0, 1e6, above=True), "weight of that term, next to both others"),
     Key(
+        "loss.rising",
+        0.0,
+        Number(0.0, 1e6),
+        "weight of a further term that has the long text of an image score above its short one; 0: no such term",
+    ),
+    Key(
         "loss.preserve",
         0.0,
         Number(0.0, 1e6),

@@ -50,7 +50,8 @@ def dual_loss(
 
     Each is InfoNCE, or with `options.name="sigmoid"` SigLIP's loss. With `options.text_pca` a third term is added, of
     images with the principal part of the long texts of this batch (HiMo-CLIP, AAAI 2026), times a weight of its own.
-    HiMo-CLIP has no short text: that is ω = 1 and a weight of 1.
+    HiMo-CLIP has no short text: that is ω = 1 and a weight of 1. With `options.rising` `rising_loss` is added, times
+    that weight.
 
     The paper's weights are 8:2, but it contradicts itself about which is which. Eq. 5 gives ω to the long
     text. The ablation (V-D-7) writes its ratios long to short: it calls 4:6 to 1:9 "excessively high short
@@ -70,8 +71,8 @@ def dual_loss(
 
     Returns:
       The loss, and the metrics `loss`, `logit_scale`, `logit_bias` with the sigmoid loss, and of each term computed
-      `loss_long`, `accuracy_long`, `loss_short`, `accuracy_short`, `loss_text_pca`, `accuracy_text_pca`. All are
-      float32 scalars.
+      `loss_long`, `accuracy_long`, `loss_short`, `accuracy_short`, `loss_text_pca`, `accuracy_text_pca`,
+      `loss_rising`, `accuracy_rising`. All are float32 scalars.
 
     Raises:
       InputError: a batch that does not split evenly over the mesh or into the groups of `pcm_scope`.
@@ -105,9 +106,33 @@ def dual_loss(
         metrics["logit_bias"] = logits.bias
     else:
         loss, terms = weighted(_pair_losses(views, features, labels, logit_scale, options, mesh), labels, weights)
+    if options.rising:
+        rising = rising_loss(image, features[0], features[1], logit_scale, labels[0].valid & labels[1].valid)
+        loss += options.rising * rising[0]
+        terms_of, terms = [*terms_of, "rising"], [*terms, rising]
     for name, (term, accuracy) in zip(terms_of, terms, strict=True):
         metrics |= {f"loss_{name}": term, f"accuracy_{name}": accuracy}
     return loss, {"loss": loss, **metrics}
+
+
+def rising_loss(
+    image: jax.Array, long: jax.Array, short: jax.Array, logit_scale: jax.Array, valid: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the loss of long texts that do not score above short ones, and the share of pairs where they do.
+
+    The loss is InfoNCE of an image with its own two texts, of which the long one is right: the mean over valid pairs of
+    log(1 + exp(scale · (cos(image, short) − cos(image, long)))). Other pairs' texts are no part of it. InfoNCE among
+    pairs says nothing of one image's texts, and a longer text that is as true may score lower (HiMo-CLIP, AAAI 2026).
+
+    Args:
+      image, long, short: float32 [B, D] unit rows.
+      logit_scale: the factor of the cosines.
+      valid: bool [B], which pairs have both texts; of none, both results are 0.
+    """
+    above = logit_scale * ((short - long) * image).sum(axis=-1)
+    count = jnp.maximum(valid.sum(), 1)
+    loss = jnp.where(valid, jax.nn.softplus(above), 0).sum() / count
+    return loss, (valid & (above < 0)).sum() / count
 
 
 def _check_mesh(options: LossOptions, pairs: int, mesh: Mesh | None) -> None:

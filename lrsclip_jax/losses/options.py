@@ -50,6 +50,7 @@ class LossOptions:
       text_pca: None, or how much of the long texts `principal_part` keeps for a further term of the loss: a share of
         their variance, a float, or a number of directions, an int.
       text_pca_weight: of that term.
+      rising: weight of a further term, `rising_loss`, by which long texts score above short ones; 0: no such term.
       preserve: weight of a further term, `preserve.preservation`, which holds the model to a teacher; 0: no such term.
       preserve_kind: "features" or "similarity", what of the teacher is preserved.
 
@@ -70,6 +71,7 @@ class LossOptions:
     same_image: str = "negative"
     text_pca: float | int | None = None
     text_pca_weight: float = 1.0
+    rising: float = 0.0
     preserve: float = 0.0
     preserve_kind: str = "features"
 

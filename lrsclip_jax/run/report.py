@@ -38,6 +38,7 @@ _LOSSES = {
     "loss_long": "long text",
     "loss_short": "short text",
     "loss_text_pca": "text PCA",
+    "loss_rising": "long above short",
     "loss_preserve": "preservation",
 }
 

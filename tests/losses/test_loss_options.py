@@ -34,6 +34,7 @@ def test_every_option_is_the_config_key_of_its_name():
         "same_image": "positive",
         "text_pca": 0.9,
         "text_pca_weight": 0.5,
+        "rising": 0.5,
         "preserve": 2.0,
         "preserve_kind": "similarity",
     }
@@ -67,6 +68,10 @@ def test_options_read_from_json_are_the_same_and_can_be_compared():
         (
             {"text_pca": 0.9, "long_weight": 0},
             "loss.text_pca=0.9 needs long texts, and loss.long_weight=0 uses none",
+        ),
+        (
+            {"rising": 0.5, "long_weight": 1},
+            "loss.rising=0.5 needs long and short texts, and loss.long_weight=1 uses one kind",
         ),
         ({"long_weight": 1.5}, "loss.long_weight=1.5 must be a number from 0 to 1"),
     ],

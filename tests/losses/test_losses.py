@@ -75,6 +75,22 @@ def oracle(image, text, scale, *, valid=None, equal=None, same=None, smoothing=0
     return value, (scale * of_image @ text, scale * of_text.T @ image, (whole * cosines).sum())
 
 
+def rising_oracle(image, long, short, scale, valid):
+    """How far short texts score above long ones, one pair at a time, with gradients to image, long, short and scale."""
+    image, long, short = np.float64(image), np.float64(long), np.float64(short)
+    value, (d_image, d_long, d_short), d_scale, right = 0.0, np.zeros((3, *image.shape)), 0.0, 0
+    for i in np.flatnonzero(valid):
+        cosines = np.array([image[i] @ long[i], image[i] @ short[i]])
+        log_p = scale * cosines - np.log(np.exp(scale * (cosines - cosines.max())).sum()) - scale * cosines.max()
+        wrong = np.exp(log_p[1]) / valid.sum()  # the probability of the short text
+        value -= log_p[0] / valid.sum()
+        d_image[i] = scale * wrong * (short[i] - long[i])
+        d_long[i], d_short[i] = -scale * wrong * image[i], scale * wrong * image[i]
+        d_scale += wrong * (cosines[1] - cosines[0])
+        right += cosines[0] > cosines[1]
+    return value, (d_image, d_long, d_short, d_scale), right / max(valid.sum(), 1)
+
+
 def assert_close(got, want):
     """Values to 1e-6 relative; every gradient to 1e-5 of its largest entry."""
     (value, gradients), (expected, expected_gradients) = got, want
@@ -252,6 +268,32 @@ def test_dual_loss_weights_the_long_text(long_weight):
     np.testing.assert_allclose(metrics["loss_long"], loss_long, rtol=1e-6)
     np.testing.assert_allclose(metrics["loss_short"], loss_short, rtol=1e-6)
     assert metrics["loss"] == value and metrics["logit_scale"] == np.float32(14.3)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("some", [True, False])
+def test_long_texts_score_above_short_ones(scale, some):
+    image, long, short, has_long, has_short = batch(8)
+    long, short = (np.where(np.arange(len(image))[:, None] % 2, *pair) for pair in ((long, short), (short, long)))
+    has_long &= some
+
+    def loss(image, long, short, scale, rising):
+        texts = {"long": Texts(long, has_long), "short": Texts(short, has_short)}
+        value, metrics = losses.dual_loss(image, texts, scale, LossOptions(0.8, rising=rising))
+        return value, metrics
+
+    def compiled(rising):
+        return jax.jit(jax.value_and_grad(partial(loss, rising=rising), (0, 1, 2, 3), has_aux=True))
+
+    (without, _), others = compiled(0.0)(image, long, short, scale)
+    (value, metrics), gradients = compiled(0.5)(image, long, short, scale)
+    want, want_gradients, right = rising_oracle(image, long, short, scale, has_long & has_short)
+    np.testing.assert_allclose(value - without, 0.5 * want, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_rising"], want, rtol=1e-6)
+    np.testing.assert_allclose(metrics["accuracy_rising"], right, rtol=1e-6)
+    assert (0 < right < 1 and want > 0) if some else right == want == 0
+    for found, other, expected in zip(gradients, others, want_gradients, strict=True):
+        assert np.abs(found - other - 0.5 * expected).max() <= 1e-5 * np.abs(found).max()
 
 
 def test_a_weight_of_zero_leaves_its_term_out():

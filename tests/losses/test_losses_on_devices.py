@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 import test_preserve
 from jax.sharding import AxisType
-from test_losses import oracle, unit_rows
+from test_losses import oracle, rising_oracle, unit_rows
 from test_sigmoid import sigmoid_oracle
 
 from lrsclip_jax import losses
 from lrsclip_jax.sharding import AXES, batch_sharded
 
 PAIRS, WIDTH, COMPONENTS = 40, 16, 4
-OMEGA, BIAS, TEXT_PCA_WEIGHT = 0.8, -10.0, 0.5
+OMEGA, BIAS, TEXT_PCA_WEIGHT, RISING = 0.8, -10.0, 0.5, 0.7
 VARIANTS = [(scale, missing) for scale in (14.3, 100.0) for missing in ("none", "some", "all long")]
 
 
@@ -43,6 +43,7 @@ class Case(NamedTuple):
     same_image: str = "negative"
     loss: str = "info_nce"
     text_pca: float | int | None = None
+    rising: bool = False
 
     @property
     def name(self) -> str:
@@ -61,7 +62,7 @@ CASES = [
     Case("gather", (2, 1, 1), 5, 0.0, "negative", "group:10", "reference", "short"),
     Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference", same_image="positive"),
     Case("gather", (2, 2, 1), 0, 0.1, "ignore", None, "reference", "long", text_pca=0.6),
-    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full", same_image="positive", text_pca=0.6),
+    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full", same_image="positive", text_pca=0.6, rising=True),
     Case("gather", (8, 1, 1), 0, 0.0, "negative", "global", "full"),
     Case("ring", (1, 1, 1), 5, 0.1, "ignore", None, "reference", same_image="positive"),
     Case("ring", (2, 1, 1), 3, 0.1, "ignore", "global", "full"),
@@ -69,7 +70,7 @@ CASES = [
     Case("ring", (2, 2, 1), 3, 0.1, "negative", "group:10", "full", same_image="positive"),
     Case("ring", (2, 2, 2), 0, 0.0, "ignore", "group:10", "reference", "short", same_image="positive"),
     Case("ring", (2, 2, 2), 3, 0.1, "ignore", "global", "reference"),
-    Case("ring", (8, 1, 1), 3, 0.0, "negative", None, "reference"),
+    Case("ring", (8, 1, 1), 3, 0.0, "negative", None, "reference", rising=True),
     Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full", same_image="positive", text_pca=0.6),
     Case("full", (2, 2, 2), 0, 0.1, "ignore", None, "full"),
     Case("full", (8, 1, 1), 0, 0.0, "negative", "global", "reference"),
@@ -81,7 +82,7 @@ CASES = [
         "ring", (2, 1, 1), 0, 0.0, "ignore", None, "full", "long", same_image="positive", loss="sigmoid", text_pca=0.6
     ),
     Case("ring", (2, 2, 1), 3, 0.0, "negative", "group:10", "full", loss="sigmoid"),
-    Case("ring", (8, 1, 1), 0, 0.0, "ignore", "global", "full", same_image="positive", loss="sigmoid"),
+    Case("ring", (8, 1, 1), 0, 0.0, "ignore", "global", "full", same_image="positive", loss="sigmoid", rising=True),
 ]
 
 
@@ -239,6 +240,15 @@ def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.nda
         accuracies[term] = accuracy(image, text, valid, equal | same)
         for name, gradient in (("image", d_image), (kind, d_text), ("logits", np.array(d_logits))):
             gradients[name] = gradients[name] + weight * gradient
+    if case.rising:
+        features = [data[name] for name in ("image", "long", "short")]
+        value, (*slopes, d_scale), accuracies["rising"] = rising_oracle(
+            *features, scale, data["has_long"] & data["has_short"]
+        )
+        loss += RISING * value
+        slopes.append(np.array([d_scale, 0.0] if sigmoid else [d_scale]))
+        for name, slope in zip(gradients, slopes, strict=True):
+            gradients[name] = gradients[name] + RISING * slope
     logits = gradients.pop("logits")
     return loss, [*gradients.values(), *np.broadcast_to(logits, 2 if sigmoid else 1)], accuracies
 
@@ -274,6 +284,7 @@ def measure(case: Case) -> dict:
         same_image=case.same_image,
         text_pca=case.text_pca,
         text_pca_weight=TEXT_PCA_WEIGHT,
+        rising=RISING if case.rising else 0.0,
     )
 
     def loss(image, long, short, scale, bias, omega, data):
