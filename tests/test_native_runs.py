@@ -195,6 +195,7 @@ def test_embeddings_are_those_of_images_alone_in_every_command(run, prepared, tm
 def test_an_export_sees_squares_and_says_so(run, prepared, tmp_path, capsys):
     convert(["export", str(run), "--format=hf", f"--out={tmp_path / 'hf'}"])
     assert "takes images of any shape; there they become squares of 32" in capsys.readouterr().out
+    assert "images of any shape; here they become squares of 32.\n" in (tmp_path / "hf" / "README.md").read_text()
     squares = [Image.open(prepared / f"{number}.png").resize((32, 32)) for number in range(4)]
     found = lrsclip_jax.load(tmp_path / "hf").images(squares)
     np.testing.assert_allclose(found, lrsclip_jax.load(run).images(squares), atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,12 +228,14 @@ def _export(options: argparse.Namespace) -> None:
         return
     found = weights.merged(found, options.source)
     model = weights.model_of(found)
-    preprocessing = (found.preprocessing or CLIP_PREPROCESSING).squares()  # no format knows other shapes
+    preprocessing = found.preprocessing or CLIP_PREPROCESSING
+    native = preprocessing.patch is not None
+    preprocessing = preprocessing.squares()  # no format knows other shapes
     to = {"format": options.format, "out": options.out, "source": options.source} | of_onnx
-    facts = facts_of(options.source, options.licence, options.push or "")
+    facts = replace(facts_of(options.source, options.licence, options.push or ""), native=native)
     tokenizer = weights.tokenizer_of(found, options.source)
     print("\n".join(export(model, found.params, preprocessing, **to, facts=facts, tokenizer=tokenizer)), flush=True)
-    if found.preprocessing and found.preprocessing.patch:
+    if native:
         print(f"note: {options.source} takes images of any shape; there they become squares of {preprocessing.size}")
     if options.push:
         print(f"published: {push.push(Path(options.out), options.push, options.private)}")

@@ -53,6 +53,11 @@ def test_the_hub_reads_licence_base_models_data_and_results():
     assert 'name = "hf-hub:me/lrsclip"' in card(facts, library="open_clip")
 
 
+def test_a_card_says_that_a_native_model_sees_squares_here():
+    said = "The model was trained on images of any shape; here they become squares of 32."
+    assert said in card(ModelFacts(native=True)) and "any shape" not in card()
+
+
 def test_a_card_without_facts_says_that_no_licence_is_stated():
     text = card()
     assert "# license: stated by whoever publishes this folder" in text and "## Evaluation" not in text

@@ -42,6 +42,7 @@ class ModelFacts:
       scores: of the exported checkpoint, named as in metrics.jsonl: "eval/SET/long/text_to_image/R@1".
       licence: of the model, by its identifier on the Hub, such as "apache-2.0"; "" where nobody has stated it.
       repository: where the folder is to be published, "owner/name"; "" for nowhere.
+      native: whether the model took images of any shape, which become squares in the folder.
     """
 
     base_models: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class ModelFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     licence: str = ""
     repository: str = ""
+    native: bool = False
 
 
 class _Row(NamedTuple):
@@ -119,6 +121,7 @@ def model_card(
         origin=_origin(source),
         licence=facts.licence,
         repository=facts.repository,
+        native=facts.native,
         base_models=facts.base_models,
         data=facts.data,
         tables=tables,
