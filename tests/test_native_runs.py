@@ -1,5 +1,6 @@
 """Training, evaluation and use of models that take images of any shape."""
 
+import csv
 import functools
 import json
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 import lrsclip_jax
+from eval.embeddings import open_set
 from lrsclip_jax import config as configs
 from lrsclip_jax.convert.__main__ import main as convert
 from lrsclip_jax.data.images import Preprocessing
@@ -189,6 +191,37 @@ def test_embeddings_are_those_of_images_alone_in_every_command(run, prepared, tm
     embed([str(prepared / "list.jsonl"), f"--checkpoint={run}", f"--out={tmp_path / 'set'}"])
     np.testing.assert_allclose(np.load(tmp_path / "set/images.npy"), together, atol=1e-6)
     assert json.loads((tmp_path / "set/meta.json").read_text())["preprocessing"]["patch"] == 16
+
+
+@pytest.mark.slow
+def test_an_index_and_its_search_find_what_embed_gives_of_the_same_tiles(run, prepared, tmp_path):
+    for package in ("faiss", "pystac", "rasterio", "shapely"):
+        pytest.importorskip(package)
+    from lrsclip_jax.search.index_command import main as index
+    from lrsclip_jax.search.search_command import main as search
+
+    scenes = [str(prepared / f"{number}.png") for number in range(16)]
+    index([*scenes, f"--checkpoint={run}", f"--out={tmp_path / 'index'}", "--tile=48", "--overlap=0"])
+    found = open_set(tmp_path / "index")
+    lines, sides = [], []
+    for number, row in enumerate(found.image_rows):
+        top, bottom, left, right = row["window"]
+        sides.append(bottom - top)
+        tile = Image.open(prepared / row["scene"]).crop((left, top, right, bottom))
+        tile.save(tmp_path / f"{number:02d}.png")
+        lines.append(json.dumps({"image": f"{number:02d}.png", "short": "a harbour"}))
+    assert min(sides) <= 16 < max(sides)  # of one patch, and of more
+    (tmp_path / "tiles.jsonl").write_text("\n".join(lines))
+    embed([str(tmp_path / "tiles.jsonl"), f"--checkpoint={run}", f"--out={tmp_path / 'set'}"])
+    tiles = open_set(tmp_path / "set")
+    np.testing.assert_allclose(found.images, tiles.images, atol=1e-6)
+
+    assert search([str(tmp_path / "index"), "a harbour", f"--out={tmp_path / 'found.csv'}"]) == 0
+    with open(tmp_path / "found.csv", newline="") as file:
+        scores = {hit["id"]: float(hit["cosine"]) for hit in csv.DictReader(file)}
+    wanted = {row["id"]: cosine for row, cosine in zip(found.image_rows, tiles.images @ tiles.texts[0], strict=True)}
+    assert scores == pytest.approx({name: wanted[name] for name in scores}, abs=1e-6)
+    assert next(iter(scores)) == max(wanted, key=wanted.get) and len(scores) > 10
 
 
 @pytest.mark.slow
