@@ -92,9 +92,9 @@ def export(
     if format == "timm":
         return timm_folder.write(model, params, preprocessing, out)
     if format == "onnx":
-        return onnx_folder.write(model, params, preprocessing, out, opset=opset, int8=int8)
+        return onnx_folder.write(model, params, preprocessing, out, tokenizer=tokenizer, opset=opset, int8=int8)
     if format == "jax":
-        return jax_folder.write(model, params, preprocessing, out)
+        return jax_folder.write(model, params, preprocessing, out, tokenizer=tokenizer)
     if fault := next(_faults(model, format), None):
         raise InputError(f"--format={format} can't say what this model computes: {fault}")
     if folder:

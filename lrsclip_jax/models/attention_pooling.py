@@ -48,7 +48,7 @@ class AttentionPooling(nn.Module):
 
     def __call__(self, tokens: jax.Array, seen: jax.Array | None = None) -> jax.Array:
         """Pools the tokens that are `seen`, bool [B, N], of which the first is one; None: all."""
-        probe = jnp.broadcast_to(self.probe, (len(tokens), 1, self.width))
+        probe = jnp.broadcast_to(self.probe, (tokens.shape[0], 1, self.width))
         q, k, v = self._parts(jnp.concatenate([probe, tokens], axis=1))
         return self._read(attention(q[:, :1], k[:, 1:], v[:, 1:], False, seen, implementation="xla"))[:, 0]
 

@@ -143,6 +143,8 @@ def test_timm_itself_loads_the_folder_and_agrees(fields, tmp_path):
         ({"norm_eps": 1e-6}, "a norm before the blocks, no bias on the patches, norms' eps 1e-06"),
         (PLAIN | {"activation": "quick_gelu"}, "base_patch16 with quick_gelu"),
         (MEAN | {"patch": 14, "size": 56}, "base_patch14 with gelu"),
+        (PLAIN | {"registers": 4, "rotary_base": 100.0}, "its image tower has rotary positions, registers"),
+        (PLAIN | {"pool": "map"}, "its image tower has attention pooling"),
     ],
 )
 def test_a_tower_that_timm_does_not_have_is_refused(fields, reason, tmp_path):

@@ -18,23 +18,32 @@ from jax import export as jax_export
 from lrsclip_jax.convert.formats.output_files import new_output
 from lrsclip_jax.convert.formats.serving_files import write_serving_files
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.encoders import static_lengths
 from lrsclip_jax.errors import InputError, optional
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.precision import exactly
+from lrsclip_jax.models.siglip_text import SiglipText
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, out: Path) -> list[str]:
+def write(
+    model: CLIP,
+    params: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    out: Path,
+    *,
+    tokenizer: Tokenizer | None = None,
+) -> list[str]:
     """Writes the folder `out`, and returns what to tell of it.
 
     `image.jax` and `text_LENGTH.jax` are functions of (weights, batch), the first a dict of arrays by name, which is
     what `dict(numpy.load("image.npz"))` returns. They compute in float32, on every platform of PLATFORMS.
 
     Args:
-      model, params, preprocessing: as for `export.export`.
+      model, params, preprocessing, tokenizer: as for `export.export`.
       out: the folder, new or empty.
 
     Raises:
@@ -45,7 +54,8 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
     (batch,) = jax_export.symbolic_shape("batch")
     image, text = (tower.clone(attention="xla") for tower in (model.image, model.text))
     weights = {tower: _flat(params[tower]) for tower in ("image", "text")}
-    lengths = static_lengths(text.context_length)
+    whole = isinstance(text, SiglipText)  # its texts fill their rows
+    lengths = [text.context_length] if whole else static_lengths(text.context_length)
 
     def images(weights: Mapping[str, jax.Array], pixels: jax.Array) -> jax.Array:
         rows: Any = image.apply({"params": _nested(weights)}, normalise(pixels, preprocessing))
@@ -72,6 +82,7 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
             params,
             preprocessing,
             partial,
+            tokenizer=tokenizer,
             image={"file": "image.jax", "weights": "image.npz"},
             text={"files": files, "weights": "text.npz", "input": ids_input},
             runtime=runtime | {"platforms": PLATFORMS, "arguments": ["weights", "batch"]},

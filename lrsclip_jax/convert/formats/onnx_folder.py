@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lrsclip_jax.convert.formats import onnx_graph
+from lrsclip_jax.convert.formats.known_towers import tower_faults
 from lrsclip_jax.convert.formats.output_files import new_output
-from lrsclip_jax.convert.formats.plain_towers import tower_faults
 from lrsclip_jax.convert.formats.serving_files import write_serving_files
 from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError, optional
-from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
-from lrsclip_jax.models.text import TextTransformer
 
 TOWERS = {"image": "image.onnx", "text": "text.onnx"}
 _LARGEST = 2**31 - 2**24  # bytes of weights: a protobuf ends at 2 GiB
@@ -29,13 +28,14 @@ def write(
     preprocessing: Preprocessing,
     out: Path,
     *,
+    tokenizer: Tokenizer | None = None,
     opset: int = onnx_graph.OLDEST,
     int8: bool = False,
 ) -> list[str]:
     """Writes the folder `out`, and returns what to tell of it.
 
     Args:
-      model, params, preprocessing: as for `export.export`.
+      model, params, preprocessing, tokenizer: as for `export.export`.
       out: the folder, new or empty.
       opset: the version of ONNX's operators.
       int8: whether weights are 8-bit integers, see `_quantise`.
@@ -54,11 +54,9 @@ def write(
         raise InputError(f"--format=onnx can't say what this model computes: {fault}")
     if int8:
         optional("onnxruntime.quantization", "onnx")
-    text = model.text
-    assert isinstance(text, TextTransformer | Bert)  # as `tower_faults` found
     graphs = {
         "image": onnx_graph.image_graph(model.image, params["image"], preprocessing, opset),
-        "text": onnx_graph.text_graph(text, params["text"], opset),
+        "text": onnx_graph.text_graph(model.text, params["text"], opset),
     }
     with new_output(out) as partial:
         partial.mkdir()
@@ -75,6 +73,7 @@ def write(
             params,
             preprocessing,
             partial,
+            tokenizer=tokenizer,
             image={"file": TOWERS["image"]},
             text={"file": TOWERS["text"], "input": ids},
             runtime={"format": "ONNX", "opset": opset, "weights": "int8" if int8 else "float32"},

@@ -11,7 +11,7 @@ from typing import Any
 from lrsclip_jax.convert.formats.output_files import write_json
 from lrsclip_jax.convert.formats.tokenizer_files import serving_tokenizer
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.tokenizer import tokenizer_for
+from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.zoo import text_kind
@@ -25,6 +25,7 @@ def write_serving_files(
     preprocessing: Preprocessing,
     folder: Path,
     *,
+    tokenizer: Tokenizer | None,
     image: Mapping[str, Any],
     text: Mapping[str, Any],
     runtime: Mapping[str, Any],
@@ -36,14 +37,15 @@ def write_serving_files(
       params: its parameters.
       preprocessing: of its images.
       folder: to write into.
+      tokenizer: of its texts; None: the one that ships for its kind of text tower.
       image, text: what is to be said of the towers' files.
       runtime: what is to be said of the program that runs them.
 
     Raises:
-      InputError: the tower's vocabulary is none of a tokenizer here.
+      InputError: the tower's vocabulary is not that of the tokenizer, or none ships for it.
     """
-    kind, tower = text_kind(model), model.text
-    tokenizer = tokenizer_for(kind)
+    tower = model.text
+    tokenizer = tokenizer or tokenizer_for(text_kind(model))
     if (tower.vocab_size, getattr(tower, "end_token", tokenizer.end)) != (tokenizer.vocab_size, tokenizer.end):
         raise InputError(f"the text tower has {tower.vocab_size} tokens, and they are not those of {tokenizer.name}")
     engine = serving_tokenizer(tokenizer, tower.context_length)

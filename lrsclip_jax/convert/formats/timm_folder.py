@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from lrsclip_jax.convert.formats.known_towers import tower_faults
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
-from lrsclip_jax.convert.formats.plain_towers import tower_faults
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP
@@ -92,6 +92,8 @@ def _name(tower: ViT) -> str:
 
     if fault := next(tower_faults("image", tower), None):
         raise refused(fault)
+    if parts := tower.parts or ("attention pooling" if tower.pool == "map" else ""):
+        raise refused(f"its image tower has {parts}")
     size = _SIZES.get((tower.width, tower.layers, tower.heads))
     if size is None or tower.mlp_width not in (None, 4 * tower.width):
         wide = tower.mlp_width or 4 * tower.width

@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import Regex, decoders, normalizers, processors
 
 from lrsclip_jax.convert.formats.output_files import write_json
+from lrsclip_jax.data import tokenizer_file
 from lrsclip_jax.data.tokenizer import Tokenizer
 
 _CLIP_ENDS = "<|startoftext|>", "<|endoftext|>"
@@ -37,14 +38,21 @@ def write_tokenizer(tokenizer: Tokenizer, context_length: int, folder: Path) -> 
 
 
 def serving_tokenizer(tokenizer: Tokenizer, context_length: int) -> tokenizers.Tokenizer:
-    """Returns CLIP's or BERT's tokenizer for the library tokenizers alone; a text tower takes its rows as they are.
+    """Returns a tokenizer for the library tokenizers alone; a text tower takes its rows as they are.
 
-    They are cut to `context_length`, the last token being the end token, and padded to the longest of a batch. A text
-    that holds the name of a special token is text.
+    They are cut to `context_length`, the last token being the end token, and padded to the longest of a batch, or, for
+    SigLIP's tower, which sees padding, to `context_length`. A text that holds the name of a special token is text.
     """
-    engine = {"clip": _clip_engine, "bert": _bert_engine}[tokenizer.name](tokenizer)
+    engine = {"clip": _clip_engine, "bert": _bert_engine}.get(tokenizer.name, _siglip_engine)(tokenizer)
+    content = json.loads(engine.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
+    engine = tokenizers.Tokenizer.from_str(json.dumps(content))
     engine.enable_truncation(context_length)
-    engine.enable_padding(pad_id=tokenizer.pad, pad_token=engine.id_to_token(tokenizer.pad))
+    engine.enable_padding(
+        length=context_length if tokenizer.name in tokenizer_file.NAMES else None,
+        pad_id=tokenizer.pad,
+        pad_token=engine.id_to_token(tokenizer.pad),
+    )
     return engine
 
 
@@ -62,6 +70,24 @@ def _clip_engine(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 
 def _bert_engine(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     return _engine(tokenizer, "[CLS] $A [SEP]")
+
+
+def _siglip_engine(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    engine = _engine(tokenizer, f"$A {tokenizer.engine.id_to_token(tokenizer.end)}")
+    cased, odd = tokenizer.name == "siglip_cased", " A.b  ▁C!"
+    theirs = engine.normalizer or normalizers.Sequence([])
+    if tokenizer.name != "siglip2" and theirs.normalize_str(odd) != theirs.normalize_str(tokenizer.clean(odd)):
+        engine.normalizer = normalizers.Sequence(
+            [
+                *([] if cased else [normalizers.Lowercase()]),
+                normalizers.Replace("▁", " "),
+                normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""),
+                normalizers.Replace(Regex(r"\s+"), " "),
+                normalizers.Strip(),
+                theirs,
+            ]
+        )
+    return engine
 
 
 def _write_clip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
@@ -85,23 +111,9 @@ def _write_bert(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) ->
 
 def _write_siglip(tokenizer: Tokenizer, folder: Path, settings: dict[str, Any]) -> None:
     end, pad = (str(tokenizer.engine.id_to_token(index)) for index in (tokenizer.end, tokenizer.pad))
-    engine = _engine(tokenizer, f"$A {end}")
-    cased, odd = tokenizer.name == "siglip_cased", " A.b  ▁C!"
-    theirs = engine.normalizer or normalizers.Sequence([])
-    if tokenizer.name != "siglip2" and theirs.normalize_str(odd) != theirs.normalize_str(tokenizer.clean(odd)):
-        engine.normalizer = normalizers.Sequence(
-            [
-                *([] if cased else [normalizers.Lowercase()]),
-                normalizers.Replace("▁", " "),
-                normalizers.Replace(Regex(r"[!-/:-@\[-`{-~]"), ""),
-                normalizers.Replace(Regex(r"\s+"), " "),
-                normalizers.Strip(),
-                theirs,
-            ]
-        )
     # Without a mask of attention: the tower sees the padding.
-    settings = settings | {"model_input_names": ["input_ids"], "do_lower_case": not cased}
-    _write(folder, engine, settings, "PreTrainedTokenizerFast", eos=end, pad=pad, unk="<unk>")
+    settings = settings | {"model_input_names": ["input_ids"], "do_lower_case": tokenizer.name != "siglip_cased"}
+    _write(folder, _siglip_engine(tokenizer), settings, "PreTrainedTokenizerFast", eos=end, pad=pad, unk="<unk>")
 
 
 def _engine(tokenizer: Tokenizer, template: str) -> tokenizers.Tokenizer:

@@ -1,4 +1,4 @@
-"""The towers that formats know which name every layer: a list of what they express, so that new towers are refused."""
+"""The towers whose every layer has a name in a format: a list of what is expressed, so that new towers are refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lrsclip_jax.models.bert_tower import Bert
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.models.zoo import HOW
@@ -14,19 +15,22 @@ from lrsclip_jax.models.zoo import HOW
 _TOWER = {"width", "layers", "heads", "embed_dim", "mlp_width", "norm_eps", "activation"}
 _TEXT = {"vocab_size", "context_length", "frozen_positions"} | _TOWER
 _FIELDS: Mapping[type, set[str]] = {
-    ViT: {"size", "patch", "patch_bias", "pre_norm", "pool"} | _TOWER,
+    ViT: {"size", "patch", "patch_bias", "pre_norm", "pool", "registers", "rotary_base", "gated"} | _TOWER,
     TextTransformer: {"end_token"} | _TEXT,
     Bert: {"pool", "positions", "pad_token"} | _TEXT,
+    SiglipText: {"pad_token"} | _TEXT,
 }
+_ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh", "silu")
 _VALUES: Mapping[type, Mapping[str, tuple[str, ...]]] = {
-    ViT: {"activation": ("quick_gelu", "gelu"), "pool": ("cls", "mean")},
-    TextTransformer: {"activation": ("quick_gelu", "gelu")},
-    Bert: {"activation": ("quick_gelu", "gelu"), "pool": ("pooler", "cls")},
+    ViT: {"activation": _ACTIVATIONS, "pool": ("cls", "mean", "map")},
+    TextTransformer: {"activation": _ACTIVATIONS},
+    Bert: {"activation": _ACTIVATIONS, "pool": ("pooler", "cls")},
+    SiglipText: {"activation": _ACTIVATIONS},
 }
 
 
 def tower_faults(role: str, tower: Any) -> Iterator[str]:
-    """Yields why a tower is none of ViT, TextTransformer and Bert as they are listed here.
+    """Yields why a tower is none of ViT, TextTransformer, Bert and SiglipText as they are listed here.
 
     Args:
       role: "image" or "text".
