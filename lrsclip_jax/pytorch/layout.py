@@ -56,12 +56,14 @@ SCALAR = SAME
 class Leaf(NamedTuple):
     """One parameter: our path, their key or keys (joined along the first axis), and how the two are formed.
 
-    In the keys of a path below "blocks", `{}` stands for the number of the layer.
+    In the keys of a path below "blocks", `{}` stands for the number of the layer. Of the first axis each key has one
+    share, or as many as `shares` says.
     """
 
     path: str
     keys: tuple[str, ...]
     form: Form = SAME
+    shares: tuple[int, ...] = ()
 
 
 Table = Sequence[Leaf]
@@ -77,11 +79,11 @@ def dense(path: str, key: str) -> list[Leaf]:
     return [Leaf(f"{path}/kernel", (f"{key}.weight",), LINEAR), Leaf(f"{path}/bias", (f"{key}.bias",))]
 
 
-def attention(path: str, qkv: Sequence[str], out: str) -> list[Leaf]:
-    """Attention whose query, key and value are one layer or three; `qkv` and `out` name layers (weight and bias)."""
+def attention(path: str, qkv: Sequence[str], out: str, shares: tuple[int, ...] = ()) -> list[Leaf]:
+    """Attention whose query, key and value are one layer or several; `qkv` and `out` name layers (weight and bias)."""
     return [
-        Leaf(f"{path}/qkv/kernel", tuple(f"{key}.weight" for key in qkv), QKV),
-        Leaf(f"{path}/qkv/bias", tuple(f"{key}.bias" for key in qkv), QKV_BIAS),
+        Leaf(f"{path}/qkv/kernel", tuple(f"{key}.weight" for key in qkv), QKV, shares),
+        Leaf(f"{path}/qkv/bias", tuple(f"{key}.bias" for key in qkv), QKV_BIAS, shares),
         Leaf(f"{path}/out/kernel", (f"{out}.weight",), OUT),
         Leaf(f"{path}/out/bias", (f"{out}.bias",)),
     ]
@@ -95,7 +97,7 @@ def shapes(model: CLIP) -> dict[str, Shape]:
 
 def keys_of(table: Table, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """Returns every key that a checkpoint of this table has, with its shape; `shapes` are those of our parameters."""
-    return {key: shape for leaf in table for _, keys, shape in _places(leaf, shapes[leaf.path]) for key in keys}
+    return {key: shape for leaf in table for _, keys in _places(leaf, shapes[leaf.path]) for key, shape in keys.items()}
 
 
 def check(table: Table, shapes: Mapping[str, Shape], tensors: Tensors, what: str, ignored: Iterable[str] = ()) -> None:
@@ -131,17 +133,15 @@ def to_ours(table: Table, shapes: Mapping[str, Shape], tensors: Tensors) -> dict
     params: dict[str, Any] = {}
     for leaf in table:
         value = np.empty(shapes[leaf.path], np.float32)
-        for index, keys, _ in _places(leaf, value.shape):
-            if len(keys) == 1:
-                found = tensors[keys[0]]
-            else:
-                found = np.concatenate([tensors[key] for key in keys])
+        for index, keys in _places(leaf, value.shape):
+            first = next(iter(keys))
+            found = tensors[first] if len(keys) == 1 else np.concatenate([tensors[key] for key in keys])
             if found.dtype.kind not in "fiub":
-                raise InputError(f"{tensors.name}: {keys[0]} holds {found.dtype}, real numbers are expected")
+                raise InputError(f"{tensors.name}: {first} holds {found.dtype}, real numbers are expected")
             with np.errstate(over="ignore"):
                 value[index] = leaf.form.ours(found, value[index].shape)
             if not is_finite(value[index]):
-                wrong = next((key for key in keys if not is_finite(tensors[key])), keys[0])
+                wrong = next((key for key in keys if not is_finite(tensors[key])), first)
                 raise InputError(
                     f"{tensors.name}: {wrong} holds NaN or infinite numbers: damaged weights, or of a run that diverged"
                 )
@@ -166,25 +166,25 @@ def to_theirs(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     for leaf in table:
         value = values[leaf.path]
-        for index, keys, _ in _places(leaf, value.shape):
-            parts = (
-                np.split(leaf.form.theirs(value[index]), len(keys))
-                if len(keys) > 1
-                else [leaf.form.theirs(value[index])]
-            )
+        for index, keys in _places(leaf, value.shape):
+            parts = [leaf.form.theirs(value[index])]
+            if len(keys) > 1:
+                parts = np.split(parts[0], np.cumsum([shape[0] for shape in keys.values()])[:-1])
             tensors |= dict(zip(keys, parts, strict=True))
     return tensors
 
 
-def _places(leaf: Leaf, shape: Shape) -> list[tuple[Any, tuple[str, ...], Shape]]:
-    """Where the parts of a parameter stand: index into ours, their keys, and the shape of each of their tensors."""
+def _places(leaf: Leaf, shape: Shape) -> list[tuple[Any, dict[str, Shape]]]:
+    """Where the parts of a parameter stand: index into ours, and their keys with the shape of each tensor."""
     stacked = "blocks/" in leaf.path
-    single = leaf.form.shape(leaf.form.permuted(shape[1:] if stacked else shape))
-    if len(leaf.keys) > 1:
-        single = (single[0] // len(leaf.keys), *single[1:])
+    whole = leaf.form.shape(leaf.form.permuted(shape[1:] if stacked else shape))
+    shares = leaf.shares or (1,) * len(leaf.keys)
+    single = [(whole[0] * share // sum(shares), *whole[1:]) if len(shares) > 1 else whole for share in shares]
     if not stacked:
-        return [(..., leaf.keys, single)]
-    return [(layer, tuple(key.format(layer) for key in leaf.keys), single) for layer in range(shape[0])]
+        return [(..., dict(zip(leaf.keys, single, strict=True)))]
+    return [
+        (layer, dict(zip((key.format(layer) for key in leaf.keys), single, strict=True))) for layer in range(shape[0])
+    ]
 
 
 def _bare(shape: Shape) -> Shape:

@@ -117,7 +117,7 @@ def test_two_weights_files_in_a_folder(tmp_path):
             "its keys are a.weight, b.weight, c.weight, …; known families: ",
         ),
         (("layer1.0.conv1.weight", "fc.weight"), "ResNet"),
-        (("visual.trunk.attn_pool.latent", "visual.trunk.norm.weight"), "open_clip's file of a SigLIP"),
+        (("visual.trunk.stem.conv.weight", "visual.trunk.norm.weight"), "an image tower of timm"),
         (("base_model.model.text_model.q_proj.lora_A.weight",), "LoRA"),
         (("state.0.exp_avg",), "optimizer"),
     ],

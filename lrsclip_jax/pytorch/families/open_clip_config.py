@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NotRequired, TypedDict
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
 from eval.reading import convert
+from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.families import tower_fields
 
@@ -71,6 +73,18 @@ _ONLY = {
     ("preprocess_cfg", "mode"): "RGB",
 }
 
+# The same of models with SigLIP's text tower, in which no mask hides a token and the last one is pooled, and whose
+# images may be squashed.
+LAST_KNOWN = _KNOWN | {
+    "model_cfg": _KNOWN["model_cfg"] - {"quick_gelu"},
+    "text_cfg": _KNOWN["text_cfg"] | {"no_causal_mask", "act_kwargs", "tokenizer_kwargs"},
+}
+LAST_ONLY = {
+    ("text_cfg", "pool_type"): "last",
+    ("text_cfg", "proj_type"): "linear",
+    ("preprocess_cfg", "mode"): "RGB",
+}
+
 
 def towers(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Returns what a config says, open_clip's defaults included.
@@ -85,21 +99,16 @@ def towers(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[
     Raises:
       InputError: not a config of open_clip, or of a model that our towers do not compute.
     """
-    model = config.get("model_cfg", config)
-    _check("model_cfg", model, where)
-    _check("vision_cfg", model.get("vision_cfg"), where)
-    _check("text_cfg", model.get("text_cfg"), where)
-    preprocess = config.get("preprocess_cfg") or {}
-    _check("preprocess_cfg", preprocess, where)
+    model, preprocess = parts(config, where, _KNOWN, _ONLY)
     convert(model, f"{where}: model_cfg", _Model)
     convert(preprocess, f"{where}: preprocess_cfg", _Pixels)
     activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     both = {"embed_dim": model["embed_dim"], "activation": activation}
     pixels = _preprocessing(preprocess, where)
-    return both | _image(model["vision_cfg"], where), both | _text(model["text_cfg"]), pixels
+    return both | image_fields(model["vision_cfg"], where), both | _text(model["text_cfg"]), pixels
 
 
-_Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 
 class _Norm(TypedDict, total=False):
@@ -107,51 +116,84 @@ class _Norm(TypedDict, total=False):
 
 
 class _Tower(TypedDict):
-    width: _Size
-    layers: _Size
+    width: Size
+    layers: Size
     mlp_ratio: NotRequired[Annotated[float, msgspec.Meta(gt=0, le=1000)]]
     norm_kwargs: NotRequired[_Norm | None]
 
 
 class _Vision(_Tower):
-    image_size: _Size | list[_Size]
-    patch_size: _Size
-    head_width: NotRequired[_Size]
+    image_size: Size | list[Size]
+    patch_size: Size
+    head_width: NotRequired[Size]
     pool_type: NotRequired[str]
     no_ln_pre: NotRequired[bool | None]
     final_ln_after_pool: NotRequired[bool | None]
 
 
 class _Text(_Tower):
-    context_length: NotRequired[_Size]
-    vocab_size: NotRequired[_Size]
-    heads: NotRequired[_Size]
+    context_length: NotRequired[Size]
+    vocab_size: NotRequired[Size]
+    heads: NotRequired[Size]
 
 
 class _Model(TypedDict):
-    embed_dim: _Size
+    embed_dim: Size
     vision_cfg: _Vision
     text_cfg: _Text
     quick_gelu: NotRequired[bool | None]
 
 
 class _Pixels(TypedDict, total=False):
-    size: _Size | list[_Size]
+    size: Size | list[Size]
     mean: tuple[tower_fields.Mean, tower_fields.Mean, tower_fields.Mean]
     std: tuple[tower_fields.Deviation, tower_fields.Deviation, tower_fields.Deviation]
 
 
-def _check(part: str, values: Any, where: str) -> None:
+class _Activation(TypedDict, total=False):
+    approximate: Literal["none", "tanh"]
+
+
+class LastText(_Text):
+    """A text_cfg of a text tower whose last token is pooled."""
+
+    act_kwargs: NotRequired[_Activation | None]
+
+
+class LastPixels(_Pixels, total=False):
+    """A preprocess_cfg of images that may be squashed."""
+
+    resize_mode: Literal["shortest", "squash"]
+    interpolation: Literal["bicubic", "bilinear"]
+
+
+_Known = Mapping[str, set[str]]
+_Only = Mapping[tuple[str, str], str]
+
+
+def parts(config: Mapping[str, Any], where: str, known: _Known, only: _Only) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the model's part and the preprocessing's; InputError for settings that `known` or `only` do not allow."""
+    model = config.get("model_cfg", config)
+    preprocess = config.get("preprocess_cfg") or {}
+    _check("model_cfg", model, where, known, only)
+    for part in ("vision_cfg", "text_cfg"):
+        _check(part, model.get(part), where, known, only)
+    _check("preprocess_cfg", preprocess, where, known, only)
+    return model, preprocess
+
+
+def _check(part: str, values: Any, where: str, known: _Known, only: _Only) -> None:
     if not isinstance(values, dict):
         raise InputError(f"{where} is not a config of open_clip: {part} is {values!r:.80}, it holds settings by name")
     for key, value in values.items():
-        known = _ONLY.get((part, key), value)
-        if value and (key not in _KNOWN[part] or value != known):
-            only = f", only {known!r} can" if value != known else ""
-            raise InputError(f"{where}: {part} has {key!s:.80}={value!r:.80}: such a model can't be converted{only}")
+        one = only.get((part, key), value)
+        if value and (key not in known[part] or value != one):
+            can = f", only {one!r} can" if value != one else ""
+            raise InputError(f"{where}: {part} has {key!s:.80}={value!r:.80}: such a model can't be converted{can}")
 
 
-def _image(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
+def image_fields(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns fields of `models.vit.ViT` of a checked vision_cfg."""
     pool = vision.get("pool_type", "tok")
     # Of the mean, the norm of the mean is ours; the mean of the norms is another function.
     if pool not in ("tok", "avg") or (pool == "avg" and not vision.get("final_ln_after_pool")):
@@ -159,7 +201,7 @@ def _image(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
             f"{where}: vision_cfg pools by {pool!r:.80}, not by the class token or, before ln_post, by the mean"
         )
     return _tower(vision) | {
-        "size": _side(vision["image_size"], where),
+        "size": side(vision["image_size"], where),
         "patch": vision["patch_size"],
         "heads": vision["width"] // vision.get("head_width", 64),
         "pool": {"tok": "cls", "avg": "mean"}[pool],
@@ -175,6 +217,35 @@ def _text(text: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def last_text_fields(text: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns fields of `models.siglip_text.SiglipText` of a checked text_cfg, the activation in transformers' words.
+
+    Raises InputError where the tower is CLIP's.
+    """
+    for key in ("no_causal_mask", "pool_type"):
+        if not text.get(key):
+            raise InputError(f"{where}: text_cfg lacks {key}, which a text tower as SigLIP's has")
+    tanh = (text.get("act_kwargs") or {}).get("approximate") == "tanh"
+    return _text(text) | {"activation": "gelu_pytorch_tanh" if tanh else "gelu"}
+
+
+def preprocessing(values: Mapping[str, Any], where: str, size: int, otherwise: Preprocessing) -> Preprocessing:
+    """Returns how images of `size` pixels a side are made, by a checked preprocess_cfg with open_clip's defaults.
+
+    Without one it is `otherwise`. Raises InputError for images of another size.
+    """
+    if not values:
+        return replace(otherwise, size=size)
+    said = _preprocessing(values, where)
+    if said.setdefault("size", size) != size:
+        raise InputError(f"{where}: image_size is {size}, preprocess_cfg resizes images to {said['size']}")
+    resize: Any = {"shortest": "shorter", "squash": "squash"}[values.get("resize_mode", "shortest")]
+    try:
+        return replace(CLIP_PREPROCESSING, **said, resize=resize, interpolation=values.get("interpolation", "bicubic"))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
 def _tower(values: Mapping[str, Any]) -> dict[str, Any]:
     width = values["width"]
     return {
@@ -188,12 +259,12 @@ def _tower(values: Mapping[str, Any]) -> dict[str, Any]:
 def _preprocessing(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     fields: dict[str, Any] = {name: tuple(map(float, values[name])) for name in ("mean", "std") if name in values}
     if "size" in values:
-        fields["size"] = _side(values["size"], where)
+        fields["size"] = side(values["size"], where)
     return fields
 
 
-def _side(size: int | list[int], where: str) -> int:
-    """One side of a square, given as one or two numbers."""
+def side(size: int | list[int], where: str) -> int:
+    """Returns one side of a square, given as one or two numbers."""
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:
         raise InputError(f"{where}: images of {size!r:.80} pixels, squares are expected")

@@ -71,19 +71,20 @@ def table(model: CLIP, prefixes: Prefixes = OPENAI, positions: str = _FIRST_TABL
         Leaf("image/class_embedding", (f"{image}class_embedding",)),
         Leaf("image/position_embedding", (f"{image}positional_embedding",)),
         *(layout.norm("image/pre_norm", f"{image}ln_pre") if model.image.pre_norm else []),
-        *_blocks("image/blocks", f"{image}transformer.resblocks.{{}}"),
+        *blocks("image/blocks", f"{image}transformer.resblocks.{{}}"),
         *layout.norm("image/post_norm", f"{image}ln_post"),
         Leaf("image/projection/kernel", (f"{image}proj",)),  # x @ proj, as in a Flax kernel
         Leaf("text/token_embedding", (f"{text}token_embedding.weight",)),
         Leaf("text/position_embedding", (f"{text}{positions}",)),
-        *_blocks("text/blocks", f"{text}transformer.resblocks.{{}}"),
+        *blocks("text/blocks", f"{text}transformer.resblocks.{{}}"),
         *layout.norm("text/final_norm", f"{text}ln_final"),
         Leaf("text/projection/kernel", (f"{text}text_projection",)),
         Leaf("logit_scale", ("logit_scale",)),
     ]
 
 
-def _blocks(path: str, key: str) -> list[Leaf]:
+def blocks(path: str, key: str) -> list[Leaf]:
+    """Returns where the parameters of blocks stand in OpenAI's and open_clip's; `key` names one, `{}` its number."""
     return [
         *layout.norm(f"{path}/norm1", f"{key}.ln_1"),
         Leaf(f"{path}/attention/qkv/kernel", (f"{key}.attn.in_proj_weight",), QKV),
@@ -150,7 +151,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     leaves = table(sketch, prefixes, _SECOND_TABLE if long else _FIRST_TABLE)
     shown = _shown(tensors, leaves, prefixes)
     for tower, said in (("image", image), ("text", text), ("image", {"size": pixels.get("size")})):
-        _compare(tensors.name, tower, shown[tower], said)
+        compare(tensors.name, tower, shown[tower], said)
 
     activation, reason = _activation(tensors, family, shown, image.get("activation"), hints)
     fields = {"image": _IMAGE | image | shown["image"], "text": _TEXT | text | shown["text"]}
@@ -218,7 +219,8 @@ def _shown(tensors: Tensors, leaves: layout.Table, prefixes: Prefixes) -> dict[s
     return {"image": image | both, "text": text | both | {"end_token": tokenizer.end}}
 
 
-def _compare(name: str, tower: str, shown: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+def compare(name: str, tower: str, shown: Mapping[str, Any], said: Mapping[str, Any]) -> None:
+    """Raises InputError where a config says another field of a tower than the tensors of the file `name` show."""
     for field in said:
         if field in shown and said[field] not in (None, shown[field]):
             raise InputError(

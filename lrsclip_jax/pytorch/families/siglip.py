@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,7 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
         raise InputError(f"{tensors.name}: a SiglipModel comes with a config.json, which alone says heads and eps")
     model_type = config.get("model_type")
     if model_type == "siglip2" or (_PATCHES in tensors and len(tensors.shape(_PATCHES)) == 2):
-        raise InputError(
-            f"{tensors.name} is a SigLIP 2 NaFlex, whose images have any shape and come as lists of patches: take one "
-            "of fixed resolution, such as google/siglip2-base-patch16-224"
-        )
+        raise naflex(tensors)
     if model_type not in ("siglip", "siglip_vision_model", "siglip_text_model"):
         raise InputError(f"{tensors.name}: config.json has model_type {model_type!r:.80}, a SiglipModel 'siglip'")
     image: dict[str, Any] = {}
@@ -132,6 +130,26 @@ def shared_table() -> list[Leaf]:
     return [Leaf(name, (name,), IN_BATCH) for name in ("logit_scale", "logit_bias")]
 
 
+def naflex(tensors: Tensors) -> InputError:
+    """Returns the error for a model whose images keep their shape."""
+    return InputError(
+        f"{tensors.name} is a SigLIP 2 NaFlex, whose images have any shape and come as lists of patches: take one "
+        "of fixed resolution, such as google/siglip2-base-patch16-224"
+    )
+
+
+def check_side(tensors: Tensors, said: Any, source: str, sizes: Mapping[str, int]) -> None:
+    """Raises InputError unless images of the side that a source says have the patches that `sizes` have positions for.
+
+    They may be larger: a convolution leaves out what is no whole patch.
+    """
+    if type(said) is not int or said // sizes["patch"] != sizes["size"] // sizes["patch"]:
+        raise InputError(
+            f"{tensors.name}: {source} has image_size {said!r:.80}, its positions are of {sizes['size']} pixels in "
+            f"patches of {sizes['patch']}"
+        )
+
+
 def _settings(tensors: Tensors, config: dict[str, Any], tower: str) -> dict[str, Any]:
     """The settings of a tower, in a config of both or of its own."""
     if config["model_type"] == "siglip":
@@ -142,13 +160,7 @@ def _settings(tensors: Tensors, config: dict[str, Any], tower: str) -> dict[str,
 def _image_fields(tensors: Tensors, config: dict[str, Any], hints: Hints) -> tuple[dict[str, Any], dict[str, str]]:
     """The fields of `models.vit.ViT`, and where they come from."""
     sizes = image_sizes(image_table(), tensors)
-    said = config.get("image_size", 224)
-    # A convolution leaves out what is no whole patch.
-    if type(said) is not int or said // sizes["patch"] != sizes["size"] // sizes["patch"]:
-        raise InputError(
-            f"{tensors.name}: config.json has image_size {said!r:.80}, its positions are of {sizes['size']} pixels in "
-            f"patches of {sizes['patch']}"
-        )
+    check_side(tensors, config.get("image_size", 224), tower_fields.CONFIG, sizes)
     told, reasons = _told(tensors, "image", sizes["width"], config, hints)
     fixed = {"embed_dim": sizes["width"], "patch_bias": True, "pre_norm": False, "pool": "map"}
     return sizes | told | fixed, reasons

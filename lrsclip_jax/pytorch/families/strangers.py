@@ -19,7 +19,6 @@ _STRANGERS = tuple(
             "a CLIP with a ResNet, or a ResNet alone, of convolutions, batch norms and a head of attention",
         ),
         (r"^text_decoder\.|^visual\.attn_pool\.|^text\.cls_emb$", "a CoCa"),
-        (r"^visual\.trunk\.attn_pool\.latent$", "open_clip's file of a SigLIP, readable as transformers' folder"),
         (r"^visual\.trunk\.", "an open_clip model with an image tower of timm"),
         (r"^visual\.(blocks|patch_embed|rope|cls_token)\b", "an EVA-CLIP"),
         (
