@@ -24,6 +24,10 @@ _SO400M = {"width": 1152, "layers": 27, "heads": 16, "embed_dim": 1152, "mlp_wid
 _C4 = _SIGLIP | {"kind": "siglip"}
 _GEMMA = _C4 | {"vocab_size": 256000, "pad_token": 0}
 
+# OpenVision: its patches have no bias, its text tower is SigLIP's with the word pieces of BERT.
+_OPENVISION = _SIGLIP | {"activation": "gelu", "pre_norm": False, "pool": "mean"}
+_PIECES = _C4 | {"context_length": 80, "pad_token": 0}
+
 # name: (fields of the image tower, fields of the text tower), over the defaults of their classes
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vitb32": (_B | {"patch": 32}, _B_TEXT),
@@ -49,6 +53,17 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "siglip2_vitl16": (_MAP | _SIGLIP_L | {"patch": 16, "size": 256}, _GEMMA | _SIGLIP_L),
     "siglip2_so400m14": (_MAP | _SO400M | {"patch": 14}, _GEMMA | _SO400M),
     "siglip2_so400m16": (_MAP | _SO400M | {"patch": 16, "size": 256}, _GEMMA | _SO400M),
+    "openvision_vits16": (
+        _OPENVISION | {"patch": 16, "width": 384, "layers": 12, "heads": 6, "embed_dim": 384},
+        _PIECES | {"width": 384, "layers": 12, "heads": 6, "embed_dim": 384},
+    ),
+    "openvision_vitb16": (_OPENVISION | _B | {"patch": 16}, _PIECES | _B_TEXT),
+    "openvision_vitl14": (_OPENVISION | _L, _PIECES | _L_TEXT),
+    "openvision_so400m14": (_OPENVISION | _SO400M | {"patch": 14}, _PIECES | _SO400M),
+    "openvision_vith14": (
+        _OPENVISION | {"patch": 14, "width": 1280, "layers": 32, "heads": 16, "embed_dim": 1024},
+        _PIECES | {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 1024},
+    ),
     "tiny": (
         {"size": 64, "patch": 8, "width": 64, "layers": 2, "heads": 2, "embed_dim": 64},
         {"width": 64, "layers": 2, "heads": 2, "embed_dim": 64},

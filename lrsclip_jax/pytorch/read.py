@@ -53,7 +53,8 @@ def read_at(path: Path, source: str, hints: Hints | None = None) -> ReadCheckpoi
     some = ", ".join(sorted(tensors)[:3])
     raise InputError(
         f"{path} is a checkpoint of no known family, its keys are {some}, …; known families: the CLIPs of OpenAI, "
-        "open_clip, Long-CLIP and Hugging Face, its dual encoders and ViTs, SigLIP, BERT, MAE, DINOv2 and DINOv3"
+        "open_clip, Long-CLIP and Hugging Face, its dual encoders and ViTs, SigLIP, OpenVision, BERT, MAE, DINOv2 and "
+        "DINOv3"
     )
 
 

@@ -20,6 +20,7 @@ from lrsclip_jax.pytorch.files.tensors import Tensors
 # module: the file next to the weights that describes them
 FAMILIES = {
     "open_clip_siglip": "open_clip_config.json",
+    "openvision": "open_clip_config.json",
     "openai": "open_clip_config.json",
     "huggingface": "config.json",
     "siglip": "config.json",

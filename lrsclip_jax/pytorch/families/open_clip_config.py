@@ -122,7 +122,9 @@ class _Tower(TypedDict):
     norm_kwargs: NotRequired[_Norm | None]
 
 
-class _Vision(_Tower):
+class Vision(_Tower):
+    """A vision_cfg of open_clip's own ViT."""
+
     image_size: Size | list[Size]
     patch_size: Size
     head_width: NotRequired[Size]
@@ -139,7 +141,7 @@ class _Text(_Tower):
 
 class _Model(TypedDict):
     embed_dim: Size
-    vision_cfg: _Vision
+    vision_cfg: Vision
     text_cfg: _Text
     quick_gelu: NotRequired[bool | None]
 

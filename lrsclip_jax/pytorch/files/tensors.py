@@ -28,6 +28,8 @@ _USUAL_NAMES = (
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )
+# Names in a folder that Orbax wrote, the last two in OpenVision's repositories.
+_ORBAX = {"_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "jax_orbax_weight", "checkpoint.npz"}
 _LONGEST_NAME = 1000  # characters of a tensor's name
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 # Names that torch.compile, FSDP and recomputation put between those of modules, wherever they wrap one.
@@ -111,8 +113,8 @@ def open_tensors(path: str | os.PathLike[str]) -> Tensors:
         kind, stored = "safetensors", _safetensors(path)
     elif path.suffix == ".npz":
         raise InputError(
-            f"{path} holds weights of a JAX program, such as OpenVision's or big_vision's, whose names no table here "
-            "has: take the same model's .safetensors"
+            f"{path} holds weights of a JAX program, such as big_vision's, whose names no table here has: take the "
+            "same model's .safetensors"
         )
     elif path.suffix not in _TORCH_SUFFIXES:
         raise InputError(f"{path}: weights are read from .safetensors, .safetensors.index.json, .pt, .pth, .bin, .ckpt")
@@ -164,6 +166,11 @@ def weights_name(names: Iterable[str], where: str) -> str:
         if name in names:
             return name
     candidates = [name for name in names if name.endswith((".safetensors", *_TORCH_SUFFIXES))]
+    if not candidates and not _ORBAX.isdisjoint([*names, Path(where).name]):
+        raise InputError(
+            f"{where} holds weights of a JAX program, written by Orbax, whose names no table here has: take the same "
+            "model's weights for PyTorch, of an OpenVision open_clip_pytorch_model.bin in the same repository"
+        )
     if not candidates:
         raise InputError(f"{where} holds no weights (.safetensors, .pt, .pth, .bin, .ckpt)")
     if len(candidates) > 1:
