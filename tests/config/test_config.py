@@ -16,6 +16,7 @@ from lrsclip_jax.errors import InputError
 
 ARGUMENTS = {
     "aid_rsicd": ["folder"],
+    "aid_mosaics": ["words:folder", "long:folder"],
     "aid_minilm": ["heads:folder", "rsclip:folder", "lrsclip:folder"],
     "ret2": ["folder", "ret3:folder"],
     "lora_24gb": ["b16", "l14"],
@@ -82,6 +83,13 @@ def test_the_recipe_of_debias_changes_the_short_text_alone():
         lines = configs.curve_differences(configs.load(base).to_dict(), configs.load(spec))
         keys = ["consecutive", "drop_first", "sample", "shift"]
         expected = [*(f"data.short_draw.{key}" for key in keys), "data.short_text", "loss.long_weight"]
+        assert [line.split(":")[0] for line in lines] == expected
+
+
+def test_lrsclip_plus_changes_how_long_texts_are_drawn_and_that_they_score_higher():
+    for spec, base in (("lrsclip_plus", "vitb16"), ("lrsclip_plus:aid_mosaics:long:D", "aid_mosaics:long:D")):
+        lines = configs.curve_differences(configs.load(base).to_dict(), configs.load(spec))
+        expected = [*(f"data.long_draw.{key}" for key in ("drop", "drop_first", "shuffle")), "loss.rising"]
         assert [line.split(":")[0] for line in lines] == expected
 
 
