@@ -98,7 +98,7 @@ def test_an_update_on_squares_is_that_of_the_fixed_step():
     assert_same(updated(in_rows(pixels) | rest, *NATIVE), updated({"image": np.stack(pixels)} | rest))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI models/test_native.py
 def test_an_update_depends_on_no_rows_and_no_microbatches():
     rng = np.random.default_rng(1)
     pixels, rest = pictures(rng), texts(rng)

@@ -152,7 +152,7 @@ def test_a_finished_run_only_evaluates_again(finished):
     assert rows(finished) == before
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_more_epochs_continue_a_finished_run_and_say_what_becomes_of_its_schedule(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "longer")
     status, _, err = finish(command(tmp_path / "longer", epochs=3.0, eval__sources=()))
@@ -214,11 +214,15 @@ def test_four_devices_train_the_same_curve(finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_another_config_is_refused_and_may_branch(finished, tmp_path):
+def test_another_config_is_refused(finished):
     status, _, err = finish(command(finished, optimizer__learning_rate=0.5))
     assert status == 2
     assert "optimizer.learning_rate: 0.001 -> 0.5" in err and "--branch=NEWDIR" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.exhaustive  # in CI run/test_workdir.py
+def test_another_config_may_branch(finished, tmp_path):
     branch = tmp_path / "branch"
     status, _, err = finish(
         command(finished, f"--branch={branch}", epochs=3.0, optimizer__learning_rate=1e-4, eval__sources=())

@@ -114,7 +114,10 @@ def test_a_model_that_keeps_case_says_so(folders, tmp_path):
         (b'{"version": "1.0"', "is no file of the library tokenizers"),
         (b"[1, 2]", "is no file of the library tokenizers"),
         (b"\xff\x00" * 50, "is no file of the library tokenizers"),
-        (bert_tokenizer().engine.to_str().encode(), r"is another model's tokenizer \(WordPiece\)"),
+        (
+            bert_tokenizer().engine.to_str().replace("[PAD]", "[GAP]").encode(),
+            r"is another model's tokenizer \(WordPiece\)",
+        ),
     ],
 )
 def test_another_file_is_one_line(tmp_path, content, message):
