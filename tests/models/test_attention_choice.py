@@ -33,6 +33,19 @@ def start(tmp_path, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.fixture
+def told(monkeypatch):
+    """Lets `slow` take twice as long as the others by a word, where the times themselves are not the question."""
+
+    def timed(case, ways, refused, before):
+        tried = {name: way for name, way in ways.items() if name not in refused}
+        for name in tried:
+            before(name)
+        return {name: [2.0 if way is slow else 1.0] for name, way in tried.items()}
+
+    monkeypatch.setattr(attention_choice, "timed", timed)
+
+
 @pytest.mark.exhaustive
 def test_the_faster_way_is_found_ten_times_of_ten(start, tmp_path):
     for _ in range(5):
@@ -79,7 +92,7 @@ def test_a_second_start_measures_nothing(start, monkeypatch, capsys):
     assert not capsys.readouterr().err
 
 
-def test_another_version_measures_again(start, monkeypatch):
+def test_another_version_measures_again(start, told, monkeypatch):
     start()
     assert fastest(CASE, {"a": slow, "b": plain}) == "b"
     start()
@@ -101,7 +114,7 @@ def test_ways_that_cannot_run_or_compute_something_else_are_passed_over(start, c
     assert told.count("it computes something else than the plain way") == 2
 
 
-def test_a_way_that_ended_an_earlier_process_is_not_tried_again(start, tmp_path, capsys):
+def test_a_way_that_ended_an_earlier_process_is_not_tried_again(start, told, tmp_path, capsys):
     start()
     assert fastest(CASE, {"a": slow, "b": plain}) == "b"
     file = tmp_path / "attention.json"
@@ -113,7 +126,7 @@ def test_a_way_that_ended_an_earlier_process_is_not_tried_again(start, tmp_path,
 
 
 @pytest.mark.parametrize("content", ["{torn", "[1]", '{"a": {"chosen": 3}}'])
-def test_a_file_that_is_not_ours_is_written_over(start, tmp_path, capsys, content):
+def test_a_file_that_is_not_ours_is_written_over(start, told, tmp_path, capsys, content):
     file = tmp_path / "attention.json"
     file.write_text(content)
     start()
@@ -122,7 +135,7 @@ def test_a_file_that_is_not_ours_is_written_over(start, tmp_path, capsys, conten
     assert [answer["chosen"] for answer in json.loads(file.read_text()).values()] == ["b"]
 
 
-def test_a_machine_without_the_package_that_reads_the_file_times_again(start, tmp_path, monkeypatch, capsys):
+def test_a_machine_without_the_package_that_reads_the_file_times_again(start, told, tmp_path, monkeypatch, capsys):
     def missing(*_):
         raise MissingPackage("msgspec is missing")
 
@@ -133,7 +146,7 @@ def test_a_machine_without_the_package_that_reads_the_file_times_again(start, tm
     assert "note: msgspec is missing; ways to compute attention are timed again" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_costs_the_memory_alone(start, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_costs_the_memory_alone(start, told, tmp_path, capsys):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "file" / "folder"))
     (tmp_path / "file").write_text("")
     start()
