@@ -258,3 +258,35 @@ def test_two_processes_train_the_curve_of_one_and_survive_losses(start, tmp_path
     for step in expected:
         assert found[step]["loss"] == pytest.approx(expected[step]["loss"], rel=1e-5)
     assert (shared / "report.html").exists()
+
+
+# Each holds a term and a draw that one process and two must compute alike; rings cross the processes.
+NEWER = {
+    "sigmoid ring, rising": {"loss__name": "sigmoid", "loss__form": "ring", "loss__rising": 0.1},
+    "gathered, positives, sentences": {
+        "loss__form": "gather",
+        "loss__same_image": "positive",
+        "loss__rising": 0.1,
+        "data__long_draw__drop": 0.3,
+        "data__long_draw__shuffle": 0.5,
+    },
+    "text PCA, ring": {"loss__form": "ring", "loss__chunk": 4, "loss__text_pca": 0.9, "loss__text_pca_weight": 0.5},
+    "turns": {"data__augmentation__turns": "all"},
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("which", NEWER)
+def test_two_processes_compute_newer_losses_and_draws_as_one(start, tmp_path, which):
+    keys = NEWER[which] | {"epochs": 1.2, "eval__sources": ()}
+    (alone,) = start(1, lambda _: command(tmp_path / "alone", devices=2, **keys))
+    assert finish(alone)[0] == 0
+    ended = [finish(process) for process in start(2, lambda _: command(tmp_path / "two", data__packed=True, **keys))]
+    assert [status for status, _, _ in ended] == [0, 0], ended
+    expected, found = rows(tmp_path / "alone"), rows(tmp_path / "two")
+    assert sorted(expected) == sorted(found) == list(range(1, 7))
+    for step in expected:
+        losses = {name for name in expected[step] if name.startswith("loss")}
+        assert losses == {name for name in found[step] if name.startswith("loss")}
+        for name in losses:
+            assert found[step][name] == pytest.approx(expected[step][name], rel=1e-5), (step, name)
