@@ -27,7 +27,7 @@ examples:
 studies:
   batch_size (Fig. 7)  subset_size (Fig. 8)  pcm (Table VI)  text_kinds (Table VII)  model_size (Fig. 9)
   first_sentence (Table VIII)  loss_weights (Fig. 10)  initialisation (Table IX)  stretching (KPS)
-  rsclip_baselines (RSCLIP's Tables I and II)
+  rsclip_baselines (RSCLIP's Tables I and II)  turns (images turned with their texts)
 
 in --workdir:
   runs/KEY/            a training, its embedding sets and its scores; studies that need the same one share it
