@@ -39,7 +39,7 @@ def test_the_command_uses_its_own_package(script):
     assert done.returncode == 0 and "RESISC45" in done.stdout, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_so_do_its_processes(script, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("a", "b"):

@@ -93,10 +93,10 @@ def test_bfloat16_towers_train_float32_parameters():
     assert metrics[-1] != exact[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("weight", "kind", "other"),
-    [pytest.param("0.0", "short", "long", marks=pytest.mark.exhaustive), ("1.0", "long", "short")],
+    [("0.0", "short", "long"), ("1.0", "long", "short")],
 )
 def test_a_text_of_weight_zero_plays_no_part(weight, kind, other):
     first = batch()
@@ -138,7 +138,7 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_moves():
     assert not moved["text/position_embedding"][:5].any() and moved["text/position_embedding"][5:20].all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI losses/test_losses.py
 def test_the_scale_is_clamped():
     params = start() | {"logit_scale": jnp.float32(np.log(99.99))}
     state, _ = run([batch()] * 5, "loss.max_scale=100.0", "optimizer.learning_rate=1.0", params=params)

@@ -144,7 +144,7 @@ def test_killed_and_continued_is_as_if_nothing_had_happened(finished, tmp_path):
     assert rows(workdir) == rows(finished)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_finished_run_only_evaluates_again(finished):
     before = rows(finished)
     status, _, err = finish(command(finished))

@@ -35,6 +35,7 @@ def test_lengths_are_log_normal_with_the_means_of_the_table():
     assert np.array_equal(again, drawn_lengths(9, 1)) and not np.array_equal(again, other)
 
 
+@pytest.mark.exhaustive
 def test_both_sides_train_alike():
     """Three updates of one small model, our texts packed, theirs padded: the losses stay equal, so do the gradients."""
     torch = pytest.importorskip("torch")

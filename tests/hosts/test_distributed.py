@@ -181,7 +181,7 @@ def test_two_processes_meet(start, tmp_path):
     assert ended[0][0] != 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_another_config_is_refused_by_both(start, tmp_path):
     for process in start(2, lambda index: meeting(tmp_path, f"mesh.fsdp={1 + index}")):
         status, _, err = finish(process)

@@ -80,7 +80,9 @@ def assert_alike(found, wanted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", TOWERS)
+@pytest.mark.parametrize(
+    "kind", ["clip", "dinov3", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("mean", "siglip"))]
+)
 def test_features_and_gradients_are_those_of_images_alone(kind):
     tower, pixels = TOWERS[kind], images()
     params = parameters(tower)
@@ -95,7 +97,9 @@ def test_features_and_gradients_are_those_of_images_alone(kind):
     assert_alike(found, value_and_gradient(one_by_one, params, weights))
 
 
-@pytest.mark.parametrize("kind", ["clip", *(pytest.param(name, marks=pytest.mark.slow) for name in [*TOWERS][1:])])
+@pytest.mark.parametrize(
+    "kind", ["clip", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in [*TOWERS][1:])]
+)
 def test_squares_of_the_towers_size_are_those_of_the_fixed_tower(kind):
     tower, grids = TOWERS[kind], np.full((4, 2), SIDE)
     params, pixels = parameters(tower), images(grids)

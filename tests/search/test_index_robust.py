@@ -262,6 +262,7 @@ def test_a_second_command_on_one_folder_is_told_of_the_first(index, tmp_path):
     index(source)
 
 
+@pytest.mark.exhaustive
 def test_a_server_that_stalls_or_loses_a_file_costs_that_scene_alone(index, tmp_path, monkeypatch, capsys):
     for name in ("GDAL_HTTP_LOW_SPEED_TIME", "GDAL_HTTP_CONNECTTIMEOUT"):
         monkeypatch.setenv(name, "1")

@@ -278,7 +278,7 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(tmp_path):
     assert "train              101         1" in again.stdout and "1  image unreadable" in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_workers_end_with_a_killed_parent(tmp_path):
     path = source(tmp_path, 400, size=(500, 500))
     arguments = [*COMMAND, str(path), f"--image-root={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]

@@ -113,6 +113,7 @@ def test_an_image_is_dropped_and_searched_with(visit, service):
     expect(page.locator("#said")).to_contain_text("torn or damaged")
 
 
+@pytest.mark.exhaustive
 def test_a_rectangle_and_a_polygon_hold_the_search_to_an_area(visit):
     page = visit("/?text=a+field&scene=harbour.tif")
     page.wait_for_timeout(300)
@@ -166,6 +167,7 @@ def test_a_hit_opens_with_its_heat_map_and_closes(visit):
     expect(page).not_to_have_url(re.compile("tile="))
 
 
+@pytest.mark.exhaustive
 def test_more_and_less_like_this_refine_the_search(visit, service):
     page = visit("/?text=a+field")
     first, second = ids(page)[:2]
@@ -203,6 +205,7 @@ def test_names_of_scenes_are_text_and_a_lost_scene_is_a_sentence(visit):
     expect(page.locator("#viewer-said")).to_contain_text("no longer there, or torn")
 
 
+@pytest.mark.exhaustive
 def test_no_hits_and_2000_words_are_sentences(visit):
     page = visit()
     ask(page, "word " * 2000)
@@ -257,6 +260,7 @@ def test_a_phone_shows_results_or_the_map_and_nothing_is_cut_off(scheme, visit):
     assert (light[0] < light[1]) == (scheme == "light")
 
 
+@pytest.mark.exhaustive
 def test_it_says_what_it_does_while_the_model_loads(archive, browser):
     import threading
 

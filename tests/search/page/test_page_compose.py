@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from served_archive import serving
 
@@ -30,6 +31,7 @@ def test_the_image_gets_the_extra_that_the_page_needs():
     assert PAGE["build"]["args"] == {"ALSO": "search"} and "ARG ALSO" in (LAUNCH / "Dockerfile").read_text()
 
 
+@pytest.mark.exhaustive
 def test_the_health_check_tells_a_server_that_answers_from_none(service):
     how, interpreter, *check = PAGE["healthcheck"]["test"]
     assert how == "CMD" and interpreter == "python"
