@@ -224,7 +224,7 @@ class PairWork:
     """FLOPs of one training step for one pair, an image with its texts.
 
     Attributes:
-      image: forward pass through the image tower.
+      image: forward passes through the image tower, one for each view.
       texts: forward passes through the text tower, one for each of the texts asked for.
       backward: of all towers that learn, twice their forward passes, less what adapters spare.
       remat: what blocks compute again for the backward pass.
@@ -275,6 +275,7 @@ def train_pair(
     frozen: Collection[str] = (),
     in_memory: Collection[str] = (),
     teacher: bool = False,
+    views: int = 1,
     images: Texts | None = None,
 ) -> PairWork:
     """Returns the FLOPs of a training step for one pair.
@@ -297,6 +298,7 @@ def train_pair(
       frozen: the towers, "image" or "text", of which nothing learns: no gradient is computed there.
       in_memory: the towers whose features come from memory.
       teacher: whether another model encodes the same pair.
+      views: of an image that the tower encodes: 2 with the crops of `loss.patches`.
       images: of any shape, those of a pair; None: a square of the tower's size.
     """
     counted = [text if isinstance(text, Texts) else Texts.of([text]) for text in texts]
@@ -309,10 +311,11 @@ def train_pair(
         return work_on_images(model.image, images, chosen)
 
     of_a_token = products(model.text, 1, "text" in in_memory)
-    forward = [of_image(list), *(work_on(text, of_a_token) for text in counted)]
-    repeats = [of_image(functools.partial(recomputed, model.image))]
+    of_texts = [work_on(text, of_a_token) for text in counted]
+    forward = [of_image(list) * views, *of_texts]
+    repeats = [of_image(functools.partial(recomputed, model.image)) * views]
     repeats += [work_on(text, recomputed(model.text, of_a_token)) for text in counted]
-    kept = [of_image(functools.partial(_unlearnt, model.image))]
+    kept = [of_image(functools.partial(_unlearnt, model.image)) * views]
     kept += [work_on(text, _unlearnt(model.text, of_a_token)) for text in counted]
     learns = ["image" not in frozen, *["text" not in frozen] * len(texts)]
 
@@ -328,7 +331,7 @@ def train_pair(
         accumulation=of_those_that_learn(forward) if microbatches > 1 else Work(),
         logits=logits * (1 + BACKWARD),
         loss=logits * LOGIT_PRODUCTS[loss][form],
-        teacher=sum(forward, Work()) if teacher else Work(),
+        teacher=sum(of_texts, of_image(list)) if teacher else Work(),
     )
 
 

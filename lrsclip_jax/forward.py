@@ -16,6 +16,7 @@ from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.native import packed_images
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, of_words, turned
+from lrsclip_jax.models.regions import encode_regions
 from lrsclip_jax.sharding import BATCH, batch_shards, constrain
 
 Batch = dict[str, jax.Array]
@@ -33,8 +34,9 @@ def encode(
 ) -> dict[str, jax.Array]:
     """Returns unit rows [B, D] of the images, squares or of any shape, and of each kind of text, packed or padded.
 
-    Of a frozen tower whose features the batch has, only the projection is computed. `key` is that of the step for
-    LoRA's dropout; the batch then says as `sample` which pairs these are.
+    Of a frozen tower whose features the batch has, only the projection is computed. Where the batch has a `box` of each
+    image, there are rows of "region" and "crop", too (`regions.encode_regions`). `key` is that of the step for LoRA's
+    dropout; the batch then says as `sample` which pairs these are.
     """
     samples = batch.get("sample")
     rngs = {} if key is None else {lora_dropout.KEY: key}
@@ -45,9 +47,9 @@ def encode(
         of_images = {} if samples is None else {"image": samples}
         variables = {"params": params} | lora_dropout.of_packed("image", shared, of_images)
         found: Any = model.apply(variables, shared, method="encode_packed_images", rngs=rngs)
-        images: Any = found.reshape(-1, found.shape[-1])
+        images: Any = {"image": found.reshape(-1, found.shape[-1])}
     elif "image_features" in batch:
-        images = _projected(model.image, params["image"], batch["image_features"])
+        images = {"image": _projected(model.image, params["image"], batch["image_features"])}
     else:
         offloaded = batch.get("image_words")
         if offloaded is None:
@@ -57,16 +59,19 @@ def encode(
             seen = of_words(offloaded, model.image.size, model.image.channels, dtype)
         seen = turned(seen, batch["turn"]) if "turn" in batch else seen
         pixels = normalise(seen, preprocessing)
-        variables = {"params": params} | lora_dropout.of_rows("image", samples)
-        images = model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)
+        if "box" in batch:
+            images = encode_regions(model.image, params["image"], pixels, batch["box"])
+        else:
+            variables = {"params": params} | lora_dropout.of_rows("image", samples)
+            images = {"image": model.apply(variables, pixels, kept=batch.get("kept"), method="encode_image", rngs=rngs)}
     if f"{kinds[0]}_features" in batch:
         features = {kind: batch[f"{kind}_features"] for kind in kinds}
-        return {"image": images} | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
+        return images | {k: _projected(model.text, params["text"], rows) for k, rows in features.items()}
     if "ids" in batch:
         packed = _packed(batch, kinds, groups)
         variables = {"params": params} | lora_dropout.of_packed("text", packed, texts_of)
         texts: Any = model.apply(variables, _moved(packed, batch), method="encode_packed", rngs=rngs)
-        return {"image": images} | _apart(texts, kinds)
+        return images | _apart(texts, kinds)
     padded: dict[str, Any] = {
         kind: model.apply(
             {"params": params} | lora_dropout.of_rows("text", texts_of.get(kind)),
@@ -77,7 +82,7 @@ def encode(
         )
         for kind in kinds
     }
-    return {"image": images} | padded
+    return images | padded
 
 
 def _projected(tower: Any, params: Any, features: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.flops import frozen_towers
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import Optimizer, create, frozen_by
 from lrsclip_jax.parameter_rules import path_of
@@ -142,7 +143,12 @@ def set_up(
 
 
 def _check_frozen(config: ConfigDict, trainable: Any) -> None:
-    """Raises InputError where a tower trains whose features come from memory."""
+    """Raises InputError where a tower trains whose features come from memory, or none that patches are to train."""
+    if config.loss.patches and "image" in frozen_towers(trainable):
+        raise InputError(
+            f"loss.patches={config.loss.patches} trains the image tower, of which "
+            f"optimizer.freeze={config.optimizer.freeze} leaves nothing to train: set one of them alone"
+        )
     for tower in checks.towers_in_memory(config):
         paths = [path_of(path) for path, trains in jax.tree.leaves_with_path(trainable[tower]) if trains]
         if learns := [path for path in paths if not path.startswith("projection/")]:

@@ -26,6 +26,7 @@ from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models import lora_dropout, native, zoo
 from lrsclip_jax.models.clip import CLIP, plain
+from lrsclip_jax.models.regions import drawn_boxes
 from lrsclip_jax.models.vit import kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
@@ -49,7 +50,7 @@ class StepOptions:
       loss: how the loss is computed.
       microbatches: parts of a batch that pass the towers one after the other.
       max_skipped: updates that may be left out because their loss or gradient is not finite.
-      seed: of the random draws (patch dropout, LoRA's dropout).
+      seed: of the random draws (patch dropout, LoRA's dropout, boxes of the patch term).
       ema: what an average of the weights keeps of itself at each update; None: there is no average.
       offloads: whether the images of a batch lie in host memory.
     """
@@ -256,6 +257,8 @@ def make_train_step(
         whole = batch
         if model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["has_long"]))}
+        if options.loss.patches:
+            batch = batch | {"box": drawn_boxes(options.seed, step, len(batch["has_long"]))}
         encode = functools.partial(forward.encode, preprocessing=preprocessing, kinds=kinds, groups=groups)
         trained = functools.partial(encode, model, params)
         if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
@@ -274,6 +277,10 @@ def make_train_step(
             step=step,
             mesh=mesh,
         )
+        if options.loss.patches:
+            apart = losses.region_loss(rows.pop("region"), rows.pop("crop"))
+            loss += options.loss.patches * apart
+            metrics |= {"loss": loss, "loss_patches": apart}
         if teacher is None:
             return loss, metrics
         teacher = jax.lax.stop_gradient(teacher)

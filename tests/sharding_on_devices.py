@@ -40,7 +40,9 @@ ADAPT = adapt_rules.resolved(
 )
 HALF = {"model.image.patch_dropout": 0.5}
 OFFLOADED = {"train.microbatches": 2, "train.offload": "images"}
-# mesh (data, fsdp, tensor), text tower and overrides; the first with a text tower is what the others must equal
+PATCHES = {"loss.patches": 0.5}
+# mesh (data, fsdp, tensor), text tower and overrides; the first with a text tower and with or without the patch term is
+# what the others must equal
 CASES = [
     ((1, 1, 1), "clip", {"loss.form": "full"}),
     ((8, 1, 1), "clip", {"loss.form": "ring", "data.packed": True}),
@@ -50,6 +52,8 @@ CASES = [
     ((1, 1, 1), "bert", {"loss.form": "full"} | HALF),
     ((2, 2, 2), "bert", {"loss.form": "ring", "data.packed": True} | OFFLOADED | HALF),
     ((2, 2, 2), "clip", {"loss.form": "ring", "train.microbatches": 2, "model.image.resolution": "native"}),
+    ((1, 1, 1), "clip", {"loss.form": "full"} | PATCHES),
+    ((2, 2, 2), "clip", {"loss.form": "ring", "data.packed": True} | OFFLOADED | PATCHES),
 ]
 
 
@@ -142,7 +146,7 @@ def main() -> None:
     references = {}
     for mesh_shape, text, overrides in [CASES[int(number)] for number in sys.argv[1:]]:
         losses, params, layout = train(mesh_shape, text, overrides)
-        expected_losses, expected = references.setdefault(text, (losses, params))
+        expected_losses, expected = references.setdefault((text, "loss.patches" in overrides), (losses, params))
         found["layouts"].append(layout)
         found["loss"].append(max(abs(a - b) / abs(b) for a, b in zip(losses, expected_losses, strict=True)))
         found["params"].append(

@@ -244,3 +244,13 @@ def test_what_a_step_repeats_and_what_it_leaves_out():
     assert frozen.backward.executed == 2 * sum(text.executed for text in pair.texts)
     one = flops.train_pair(clip, LENGTHS[:1], batch_size=2 * BATCH)
     assert one.logits == pair.logits  # twice the batch, half the texts
+
+
+def test_a_crop_is_one_more_image_for_the_model_and_none_for_its_teacher():
+    one, two = (
+        flops.train_pair(model(), LENGTHS, batch_size=BATCH, microbatches=2, teacher=True, views=views)
+        for views in (1, 2)
+    )
+    assert two.image == one.image * 2 and two.texts == one.texts and two.teacher == one.teacher
+    assert two.backward.executed - one.backward.executed == 2 * one.image.executed
+    assert two.accumulation.executed - one.accumulation.executed == one.image.executed

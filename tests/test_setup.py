@@ -139,6 +139,16 @@ def test_a_run_goes_on_after_the_steps_that_are_done():
         setup.steps_left(12)
 
 
+def test_patches_of_a_frozen_tower_are_refused():
+    frozen = load("loss.patches=0.1", "optimizer.warmup_steps=0", "optimizer.freeze=('image/.*',)")
+    with pytest.raises(
+        InputError, match="loss.patches=0.1 trains the image tower, of which optimizer.freeze="
+    ) as error:
+        set_up(frozen, RunLength(10, 5))
+    assert "\n" not in str(error.value)
+    assert set_up(load("loss.patches=0.1", "optimizer.warmup_steps=0"), RunLength(10, 5)).options.loss.views == 2
+
+
 def test_a_batch_has_the_layout_that_was_set_up():
     config = load("optimizer.warmup_steps=0")
     setup = set_up(config, RunLength(10, 5), devices=jax.devices()[:1])

@@ -133,7 +133,7 @@ def test_images_of_bytes_or_bands_are_their_words(channels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cases", ["03", pytest.param("01234567", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("cases", ["0389", pytest.param("0124567", marks=pytest.mark.exhaustive)])
 def test_one_objective_whatever_the_devices(cases):
     """Losses, and parameters after two updates, on meshes with other loss forms, microbatches, remat, packed texts."""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
@@ -144,7 +144,7 @@ def test_one_objective_whatever_the_devices(cases):
     found = json.loads(child.stdout)
     assert max(found["loss"]) < 1e-6
     assert max(found["params"]) < 1e-5
-    shares = [(1, 1, 1 / 4, 1 / 4, 1 / 8, 1, 1 / 4, 1 / 4)[int(number)] for number in cases]
+    shares = [(1, 1, 1 / 4, 1 / 4, 1 / 8, 1, 1 / 4, 1 / 4, 1, 1 / 4)[int(number)] for number in cases]
     assert [layout["kernel"] for layout in found["layouts"]] == shares
     assert [layout["momentum"] for layout in found["layouts"]] == shares
     assert found["rows"] and found["local_rows"] == list(range(8))

@@ -243,6 +243,31 @@ def test_a_preserved_model_stays_near_its_teacher_in_microbatches_too(kind):
 
 
 @pytest.mark.slow
+def test_the_patch_term_adds_to_the_loss_by_its_weight_and_draws_other_boxes_at_each_step():
+    _, metrics = run([batch(0)] * 2, "loss.patches=0.5", "optimizer.learning_rate=0.0")
+    for m in metrics:
+        terms = 0.8 * m["loss_long"] + 0.2 * m["loss_short"] + 0.5 * m["loss_patches"]
+        assert m["loss_patches"] > 0 and m["loss"] == pytest.approx(terms, rel=1e-6)
+    assert metrics[0]["loss_long"] == metrics[1]["loss_long"]
+    assert metrics[0]["loss_patches"] != metrics[1]["loss_patches"]
+
+
+@pytest.mark.exhaustive
+def test_the_patch_term_goes_with_microbatches_bfloat16_an_average_and_a_teacher():
+    keys = ("loss.patches=0.5", "train.ema=0.9", "loss.preserve=0.5", "model.init=there")
+    batches = [batch(0), batch(1)]
+    _, exact = run(batches, *keys)
+    _, in_parts = run(batches, *keys, "train.microbatches=4")
+    _, metrics = run(batches, *keys, dtype="bfloat16")
+    for half, part, full in zip(metrics, in_parts, exact, strict=True):
+        assert half["loss_patches"] == pytest.approx(full["loss_patches"], rel=0.1)
+        assert part["loss_patches"] == pytest.approx(full["loss_patches"], rel=1e-4)
+        more = full["loss_patches"] + full["loss_preserve"]
+        terms = 0.8 * full["loss_long"] + 0.2 * full["loss_short"] + 0.5 * more
+        assert full["loss"] == pytest.approx(terms, rel=1e-6)
+
+
+@pytest.mark.slow
 def test_images_in_host_memory_change_no_bit():
     batches = [batch(0), batch(1)]
     keys = ("train.microbatches=4", "optimizer.name=adamw")

@@ -77,6 +77,7 @@ LATER = (
     "loss.preserve",
     "loss.preserve_kind",
     "loss.preserve_teacher",
+    "loss.patches",
     "optimizer.cooldown",
     "model.adapt",
     "model.adapt_with",

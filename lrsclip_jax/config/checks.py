@@ -71,6 +71,7 @@ def check(config: ConfigDict, where: str = "") -> None:
         _siglip,
         _batch,
         _loss,
+        _patches,
         _optimizer,
         _warmup,
         _sources,
@@ -331,6 +332,21 @@ def _loss(config: ConfigDict) -> Iterator[str]:
             f"loss.temperature={config.loss.temperature}: the sigmoid loss starts from loss.sigmoid_temperature, "
             f"leave this at {start}"
         )
+
+
+def _patches(config: ConfigDict) -> Iterator[str]:
+    """Yields why the patches of an image can't be compared with those of a crop, or not be trained to match."""
+    if not config.loss.patches:
+        return
+    term, image = f"loss.patches={config.loss.patches}", tower_fields(config)[0]
+    if image["resolution"] != "fixed":
+        yield f"{term} cuts crops out of squares: set model.image.resolution='fixed'"
+    if image["patch_dropout"]:
+        yield f"{term} needs all patches of an image: set model.image.patch_dropout=0.0"
+    if config.data.image_features is not None:
+        yield f"{term} needs images, and data.image_features stand in their place: leave these at None"
+    if config.model.adapt:
+        yield f"{term} trains the image tower itself, which model.adapt leaves as it is: set one of them alone"
 
 
 def _optimizer(config: ConfigDict) -> Iterator[str]:

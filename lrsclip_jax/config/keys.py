@@ -267,6 +267,13 @@ _TABLE = (
         "weights of the teacher, of the same model; None: those that the run starts from",
     ),
     Key(
+        "loss.patches",
+        0.0,
+        Number(0.0, 1e6),
+        "weight of a further term that has the patches of a region be what they are in a crop of it (FarSLIP: 0.1); 0: "
+        "no such term",
+    ),
+    Key(
         "optimizer.name",
         "sgd",
         choice("sgd", "adamw", "muon", "lion", "schedule_free"),

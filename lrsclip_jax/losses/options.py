@@ -53,6 +53,8 @@ class LossOptions:
       rising: weight of a further term, `rising_loss`, by which long texts score above short ones; 0: no such term.
       preserve: weight of a further term, `preserve.preservation`, which holds the model to a teacher; 0: no such term.
       preserve_kind: "features" or "similarity", what of the teacher is preserved.
+      patches: weight of a further term, `patches.region_loss`, by which the patches of a region are what a crop of it
+        is; 0: no such term.
 
     Raises:
       InputError: an unknown choice, an impossible weight or chunk, an option that the sigmoid loss has not.
@@ -74,6 +76,7 @@ class LossOptions:
     rising: float = 0.0
     preserve: float = 0.0
     preserve_kind: str = "features"
+    patches: float = 0.0
 
     def __post_init__(self) -> None:
         _breakpoints(self.long_weight)
@@ -89,6 +92,11 @@ class LossOptions:
     def kinds(self) -> tuple[str, ...]:
         """The texts that the loss looks at: a kind that weighs the number 0 at every step is not even encoded."""
         return kinds_used(self.long_weight)
+
+    @property
+    def views(self) -> int:
+        """How many views of an image are encoded: the patch term adds a crop."""
+        return 2 if self.patches else 1
 
     @property
     def more_terms(self) -> int:

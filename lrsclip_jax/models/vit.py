@@ -13,7 +13,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.adapt_rules import Adapt
 from lrsclip_jax.models.attention import Rotation
 from lrsclip_jax.models.attention_pooling import AttentionPooling
-from lrsclip_jax.models.layers import check_heads, exact_dense, layer_norm, tower_blocks
+from lrsclip_jax.models.layers import Block, check_heads, exact_dense, layer_norm, tower_blocks
 from lrsclip_jax.models.native import PackedImages, patches_of_each, positions_at, rotary_at
 from lrsclip_jax.models.packed import at_slots
 from lrsclip_jax.models.positions import rotary_angles
@@ -51,6 +51,21 @@ class PatchEmbedding(nn.Module):
         if self.use_bias:
             x += self.param("bias", zeros, (self.width,)).astype(self.dtype)
         return x
+
+
+class ImageBlock(Block):
+    """A block that may also take a pair (x, anything) and then makes (block(x), x) of it.
+
+    Behind the last block the second part is what entered that block, of which `patches.value_tokens` are made. The
+    backward pass stores no more for it.
+    """
+
+    @nn.compact
+    def __call__(self, x: Any, segments: jax.Array | None = None, rotation: Rotation | None = None) -> tuple[Any, None]:
+        if not isinstance(x, tuple):
+            return super().__call__(x, segments, rotation)
+        left, _ = super().__call__(x[0], segments, rotation)
+        return (left, x[0]), None
 
 
 class ViT(nn.Module):
@@ -125,7 +140,7 @@ class ViT(nn.Module):
             self.position_embedding = self.param("position_embedding", init, (tokens, self.width))
         if self.pre_norm:
             self.first_norm = layer_norm(self.norm_eps, name="pre_norm")
-        self.blocks = tower_blocks(self, causal=False, gated=self.gated)
+        self.blocks = tower_blocks(self, ImageBlock, causal=False, gated=self.gated)
         self.post_norm = layer_norm(self.norm_eps)
         if self.pool == "map":
             mlp_width = self.mlp_width or 4 * self.width
@@ -170,6 +185,20 @@ class ViT(nn.Module):
         `kept`, int32 [B, K], are the patches that go through the blocks (`kept_patches`); the others leave
         [B, first_patch + K, width].
         """
+        x, tokens, *shared = self._embedded(images, kept)
+        x, _ = self.blocks(x, *shared)
+        return x[:, :tokens]
+
+    def hidden_and_entering(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`hidden`, and all tokens as they enter the last block, of the same shape."""
+        x, tokens, *shared = self._embedded(images)
+        (left, entered), _ = self.blocks((x, x), *shared)
+        return left[:, :tokens], entered[:, :tokens]
+
+    def _embedded(
+        self, images: jax.Array, kept: jax.Array | None = None
+    ) -> tuple[jax.Array, int, jax.Array | None, Rotation | None]:
+        """What enters the blocks: tokens [B, N, width], how many of the N are no padding, which, and their rotation."""
         wanted = (self.size, self.size, self.channels)
         if images.shape[1:] != wanted:
             raise InputError(f"image tower: images are {list(images.shape)}, must be [batch, {str(list(wanted))[1:]}")
@@ -188,8 +217,7 @@ class ViT(nn.Module):
         padding = -tokens % self.token_multiple
         x = jnp.pad(x.astype(self.dtype), ((0, 0), (0, padding), (0, 0)))
         seen = jnp.broadcast_to(jnp.arange(tokens + padding) < tokens, x.shape[:2]) if padding else None
-        x, _ = self.blocks(constrain(x, BATCH), seen, self._rotation(angles, padding))
-        return x[:, :tokens]
+        return constrain(x, BATCH), tokens, seen, self._rotation(angles, padding)
 
     def packed_features(self, packed: PackedImages) -> jax.Array:
         """The features of images of any shape that share rows: fp32 [G, T, width]; of a span of length 0 any.

@@ -172,6 +172,7 @@ def job(planned: PlannedStep) -> Job:
         frozen=frozen_towers(setup.optimizer.trainable),
         in_memory=towers_in_memory(setup.config),
         teacher=setup.options.loss.preserve > 0,
+        views=setup.options.loss.views,
         devices=setup.mesh.size,
         state_bytes=device_bytes(setup.shapes),
         gradient_bytes=device_bytes([leaf for leaf, trains in zip(*learning, strict=True) if trains]),

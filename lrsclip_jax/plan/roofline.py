@@ -61,6 +61,7 @@ class Job:
       state_bytes: parameters and optimizer state on one device.
       gradient_bytes: the gradient on one device.
       teacher: whether another model encodes the same pairs, for `loss.preserve`.
+      views: of an image that the tower encodes, 2 for `loss.patches`.
     """
 
     model: CLIP
@@ -77,6 +78,7 @@ class Job:
     state_bytes: int
     gradient_bytes: int
     teacher: bool = False
+    views: int = 1
 
     @property
     def pair(self) -> flops.PairWork:
@@ -100,6 +102,7 @@ class Job:
             frozen=self.frozen,
             in_memory=self.in_memory,
             teacher=self.teacher,
+            views=self.views,
         )
 
 
@@ -141,7 +144,8 @@ def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
 def traffic(job: Job) -> float:
     """Returns the bytes between one chip and its memory in a step, by the module docstring's assumptions."""
     share = job.batch_size / job.devices
-    towers: list[tuple[str, flops.Tower, int, float]] = [("image", job.model.image, flops.tokens(job.model.image), 1.0)]
+    image, views = job.model.image, float(job.views)
+    towers: list[tuple[str, flops.Tower, int, float]] = [("image", image, flops.tokens(image), views)]
     towers += [("text", job.model.text, rows.slots, rows.per_pair) for rows in job.rows]
     total = 2 * (job.state_bytes + job.gradient_bytes)
     for name, tower, length, per_pair in towers:

@@ -7,6 +7,7 @@ metrics.jsonl has a row every `log.every_steps` steps. Of the batch of its `step
     loss_text_pca, accuracy_text_pca  of the term of loss.text_pca
     loss_rising, accuracy_rising    of the term of loss.rising: the share of images whose long text scores higher
     loss_preserve                   of the term of loss.preserve, before its weight
+    loss_patches                    of the term of loss.patches, before its weight
     logit_scale, learning_rate      at that step
     logit_bias                      of the sigmoid loss
     gradient_norm

@@ -40,6 +40,7 @@ _LOSSES = {
     "loss_text_pca": "text PCA",
     "loss_rising": "long above short",
     "loss_preserve": "preservation",
+    "loss_patches": "patches",
 }
 
 

@@ -92,6 +92,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         frozen=frozen_towers(trainable),
         in_memory=towers_in_memory(config),
         teacher=loss.preserve > 0,
+        views=loss.views,
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)
     return Throughput(pair, loss.kinds, config.batch_size, mesh.size, chip.flops if chip else None)

@@ -43,6 +43,10 @@ QUICKSTART = "configs/quickstart.py"
         (["loss.pcm_components=8", "loss.pcm_scope=group:24"], "groups of 24 do not divide batch_size=128"),
         (["loss.preserve=1.0"], "loss.preserve=1.0: a random model has nothing to preserve"),
         (["loss.preserve_teacher=runs/b16"], "loss.preserve_teacher is about loss.preserve, and that is 0"),
+        (["loss.patches=0.1", "model.image.resolution=native"], "loss.patches=0.1 cuts crops out of squares"),
+        (["loss.patches=0.1", "model.image.patch_dropout=0.5"], "loss.patches=0.1 needs all patches of an image"),
+        (["loss.patches=0.1", "data.image_features=sets/a"], "loss.patches=0.1 needs images, and data.image_features"),
+        (["loss.patches=0.1", "model.adapt=(('.*','lora',8),)"], "loss.patches=0.1 trains the image tower itself"),
         (
             ["optimizer.name=schedule_free"],
             "optimizer.schedule='cosine': the average of optimizer.name='schedule_free' takes the place",

@@ -37,6 +37,7 @@ def test_every_option_is_the_config_key_of_its_name():
         "rising": 0.5,
         "preserve": 2.0,
         "preserve_kind": "similarity",
+        "patches": 0.1,
     }
     assert set(values) == {field.name for field in dataclasses.fields(LossOptions)}
     # The other keys say with which temperature and bias a model begins, whether the temperature learns, who teaches.
