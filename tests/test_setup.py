@@ -46,6 +46,7 @@ def load(*overrides):
             "train.microbatches=2",
             "loss.same_text=ignore",
             "loss.same_image=positive",
+            "loss.patches=0.1",
         ),
         pytest.param(
             (
