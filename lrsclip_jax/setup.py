@@ -20,7 +20,7 @@ from lrsclip_jax.flops import frozen_towers
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import Optimizer, create, frozen_by
 from lrsclip_jax.parameter_rules import path_of
-from lrsclip_jax.sharding import check_divides, make_mesh
+from lrsclip_jax.sharding import HOST, check_divides, make_mesh
 from lrsclip_jax.step import (
     StepOptions,
     TrainState,
@@ -110,6 +110,8 @@ def set_up(
     mesh = make_mesh(config.mesh, devices)
     check_divides("batch_size", config.batch_size, mesh, config.train.microbatches)
     check_divides("eval.batch_size", config.eval.batch_size, mesh)
+    if config.train.offload != "none":
+        _check_memories(mesh.devices.flat[0])
     options = step_options(config, length.total_steps)
     model = build_model(config, platform)
     params = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
@@ -138,8 +140,19 @@ def set_up(
             config.mesh.rules,
             ema=config.train.ema is not None,
             teacher=config.loss.preserve > 0,
+            offload=checks.offloads(config, "optimizer"),
         ),
     )
+
+
+def _check_memories(device: jax.Device) -> None:
+    """Raises InputError for a device that no array of host memory can be next to."""
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if HOST not in kinds:
+        raise InputError(
+            f"train.offload needs a device with {HOST} memory, and JAX knows of a {device.device_kind} only "
+            f"{', '.join(kinds)}: set train.offload='none'"
+        )
 
 
 def _check_frozen(config: ConfigDict, trainable: Any) -> None:

@@ -26,6 +26,7 @@ PyTree = Any
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
+HOST = "pinned_host"  # the memory of the machine, where copies to the device can read it directly
 
 # The axis of each dimension; the layers of a tower are stacked on dimension 0. Tensor parallelism splits heads and
 # the hidden units of the MLP, so that a block needs one sum over devices after `out` and one after `fc2`. Parameters
@@ -82,7 +83,7 @@ def batch_sharded(mesh: Mesh) -> NamedSharding:
 
 def host_sharded(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of microbatches [parts, rows, …] in host memory, next to the devices that will take them."""
-    return NamedSharding(mesh, PartitionSpec(None, BATCH), memory_kind="pinned_host")
+    return NamedSharding(mesh, PartitionSpec(None, BATCH), memory_kind=HOST)
 
 
 def batch_shards(mesh: Mesh) -> int:

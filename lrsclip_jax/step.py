@@ -14,9 +14,9 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from lrsclip_jax import averaging, forward, losses
+from lrsclip_jax import averaging, forward, host_memory, losses
 from lrsclip_jax.config import ConfigDict
-from lrsclip_jax.config.checks import tower_fields, towers_in_memory
+from lrsclip_jax.config.checks import offloads, tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.image_rows import ImageRows
 from lrsclip_jax.data.batches.turns import turns_of_sources
@@ -68,8 +68,7 @@ def step_options(config: ConfigDict, total_steps: int) -> StepOptions:
     loss = losses.loss_options(config.loss)
     loss = replace(loss, long_weight=losses.in_steps(loss.long_weight, total_steps))
     train = config.train
-    offloads = train.offload == "images"
-    return StepOptions(loss, train.microbatches, train.max_skipped, config.seed, train.ema, offloads)
+    return StepOptions(loss, train.microbatches, train.max_skipped, config.seed, train.ema, offloads(config, "images"))
 
 
 @flax.struct.dataclass
@@ -99,12 +98,20 @@ class TrainState:
 
 
 def state_shapes(
-    params: Any, optimizer: Optimizer, mesh: Mesh, rules: Sequence = (), *, ema: bool = False, teacher: bool = False
+    params: Any,
+    optimizer: Optimizer,
+    mesh: Mesh,
+    rules: Sequence = (),
+    *,
+    ema: bool = False,
+    teacher: bool = False,
+    offload: bool = False,
 ) -> TrainState:
     """Returns shapes, dtypes and shardings of the state (jax.ShapeDtypeStruct) for parameters or their shapes.
 
     `rules` are those of `config.mesh`; the optimizer's state is split like the parameters that it belongs to. `ema`
-    says whether there is an average of the weights, `teacher` whether there is a teacher.
+    says whether there is an average of the weights, `teacher` whether there is a teacher, `offload` whether the
+    optimizer's state lies in host memory.
     """
     shapes = jax.eval_shape(
         lambda params: TrainState(
@@ -119,10 +126,11 @@ def state_shapes(
     )
     shardings = parameter_shardings(params, mesh, rules)
     whole = replicated(mesh)
+    moments = like_parameters(shapes.opt_state, shardings, mesh)
     split = shapes.replace(
         step=whole,
         params=shardings,
-        opt_state=like_parameters(shapes.opt_state, shardings, mesh),
+        opt_state=host_memory.hosted(shapes.opt_state, moments) if offload else moments,
         skipped=whole,
         ema=shardings if ema else None,
         teacher=shardings if teacher else None,
@@ -170,7 +178,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         turned=bool(turns_of_sources(config)),
         bands=len(fields["image"]["bands"]),
         image_keys=config.loss.same_image == "positive",
-        offloaded=config.train.microbatches if config.train.offload == "images" else 0,
+        offloaded=config.train.microbatches if offloads(config, "images") else 0,
         image_rows=_image_rows(fields["image"]),
         **widths,
     )
@@ -299,7 +307,7 @@ def make_train_step(
         metrics["gradient_norm"] = optax.global_norm(gradient)
         metrics["learning_rate"] = optimizer.learning_rate(state.step - state.skipped)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
-        state = _updated(state, gradient, metrics["finite"], optimizer, options)
+        state = _updated(state, gradient, metrics["finite"], optimizer, options, shardings)
         return state, metrics | {"skipped": state.skipped}
 
     return jax.jit(
@@ -313,16 +321,23 @@ def make_train_step(
 
 
 def _updated(
-    state: TrainState, gradient: Any, finite: jax.Array, optimizer: Optimizer, options: StepOptions
+    state: TrainState,
+    gradient: Any,
+    finite: jax.Array,
+    optimizer: Optimizer,
+    options: StepOptions,
+    shardings: TrainState,
 ) -> TrainState:
     """Returns the state after an update with this gradient, or without one if it is not finite."""
-    updates, opt_state = optimizer.tx.update(gradient, state.opt_state, state.params)
+    moments = host_memory.fetched(state.opt_state, shardings.opt_state, finite)
+    updates, opt_state = optimizer.tx.update(gradient, moments, state.params)
     params = losses.clamp_logit_scale(optax.apply_updates(state.params, updates), options.loss.max_scale)
     ema = None if options.ema is None else averaging.moved(state.ema, params, options.ema)
-    new, old = (params, opt_state, ema), (state.params, state.opt_state, state.ema)
+    new, old = (params, opt_state, ema), (state.params, moments, state.ema)
     skipped = jnp.minimum(state.skipped + ~finite, options.max_skipped + 1)
     proceeds = skipped <= options.max_skipped
     params, opt_state, ema = jax.tree.map(lambda new, old: jnp.where(finite & proceeds, new, old), new, old)
+    opt_state = host_memory.returned(opt_state, state.opt_state, shardings.opt_state, finite & proceeds)
     return TrainState(state.step + proceeds, params, opt_state, skipped, ema, state.teacher)
 
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("lrsclip_jax.corpus",),
     # The model, its loss, its update and its scores.
     ("lrsclip_jax.hosts", "lrsclip_jax.sharding"),
-    ("lrsclip_jax.averaging", "lrsclip_jax.muon"),
+    ("lrsclip_jax.averaging", "lrsclip_jax.host_memory", "lrsclip_jax.muon"),
     ("lrsclip_jax.losses", "lrsclip_jax.models", "lrsclip_jax.optimizer"),
     ("lrsclip_jax.encoders", "lrsclip_jax.flops", "lrsclip_jax.forward", "lrsclip_jax.pytorch"),
     ("lrsclip_jax.adapters", "lrsclip_jax.fitting", "lrsclip_jax.heldout", "lrsclip_jax.step"),

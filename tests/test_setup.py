@@ -1,5 +1,7 @@
 """The set-up of a run: checked in one place, and the same for training and for planning."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.plan import ahead
 from lrsclip_jax.run.training_data import TrainingData, batches_on_devices
-from lrsclip_jax.setup import RunLength, run_length, set_up
+from lrsclip_jax.setup import RunLength, _check_memories, run_length, set_up
 from lrsclip_jax.step import initial_state
 from lrsclip_jax.weights import initial_parameters
 
@@ -90,7 +92,8 @@ def test_another_config_is_another_step():
 
 @pytest.mark.slow
 def test_real_parameters_have_the_shapes_that_were_set_up():
-    config = load("optimizer.warmup_steps=0", "optimizer.freeze=('image/.*',)", "model.text.context_length=160")
+    keys = ("optimizer.warmup_steps=0", "optimizer.freeze=('image/.*',)", "model.text.context_length=160")
+    config = load("train.offload=optimizer", *keys)
     setup = set_up(config, RunLength(10, 5))
     params, _ = initial_parameters(setup.model, config)
     state = initial_state(params, setup.optimizer, setup.shapes)
@@ -166,3 +169,10 @@ def test_a_batch_has_the_layout_that_was_set_up():
         }
     assert not np.array_equal(made[0]["image"], made[1]["image"])
     assert data.record_ids(config, 3) != data.record_ids(config, 4)
+
+
+def test_a_device_without_host_memory_is_one_clear_line():
+    memories = [SimpleNamespace(kind="device"), SimpleNamespace(kind="unpinned_host")]
+    device = SimpleNamespace(device_kind="Metal", addressable_memories=lambda: memories)
+    with pytest.raises(InputError, match="and JAX knows of a Metal only device, unpinned_host: set"):
+        _check_memories(device)

@@ -133,19 +133,23 @@ def test_images_of_bytes_or_bands_are_their_words(channels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cases", ["0389", pytest.param("01234567", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("cases", [(0, 3, 8), pytest.param(tuple(range(11)), marks=pytest.mark.exhaustive)])
 def test_one_objective_whatever_the_devices(cases):
-    """Losses, and parameters after two updates, on meshes with other loss forms, microbatches, remat, packed texts."""
+    """Losses, and parameters after two updates, on meshes with other loss forms, microbatches, remat, packed texts.
+
+    To the bit if all that differs is the memory in which the optimizer's state waits.
+    """
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
     child = subprocess.run(
-        [sys.executable, "-m", "tests.sharding_on_devices", *cases], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "tests.sharding_on_devices", *map(str, cases)], env=environment, capture_output=True, text=True
     )
     assert child.returncode == 0, child.stderr
     found = json.loads(child.stdout)
     assert max(found["loss"]) < 1e-6
     assert max(found["params"]) < 1e-5
-    shares = [(1, 1, 1 / 4, 1 / 4, 1 / 8, 1, 1 / 4, 1 / 4, 1, 1 / 4)[int(number)] for number in cases]
+    shares = [(1, 1, 1 / 4, 1 / 4, 1 / 8, 1, 1 / 4, 1 / 4, 1 / 4, 1, 1 / 4)[case] for case in cases]
     assert [layout["kernel"] for layout in found["layouts"]] == shares
     assert [layout["momentum"] for layout in found["layouts"]] == shares
+    assert found["same_bits"]
     assert found["rows"] and found["local_rows"] == list(range(8))
     assert found["constrained"] == "P(None, 'tensor')"

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from lrsclip_jax import config as configs
+from lrsclip_jax import host_memory
+from lrsclip_jax.config.checks import offloads
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
@@ -57,7 +59,12 @@ def training(overrides=(), dtype=None, freeze=()):
     config = configs.load("configs/vitb16.py", keys)
     optimizer = create(config.optimizer, start(), total_steps=10, steps_per_epoch=5, freeze=freeze)
     shapes = state_shapes(
-        start(), optimizer, make_mesh(config.mesh), ema=config.train.ema is not None, teacher=config.loss.preserve > 0
+        start(),
+        optimizer,
+        make_mesh(config.mesh),
+        ema=config.train.ema is not None,
+        teacher=config.loss.preserve > 0,
+        offload=offloads(config, "optimizer"),
     )
     return optimizer, shapes, make_train_step(model(dtype), optimizer, PREPROCESSING, step_options(config, 10), shapes)
 
@@ -275,3 +282,28 @@ def test_images_in_host_memory_change_no_bit():
     offloaded, same = run(batches, *keys, "train.offload=images")
     assert metrics == same
     jax.tree.map(np.testing.assert_array_equal, state, offloaded)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("optimizer.name=adamw", "train.ema=0.75", "optimizer.freeze=('image/blocks/.*[0:1]', 'text/token_embedding')"),
+        pytest.param(("optimizer.name=muon",), marks=pytest.mark.exhaustive),
+    ],
+    ids=["adamw", "muon"],
+)
+def test_an_optimizers_state_in_host_memory_changes_no_bit(keys, monkeypatch):
+    """Nor does one that a batch leaves as it was because its loss is not finite."""
+    monkeypatch.setattr(host_memory, "_LEAST", 20_000)
+    batches = [batch(0), batch(1), batch(2) | {"long": np.full_like(batch(2)["long"], 60)}, batch(3)]
+    keys = (*keys, "train.max_skipped=1")
+    state, metrics = run(batches, *keys)
+    offloaded, same = run(batches, *keys, "train.offload=optimizer")
+    np.testing.assert_equal(metrics, same)
+    jax.tree.map(np.testing.assert_array_equal, state, offloaded)
+    assert (int(offloaded.step), int(offloaded.skipped)) == (4, 1)
+    kinds = {path_of(path): leaf.sharding.memory_kind for path, leaf in jax.tree.leaves_with_path(offloaded.opt_state)}
+    assert {"pinned_host", "device"} == set(kinds.values())
+    assert all(kind == "pinned_host" for path, kind in kinds.items() if path.endswith("image/blocks/mlp/fc1/kernel"))
+    assert all(kind == "device" for path, kind in kinds.items() if "bias" in path or "count" in path)

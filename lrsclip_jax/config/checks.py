@@ -70,6 +70,7 @@ def check(config: ConfigDict, where: str = "") -> None:
         _texts,
         _siglip,
         _batch,
+        _offload,
         _loss,
         _patches,
         _optimizer,
@@ -174,6 +175,11 @@ def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     return _defaults(IMAGE_FIELDS) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
 
 
+def offloads(config: ConfigDict, arrays: str) -> bool:
+    """Returns whether `train.offload` keeps these arrays, "images" or "optimizer", in host memory."""
+    return config.train.offload in (arrays, "all")
+
+
 def towers_in_memory(config: ConfigDict) -> tuple[str, ...]:
     """Returns the towers, "image" and "text", whose features come from memory in training."""
     return tuple(tower for tower in ("image", "text") if config.data[f"{tower}_features"] is not None)
@@ -237,8 +243,8 @@ def _native(config: ConfigDict) -> Iterator[str]:
         yield f"data.augmentation.turns={shown(turns)} {why}: set it to 'none'"
     if image["patch_dropout"]:
         yield f"model.image.patch_dropout={image['patch_dropout']} {why}: set it to 0.0"
-    if config.train.offload == "images":
-        yield f"train.offload='images' {why}: leave it at 'none'"
+    if offloads(config, "images"):
+        yield f"train.offload={config.train.offload!r} {why}: set it to 'none' or 'optimizer'"
     if config.data.image_features is not None:
         yield f"data.image_features={shown(config.data.image_features)} {why}: leave it at None"
 
@@ -306,16 +312,26 @@ def _batch(config: ConfigDict) -> Iterator[str]:
     size, parts = config.batch_size, config.train.microbatches
     if size % parts:
         yield f"train.microbatches={parts} does not divide batch_size={size}"
-    if config.train.offload == "images":
-        if parts == 1:
-            yield "train.offload='images' moves images by microbatches: set train.microbatches to more than 1"
-        if config.data.image_features is not None:
-            yield "train.offload='images': with data.image_features no images are read, leave it at 'none'"
-        if (side := tower_fields(config)[0]["size"]) % 2:
-            yield f"train.offload='images' moves words of four bytes: model.image.size={side} must be even"
     scope, _, group = config.loss.pcm_scope.partition(":")
     if config.loss.pcm_components and group and size % int(group):
         yield f"loss.pcm_scope={scope}:{group}: groups of {group} do not divide batch_size={size}"
+
+
+def _offload(config: ConfigDict) -> Iterator[str]:
+    """Yields why host memory cannot keep what it should."""
+    given = f"train.offload={config.train.offload!r}"
+    if offloads(config, "images"):
+        if config.train.microbatches == 1:
+            yield f"{given} moves images by microbatches: set train.microbatches to more than 1"
+        if config.data.image_features is not None:
+            yield f"{given}: with data.image_features no images are read, set it to 'none' or 'optimizer'"
+        if (side := tower_fields(config)[0]["size"]) % 2:
+            yield f"{given} moves words of four bytes: model.image.size={side} must be even"
+    if offloads(config, "optimizer"):
+        if config.optimizer.name == "sgd" and not config.optimizer.momentum:
+            yield f"{given}: sgd without momentum keeps no state, set it to 'none' or 'images'"
+        if config.optimizer.name == "schedule_free":
+            yield f"{given}: schedule_free needs its state before the gradient, too, set it to 'none' or 'images'"
 
 
 def _loss(config: ConfigDict) -> Iterator[str]:

@@ -315,8 +315,8 @@ _TABLE = (
     Key(
         "train.offload",
         "none",
-        choice("none", "images"),
-        "images: those of a batch stay in host memory and travel by microbatch, for batches beyond the device",
+        choice("none", "images", "optimizer", "all"),
+        "what waits in host memory: images of a batch, which travel by microbatch, the optimizer's state, or all of it",
     ),
     Key("train.max_skipped", 0, Whole(0, 2**31 - 2), "updates that may be skipped for a loss or gradient not finite"),
     Key(

@@ -40,6 +40,16 @@ QUICKSTART = "configs/quickstart.py"
         (["data.packed=True", "data.row_length=100"], "data.long_length=144 is more than data.row_length=100"),
         (["data.sampling=pairs"], "loss.long_weight=0.8: data.sampling='pairs' has all texts"),
         (["train.microbatches=5"], "train.microbatches=5 does not divide batch_size=128"),
+        (["train.offload=optimiser"], "did you mean 'optimizer'"),
+        (["train.offload=all"], "train.offload='all' moves images by microbatches: set train.microbatches to more"),
+        (
+            ["train.offload=optimizer", "optimizer.name=sgd", "optimizer.momentum=0.0"],
+            "sgd without momentum keeps no state, set",
+        ),
+        (
+            ["train.offload=optimizer", "optimizer.name=schedule_free", "optimizer.schedule=constant"],
+            "train.offload='optimizer': schedule_free needs its state before the gradient, too, set it to 'none'",
+        ),
         (["loss.pcm_components=8", "loss.pcm_scope=group:24"], "groups of 24 do not divide batch_size=128"),
         (["loss.preserve=1.0"], "loss.preserve=1.0: a random model has nothing to preserve"),
         (["loss.preserve_teacher=runs/b16"], "loss.preserve_teacher is about loss.preserve, and that is 0"),

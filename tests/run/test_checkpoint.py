@@ -96,6 +96,25 @@ def run(two, tmp_path):
     return epath.Path(shutil.copytree(two, tmp_path / "run"))
 
 
+def test_a_state_restores_from_either_memory_into_the_other(tmp_path):
+    on = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+
+    def shardings(kind):
+        near = NamedSharding(on, PartitionSpec())
+        everywhere = jax.tree.map(lambda leaf: near, state(0))
+        moment = near.with_memory_kind(kind)
+        return everywhere.replace(opt_state=[{"momentum": {"image": {"kernel": moment}}}, {"count": near}])
+
+    for here, there in (("pinned_host", "device"), ("device", "pinned_host")):
+        run = epath.Path(tmp_path / here)
+        checkpoints = checkpoint.open_checkpoints(run, keeping())
+        with checkpoint.closing(checkpoints):
+            checkpoint.save(checkpoints, state(1, shardings=shardings(here)), 1, about())
+        found = restored(run, state(0, shardings=shardings(there)))
+        assert_equal(found, state(1))
+        assert found.opt_state[0]["momentum"]["image"]["kernel"].sharding.memory_kind == there
+
+
 @pytest.mark.slow
 def test_a_state_that_was_saved_does_not_stay_in_memory(tmp_path):
     checkpoints = checkpoint.open_checkpoints(epath.Path(tmp_path), keeping())
