@@ -19,6 +19,7 @@ def test_units(kind):
     assert 15 * GIB < chip.memory < 200 * GIB
     assert 0.2e12 < chip.bandwidth < 10e12
     assert 10e9 < chip.interconnect < 1e12
+    assert 10e9 < chip.host < 100e9 < chip.bandwidth
     assert chip.source.startswith("https://")
 
 

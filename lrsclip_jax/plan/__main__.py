@@ -37,8 +37,8 @@ The step is the one that trains (lrsclip_jax/step.py), compiled by the real comp
 data. Memory is the compiler's own account. FLOPs are counted from the model's dimensions, collectives in the compiled
 program, those in a loop as often as it runs, and so are the bytes that it reads and writes. The least time of a step is
 the longest of three: arithmetic at the chip's peak, bytes to and from its memory if every product reads and writes its
-matrices once and all else is free, scores of attention too, bytes sent over all links at once. So pairs per second and
-MFU are ceilings.
+matrices once and all else is free, scores of attention too, bytes sent over all links at once; with train.offload also
+bytes from the host's memory over PCIe. So pairs per second and MFU are ceilings.
 
 exit status: 0 it fits, 1 it does not, 2 bad input
 """

@@ -23,6 +23,7 @@ from lrsclip_jax.plan.hlo import Collectives, collectives
 from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
 from lrsclip_jax.plan.roofline import Job, Rows
 from lrsclip_jax.setup import RunLength, Setup, set_up
+from lrsclip_jax.sharding import HOST
 
 # Steps in an assumed epoch: schedules need a number, and programs for different numbers have the same size.
 _EPOCH = 1000
@@ -145,9 +146,19 @@ def memory_of(devices: Sequence) -> int:
 
 
 def donated(planned: PlannedStep, program: Program) -> Program:
-    """Returns a program compiled for a CPU, where the step keeps its old state, as if the new one took its place."""
-    aliased = min(device_bytes(planned.setup.shapes), program.memory.outputs)
-    return dataclasses.replace(program, memory=dataclasses.replace(program.memory, aliased=aliased))
+    """Returns a program compiled for a CPU as if for an accelerator: its new state takes the place of the old one.
+
+    Arrays in host memory, which a CPU's compiler counts as all others, do not count.
+    """
+    state, batch = host_bytes(planned.setup.shapes), host_bytes(planned.batch)
+    found, outputs = program.memory, program.memory.outputs - state
+    memory = dataclasses.replace(
+        found,
+        arguments=found.arguments - state - batch,
+        outputs=outputs,
+        aliased=min(device_bytes(planned.setup.shapes), outputs),
+    )
+    return dataclasses.replace(program, memory=memory)
 
 
 def job(planned: PlannedStep) -> Job:
@@ -173,16 +184,29 @@ def job(planned: PlannedStep) -> Job:
         in_memory=towers_in_memory(setup.config),
         teacher=setup.options.loss.preserve > 0,
         views=setup.options.loss.views,
+        image_words=host_bytes(planned.batch),
         devices=setup.mesh.size,
         state_bytes=device_bytes(setup.shapes),
+        hosted_bytes=host_bytes(setup.shapes),
         gradient_bytes=device_bytes([leaf for leaf, trains in zip(*learning, strict=True) if trains]),
     )
 
 
 def device_bytes(shapes: Any) -> int:
     """Returns the bytes on one device of a tree of jax.ShapeDtypeStruct with shardings."""
+    return _bytes(shapes, hosted=False)
+
+
+def host_bytes(shapes: Any) -> int:
+    """Returns the bytes of such a tree that lie in host memory for one device."""
+    return _bytes(shapes, hosted=True)
+
+
+def _bytes(shapes: Any, *, hosted: bool) -> int:
     return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(shapes)
+        if (leaf.sharding.memory_kind == HOST) == hosted
     )
 
 

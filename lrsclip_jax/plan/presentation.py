@@ -136,6 +136,11 @@ def document(plan: Plan) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.setup.shapes.params)),
         "trained": _trained(plan.setup),
         "memory": {**memory, "peak": plan.wanted, "limit": plan.memory},
+        "host": {
+            "memory": work.hosted_bytes + work.image_words,
+            "to_device": work.from_host,
+            "to_host": work.hosted_bytes,
+        },
         "flops": {
             "useful_per_pair": work.useful,
             "executed_per_pair": work.pair.executed,
@@ -214,9 +219,7 @@ def _axes(leaf: jax.ShapeDtypeStruct) -> list[Any]:
 
 def _memory(plan: Plan) -> list[str]:
     setup = plan.setup
-    batch = dict(plan.planned.batch)
-    offloaded = batch.pop("image_words", None)
-    state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": batch}
+    state = {"parameters": setup.shapes.params, "optimizer": setup.shapes.opt_state, "batch": plan.planned.batch}
     if setup.shapes.ema is not None:
         state["average"] = setup.shapes.ema
     if setup.shapes.teacher is not None:
@@ -234,8 +237,17 @@ def _memory(plan: Plan) -> list[str]:
         f"and {_size(memory.aliased)} in the place of arguments",
         f"  program     {_size(memory.program):>10}",
         f"  peak        {_size(memory.peak):>10}  {memory.peak / plan.memory:.0%}",
-        *([f"  in host memory: images {_size(device_bytes(offloaded))}"] if offloaded is not None else []),
+        *_hosted(plan),
     ]
+
+
+def _hosted(plan: Plan) -> list[str]:
+    """Returns a line on what lies in host memory, if anything does."""
+    work = job(plan.planned)
+    kept = {"images": work.image_words, "optimizer": work.hosted_bytes}
+    said = ", ".join(f"{name} {_size(count)}" for name, count in kept.items() if count)
+    back = f", {_size(work.hosted_bytes)} return" if work.hosted_bytes else ""
+    return [f"  in host memory: {said}; a step brings {_size(work.from_host)} to the device{back}"] if said else []
 
 
 def _arithmetic(plan: Plan) -> list[str]:
@@ -296,7 +308,8 @@ def _time(plan: Plan) -> list[str]:
     return [
         f"a step takes at least {_seconds(best.seconds)} on {chips}, bound by {best.bound}",
         f"  arithmetic {_seconds(best.arithmetic)}, memory {_seconds(best.memory)}, "
-        f"interconnect {'unknown' if best.interconnect is None else _seconds(best.interconnect)}",
+        f"interconnect {'unknown' if best.interconnect is None else _seconds(best.interconnect)}"
+        + ("" if best.host is None else f", host {_seconds(best.host)}"),
         f"  at most {best.pairs_per_second:,.0f} pairs/s and {best.mfu:.0%} MFU",
         *_epoch(plan),
     ]

@@ -1,15 +1,16 @@
 """The least time that a step can take on a chip, from what it must compute, move and send.
 
-Three terms, of which the longest counts, as if they overlapped perfectly:
+Four terms, of which the longest counts, as if they overlapped perfectly:
 
 - arithmetic: all products that are executed, repetitions included, at the chip's bfloat16 peak, and the logits of the
   loss at its float32 one (they are multiplied at the highest precision);
 - memory: every product reads its operands and writes its result once, everything elementwise is fused with one of
   them for free, attention is a kernel that keeps its scores on the chip and runs again for remat="full" alone, and
   the optimizer reads and writes its state;
-- interconnect: what the compiled program's collectives send, over all links at once; None where that is not known.
+- interconnect: what the compiled program's collectives send, over all links at once; None where that is not known;
+- host: what `train.offload` keeps in host memory comes to the device, images in microbatches twice.
 
-The first and the last are lower bounds. The second is one unless a compiler keeps more results on the chip from one
+All but the second are lower bounds. The second is one unless a compiler keeps more results on the chip from one
 product to the next. So the pairs per second and the MFU that follow are ceilings.
 """
 
@@ -60,6 +61,8 @@ class Job:
       devices: how many share the work, in equal shares.
       state_bytes: parameters and optimizer state on one device.
       gradient_bytes: the gradient on one device.
+      hosted_bytes: of the state of one device, what lies in host memory between steps.
+      image_words: bytes of a device's images, where these lie in host memory.
       teacher: whether another model encodes the same pairs, for `loss.preserve`.
       views: of an image that the tower encodes, 2 for `loss.patches`.
     """
@@ -77,8 +80,15 @@ class Job:
     devices: int
     state_bytes: int
     gradient_bytes: int
+    hosted_bytes: int = 0
+    image_words: int = 0
     teacher: bool = False
     views: int = 1
+
+    @property
+    def from_host(self) -> int:
+        """The bytes that come to one device from host memory in a step."""
+        return self.hosted_bytes + 2 * self.image_words
 
     @property
     def pair(self) -> flops.PairWork:
@@ -108,11 +118,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Lower bounds in seconds, and the ceilings that follow from the longest; `mfu` is a fraction of the peak."""
+    """Lower bounds in seconds, and the ceilings that follow from the longest; `mfu` is a fraction of the peak.
+
+    `interconnect` is None where it is not known, `host` where nothing comes from host memory.
+    """
 
     arithmetic: float
     memory: float
     interconnect: float | None
+    host: float | None
     seconds: float
     bound: str
     pairs_per_second: float
@@ -128,12 +142,15 @@ def estimate(job: Job, chip: Chip, sent: int | None) -> Estimate:
     }
     if sent is not None:
         terms["interconnect"] = sent / chip.interconnect
+    if job.from_host:
+        terms["host"] = job.from_host / chip.host
     bound = max(terms, key=lambda name: terms[name])
     seconds = terms[bound]
     return Estimate(
         arithmetic=terms["arithmetic"],
         memory=terms["memory"],
         interconnect=terms.get("interconnect"),
+        host=terms.get("host"),
         seconds=seconds,
         bound=bound,
         pairs_per_second=job.batch_size / seconds,
@@ -147,7 +164,7 @@ def traffic(job: Job) -> float:
     image, views = job.model.image, float(job.views)
     towers: list[tuple[str, flops.Tower, int, float]] = [("image", image, flops.tokens(image), views)]
     towers += [("text", job.model.text, rows.slots, rows.per_pair) for rows in job.rows]
-    total = 2 * (job.state_bytes + job.gradient_bytes)
+    total = 2 * (job.state_bytes + job.hosted_bytes + job.gradient_bytes)
     for name, tower, length, per_pair in towers:
         forward = flops.products(tower, length, name in job.in_memory)
         passes = list(forward)

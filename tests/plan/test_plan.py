@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from lrsclip_jax import chips
+from lrsclip_jax import chips, host_memory
 from lrsclip_jax import config as configs
 from lrsclip_jax.chips import GIB
 from lrsclip_jax.errors import InputError
@@ -247,6 +247,27 @@ def test_the_report_names_all_parts(tiny):
     assert not plan_of(tiny, ahead.Program(memory, [], 10 * GIB), memory=4 * GIB).fits
     refused = "\n".join(presentation.lines(plan_of(tiny, ahead.TooLarge(20 * GIB, 16 * GIB))))
     assert "which the compiler refuses" in refused and "no estimate" in refused
+
+
+def test_what_waits_in_host_memory_is_counted_there(tiny, monkeypatch):
+    monkeypatch.setattr(host_memory, "_LEAST", 20_000)
+    near = planned(*TINY, "optimizer.name=adamw")
+    step = planned(*TINY, "optimizer.name=adamw", "train.offload=optimizer")
+    job, whole = ahead.job(step), ahead.job(near)
+    assert job.state_bytes + job.hosted_bytes == whole.state_bytes
+    assert job.hosted_bytes > 0.4 * whole.state_bytes and roofline.traffic(job) == roofline.traffic(whole)
+    chip = chips.named("H100-SXM")
+    assert roofline.estimate(whole, chip, 0).host is None
+    assert roofline.estimate(job, chip, 0).host == job.hosted_bytes / 64e9
+
+    memory = ahead.Memory(whole.state_bytes, 1, whole.state_bytes + 8, 0, 0)  # as a CPU's compiler counts
+    found = ahead.donated(step, ahead.Program(memory, [], None))
+    assert found.memory == ahead.Memory(job.state_bytes, 1, job.state_bytes + 8, job.state_bytes, 0)
+    plan = plan_of(step, found, chip)
+    text, size = "\n".join(presentation.lines(plan)), presentation._size(job.hosted_bytes)
+    assert f"in host memory: optimizer {size}; a step brings {size} to the device, {size} return" in text
+    assert presentation.document(plan)["host"]["to_host"] == job.hosted_bytes
+    assert "in host memory" not in "\n".join(presentation.lines(plan_of(near, found, chip)))
 
 
 def test_an_epoch_costs_the_hours_of_all_chips(tiny):
