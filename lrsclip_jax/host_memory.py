@@ -60,6 +60,16 @@ def returned(new: PyTree, old: PyTree, shardings: PyTree, changed: jax.Array) ->
     return jax.tree.map(one, new, old, shardings)
 
 
+def copied_to_devices(tree: PyTree) -> PyTree:
+    """Returns arrays with copies on the devices of those in host memory, outside of a compiled step."""
+
+    def one(array: jax.Array) -> jax.Array:
+        near = array.sharding.with_memory_kind("device")
+        return jax.device_put(array, near) if array.sharding.memory_kind == HOST else array
+
+    return jax.tree.map(one, tree)
+
+
 def _moved(source: jax.Array, target: jax.Array, sharding: NamedSharding, wanted: jax.Array) -> jax.Array:
     """Writes `source` over `target`, an array with this sharding in the other memory, part by part, where `wanted`."""
     axis, size = _cut(source.shape, sharding) or (0, len(source))  # `hosted` takes none that cannot be cut

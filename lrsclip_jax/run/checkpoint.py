@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import v1 as ocp
 
 from eval.reading import convert
+from lrsclip_jax import host_memory
 from lrsclip_jax.adapters import base
 from lrsclip_jax.config import curve_hash
 from lrsclip_jax.data import tokenizer_file
@@ -141,7 +142,9 @@ def save(
     Raises:
       InputError: the last save, or the beginning of this one, failed (a full disk); earlier ones are intact.
     """
-    trees = {"params": base.trained(about, state.weights), "optimizer": state.opt_state}
+    # Orbax may read host memory in place, and the next step writes there.
+    optimizer = host_memory.copied_to_devices(state.opt_state)
+    trees = {"params": base.trained(about, state.weights), "optimizer": optimizer}
     if state.ema is not None:
         trees["trained"] = base.trained(about, state.params)
     position = {"seed": about["config"]["seed"], "sample": step * about["config"]["batch_size"]}
