@@ -141,7 +141,10 @@ def test_one_objective_whatever_the_devices(cases):
     """
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
     child = subprocess.run(
-        [sys.executable, "-m", "tests.sharding_on_devices", *map(str, cases)], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "tests.sharding_on_devices", *map(str, cases)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert child.returncode == 0, child.stderr
     found = json.loads(child.stdout)
