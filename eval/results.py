@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from eval.file_names import all_spelled
+from eval.leaks import NearPair
 from eval.reading import Finite, convert
 from eval.seals import seal
 from eval.whole import write_text
@@ -29,6 +30,12 @@ class _Result(TypedDict):
     benchmark: NotRequired[str | None]
 
 
+class _Cleaned(TypedDict):
+    left_out: int
+    images: NotRequired[int]
+    near: NotRequired[list[NearPair]]
+
+
 class _Retrieval(_Result):
     text_to_image: dict[str, Finite]
     image_to_text: dict[str, Finite]
@@ -37,6 +44,7 @@ class _Retrieval(_Result):
     texts: NotRequired[int | None]
     image_queries: NotRequired[int | None]
     images: NotRequired[int | None]
+    cleaned: NotRequired[_Cleaned]
 
 
 class _ZeroShot(_Result):
@@ -45,6 +53,7 @@ class _ZeroShot(_Result):
     templates: NotRequired[list[str]]
     images: NotRequired[int | None]
     classes: NotRequired[list[str]]
+    cleaned: NotRequired[_Cleaned]
 
 
 class _Parts(TypedDict, total=False):

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.below_chance import below_chance
+from eval.cleaned import random_parts
 from eval.embeddings import EmbeddingSet
 from eval.errors import InputError, nearest
 from eval.scores import block_scores, check_unit_rows, matching_matrices, read_rows, spans
@@ -76,12 +77,16 @@ def zeroshot_metrics(images, class_vectors, label_of_image: Sequence, classes: S
     """
     images, vectors = matching_matrices(images=images, class_vectors=class_vectors)
     true = _indices(label_of_image, classes, "image", len(images))
-    confusion, _ = _counts(images, vectors[None], true, classes)
-    return _metrics(confusion, classes)
+    predicted, _ = _predictions(images, vectors[None], true, classes)
+    return _metrics(_confusion(true, predicted, classes), classes)
 
 
 def zeroshot_of_set(
-    embedding_set: EmbeddingSet, average: str = "normalised", templates: Sequence[str] | None = None
+    embedding_set: EmbeddingSet,
+    average: str = "normalised",
+    templates: Sequence[str] | None = None,
+    near: np.ndarray | None = None,
+    seed: int = 0,
 ) -> dict:
     """Returns the result of `zeroshot_metrics` for a set's images and its class texts, and of each template alone.
 
@@ -89,24 +94,33 @@ def zeroshot_of_set(
       embedding_set: projected features; its images and its texts of kind "class" have labels.
       average: of a class's prompts, as for `class_vectors`.
       templates: the templates to use; by default all class texts count, those without a template too.
+      near: bool [I], the images that are near training images, where those are to be left out once.
+      seed: of random parts as large as the rest.
 
     Returns:
       The metrics, with `templates` (those in use), `average`, and where they are several `per_template` {template:
       accuracy of its prompts alone}; a `warning` where it is below chance (`eval.below_chance`). Classes stand in the
-      order of their texts.
+      order of their texts. With `near`, `cleaned` {"left_out": …, "accuracy", "mean_per_class_recall" (of classes that
+      have an image left), "images", "per_template", "random": {"draws", "images", "accuracy", "accuracy_std",
+      "mean_per_class_recall"}}: all classes stay to be chosen from. `left_out` stands alone where it is 0, or all.
 
     Raises:
       InputError: what is missing in the set or wrong with it.
     """
     label_of_image = embedding_set.labels()
     try:
-        return _of_set(embedding_set, label_of_image, average, templates)
+        return _of_set(embedding_set, label_of_image, average, templates, near, seed)
     except InputError as error:
         raise InputError(f"{embedding_set.path}: {error}") from None
 
 
 def _of_set(
-    embedding_set: EmbeddingSet, label_of_image: Sequence[str] | None, average: str, templates: Sequence[str] | None
+    embedding_set: EmbeddingSet,
+    label_of_image: Sequence[str] | None,
+    average: str,
+    templates: Sequence[str] | None,
+    near: np.ndarray | None,
+    seed: int,
 ) -> dict:
     if embedding_set.features != "projected":
         raise InputError(f"zero-shot classification needs projected features, these are {embedding_set.features}")
@@ -138,11 +152,51 @@ def _of_set(
             raise InputError(f"template {template!r}: {error}") from None
     images, _ = matching_matrices(images=embedding_set.images, class_vectors=classifiers[0])
     true = _indices(label_of_image, classes, "image", len(images))
-    confusion, right = _counts(images, np.stack(classifiers), true, classes)
+    predicted, right = _predictions(images, np.stack(classifiers), true, classes)
+    confusion = _confusion(true, predicted, classes)
     result = {**_metrics(confusion, classes), "templates": known, "average": average, **below_chance(confusion)}
-    if len(known) > 1:
-        result["per_template"] = dict(zip(known, (100 * right[1:] / len(images)).tolist(), strict=True))
+    alone = right[1:] if len(known) > 1 else right[:0]
+    result |= _per_template(known, alone)
+    if near is not None:
+        result["cleaned"] = _cleaned(true, predicted, np.asarray(near, bool), classes, seed)
+        if "accuracy" in result["cleaned"]:
+            result["cleaned"] |= _per_template(known, alone[:, ~near])
     return result
+
+
+def _per_template(known: Sequence[str], alone: np.ndarray) -> dict:
+    """The accuracy of each template alone, whose right images are bool [K, I], where there are several."""
+    if not len(alone):
+        return {}
+    return {"per_template": dict(zip(known, (100 * alone.sum(axis=1) / alone.shape[1]).tolist(), strict=True))}
+
+
+def _cleaned(true: np.ndarray, predicted: np.ndarray, near: np.ndarray, classes: Sequence, seed: int) -> dict:
+    left_out = int(near.sum())
+    if left_out in (0, len(near)):
+        return {"left_out": left_out}
+
+    def scores(rows: np.ndarray) -> tuple[float, float]:
+        of_class = np.bincount(true[rows], minlength=len(classes))
+        right = np.bincount(true[rows][predicted[rows] == true[rows]], minlength=len(classes))
+        return 100 * right.sum() / len(rows), 100 * float(np.mean(right[of_class > 0] / of_class[of_class > 0]))
+
+    kept = np.flatnonzero(~near)
+    accuracy, recall = scores(kept)
+    drawn = np.array([scores(rows) for rows in random_parts(len(near), len(kept), seed)])
+    return {
+        "left_out": left_out,
+        "accuracy": float(accuracy),
+        "mean_per_class_recall": recall,
+        "images": len(kept),
+        "random": {
+            "draws": len(drawn),
+            "images": len(kept),
+            "accuracy": float(drawn[:, 0].mean()),
+            "accuracy_std": float(drawn[:, 0].std(ddof=1)),
+            "mean_per_class_recall": float(drawn[:, 1].mean()),
+        },
+    }
 
 
 def _labels_of_texts(embedding_set: EmbeddingSet, rows: np.ndarray) -> np.ndarray:
@@ -153,10 +207,10 @@ def _labels_of_texts(embedding_set: EmbeddingSet, rows: np.ndarray) -> np.ndarra
     return labels
 
 
-def _counts(
+def _predictions(
     images: np.ndarray, classifiers: np.ndarray, true: np.ndarray, classes: Sequence
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The confusion of the first of K classifiers [K, C, D], int [C, C], and the images that each gets right, int [K].
+    """The class that the first of K classifiers [K, C, D] gives each image, int [I], and who is right, bool [K, I].
 
     All of them see a block of images while it is at hand: the images are read once.
     """
@@ -168,14 +222,20 @@ def _counts(
     vectors = classifiers.reshape(-1, dim)
     check_unit_rows(vectors, "class vectors")
     vectors = read_rows(vectors, slice(None))
-    confusion, right = np.zeros(count**2, np.int64), np.zeros(several, np.int64)
+    predictions, right = np.empty(len(images), np.int64), np.empty((several, len(images)), bool)
     blocks = list(spans(len(images), max(1, min(BLOCK, SCORES // len(vectors)))))
     for span in tqdm(blocks, desc="zero-shot", unit="block", delay=1, disable=None, leave=False):
         scores = block_scores(read_rows(images, span), vectors)
         predicted = scores.reshape(-1, several, count).argmax(axis=2)
-        confusion += np.bincount(true[span] * count + predicted[:, 0], minlength=count**2)
-        right += np.count_nonzero(predicted == true[span, None], axis=0)
-    return confusion.reshape(count, count), right
+        predictions[span] = predicted[:, 0]
+        right[:, span] = (predicted == true[span, None]).T
+    return predictions, right
+
+
+def _confusion(true: np.ndarray, predicted: np.ndarray, classes: Sequence) -> np.ndarray:
+    """Counts [C, C], true classes down and predicted ones across."""
+    count = len(classes)
+    return np.bincount(true * count + predicted, minlength=count**2).reshape(count, count)
 
 
 def _metrics(confusion: np.ndarray, classes: Sequence) -> dict:

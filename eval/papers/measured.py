@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,12 +53,20 @@ def read_results(folder: str | Path) -> list[dict]:
     return found
 
 
+def cleaned_of(result: Result) -> Result | None:
+    """Returns a result without the images near training images, as if it were one; None where it tells none."""
+    cleaned = result.get("cleaned", {})
+    if "images" not in cleaned:
+        return None
+    return {**result, **cleaned, "model": f"{result['model']}, cleaned"}
+
+
 def measured(results: Iterable[Result], table: PublishedTable) -> dict[str, OurRow]:
     """Returns {name: row} of what the table asks for, means of columns included.
 
-    Where a model has several results for one place, the first that keeps to the table's protocol is taken, or else
-    the first. The features of an image tower, and the second version of localisation, make rows of their own. A table
-    of an ablation has only the models whose `study` names it.
+    A result of a set that was cleaned as well makes two rows. Where a model has several results for one place, the
+    first that keeps to the table's protocol is taken, or else the first. The features of an image tower, and the second
+    version of localisation, make rows of their own. A table of an ablation has only the models whose `study` names it.
 
     Raises:
       InputError: a result lacks a metric of its task, or its study is none.
@@ -65,7 +74,9 @@ def measured(results: Iterable[Result], table: PublishedTable) -> dict[str, OurR
     printed = {address(path) for row in table.rows for path in row.values}
     asked = printed | {address(part) for row in table.rows for parts in table.means_of(row).values() for part in parts}
     found: dict[str, OurRow] = {}
-    for result in results:
+    for result in itertools.chain.from_iterable((result, cleaned_of(result)) for result in results):
+        if result is None:
+            continue
         what = f"{result['task']} of {result['model']} on {result['dataset']}"
         study = study_of(result, f"the result {what}")
         if "ablation" in table.tasks and not (study and is_of(study, table)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from eval.command import add_subject, command_line, path, whole_number
 from eval.embeddings import find_sets
 from eval.errors import InputError, cli, nearest
+from eval.leaks import read_leaks
 from eval.lock import alone
 from eval.output import check_folder
 from eval.whole import write_text
@@ -21,6 +22,8 @@ examples:
       all sets at or below the folder embeddings; then open evaluation/report.html
   lrsclip evaluate ours/rsitmd theirs/rsitmd --out=evaluation --only=retrieval,length
       two sets, two tasks; results of other tasks that evaluation holds already stay in the report
+  lrsclip evaluate embeddings --leaks=leaks --out=evaluation
+      retrieval and zero-shot twice: on all images, and without those that lrsclip leaks found near training images
 
 tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lrsclip embed` makes them):
   retrieval     images, and long or short texts of them
@@ -61,9 +64,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m eval.sui
     for name in only:
         if name not in NAMES:
             raise InputError(f"--only={name}: no task{nearest(name, NAMES)} (known: {', '.join(NAMES)})")
+    leaks = read_leaks(options.leaks) if options.leaks else {}
     out: Path = check_folder(options.out, result_files.is_evaluation)
     with alone(out, prog):
-        outcome = task_runs.run(paths, out, only, options.seed, options.processes, options.probes == "itra")
+        outcome = task_runs.run(paths, out, only, options.seed, options.processes, options.probes == "itra", leaks)
         if outcome.results:
             write_text(out / result_files.TABLE, result_files.csv_of(outcome.results))
             write_text(out / "report.html", suite_page.compose(outcome))
@@ -91,13 +95,24 @@ def _parse(arguments: Sequence[str] | None, prog: str) -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=path, metavar="DIR", help="where results and the report go")
     parser.add_argument("--only", default="", metavar="TASK,…", help="measure these tasks alone")
     parser.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of splits and few-shot draws (0)"
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="of splits, few-shot draws and random images (0)",
     )
     parser.add_argument(
         "--probes",
         choices=("itra",),
         help="also linear_probe and knn as ITRA, RemoteCLIP's code, has them: the last fifth of each class's files is "
         "tested; a linear layer by SGD, its best epoch on the test images; weighted vote",
+    )
+    parser.add_argument(
+        "--leaks",
+        type=path,
+        metavar="PATH",
+        help="folder or file of lrsclip leaks: retrieval and zeroshot also without the images near training images, "
+        "next to as many images at random",
     )
     parser.add_argument(
         "--processes",

@@ -34,12 +34,13 @@ FORM = 2  # of results: raised when they tell more, so that older ones are measu
 def result_path(out: Path, embedding_set: EmbeddingSet, task: str) -> Path:
     """Returns where a result lies: results/MODEL/DATASET[@SPLIT]/TASK[@encoder].json below `out`."""
     features = "" if embedding_set.features == "projected" else f"@{embedding_set.features}"
-    return out / "results" / safe_name(embedding_set.model) / data_name(embedding_set) / f"{task}{features}.json"
+    data = data_name(embedding_set.dataset, embedding_set.split)
+    return out / "results" / safe_name(embedding_set.model) / data / f"{task}{features}.json"
 
 
-def data_name(embedding_set: EmbeddingSet) -> str:
+def data_name(dataset: str, split: str | None) -> str:
     """Returns DATASET[@SPLIT] as a file name."""
-    return "@".join(safe_name(part) for part in (embedding_set.dataset, embedding_set.split) if part)
+    return "@".join(safe_name(part) for part in (dataset, split) if part)
 
 
 def safe_name(name: str) -> str:
@@ -48,11 +49,12 @@ def safe_name(name: str) -> str:
     return name if safe == name != "" else f"{safe}_{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
-def fingerprint(path: Path, task: str, seed: int | None) -> str:
-    """Returns what a result depends on, as a hash: meta.json, sizes and times of the set's files, task, any seed."""
+def fingerprint(path: Path, task: str, seed: int | None, leaks: Path | None = None) -> str:
+    """Returns what a result depends on, as a hash: meta.json, sizes and times of the set's files, task, seed, leaks."""
     files = sorted(file for file in path.iterdir() if file.suffix in (".npy", ".jsonl"))
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed, FORM])
+    also = [leaks.read_text(encoding="utf-8")] if leaks else []
+    of = json.dumps([(path / META).read_text(encoding="utf-8"), stats, task, seed, FORM, *also])
     return hashlib.sha256(of.encode()).hexdigest()
 
 
@@ -99,7 +101,7 @@ def _path(embedding_set: EmbeddingSet, folder: Path, seed: int) -> Path:
     # A model may have been given other images of a data set: those have a split of their own.
     told = sorted((image["id"], image.get("label"), image.get("split")) for image in embedding_set.image_rows)
     images = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
-    return folder / f"{data_name(embedding_set)}_{images}_seed{seed}.json"
+    return folder / f"{data_name(embedding_set.dataset, embedding_set.split)}_{images}_seed{seed}.json"
 
 
 def _ids(embedding_set: EmbeddingSet) -> list[str]:

@@ -9,9 +9,17 @@ from typing import Any
 from eval.embeddings import EmbeddingSet, open_set
 from eval.html import elements
 from eval.html.frame import page, provenance
+from eval.papers.measured import cleaned_of
 from eval.papers.paper_tables import paper_tables
 from eval.suite.result_files import TABLE, result_path, task_of, variant_of
-from eval.suite.sections import class_section, length_section, retrieval_section, selo_section, sentence_section
+from eval.suite.sections import (
+    class_section,
+    cleaned_section,
+    length_section,
+    retrieval_section,
+    selo_section,
+    sentence_section,
+)
 from eval.suite.sections.result_groups import Result, data_of, model_of
 from eval.suite.task_runs import SuiteOutcome
 
@@ -36,6 +44,7 @@ def compose(outcome: SuiteOutcome) -> elements.Html:
     sections = [
         *_failures(outcome),
         *overview(results),
+        *cleaned_section.section(results),
         *retrieval_section.section(results, sets),
         *length_section.section(results),
         *sentence_section.section(results),
@@ -130,7 +139,11 @@ def main_scores(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, st
     found: dict[tuple[str, str], dict[str, str]] = {}
     for kind, (heading, key) in SCORES.items():
         for result in results:
-            if (result["task"], variant_of(result)) == kind:
-                score = f"{result[key]:.{4 if key == 'R_mi' else 2}f}"
-                found.setdefault((heading, data_of(result)), {})[model_of(result)] = score
+            if (result["task"], variant_of(result)) != kind:
+                continue
+            score = f"{result[key]:.{4 if key == 'R_mi' else 2}f}"
+            found.setdefault((heading, data_of(result)), {})[model_of(result)] = score
+            if cleaned := cleaned_of(result):
+                at = found.setdefault((heading, f"{data_of(result)}, cleaned"), {})
+                at[model_of(result)] = f"{cleaned[key]:.2f}"
     return found

@@ -10,33 +10,38 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
+import msgspec
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from eval.embeddings import META, EmbeddingSet, check_set, open_set
 from eval.errors import InputError
 from eval.interrupts import born_deaf
+from eval.leaks import Leaks, leaks_of, read_leaks
 from eval.papers.studies import study_of
 from eval.results import made_by, write_result
 from eval.suite import result_files
 from eval.suite.identity import benchmark, note_on
 from eval.suite.result_files import prepare_split
-from eval.suite.tasks import ITRA, PROBES, EvalTask, MeasureSettings, measure, tasks_of
+from eval.suite.tasks import CLEANED, ITRA, PROBES, EvalTask, MeasureSettings, evaluated_images, measure, tasks_of
+
+PAIRS = 20  # that a result names
 
 
 class MeasureJob(NamedTuple):
-    """A task of one set, where its result lies, and what the result depends on."""
+    """A task of one set, where its result lies, what the result depends on, and the leaks of a set to be cleaned."""
 
     set: Path
     task: EvalTask
     result: Path
     fingerprint: str
+    leaks: Path | None = None
 
     def __str__(self) -> str:
         return f"{self.task} of {self.set}"
@@ -71,6 +76,7 @@ def run(
     seed: int = 0,
     processes: int = 1,
     itra: bool = False,
+    leaks: Mapping[Path, Leaks] | None = None,
 ) -> SuiteOutcome:
     """Measures what the sets allow and `out` does not hold yet, and returns all results.
 
@@ -78,15 +84,16 @@ def run(
       paths: folders of embedding sets.
       out: where results and splits go.
       only: names of the tasks to measure, none for all; results of others that are there and hold are returned too.
-      seed: of the splits and draws of the probes.
+      seed: of the splits and draws of the probes, and of the random parts that cleaned sets are compared with.
       processes: how many tasks are measured at a time.
       itra: measure the probes by ITRA's protocol, too.
+      leaks: from `eval.leaks.read_leaks`: their sets are measured once more without images near training images.
 
     Raises:
       InputError: a process was killed.
     """
     outcome = SuiteOutcome()
-    jobs = _planned(paths, out, seed, outcome)
+    jobs = _planned(paths, out, seed, leaks or {}, outcome)
     results = {job: result_files.read_result(job.result, job.fingerprint) for job in jobs}
     todo = [job for job in jobs if results[job] is None and (not only or job.task.name in only)]
     todo = [job for job in todo if itra or job.task.variant != ITRA]
@@ -108,8 +115,11 @@ def run(
     return outcome
 
 
-def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome) -> list[MeasureJob]:
+def _planned(
+    paths: Iterable[Path], out: Path, seed: int, leaks: Mapping[Path, Leaks], outcome: SuiteOutcome
+) -> list[MeasureJob]:
     jobs: dict[Path, tuple[MeasureJob, EmbeddingSet]] = {}
+    used: set[Path] = set()
     for path in paths:
         try:
             embedding_set = open_set(path)
@@ -121,10 +131,14 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome)
         outcome.remarks += [note] if note else []
         if not tasks:
             outcome.remarks.append(f"{path}: nothing to measure in it")
+        of_set = _leaks_of(embedding_set, leaks, used, outcome) if leaks and embedding_set.image_rows else None
         for task in tasks:
-            drawn = seed if _is_drawn(task) else None
+            cleaned = of_set if task.name in CLEANED else None
+            drawn = seed if cleaned or _is_drawn(task) else None
             result = result_files.result_path(out, embedding_set, str(task))
-            job = MeasureJob(path, task, result, result_files.fingerprint(path, str(task), drawn))
+            job = MeasureJob(
+                path, task, result, result_files.fingerprint(path, str(task), drawn, cleaned), leaks=cleaned
+            )
             first, other = jobs.setdefault(job.result, (job, embedding_set))
             if first is job:
                 continue
@@ -135,7 +149,34 @@ def _planned(paths: Iterable[Path], out: Path, seed: int, outcome: SuiteOutcome)
                 )
             else:
                 outcome.remarks.append(f"{job}: left out, {first.set} is of the same model, data set and features")
+    if leaks and not used:
+        path, found = next(iter(leaks.items()))
+        outcome.failures.append(f"{path} is of {found.source}: no set has its {len(found.images):,} images")
     return [job for job, _ in jobs.values()]
+
+
+def _leaks_of(
+    embedding_set: EmbeddingSet, leaks: Mapping[Path, Leaks], used: set[Path], outcome: SuiteOutcome
+) -> Path | None:
+    """The leaks by which a set is to be cleaned, which join the used ones; a line in the outcome where it is not."""
+    ids = [embedding_set.image_rows[row]["id"] for row in evaluated_images(embedding_set)]
+    split = embedding_set.split if len(ids) == len(embedding_set.image_rows) else "test"
+    try:
+        found = leaks_of(leaks, embedding_set.dataset, split, ids, str(embedding_set.path))
+        if found is None:
+            outcome.remarks.append(f"{embedding_set.path}: no leaks are of its images, it is measured as it is")
+            return None
+        used.add(found)
+        near = {pair.id for pair in leaks[found].near}.intersection(ids)
+        if len(near) == len(ids):
+            raise InputError(f"{embedding_set.path}: no image is left, all {len(ids):,} are near training images")
+        if not near:
+            outcome.remarks.append(f"{embedding_set.path}: no image is near a training image, cleaned equals whole")
+        return found
+    except InputError as error:
+        used.update(leaks)  # one line is enough
+        outcome.failures.append(str(error))
+        return None
 
 
 def _with_splits(jobs: Sequence[MeasureJob], settings: MeasureSettings, outcome: SuiteOutcome) -> list[MeasureJob]:
@@ -227,6 +268,23 @@ def _result(job: MeasureJob, settings: MeasureSettings) -> dict[str, Any]:
         **({"study": embedding_set.meta["study"]} if "study" in embedding_set.meta else {}),
     }
     foot = {"set": str(job.set), "made_by": made_by(), "fingerprint": job.fingerprint}
-    result = {**head, **measure(job.task, embedding_set, settings), **foot}
+    if job.leaks:
+        leaks = read_leaks(job.leaks)[job.leaks]
+        measured = measure(job.task, embedding_set, settings, {pair.id for pair in leaks.near})
+        measured["cleaned"] |= _of_leaks(leaks, embedding_set)
+    else:
+        measured = measure(job.task, embedding_set, settings)
+    result = {**head, **measured, **foot}
     write_result(job.result, result)
     return result
+
+
+def _of_leaks(leaks: Leaks, embedding_set: EmbeddingSet) -> dict[str, Any]:
+    """What a result tells of the images that it leaves out: the nearest of the pairs, and how they were found."""
+    ids = {embedding_set.image_rows[row]["id"] for row in evaluated_images(embedding_set)}
+    pairs = sorted((pair for pair in leaks.near if pair.id in ids), key=lambda pair: pair.distance)
+    return {
+        "near": msgspec.to_builtins(pairs[:PAIRS]),
+        "distance": leaks.distance,
+        "train": msgspec.to_builtins(leaks.train),
+    }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from eval.cleaned import cleaned_retrieval
 from eval.embeddings import EDITED, EmbeddingSet
 from eval.errors import InputError
 from eval.retrieval import chance, retrieval_metrics
@@ -20,6 +21,7 @@ from eval.zeroshot import zeroshot_of_set
 
 CAPTIONS = ("long", "short")
 PROBES = ("linear_probe", "knn", "few_shot")
+CLEANED = ("retrieval", "zeroshot")  # measured once more without the images that are near training images
 ITRA = "itra"  # the variant of probes that follows ITRA, RemoteCLIP's code
 NAMES = ("retrieval", "length", "sentences", "text_lengths", "zeroshot", *PROBES, "selo")
 
@@ -71,11 +73,16 @@ def tasks_of(embedding_set: EmbeddingSet) -> list[EvalTask]:
     return found
 
 
-def measure(task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettings) -> dict:
-    """Returns a task's metrics and counts; InputError says what is wrong with the set."""
+def measure(
+    task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettings, near: Collection[str] | None = None
+) -> dict:
+    """Returns a task's metrics and counts; InputError says what is wrong with the set.
+
+    With the ids of the images that are `near` training images, tasks of `CLEANED` have `cleaned`, see `eval.cleaned`.
+    """
     match task.name:
         case "retrieval":
-            return _retrieval(embedding_set, task.variant)
+            return _retrieval(embedding_set, task.variant, near, settings.seed)
         case "length":
             part = evaluated_part(embedding_set)
             return {"split": part.split, **length_curve(part, task.variant)}
@@ -86,7 +93,8 @@ def measure(task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettin
             return length_histogram(embedding_set)
         case "zeroshot":
             part = evaluated_part(embedding_set)
-            return {"split": part.split, **zeroshot_of_set(part, task.variant or "normalised")}
+            average = task.variant or "normalised"
+            return {"split": part.split, **zeroshot_of_set(part, average, None, _mask(part, near), settings.seed)}
         case "selo":
             return selo_of_set(embedding_set, threads=settings.threads, version=task.variant or "v1")
         case _:
@@ -95,10 +103,9 @@ def measure(task: EvalTask, embedding_set: EmbeddingSet, settings: MeasureSettin
 
 def evaluated_part(embedding_set: EmbeddingSet) -> EmbeddingSet:
     """Returns the test images and what belongs to them, where images carry several splits; otherwise the set itself."""
-    splits = [image.get("split") for image in embedding_set.image_rows]
-    if "test" not in splits or len(set(splits)) == 1:
+    images = evaluated_images(embedding_set)
+    if len(images) == len(embedding_set.image_rows):
         return embedding_set
-    images = np.flatnonzero([split == "test" for split in splits]).tolist()
     kept = {embedding_set.image_rows[row]["id"] for row in images}
     known = embedding_set.row_of_id.keys() - kept
     texts = np.flatnonzero([text.get("image") not in known for text in embedding_set.text_rows]).tolist()
@@ -114,6 +121,13 @@ def evaluated_part(embedding_set: EmbeddingSet) -> EmbeddingSet:
     )
 
 
+def evaluated_images(embedding_set: EmbeddingSet) -> list[int]:
+    """Returns the rows of the images that `evaluated_part` keeps."""
+    splits = [image.get("split") for image in embedding_set.image_rows]
+    tested = [row for row, split in enumerate(splits) if split == "test"]
+    return tested or list(range(len(splits)))
+
+
 def captions(embedding_set: EmbeddingSet, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the whole texts of a kind: their rows in the set, their embeddings [T, D], and each one's image row."""
     rows = embedding_set.text_rows_of(kind)
@@ -124,11 +138,17 @@ def _captions_an_image(text: Mapping) -> bool:
     return text.get("image") is not None
 
 
-def _retrieval(embedding_set: EmbeddingSet, kind: str) -> dict:
+def _mask(part: EmbeddingSet, near: Collection[str] | None) -> np.ndarray | None:
+    """Which images of a set have these ids, bool [I]."""
+    return None if near is None else np.array([image["id"] in near for image in part.image_rows], bool)
+
+
+def _retrieval(embedding_set: EmbeddingSet, kind: str, near: Collection[str] | None, seed: int) -> dict:
     part = evaluated_part(embedding_set)
     rows, texts, image_of_text = captions(part, kind)
     if not len(rows):
         raise InputError(f"{embedding_set.path}: no {kind} text belongs to a test image")
+    mask = _mask(part, near)
     return {
         "kind": kind,
         "split": part.split,
@@ -136,6 +156,7 @@ def _retrieval(embedding_set: EmbeddingSet, kind: str) -> dict:
         **({"stops": part.meta["stops"]} if "stops" in part.meta else {}),
         **_cut(part, rows),
         "chance": chance(len(part.images), image_of_text),
+        **({} if mask is None else {"cleaned": cleaned_retrieval(part.images, texts, image_of_text, mask, seed)}),
     }
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from eval.html import elements, plots
 from eval.html.confusion import confusion_matrix, most_confused
-from eval.suite.sections.result_groups import Result, by_data, model_of, told_once
+from eval.suite.sections.cleaned_section import spread_at_random
+from eval.suite.sections.result_groups import Result, by_data, model_of, told_once, with_cleaned
 
 AVERAGES = {"normalised": "unit rows averaged", "raw": "raw rows averaged"}
 PROBES = {"linear_probe": "linear probe", "knn": "k-NN", "few_shot": "few-shot"}
@@ -18,17 +19,22 @@ def zeroshot(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:
     for data, rows in by_data(results, "zeroshot").items():
         classes = len(rows[0]["classes"])
         cells = [
-            [model_of(row), row["accuracy"], row["mean_per_class_recall"], _prompt(row), row["images"]] for row in rows
+            [name, row["accuracy"], row["mean_per_class_recall"], _prompt(row), row["images"]]
+            for of_row in rows
+            for name, row in with_cleaned([of_row]).items()
         ]
         cells.append(["chance", 100 / classes, 100 / classes, None, None])
         columns = ["", "Accuracy", "Mean per-class recall", "Prompt", "Images"]
-        kinds = [*[""] * len(rows), "aside"]
+        kinds = [*[""] * (len(cells) - 1), "aside"]
         table = elements.table(cells, columns, f"Per cent; {classes} classes.", kinds=kinds)
         shown = [row for row in rows if row["average"] == "normalised"]
         warned = told_once((model_of(row), row["warning"]) for row in rows if "warning" in row)
         alone = told_once((model_of(row), _alone(row["per_template"])) for row in shown if "per_template" in row)
         sections.append(
-            (f"Zero-shot classification: {data}", elements.join(table, warned, alone, _matrices(shown, opened=True)))
+            (
+                f"Zero-shot classification: {data}",
+                elements.join(table, spread_at_random(rows, "accuracy"), warned, alone, _matrices(shown, opened=True)),
+            )
         )
     return sections
 
@@ -52,7 +58,9 @@ def probes(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:
     return sections
 
 
-def _prompt(row: Result) -> str:
+def _prompt(row: Result) -> str | None:
+    if "templates" not in row:  # of random images: the model's own row tells it
+        return None
     if len(row["templates"]) == 1:
         return f"“{row['templates'][0]}”"
     return f"{len(row['templates'])} templates, {AVERAGES[row['average']]}"

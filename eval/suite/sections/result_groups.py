@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from eval.html.elements import Html, join, remark
+from eval.papers.measured import cleaned_of
 
 Result = Mapping[str, Any]
 
@@ -27,6 +28,18 @@ def by_data(results: Iterable[Result], task: str, **wanted: str) -> dict[str, li
     for result in results:
         if result["task"] == task and all(result.get(key) == value for key, value in wanted.items()):
             found.setdefault(data_of(result), []).append(result)
+    return found
+
+
+def with_cleaned(results: Iterable[Result]) -> dict[str, Result]:
+    """Returns results by the names of their rows: each whole one, the cleaned one, and that of as many at random."""
+    found: dict[str, Result] = {}
+    for result in results:
+        name, cleaned = model_of(result), cleaned_of(result)
+        found[name] = result
+        if cleaned:
+            found[f"{name}, cleaned: {cleaned['images']:,} images"] = cleaned
+            found[f"{name}, {cleaned['images']:,} images at random"] = cleaned["random"]
     return found
 
 

@@ -9,7 +9,9 @@ from eval.errors import InputError
 from eval.html import elements, galleries
 from eval.html.retrieval_table import best_five, best_texts, recall_table
 from eval.html.set_images import picture_of
-from eval.suite.sections.result_groups import Result, by_data, model_of, told_once
+from eval.papers.measured import cleaned_of
+from eval.suite.sections.cleaned_section import spread_at_random
+from eval.suite.sections.result_groups import Result, by_data, model_of, told_once, with_cleaned
 from eval.suite.tasks import CAPTIONS, captions, evaluated_part
 
 STRIPPED = "the last full stop of short texts is taken off"
@@ -30,7 +32,8 @@ def section(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> list
                 (
                     f"Retrieval with {kind} text: {data}",
                     elements.join(
-                        recall_table({model_of(row): row for row in rows}, _chances(rows)),
+                        recall_table(with_cleaned(rows), _chances(rows)),
+                        spread_at_random(rows, "mean_recall"),
                         _cut(kind, rows),
                         told_once((model_of(row), STRIPPED) for row in rows if row.get("stops") == "stripped"),
                         _gallery(sets[best["set"]], kind, best),
@@ -41,8 +44,9 @@ def section(results: Sequence[Result], sets: Mapping[str, EmbeddingSet]) -> list
 
 
 def _chances(rows: Sequence[Result]) -> dict[str, Mapping]:
-    """Chance, once for all models that saw as many images and texts."""
-    seen = {(row["chance"]["images"], row["chance"]["texts"]): row["chance"] for row in rows}
+    """Chance, once for all models that saw as many images and texts; the same for cleaned sets."""
+    told = [row["chance"] for each in rows for row in (each, cleaned_of(each)) if row]
+    seen = {(chance["images"], chance["texts"]): chance for chance in told}
     if len(seen) == 1:
         return {"chance": rows[0]["chance"]}
     return {f"chance, {texts:,} texts of {images:,} images": chance for (images, texts), chance in seen.items()}
