@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "interpolate": Command("lrsclip_jax.interpolate.__main__", "score weights between two checkpoints, keep the best"),
     "embed": Command("lrsclip_jax.embed.__main__", "embed images and texts with a checkpoint"),
     "evaluate": Command("eval.suite.__main__", "evaluate embedding sets, write a report"),
+    "leaks": Command("lrsclip_jax.leaks.__main__", "find evaluation images that are near training images"),
     "study": Command("lrsclip_jax.studies.__main__", "repeat a paper's ablation: variants, seeds, intervals, verdicts"),
     "localise": Command("lrsclip_jax.localise.__main__", "find where a scene shows what a text says"),
     "segment": Command("lrsclip_jax.localise.segment_command", "find the class of every pixel, and measure mIoU"),

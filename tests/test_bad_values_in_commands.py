@@ -96,6 +96,7 @@ CALLS = {
     "interpolate": ["clip", "clip", "--data=classes", "--out=OUT", "--alphas=0,1"],
     "embed": ["classes", "--checkpoint=clip", "--out=OUT"],
     "evaluate": ["set", "--out=OUT", "--processes=1"],
+    "leaks": ["classes", "--train=classes", "--out=OUT"],
     "localise": ["scene.png", "--checkpoint=clip", "--text=a pier", "--out=OUT", "--steps=16"],
     "segment": [
         "classes/airport",

@@ -46,7 +46,7 @@ FLOORS = (
         "lrsclip_jax.plan",
         "lrsclip_jax.train",
     ),
-    ("lrsclip_jax.interpolate", "lrsclip_jax.search"),
+    ("lrsclip_jax.interpolate", "lrsclip_jax.leaks", "lrsclip_jax.search"),
     ("lrsclip_jax.completion", "lrsclip_jax.main"),
     ("lrsclip_jax.studies",),  # its trainings are calls of the commands
     ("lrsclip_jax.cli",),

@@ -13,9 +13,8 @@ from eval.file_names import spelled
 from lrsclip_jax.data.band_image import AnyImage, seen
 from lrsclip_jax.data.images import Preprocessing, read_image
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources import Drawing, Fault, Item, Keys, Source, open_source
-from lrsclip_jax.sources.prepared import drawing
-from lrsclip_jax.sources.row_values import clean_name
+from lrsclip_jax.sources import Fault, Item, Keys, Source, open_source
+from lrsclip_jax.sources.prepared import drawing, read_item
 from lrsclip_jax.sources.texts import read_texts
 
 Row = dict[str, Any]
@@ -81,10 +80,10 @@ def material_of(source: Source, strip_stops: bool = False) -> Material:
     texts += [{"text": query.text, "kind": "query"} for query in source.queries]
 
     def read_bands(preprocessing: Preprocessing, layout: Sequence[str]) -> Callable[[int], AnyImage]:
-        return lambda row: _read(items[row], lambda image, name: seen(image, preprocessing, layout, name))
+        return lambda row: read_item(items[row], lambda image, name: seen(image, preprocessing, layout, name))
 
     def read(row: int) -> AnyImage:
-        return _read(items[row], lambda image, name: read_image(image, name=name))
+        return read_item(items[row], lambda image, name: read_image(image, name=name))
 
     rows = list(map(_row, items))
     return Material(
@@ -124,13 +123,3 @@ def _captions(item: Item) -> list[Row]:
 def _without_stop(row: Row) -> Row:
     shorter = row["text"].rstrip(" .") if row["kind"] == "short" else ""
     return {**row, "text": shorter} if shorter else row
-
-
-def _read(item: Item, reader: Callable[[bytes | Path, str], AnyImage]) -> AnyImage:
-    image = item.image
-    assert not isinstance(image, Drawing)
-    name = clean_name(str(image))
-    try:
-        return reader(image if isinstance(image, Path) else image.read_bytes(), name)
-    except OSError as error:
-        raise InputError(f"{name}: image can't be read ({error.strerror})") from None

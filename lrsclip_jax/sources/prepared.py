@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources.item import Drawing, Entry, Fault, Item
@@ -15,6 +15,8 @@ from lrsclip_jax.sources.source import Source
 
 if TYPE_CHECKING:
     from lrsclip_jax.data.prepared.records import Record
+
+T = TypeVar("T")
 
 
 def read_prepared(path: Path, split: str | None) -> Source:
@@ -49,7 +51,8 @@ def read_prepared(path: Path, split: str | None) -> Source:
                 )
 
     held = next(iter(parts.values())).band_set()
-    return Source(path.name, lambda: numbered(stream()), split, layout=held.bands if held else ())
+    layout, count = held.bands if held else (), sum(map(len, parts.values()))
+    return Source(path.name, lambda: numbered(stream()), split, layout=layout, count=count)
 
 
 def read_scenes(spec: str) -> Source:
@@ -63,7 +66,7 @@ def read_scenes(spec: str) -> Source:
         for index in range(count):
             yield Item(f"scene-{seed}-{index}", "scenes", Drawing(seed, index))
 
-    return Source("scenes", stream)
+    return Source("scenes", stream, count=count)
 
 
 def drawing() -> Callable[[Item], Item]:
@@ -85,6 +88,25 @@ def drawing() -> Callable[[Item], Item]:
         return Item(item.id, item.source, image, record.long, record.short, record.label, record.licence)
 
     return drawn
+
+
+def read_item(item: Item, reader: Callable[[bytes | Path, str], T]) -> T:
+    """Returns what a reader of files and bytes, such as `data.images.read_image`, makes of an item's image.
+
+    Args:
+      item: no scene that is still to be drawn, see `drawing`.
+      reader: takes the image and its name for messages.
+
+    Raises:
+      InputError: the image can't be read.
+    """
+    image = item.image
+    assert not isinstance(image, Drawing)
+    name = clean_name(str(image))
+    try:
+        return reader(image if isinstance(image, Path) else image.read_bytes(), name)
+    except OSError as error:
+        raise InputError(f"{name}: image can't be read ({error.strerror})") from None
 
 
 def read_record(item: Item) -> Record:

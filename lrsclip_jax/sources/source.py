@@ -58,6 +58,7 @@ class Source:
       notes: lines for a person: what was read otherwise than it seems, and what was left out.
       queries: texts of their own.
       layout: the bands of its images, in their order, where the files do not name them.
+      count: its items, faults included, where they are known without reading it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Source:
     notes: tuple[str, ...] = ()
     queries: tuple[Query, ...] = ()
     layout: tuple[str, ...] = ()
+    count: int | None = None
 
     def __iter__(self) -> Iterator[Item | Fault]:
         return self.stream()

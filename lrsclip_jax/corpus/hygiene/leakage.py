@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.errors import InputError
 
+T = TypeVar("T")
 DISTANCE = 8
+_NONE = 65  # bits: farther than any two hashes
 _BLOCK = 1024  # records that are held while they are compared
 
 
@@ -76,6 +78,36 @@ def leaks(hashes: np.ndarray, references: References, distance: int = DISTANCE) 
     that show more ground than the evaluation image does.
     """
     return _nearest(_index(references, distance), references, hashes)
+
+
+def nearest_training(
+    references: np.ndarray, blocks: Iterable[tuple[Sequence[T], np.ndarray]], distance: int = DISTANCE
+) -> list[tuple[T, int] | None]:
+    """Returns for each evaluation image the nearest training image and the bits between them, None where none is near.
+
+    Near are those pairs that `leaks` finds; of images that are equally near to a window the first is taken. Holds a
+    block, and what `Index` holds of the references.
+
+    Args:
+      references: hashes of the evaluation images and their windows, uint64 [R, 25] (`phash_windows`).
+      blocks: names of training images, and the hashes of these whole images, uint64 [N].
+      distance: at most, in bits.
+    """
+    index = Index(references.ravel(), distance)
+    nearest = np.full(len(index.hashes), _NONE, np.uint8)
+    names: dict[int, T] = {}
+    for block, hashes in blocks:
+        distinct, first = np.unique(hashes, return_index=True)
+        for query, entry, apart in index.pairs(distinct):
+            order = np.lexsort((first[query], apart, entry))
+            entry, at = np.unique(entry[order], return_index=True)
+            query, apart = query[order][at], apart[order][at]
+            closer = apart < nearest[entry]
+            nearest[entry[closer]] = apart[closer]
+            names.update((one, block[row]) for one, row in zip(entry[closer], first[query[closer]], strict=True))
+    entries = np.searchsorted(index.hashes, references)
+    best = np.take_along_axis(entries, nearest[entries].argmin(axis=1)[:, None], axis=1)[:, 0]
+    return [(names[entry], int(nearest[entry])) if entry in names else None for entry in best.tolist()]
 
 
 def without_leaks(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lrsclip_jax.corpus.hygiene import near
 from lrsclip_jax.corpus.hygiene.duplicates import Duplicate, without_copies, without_duplicates
-from lrsclip_jax.corpus.hygiene.leakage import Leak, hash_references, leaks, report, without_leaks
+from lrsclip_jax.corpus.hygiene.leakage import Leak, hash_references, leaks, nearest_training, report, without_leaks
 from lrsclip_jax.corpus.hygiene.near import Index, Originals, near_pairs
 from lrsclip_jax.corpus.hygiene.phash import hash_files, phash, phash_windows, pixel_hash
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside
@@ -202,6 +202,24 @@ def test_edited_test_images_are_removed_from_training(tmp_path, monkeypatch):
     assert summary["C"] == {"images": 1, "images_leaked": 0, "records_removed": 0, "examples": []}
     far = np.asarray([phash(scene(200))], np.uint64)
     assert [values.tolist() for values in leaks(far, references)] == [[-1], [65]]
+
+
+def test_the_nearest_training_image_is_that_of_brute_force():
+    hashes = clustered(1200)
+    far = np.random.default_rng(1).integers(2**64, size=150, dtype=np.uint64)
+    references = np.concatenate([hashes[:150], far]).reshape(60, 5)
+    train = np.concatenate([hashes[130:], hashes[250:400]])
+    blocks = [(range(start, start + 300), train[start : start + 300]) for start in range(0, len(train), 300)]
+    found = nearest_training(references, blocks, 6)
+    apart = distances(references.reshape(-1), train).reshape(60, 5, -1).min(axis=1)
+    assert [None if near is None else near[1] for near in found] == [
+        None if bits > 6 else bits for bits in apart.min(axis=1).tolist()
+    ]
+    assert all(apart[row, near[0]] == near[1] for row, near in enumerate(found) if near)
+    assert 20 < sum(near is None for near in found) < 40
+    assert nearest_training(references, [], 6) == [None] * 60
+    twice = nearest_training(references[:1], [(["a", "b"], references[0, [1, 1]]), (["c"], references[0, 1:2])], 6)
+    assert twice == [("a", 0)]
 
 
 def test_references_must_be_readable(images):

@@ -1,0 +1,1 @@
+"""Leaks: which images of evaluation sets are near images that a model was trained on."""
