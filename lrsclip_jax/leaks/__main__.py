@@ -11,6 +11,7 @@ from eval.command import add_subject, command_line, expanded, path, whole_number
 from eval.leaks import Leaks, write_leaks
 from eval.lock import alone
 from eval.output import check_folder
+from eval.whole import write_text
 from lrsclip_jax.corpus.hygiene.leakage import DISTANCE
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.sources import Keys, open_source
@@ -36,6 +37,7 @@ were turned or mirrored, and those that show more ground than the evaluation ima
 
 in --out:
   DATASET@SPLIT.json   the images of a set that are near a training image, with the nearest one and the bits between
+  DATASET@SPLIT.html   some of these pairs as pictures, the farthest first: look whether they are copies
   hashes/              of all images: a stopped command continues with them, and a further set needs no image read again
 """
 
@@ -78,23 +80,25 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     options = parser(prog).parse_args(arguments)
     from eval.suite.result_files import data_name
     from lrsclip_jax.leaks.comparing import compare, evaluation_set
+    from lrsclip_jax.leaks.pairs_page import compose
 
     out = check_folder(options.out, lambda folder: (folder / _HASHES).is_dir(), begun=[_HASHES])
     keys = Keys(**{name: getattr(options, f"{name}_key") for name in _KEYS})
     training = {spec: open_source(spec, folders="known") for spec in options.train}
     sets = [evaluation_set(spec, keys, options.image_root) for spec in options.sources]
-    files = [f"{data_name(each.dataset, each.split)}.json" for each in sets]
-    for each, name in zip(sets, files, strict=True):
-        if files.count(name) > 1:
-            raise InputError(f"{each.spec}: another SOURCE makes {name}, too: give each an --out of its own")
+    names = [data_name(each.dataset, each.split) for each in sets]
+    for each, name in zip(sets, names, strict=True):
+        if names.count(name) > 1:
+            raise InputError(f"{each.spec}: another SOURCE makes {name}.json, too: give each an --out of its own")
     with alone(out, prog):
         kept = out / _HASHES
         kept.mkdir(exist_ok=True)
-        leaks, notes = compare(sets, training, kept, options.distance)
-        for name, found in zip(files, leaks, strict=True):
-            write_leaks(out / name, found)
-    for name, found in zip(files, leaks, strict=True):
-        _say(found, out / name)
+        compared, notes = compare(sets, training, kept, options.distance)
+        for name, (leaks, pairs) in zip(names, compared, strict=True):
+            write_leaks(out / f"{name}.json", leaks)
+            write_text(out / f"{name}.html", compose(leaks, pairs))
+    for name, (leaks, _) in zip(names, compared, strict=True):
+        _say(leaks, out / f"{name}.json")
     for line in notes:
         print(f"note: {line}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from lrsclip_jax.embed.material import material_of
 from lrsclip_jax.embed.naming import identity_of
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.leaks.hashing import WHOLE, WITH_WINDOWS, hashed
+from lrsclip_jax.leaks.pairs_page import ItemPair
 from lrsclip_jax.sources import Fault, Item, Keys, Source, open_source
 from lrsclip_jax.sources.prepared import drawing
 
@@ -28,6 +30,13 @@ class EvaluationSet(NamedTuple):
     split: str | None
     items: list[Item]
     unread: list[str]
+
+
+class Compared(NamedTuple):
+    """What was found for a set, and the items of the near pairs."""
+
+    leaks: Leaks
+    pairs: list[ItemPair]
 
 
 @dataclass
@@ -53,8 +62,8 @@ def evaluation_set(spec: str, keys: Keys, image_root: str | None) -> EvaluationS
 
 def compare(
     sets: Sequence[EvaluationSet], training: Mapping[str, Source], kept: Path, distance: int
-) -> tuple[list[Leaks], list[str]]:
-    """Returns the leaks of each set, and lines on what could not be compared.
+) -> tuple[list[Compared], list[str]]:
+    """Returns what was found for each set, and lines on what could not be compared.
 
     Args:
       sets: evaluation sets.
@@ -66,15 +75,15 @@ def compare(
       InputError: not one image of a set, or of a training source, can be read.
     """
     notes: list[str] = []
-    ids, hashes = [], []
+    readable, hashes = [], []
     for each in sets:
         unread = list(each.unread)
         with _bar("hashing evaluation images", len(each.items)) as bar:
             blocks = list(hashed(each.items, WITH_WINDOWS, kept, bar))
         unread += [reason for block in blocks for reason in block.unread]
-        ids.append([item.id for block in blocks for item in block.items])
+        readable.append([item for block in blocks for item in block.items])
         hashes.append(np.concatenate([block.hashes for block in blocks]))
-        notes += _of_unread(each.spec, unread, len(ids[-1]))
+        notes += _of_unread(each.spec, unread, len(readable[-1]))
 
     tallies = {spec: _Tally() for spec in training}
     with _bar("hashing training images", sum(map(_count, training.values()))) as bar:
@@ -86,27 +95,27 @@ def compare(
             notes.append(f"{spec}: all of its splits count as training data: {', '.join(sorted(tally.splits))}")
     sources = [TrainingSource(spec, tally.images, len(tally.unread)) for spec, tally in tallies.items()]
 
-    rest = iter(found)
-    leaks = []
-    for each, names in zip(sets, ids, strict=True):
-        pairs = [
-            NearPair(name, near[0][1], near[0][0], near[1]) for name, near in zip(names, rest, strict=False) if near
-        ]
-        leaks.append(Leaks(each.dataset, each.split, each.spec, distance, sources, names, pairs))
-    return leaks, notes
+    compared, rest = [], iter(found)
+    for each, items in zip(sets, readable, strict=True):
+        nearest = [(item, *near) for item, near in zip(items, itertools.islice(rest, len(items)), strict=True) if near]
+        near = [NearPair(item.id, train.id, spec, bits) for item, (spec, train), bits in nearest]
+        ids = [item.id for item in items]
+        leaks = Leaks(each.dataset, each.split, each.spec, distance, sources, ids, near)
+        compared.append(Compared(leaks, [ItemPair(item, train, bits) for item, (_, train), bits in nearest]))
+    return compared, notes
 
 
 def _training(
     training: Mapping[str, Source], tallies: Mapping[str, _Tally], kept: Path, bar: tqdm
-) -> Iterator[tuple[list[tuple[str, str]], np.ndarray]]:
-    """Blocks of training images: (source, id) of each, and their hashes."""
+) -> Iterator[tuple[list[tuple[str, Item]], np.ndarray]]:
+    """Blocks of training images, each with its source, and their hashes."""
     for spec, source in training.items():
         tally = tallies[spec]
         for block in hashed(_items(source, tally.unread), WHOLE, kept, bar):
             tally.images += len(block.items)
             tally.unread += block.unread
             tally.splits.update(item.split for item in block.items if item.split)
-            yield [(spec, item.id) for item in block.items], block.hashes[:, 0]
+            yield [(spec, item) for item in block.items], block.hashes[:, 0]
 
 
 def _items(source: Source, unread: list[str]) -> Iterator[Item]:

@@ -75,9 +75,14 @@ def hashed(items: Iterable[Item], hashing: Hashing, kept: Path, bar: tqdm) -> It
         yield HashedBlock([item for item, there in zip(block, read, strict=True) if there], hashes[read], unread)
 
 
+def image_of(item: Item) -> Image.Image:
+    """Returns an item's image as RGB; InputError where it can't be read."""
+    return read_item(item, lambda image, name: read_image(image, name=name))
+
+
 def _hash(item: Item, hashing: Hashing) -> int | np.ndarray | str:
     try:
-        return hashing.of(read_item(item, lambda image, name: read_image(image, name=name)))
+        return hashing.of(image_of(item))
     except InputError as error:
         return str(error)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import Document
 from PIL import Image
 
 from eval.leaks import read_leaks
@@ -56,6 +57,9 @@ def test_all_edited_copies_are_found_with_the_nearest_training_image(place, caps
     assert pairs["0.png"].distance == 0 and {pair.source for pair in leaks.near} == {"corpus"}
     assert (leaks.dataset, leaks.split, leaks.source, leaks.distance) == ("ponds", None, "ponds", 8)
     assert [(one.source, one.images, one.unread) for one in leaks.train] == [("corpus", 18, 0)]
+    document = Document(Path("leaks/ponds.html").read_text())
+    assert document.text("h1") == ["Near pairs: ponds"] and document.text("h2")[-1].startswith("0 bits apart: ")
+    assert len(document.all("img")) == 7 and "6.png" in document.text("b")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "leaks/ponds.json: 7 of 10 images are near one of 18 training images, at most 8 bits apart"
     assert said[1] == "  0.png is near zero.png of corpus, 0 bits apart" and said[-1] == "  and 4 more"
@@ -138,7 +142,7 @@ def test_training_data_of_several_splits_is_told(tmp_path, monkeypatch):
     items = [Item(name, "s", tmp_path / "a.png", split=name) for name in ("train", "test")]
     evaluated = comparing.EvaluationSet("e", "e", None, items[:1], [])
     every = {"own": Source("own", lambda: iter(items)), "one": Source("one", lambda: iter(items[:1]), "train")}
-    (leaks,), notes = comparing.compare([evaluated], every, tmp_path, 8)
+    ((leaks, _),), notes = comparing.compare([evaluated], every, tmp_path, 8)
     assert notes == ["own: all of its splits count as training data: test, train"]
     assert [(pair.id, pair.train, pair.source) for pair in leaks.near] == [("train", "train", "own")]
 
