@@ -85,7 +85,7 @@ def leaks_of(
 ) -> Path | None:
     """Returns the file that is of some images, None where there is none.
 
-    A file is of them if it compared exactly these images, or these and others of a data set of the same name.
+    A file is of them if it compared these images and others of a data set of the same name, or else exactly these.
 
     Args:
       found: from `read_leaks`.
@@ -97,18 +97,22 @@ def leaks_of(
       InputError: several files are of them, or one is of their data set and split, and has not compared all of them.
     """
     own = set(ids)
-    fitting: list[Path] = []
+    named: list[Path] = []
+    unnamed: list[Path] = []
     lacking: list[str] = []
     for path, leaks in found.items():
-        compared, named = set(leaks.images), key(leaks.dataset) == key(dataset)
-        if own == compared or (named and own <= compared):
-            fitting.append(path)
-        elif named and leaks.split in (None, split):
+        compared, same_name = set(leaks.images), key(leaks.dataset) == key(dataset)
+        if own <= compared and same_name:
+            named.append(path)
+        elif own == compared:
+            unnamed.append(path)
+        elif same_name and leaks.split in (None, split):
             missing = min(own - compared)
             lacking.append(
                 f"{where}: {path} has not compared image {missing!r:.80} ({len(own - compared):,} of {len(own):,} "
                 "images are missing there): run lrsclip leaks on the source that was embedded"
             )
+    fitting = named or unnamed
     if len(fitting) > 1:
         raise InputError(f"{where}: {fitting[0]} and {fitting[1]} are both of it: give one of them by --leaks=FILE")
     if lacking and not fitting:

@@ -120,6 +120,8 @@ def overview(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:
         "Retrieval: mean recall; zero-shot, linear probe, k-NN: accuracy, all in per cent; localisation: R_mi, "
         "between 0 and 1. Higher is better."
     )
+    if any(map(cleaned_of, results)):
+        caption += " Cleaned sets are smaller: the tables below have as many images at random, to compare with."
     return [("Overview", elements.table(rows, ["", *columns], caption))]
 
 

@@ -149,6 +149,8 @@ def _retrieval(embedding_set: EmbeddingSet, kind: str, near: Collection[str] | N
     if not len(rows):
         raise InputError(f"{embedding_set.path}: no {kind} text belongs to a test image")
     mask = _mask(part, near)
+    cleaned = None if mask is None else cleaned_retrieval(part.images, texts, image_of_text, mask, seed)
+    emptied = cleaned and cleaned["left_out"] and "images" not in cleaned
     return {
         "kind": kind,
         "split": part.split,
@@ -156,7 +158,8 @@ def _retrieval(embedding_set: EmbeddingSet, kind: str, near: Collection[str] | N
         **({"stops": part.meta["stops"]} if "stops" in part.meta else {}),
         **_cut(part, rows),
         "chance": chance(len(part.images), image_of_text),
-        **({} if mask is None else {"cleaned": cleaned_retrieval(part.images, texts, image_of_text, mask, seed)}),
+        **({"cleaned": cleaned} if cleaned else {}),
+        **({"warning": f"every image with a {kind} text is near a training image: none is left"} if emptied else {}),
     }
 
 

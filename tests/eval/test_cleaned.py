@@ -155,3 +155,4 @@ def test_leaks_are_of_a_set_whose_images_they_compared():
         fitting("harbours", "xyz", "test", test)
     with pytest.raises(InputError, match="set: h and also are both of it: give one of them by --leaks=FILE"):
         fitting("harbours", "abc", None, {**every, "also": leaks("harbours", "test")})
+    assert fitting("harbours", "abc", None, {"other": leaks("lakes"), **every}) == "h"  # ids such as 1.jpg are common

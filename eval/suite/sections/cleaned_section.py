@@ -30,12 +30,10 @@ def section(results: Sequence[Result]) -> list[tuple[str, elements.Html]]:
 
 
 def spread_at_random(rows: Sequence[Result], score: str) -> elements.Html:
-    """Returns a remark on how much a score differs between the random parts that a cleaned set is compared with."""
+    """Returns a remark on how much `score` differs between the random parts that a cleaned set is compared with."""
     told = ((model_of(row), row["cleaned"]["random"]) for row in rows if "random" in row.get("cleaned", {}))
-    return told_once(
-        (name, f"at random is the mean of {random['draws']} draws, {random[f'{score}_std']:.2f} their spread")
-        for name, random in told
-    )
+    said = "the row at random is the mean of {} draws, with a standard deviation of {:.2f}"
+    return told_once((name, said.format(random["draws"], random[f"{score}_std"])) for name, random in told)
 
 
 def _row(data: str, result: Result) -> list[str | int]:
