@@ -1,4 +1,4 @@
-"""The command `lrsclip leaks`: evaluation sets and training data in, the images that they share out."""
+"""The command `lrsclip leaks`: evaluation sets and training data in, the near pairs of their images out."""
 
 from __future__ import annotations
 
