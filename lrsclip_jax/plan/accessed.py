@@ -15,7 +15,8 @@ from lrsclip_jax.plan.hlo import Computation, Instruction, array_bytes, called, 
 # These give names to arrays or parts of them, or end what another instruction has begun.
 _STILL = {
     *("parameter", "constant", "bitcast", "tuple", "get-tuple-element", "while", "conditional", "call", "after-all"),
-    *("opt-barrier", "partition-id", "copy-done", "slice-done", "async-start", "async-update", "async-done"),
+    *("opt-barrier", "partition-id", "copy-done", "slice-done", "dynamic-slice-done", "dynamic-update-slice-done"),
+    *("async-start", "async-update", "async-done"),
 }
 _ARRAY = re.compile(r"\w+\[[\d,]*\](?:\{[^}]*\})?")
 
@@ -57,12 +58,12 @@ def _moved(instruction: Instruction, scope: Computation, computations: dict[str,
         return read + min(_stored(result), _written(fused.root, fused, computations))
     if opcode in ("dynamic-slice", "slice", "gather"):
         return min(_stored(operands[0].type), _whole(result)) + _stored(result)
-    if opcode == "dynamic-update-slice":
-        return 2 * _stored(operands[1].type)
+    if opcode in ("dynamic-update-slice", "dynamic-update-slice-start"):
+        return _stored(operands[1].type) + min(_stored(operands[0].type), _whole(operands[1].type))
     if opcode == "copy-start":  # (to, from, context)
         return sum(map(_stored, _ARRAY.findall(result)[:2]))
-    if opcode == "slice-start":  # ((from), to, context)
-        part = _ARRAY.findall(result)[1]
+    if opcode in ("slice-start", "dynamic-slice-start"):  # ((from, indices…), to, context)
+        part = _ARRAY.findall(result)[len(operands)]
         return min(_stored(operands[0].type), _whole(part)) + _stored(part)
     return sum(_stored(operand.type) for operand in operands) + _stored(result)
 

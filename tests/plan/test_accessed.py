@@ -75,3 +75,28 @@ def test_the_layers_of_a_compiled_stack_count_each(layers):
     once = 4 * (2 * 256 * 128 + 128 * 128)  # a product reads and writes x, and reads a matrix; tanh comes after it
     assert layers * once <= accessed(looped.as_text()) < 3 * layers * once
     assert accessed(flat.as_text()) == pytest.approx(flat.cost_analysis()["bytes accessed"], rel=0.01)
+
+
+# Two of three matrices come to the chip, and their sum is put back, by copies that run next to other instructions.
+PARTS = """
+HloModule jit_parts, num_partitions=1
+
+ENTRY %main (stack: bf16[3,8,128], at: s32[]) -> bf16[3,8,128] {
+  %stack = bf16[3,8,128]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %at = s32[]{:T(128)S(6)} parameter(1)
+  %none = s32[] constant(0)
+  %begun = ((bf16[3,8,128]{2,1,0:T(8,128)(2,1)}, s32[], s32[], s32[]), bf16[2,8,128]{2,1,0:T(8,128)(2,1)S(1)},\
+ s32[]{:S(2)}) dynamic-slice-start(%stack, %at, %none, %none), dynamic_slice_sizes={2,8,128}
+  %near = bf16[2,8,128]{2,1,0:T(8,128)(2,1)S(1)} dynamic-slice-done(%begun)
+  %sum = bf16[2,8,128]{2,1,0:T(8,128)(2,1)S(1)} add(%near, %near)
+  %put = ((bf16[3,8,128]{2,1,0:T(8,128)(2,1)}, bf16[2,8,128]{2,1,0:T(8,128)(2,1)S(1)}, s32[], s32[], s32[]),\
+ bf16[3,8,128]{2,1,0:T(8,128)(2,1)}, s32[]{:S(2)}) dynamic-update-slice-start(%stack, %sum, %at, %none, %none)
+  ROOT %out = bf16[3,8,128]{2,1,0:T(8,128)(2,1)} dynamic-update-slice-done(%put)
+}
+"""
+
+
+def test_copies_next_to_other_work_move_their_part_once():
+    """As the compiler for v6e pipelines its loops."""
+    part = 2 * 8 * 128 * 2
+    assert accessed(PARTS) == part + part
