@@ -14,6 +14,7 @@ from lrsclip_jax.data.native import cut
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.native import PackedImages, image_rows, packed_images
 from lrsclip_jax.models.pixels import normalise
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.sharding import batch_sharded, batch_shards, on_mesh, replicated
 
@@ -66,7 +67,9 @@ def fed(
     return lambda params, examples: jitted(params, jax.tree.map(split, lay(examples)))
 
 
-def fed_images(tower: Callable[[Any, Any], jax.Array], image: ViT, preprocessing: Preprocessing, mesh: Mesh) -> Fed:
+def fed_images(
+    tower: Callable[[Any, Any], jax.Array], image: ViT | ResNet, preprocessing: Preprocessing, mesh: Mesh
+) -> Fed:
     """Returns `tower`, (params, what `image` takes) to rows, as `fed` does, for images as `preprocess` makes them.
 
     Images of any shape share rows, as in training; `tower` then returns rows of each group, [G, T, E].

@@ -14,6 +14,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch.contract import ReadCheckpoint
@@ -21,6 +22,7 @@ from lrsclip_jax.pytorch.contract import ReadCheckpoint
 # The fields that pretrained weights determine. The rest is a matter of choice (a position table is resized, a pooling
 # or projection trained).
 _IMAGE_FIELDS = (
+    *("kind", "stages"),
     *("patch", "width", "layers", "heads", "mlp_width", "patch_bias", "pre_norm", "norm_eps", "activation"),
     *("registers", "rotary_base", "gated"),
 )
@@ -63,7 +65,7 @@ def of_size(found: ReadCheckpoint, size: int) -> ReadCheckpoint:
     if found.image is None or found.preprocessing is None:
         return found
     check_side(size, "--size")
-    patch = found.image["patch"]
+    patch = zoo.tower("image", found.image).patch
     if size % patch:
         raise InputError(f"--size={size} is no multiple of the image tower's patch, {patch}")
     image = dict(found.params["image"])
@@ -121,7 +123,8 @@ def fitted_tower(
         side = model.image.size // model.image.patch
         if "position_embedding" in values:  # rotary ones are of any size
             values["position_embedding"] = _resized(values["position_embedding"], side, found.antialias)
-        theirs, kernel = tuple((found.image or {}).get("bands", ())), "patch_embedding/kernel"
+        theirs = tuple((found.image or {}).get("bands", ()))
+        kernel = "stem/conv1/kernel" if isinstance(model.image, ResNet) else "patch_embedding/kernel"
         values[kernel] = _by_bands(values[kernel], theirs, model.image.bands, new_bands, source)
     else:
         values["position_embedding"] = _of_length(values["position_embedding"], model.text, source)
@@ -155,7 +158,7 @@ def _resized(table: np.ndarray, side: int, antialias: bool) -> np.ndarray:
 
 
 def _by_bands(kernel: np.ndarray, theirs: tuple[str, ...], ours: tuple[str, ...], new: str, source: str) -> np.ndarray:
-    """A kernel [patch, patch, C, width] of the bands `theirs` as one of `ours`; () are red, green and blue."""
+    """A kernel [side, side, C, width] of the bands `theirs` as one of `ours`; () are red, green and blue."""
     if theirs == ours:
         return kernel
     if not ours:
@@ -190,9 +193,10 @@ def _of_length(table: np.ndarray, text: Any, source: str) -> np.ndarray:
 
 
 def _check_fields(model: CLIP, tower: str, found: ReadCheckpoint, source: str) -> None:
-    theirs = getattr(found, tower)
+    unsaid = {"kind": "vit"} if tower == "image" else {}
+    theirs = unsaid | getattr(found, tower)
     known = _IMAGE_FIELDS if tower == "image" else _TEXT_FIELDS
-    ours = {field: getattr(getattr(model, tower), field, None) for field in known}
+    ours = {field: getattr(getattr(model, tower), field, None) for field in known} | unsaid
     ours |= dict(zip(("image", "text"), zoo.fields(model), strict=True))[tower]
     other = [field for field in known if theirs.get(field, ours.get(field)) != ours.get(field)]
     if other:

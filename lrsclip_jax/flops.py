@@ -24,11 +24,12 @@ import jax
 
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 
-Tower = ViT | TextTransformer | Bert | SiglipText
+Tower = ViT | ResNet | TextTransformer | Bert | SiglipText
 
 _STORED = (("qkv", "qkv"), ("values", "attention"), ("fc1", "mlp_hidden"), ("gate", "mlp_hidden"))  # by which name
 _KERNELS = ("qkv", "out", "fc1", "gate", "fc2")  # in the blocks
@@ -50,7 +51,8 @@ class Product:
     """The matrix product [m, k] × [k, n], done `count` times for one example in a forward pass.
 
     `weights` says that the second operand is a parameter, the same for every example. `causal` attention has a mask,
-    and in a row of m tokens all that it hides is computed, and thrown away.
+    and in a row of m tokens all that it hides is computed, and thrown away. Of a convolution m counts pixels, and k the
+    numbers of all `taps` pixels under its kernel.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Product:
     count: int = 1
     weights: bool = True
     causal: bool = False
+    taps: int = 1
 
     @property
     def flops(self) -> int:
@@ -102,6 +105,9 @@ def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product
       length: of the text in tokens; of an image tower `tokens(tower)`.
       in_memory: whether its features come from memory, so that the projection alone is computed.
     """
+    if isinstance(tower, ResNet):
+        projection = [Product("projection", 1, tower.feature_width, tower.embed_dim)]
+        return projection if in_memory else [*_convolutions(tower), *_attention_head(tower, length), *projection]
     width, layers, heads = tower.width, tower.layers, tower.heads
     head, hidden = width // heads, tower.mlp_width or 4 * width
     projects = not isinstance(tower, ViT) or tower.projects
@@ -127,6 +133,37 @@ def products(tower: Tower, length: int, in_memory: bool = False) -> list[Product
     return found + projection
 
 
+def _convolutions(tower: ResNet) -> list[Product]:
+    """A ResNet's: those of the stem, and of each bottleneck; pools halve the maps between them."""
+
+    def convolution(map_side: int, channels: int, features: int, side: int = 3) -> Product:
+        return Product("convolution", map_side**2, side**2 * channels, features, taps=side**2)
+
+    side, half = tower.size // 2, tower.width // 2
+    found = [convolution(side, channels, half) for channels in (tower.channels, half)]
+    found.append(convolution(side, half, tower.width))
+    side, channels = side // 2, tower.width
+    for stage, count in enumerate(tower.stages):
+        width = tower.width * 2**stage
+        for number in range(count):
+            shrunk = side // 2 if stage and not number else side
+            found += [convolution(side, channels, width, 1), convolution(side, width, width)]
+            found += [convolution(shrunk, given, 4 * width, 1) for given in (width, channels)[: 1 if number else 2]]
+            side, channels = shrunk, 4 * width
+    return found
+
+
+def _attention_head(tower: ResNet, length: int) -> list[Product]:
+    """A ResNet's head: one query over the mean and the cells of its last map."""
+    width, head = tower.feature_width, tower.feature_width // tower.heads
+    return [
+        Product("head_query", 1, width, width),
+        Product("head_key_value", length, width, width, 2),
+        Product("head_scores", 1, head, length, tower.heads, weights=False),
+        Product("head_values", 1, length, head, tower.heads, weights=False),
+    ]
+
+
 def _head(tower: ViT, length: int) -> list[Product]:
     """SigLIP's head: one query over all tokens, and an MLP."""
     width, head, hidden = tower.width, tower.width // tower.heads, tower.mlp_width or 4 * tower.width
@@ -140,13 +177,13 @@ def _head(tower: ViT, length: int) -> list[Product]:
     ]
 
 
-def tokens(tower: ViT) -> int:
+def tokens(tower: ViT | ResNet) -> int:
     """Returns the tokens of an image in training: class token, registers, and the patches that patch dropout leaves."""
     patches = (tower.size // tower.patch) ** 2
     return tower.first_patch + patches - round(tower.patch_dropout * patches)
 
 
-def work_on_images(tower: ViT, images: Texts, chosen: Callable[[list[Product]], Iterable[Product]]) -> Work:
+def work_on_images(tower: ViT | ResNet, images: Texts, chosen: Callable[[list[Product]], Iterable[Product]]) -> Work:
     """Returns the FLOPs of some products of an image tower on images of any numbers of tokens.
 
     `chosen` picks them of those of one image; they are a polynomial of its tokens, of the second degree. That each has
@@ -168,7 +205,7 @@ def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
     repeated = {
         "none": set(),
         "dense": {"scores", "values"},
-        "full": {"qkv", "scores", "values", "out", "fc1", "gate"} | last,
+        "full": {"convolution", "qkv", "scores", "values", "out", "fc1", "gate"} | last,
         # The backward pass of softmax needs its weights, so the scores come again even if their use is stored.
         "names": {"scores", "out"} | last | {product for product, name in _STORED if name not in stored.split(",")},
     }[kind]

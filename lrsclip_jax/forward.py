@@ -17,6 +17,7 @@ from lrsclip_jax.models.native import packed_images
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, of_words, turned
 from lrsclip_jax.models.regions import encode_regions
+from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.sharding import BATCH, batch_shards, constrain
 
 Batch = dict[str, jax.Array]
@@ -60,6 +61,7 @@ def encode(
         seen = turned(seen, batch["turn"]) if "turn" in batch else seen
         pixels = normalise(seen, preprocessing)
         if "box" in batch:
+            assert isinstance(model.image, ViT), "the config's checks refuse another tower"
             images = encode_regions(model.image, params["image"], pixels, batch["box"])
         else:
             variables = {"params": params} | lora_dropout.of_rows("image", samples)

@@ -32,11 +32,13 @@ import optax
 from ml_collections import ConfigDict
 
 from lrsclip_jax import averaging, muon, parameter_rules
-from lrsclip_jax.config.checks import check_group, optimizer_faults, warmup_steps
+from lrsclip_jax.config.checks import check_group, optimizer_faults, tower_fields, warmup_steps
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules
 
 PyTree = Any
+
+_STATISTICS = "image/.*/(mean|var)"  # of a ResNet's batch norms
 
 _OPTIMIZERS = {
     "sgd": ("momentum", "dampening"),
@@ -132,10 +134,12 @@ def _moments(config: ConfigDict, trainable: PyTree) -> optax.GradientTransformat
 def frozen_by(config: ConfigDict) -> tuple[str, ...]:
     """Returns what the config freezes in addition to `optimizer.freeze`.
 
-    These are stretched positions, a fixed temperature, and under adapters the model itself.
+    These are stretched positions, the statistics of a ResNet's batch norms, a fixed temperature, and under adapters the
+    model itself.
     """
     positions = config.model.text.get("frozen_positions", 0)
     rules = (f"text/position_embedding[0:{positions}]",) if positions else ()
+    rules += (_STATISTICS,) if tower_fields(config)[0]["kind"] == "resnet" else ()
     if config.model.get("adapt"):
         rules = (*rules, adapt_rules.frozen(config.model.adapt_with))
     return rules if config.loss.learn_temperature else (*rules, "logit_scale")

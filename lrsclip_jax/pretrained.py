@@ -30,6 +30,7 @@ from lrsclip_jax.models import zoo
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.precision import compute_dtype, exactly
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
@@ -80,7 +81,7 @@ class Pretrained:
     dtype: str
     _preprocessing: Preprocessing | None
     batch_size: int
-    image: ViT | None = field(repr=False)
+    image: ViT | ResNet | None = field(repr=False)
     text: TextTransformer | Bert | SiglipText | None = field(repr=False)
     params: Any = field(repr=False)
     _tokenizer: Tokenizer | None = field(repr=False)
@@ -241,7 +242,7 @@ class Pretrained:
 
     def _width(self, side: Side) -> int:
         tower = getattr(self, side)
-        return tower.embed_dim if self.features == "projected" else tower.width
+        return tower.embed_dim if self.features == "projected" else zoo.feature_width(tower)
 
     def _ids(self, texts: Iterable[str]) -> list[list[int]]:
         if isinstance(texts, str):
@@ -328,7 +329,7 @@ def load(
 
 
 def _encoders(
-    image: ViT | None, text: Any, features: str, preprocessing: Preprocessing | None, mesh: Mesh
+    image: ViT | ResNet | None, text: Any, features: str, preprocessing: Preprocessing | None, mesh: Mesh
 ) -> dict[Side, Encoder]:
     encoders: dict[Side, Encoder] = {}
     method = "__call__" if features == "projected" else "features"

@@ -27,7 +27,7 @@ from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models import lora_dropout, native, zoo
 from lrsclip_jax.models.clip import CLIP, plain
 from lrsclip_jax.models.regions import drawn_boxes
-from lrsclip_jax.models.vit import kept_patches
+from lrsclip_jax.models.vit import ViT, kept_patches
 from lrsclip_jax.optimizer import Optimizer
 from lrsclip_jax.sharding import (
     batch_sharded,
@@ -166,7 +166,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
     kinds = losses.loss_options(config.loss).kinds
     fields = dict(zip(("image", "text"), tower_fields(config), strict=True))
-    widths = {f"{tower}_features": fields[tower]["width"] for tower in towers_in_memory(config)}
+    widths = {f"{name}_features": zoo.feature_width(zoo.tower(name, fields[name])) for name in towers_in_memory(config)}
     return BatchShape(
         config.batch_size,
         config.data.long_length,
@@ -263,7 +263,7 @@ def make_train_step(
             lambda leaf, trains: leaf if trains else jax.lax.stop_gradient(leaf), params, optimizer.trainable
         )
         whole = batch
-        if model.image.patch_dropout:
+        if isinstance(model.image, ViT) and model.image.patch_dropout:
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["has_long"]))}
         if options.loss.patches:
             batch = batch | {"box": drawn_boxes(options.seed, step, len(batch["has_long"]))}

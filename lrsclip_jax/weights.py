@@ -211,8 +211,7 @@ def _read_for(model: CLIP, source: str, *towers: str) -> ReadCheckpoint:
     try:
         found = read(source)  # what it tells itself goes first: `_check_fields` then says where the model differs
     except InputError:
-        activations = {getattr(model, tower).activation for tower in towers}
-        activation = activations.pop() if len(activations) == 1 else None
+        activation = zoo.activation(*(getattr(model, tower) for tower in towers))
         found = read(source, Hints(None, activation, model.image.heads, model.text.heads))
     return merged(found, source)
 

@@ -36,6 +36,13 @@ def model_with_registers(remat="dense"):
     return clip.clone(image=clip.image.clone(registers=3, rotary_base=100.0, gated=True))
 
 
+def model_with_resnet(remat="dense"):
+    """With CLIP's ResNet as image tower."""
+    image = {"kind": "resnet", "size": 64, "width": 8, "stages": (1, 2, 1, 1), "heads": 2, "embed_dim": 40}
+    text = {"vocab_size": 50, "context_length": 24, "width": 64, "heads": 2, "layers": 3, "embed_dim": 40}
+    return zoo.create("custom", image=image | {"remat": remat}, text=text | {"remat": remat, "end_token": 49})
+
+
 def inputs(clip: CLIP):
     params = jax.eval_shape(lambda: init_params(clip, jax.random.key(0)))
     images = jax.ShapeDtypeStruct((BATCH, clip.image.size, clip.image.size, 3), jnp.float32)
@@ -68,6 +75,10 @@ def counted(function, *arguments) -> int:
                 for dimension in contracted:
                     k *= equation.invars[0].aval.shape[dimension]
                 total += 2 * k * equation.outvars[0].aval.size
+            if equation.primitive.name == "conv_general_dilated":
+                features, *_ = equation.params["dimension_numbers"].rhs_spec
+                kernel = equation.invars[1].aval
+                total += 2 * kernel.size // kernel.shape[features] * equation.outvars[0].aval.size
             times = equation.params["length"] if equation.primitive.name == "scan" else 1
             for inner in jax.tree.leaves([*equation.params.values()], is_leaf=lambda value: hasattr(value, "eqns")):
                 if hasattr(inner, "eqns"):
@@ -80,8 +91,8 @@ def counted(function, *arguments) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "clip",
-    [model(), model_with_bert(), model_with_bert(pool="cls"), model_with_registers()],
-    ids=["clip", "bert", "cls", "registers"],
+    [model(), model_with_bert(), model_with_bert(pool="cls"), model_with_registers(), model_with_resnet()],
+    ids=["clip", "bert", "cls", "registers", "resnet"],
 )
 def test_the_forward_pass_is_what_the_model_traces_to(clip):
     pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
@@ -101,12 +112,21 @@ def test_the_forward_pass_is_what_the_model_traces_to(clip):
     "remat", ["none", "dense", "full", "names:qkv", "names:attention", "names:qkv,attention,mlp_hidden"]
 )
 def test_the_backward_pass_and_what_it_repeats_are_what_the_gradient_traces_to(create, remat):
-    clip = create(remat)
+    check_gradient(create(remat))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "dense", "full"])
+def test_the_backward_pass_of_a_resnet_too(remat):
+    check_gradient(model_with_resnet(remat))
+
+
+def check_gradient(clip):
     pair = flops.train_pair(clip, LENGTHS, batch_size=BATCH)
     traced = counted(loss(clip), *inputs(clip))
     # The custom of 2 × forward counts a gradient of the pixels, which is not computed.
     patches = flops.products(clip.image, flops.tokens(clip.image))[0]
-    assert patches.name == "patch_embedding"
+    assert patches.name in ("patch_embedding", "convolution")
     assert traced == BATCH * ((pair.forward + pair.backward + pair.remat).executed - patches.flops)
 
 

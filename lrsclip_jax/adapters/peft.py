@@ -91,7 +91,7 @@ def read(folder: Path, read_base: Callable[[str], ReadCheckpoint], named: str | 
     """
     config = _config(folder / CONFIG)
     found = read_base(named or _base(config, folder))
-    if found.image is None or found.text is None or found.text["kind"] == "bert" or not found.image["pre_norm"]:
+    if found.image is None or found.text is None or found.text["kind"] == "bert" or not found.image.get("pre_norm"):
         raise InputError(f"{folder}: its base is no CLIP, and LoRA is read by the names of a CLIPModel")
     if found.image.get("adapt") or found.text.get("adapt"):
         raise InputError(f"{folder}: its base has adapters of its own")

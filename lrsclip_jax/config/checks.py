@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from lrsclip_jax.config.keys import KEYS
-from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, KIND, TEXT_FIELDS, tower_keys
+from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, IMAGE_KIND, KIND, TEXT_FIELDS, tower_keys
 from lrsclip_jax.config.values import Key, hint, shown
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules
@@ -171,8 +171,9 @@ def optimizer_faults(optimizer: ConfigDict) -> Iterator[str]:
 def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns all fields of image and text tower, that of "kind" too: the config's, the model's, the classes'."""
     image, text = MODELS[config.model.name]
-    image, text = image | config.model.image.to_dict(), {"kind": KIND.default} | text | config.model.text.to_dict()
-    return _defaults(IMAGE_FIELDS) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
+    image = {"kind": IMAGE_KIND.default} | image | config.model.image.to_dict()
+    text = {"kind": KIND.default} | text | config.model.text.to_dict()
+    return _defaults(IMAGE_FIELDS[image["kind"]]) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
 
 
 def offloads(config: ConfigDict, arrays: str) -> bool:
@@ -200,20 +201,24 @@ def _towers(config: ConfigDict) -> Iterator[str]:
             "" if own else f" (of model.name={config.model.name})"
         )
 
-    known = TEXT_FIELDS[text["kind"]]
-    for name in config.model.text:
-        if name not in known and name != "kind":
-            other = next(kind for kind, fields in TEXT_FIELDS.items() if name in fields)
-            yield f"model.text.{name}: a field of model.text.kind={other!r} alone, and the kind is {text['kind']!r}"
-    if image["size"] % image["patch"]:
-        yield f"{named('image', 'size')} is not a multiple of {named('image', 'patch')}"
+    for tower, by_kind in (("image", IMAGE_FIELDS), ("text", TEXT_FIELDS)):
+        kind = towers[tower]["kind"]
+        for name in towers[tower]:
+            if name not in by_kind[kind] and name != "kind":
+                other = next(other for other, fields in by_kind.items() if name in fields)
+                of = "" if name in config.model[tower] else f" (of model.name={config.model.name})"
+                key = f"model.{tower}.{name}{of}"
+                yield f"{key}: a field of model.{tower}.kind={other!r} alone, and the kind is {kind!r}"
+    if image["kind"] == "resnet":
+        yield from _resnet(config, image)
+    else:
+        yield from _vit(image, named)
     for tower, fields in towers.items():
-        if fields["width"] % fields["heads"]:
+        width = 32 * fields["width"] if fields["kind"] == "resnet" else fields["width"]
+        if width % fields["heads"]:
             yield f"{named(tower, 'width')} does not divide into {named(tower, 'heads')}"
-        if fields["unroll"] > fields["layers"]:
+        if fields.get("unroll", 1) > fields.get("layers", 1):
             yield f"{named(tower, 'unroll')} is more than {named(tower, 'layers')}"
-    if image["rotary_base"] is not None and image["width"] // image["heads"] % 4:
-        yield f"{named('image', 'rotary_base')} needs heads of a width that 4 divides: change {named('image', 'heads')}"
     if image["embed_dim"] != text["embed_dim"]:
         yield f"{named('image', 'embed_dim')} and {named('text', 'embed_dim')} must be equal"
     if text["frozen_positions"] > text["context_length"]:
@@ -221,20 +226,43 @@ def _towers(config: ConfigDict) -> Iterator[str]:
     for token in ("end_token", "pad_token"):
         if token in text and text[token] >= text["vocab_size"]:
             yield f"{named('text', token)} is not below {named('text', 'vocab_size')}"
+    yield from adapt_rules.faults(config.model.adapt, towers)
+
+
+def _vit(image: Mapping[str, Any], named: Callable[[str, str], str]) -> Iterator[str]:
+    """Yields why images can't be cut into patches, or patches have no positions; `named` is a key with its value."""
+    if image["size"] % image["patch"]:
+        yield f"{named('image', 'size')} is not a multiple of {named('image', 'patch')}"
+    if image["rotary_base"] is not None and image["width"] // image["heads"] % 4:
+        yield f"{named('image', 'rotary_base')} needs heads of a width that 4 divides: change {named('image', 'heads')}"
     patches = (image["size"] // image["patch"]) ** 2
     if round(image["patch_dropout"] * patches) >= patches:
         yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
-    yield from adapt_rules.faults(config.model.adapt, towers)
+
+
+def _resnet(config: ConfigDict, image: Mapping[str, Any]) -> Iterator[str]:
+    """Yields why a ResNet can't be built."""
+    if image["size"] % 32:
+        yield f"model.image.size={image['size']} is not a multiple of 32, a ResNet's stride"
+    if len(image["stages"]) != 4:
+        yield f"model.image.stages={shown(image['stages'])}: a ResNet has four stages"
+    if image["width"] % 2:
+        yield f"model.image.width={image['width']} is odd: a ResNet begins with half of it"
+    if image["remat"].startswith("names:"):
+        yield f"model.image.remat={image['remat']!r}: a ResNet's is 'none', 'dense' or 'full'"
+    if image["resolution"] == "native":
+        yield "model.image.resolution='native' is of patches: a ResNet's images are squares, leave it at 'fixed'"
 
 
 def _native(config: ConfigDict) -> Iterator[str]:
     """Yields why images can't keep their shape."""
     image = tower_fields(config)[0]
-    least, budget = image["min_patches"], (image["size"] // image["patch"]) ** 2
+    least = image["min_patches"]
     if image["resolution"] != "native":
         if least is not None:
             yield f"model.image.min_patches={least} is about model.image.resolution='native', and that is 'fixed'"
         return
+    budget = (image["size"] // image["patch"]) ** 2
     if least is not None and least > budget:
         yield f"model.image.min_patches={least} is more than the {budget} patches of model.image.size={image['size']}"
     why = "does not go with model.image.resolution='native'"
@@ -355,6 +383,9 @@ def _patches(config: ConfigDict) -> Iterator[str]:
     if not config.loss.patches:
         return
     term, image = f"loss.patches={config.loss.patches}", tower_fields(config)[0]
+    if image["kind"] == "resnet":
+        yield f"{term} is about the patches of a ViT, and a ResNet has none: set it to 0.0"
+        return
     if image["resolution"] != "fixed":
         yield f"{term} cuts crops out of squares: set model.image.resolution='fixed'"
     if image["patch_dropout"]:
@@ -392,7 +423,7 @@ def _features(config: ConfigDict) -> Iterator[str]:
         if data[key] is not None and count != len(data.sources):
             yield f"data.{key}={shown(data[key])}: {count} for {len(data.sources)} data.sources, name one for each"
     if data.image_features is not None:
-        turns, dropout = data.augmentation.turns, tower_fields(config)[0]["patch_dropout"]
+        turns, dropout = data.augmentation.turns, tower_fields(config)[0].get("patch_dropout")
         if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
             yield f"data.augmentation.turns={shown(turns)}: data.image_features can't be turned, set it to 'none'"
         if dropout:

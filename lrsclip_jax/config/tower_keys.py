@@ -23,7 +23,7 @@ from lrsclip_jax.config.allowed import (
     TOKENS,
     WIDTH,
 )
-from lrsclip_jax.config.values import Flag, Key, Number, OrNone, Whole, choice
+from lrsclip_jax.config.values import Flag, Key, Many, Number, OrNone, Whole, choice
 
 _COMPUTED = (
     Key("layers", 12, Whole(1, DEPTH), "blocks of the tower"),
@@ -67,8 +67,15 @@ def _fields(*keys: Key) -> dict[str, Key]:
     return {key.name: key for key in keys}
 
 
+_SEEN = (
+    Key("resolution", "fixed", RESOLUTION, RESOLUTION_READ),
+    Key("min_patches", None, OrNone(Whole(1, ROWS)), MIN_PATCHES),
+    Key("bands", (), BANDS, BANDS_READ),
+)
+
+
 # Fields of the towers' classes with their defaults; an entry of the zoo and the config go before these.
-IMAGE_FIELDS = _fields(
+_VIT = _fields(
     Key("size", 224, Whole(1, SIDE), "side of the images in pixels; a multiple of patch"),
     Key("patch", 32, Whole(1, SIDE), "side of a patch in pixels"),
     *_shape(768, 12),
@@ -90,10 +97,21 @@ IMAGE_FIELDS = _fields(
     Key("gated", False, Flag(), "whether the MLPs have a gate"),
     Key("token_multiple", 1, Whole(1, 1024), "tokens are padded to a multiple of it"),
     Key("patch_dropout", 0.0, Number(0.0, 1.0, below=True), "share of the patches that training leaves out"),
-    Key("resolution", "fixed", RESOLUTION, RESOLUTION_READ),
-    Key("min_patches", None, OrNone(Whole(1, ROWS)), MIN_PATCHES),
-    Key("bands", (), BANDS, BANDS_READ),
+    *_SEEN,
 )
+_RESNET = _fields(
+    Key("size", 224, Whole(1, SIDE), "side of the images in pixels; a multiple of 32"),
+    Key(
+        "stages",
+        (3, 4, 6, 3),
+        Many(Whole(1, DEPTH), "four numbers", "(3, 4, 6, 3)"),
+        "of a ResNet (kind='resnet'): bottlenecks in each of its stages",
+    ),
+    *_shape(64, 32, 1024),
+    *(key for key in _COMPUTED if key.name in ("remat", "dtype")),
+    *_SEEN,
+)
+IMAGE_FIELDS = {"vit": _VIT, "resnet": _RESNET}
 TEXT_FIELDS = {
     "transformer": _fields(
         *_texts(49408, 77),
@@ -122,12 +140,15 @@ TEXT_FIELDS = {
         Key("pad_token", 1, Whole(0, ROWS), "the id that follows a text, up to the context length"),
     ),
 }
+IMAGE_KIND = Key("kind", "vit", choice(*IMAGE_FIELDS), "class of the image tower: a ViT, or CLIP's ResNet")
 KIND = Key("kind", "transformer", choice(*TEXT_FIELDS), "class of the text tower: CLIP's, BERT, or SigLIP's")
 
 
-def tower_keys(kind: str | None = None) -> dict[str, Key]:
-    """Returns the fields of both towers by their full keys; without `kind` those of all text towers."""
-    texts = [TEXT_FIELDS[kind]] if kind else [*reversed(TEXT_FIELDS.values())]
-    text = {name: key for fields in texts for name, key in fields.items()} | {"kind": KIND}
-    towers = {"model.image": IMAGE_FIELDS, "model.text": text}
+def tower_keys() -> dict[str, Key]:
+    """Returns the fields of the towers of all kinds by their full keys."""
+    kinds = {"model.image": (IMAGE_FIELDS, IMAGE_KIND), "model.text": (TEXT_FIELDS, KIND)}
+    towers = {
+        tower: {name: key for fields in reversed(by_kind.values()) for name, key in fields.items()} | {"kind": kind}
+        for tower, (by_kind, kind) in kinds.items()
+    }
     return {f"{tower}.{name}": key for tower, fields in towers.items() for name, key in fields.items()}

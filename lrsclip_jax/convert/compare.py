@@ -17,6 +17,7 @@ from lrsclip_jax.convert.served import served
 from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepared.records import Record
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import zoo
 from lrsclip_jax.pretrained import Pretrained
 from lrsclip_jax.pytorch.contract import Hints
 from lrsclip_jax.sources import Fault, Item, open_source
@@ -138,8 +139,7 @@ def _of_export(export: str, model: Pretrained) -> Side:
         return theirs
     image, text = model.clip.image, model.clip.text
     # A file of weights alone does not say what its source said.
-    activation = image.activation if image.activation == text.activation else None
-    hints = Hints(activation=activation, image_heads=image.heads, text_heads=text.heads)
+    hints = Hints(activation=zoo.activation(image, text), image_heads=image.heads, text_heads=text.heads)
     back = "read back by lrsclip_jax, not computed by PyTorch"
     return as_side(back, pretrained.load(export, hints, dtype="float32", batch_size=_BATCH))
 

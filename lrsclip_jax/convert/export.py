@@ -25,6 +25,7 @@ from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
+from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch.families import openai
 
 FORMATS = ("longclip", "openai", "open_clip", "hf", "timm", "onnx", "jax")
@@ -133,23 +134,28 @@ def _faults(model: CLIP, format: str) -> Iterator[str]:
         name = "a BERT" if isinstance(text, Bert) else "SigLIP's"
         yield f"its text tower is {name}; try --format=hf"
         return
-    if parts := image.parts:
+    if isinstance(image, ViT) and (parts := image.parts):
         yield f"its image tower has {parts}, {code} has none"
         return
     ours = clip_tokenizer()
     if (text.vocab_size, text.end_token) != (ours.vocab_size, ours.end):
         yield f"its vocabulary of {text.vocab_size} tokens is not CLIP's"
-    if image.patch_bias:
+    if isinstance(image, ViT) and image.patch_bias:
         yield f"its image tower has a bias on its patches, {code} has none; try --format=hf"
     if format == "open_clip":
-        if image.activation != text.activation:
+        if isinstance(image, ViT) and image.activation != text.activation:
             yield f"its towers have two activations, {image.activation} and {text.activation}, {code} config has one"
-        elif image.activation == "gelu_tanh":
+        elif text.activation == "gelu_tanh":
             yield f"its activation is gelu_tanh, {code} config has gelu and quick_gelu"
         return
-    if not image.pre_norm or image.pool != "cls":
-        yield f"{code} image tower has a norm before its blocks and takes the class token"
-    for name, tower in (("image", image), ("text", text)):
+    towers: dict[str, ViT | TextTransformer] = {"text": text}
+    if isinstance(image, ViT):
+        towers = {"image": image, "text": text}
+        if not image.pre_norm or image.pool != "cls":
+            yield f"{code} image tower has a norm before its blocks and takes the class token"
+    elif image.feature_width != 64 * image.heads:
+        yield f"its image tower has {image.heads} heads, {code} code makes heads of 64: {image.feature_width // 64}"
+    for name, tower in towers.items():
         if tower.width != 64 * tower.heads:
             yield f"its {name} tower has {tower.heads} heads, {code} code makes heads of 64: {tower.width // 64}"
         if (tower.mlp_width or 4 * tower.width) != 4 * tower.width:

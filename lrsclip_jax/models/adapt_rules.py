@@ -124,6 +124,10 @@ def faults(rules: Sequence[Sequence[Any]], towers: Mapping[str, Mapping[str, Any
         yield str(error)
         return
     for tower, parts in adapt.items():
+        if towers[tower]["kind"] == "resnet":
+            if parts:
+                yield "model.adapt: no adapter has a place in a ResNet, let its patterns begin with 'text/'"
+            continue
         width = towers[tower]["width"]
         hidden = towers[tower]["mlp_width"] or 4 * width
         for place, method in parts:

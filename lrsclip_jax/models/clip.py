@@ -13,6 +13,7 @@ from jax.nn.initializers import constant
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.native import PackedImages
 from lrsclip_jax.models.packed import Packed
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
@@ -36,7 +37,7 @@ class CLIP(nn.Module):
         model.apply(variables, images, method=lambda clip, x: clip.image.features(x))  # before the projection
     """
 
-    image: ViT
+    image: ViT | ResNet
     text: TextTransformer | Bert | SiglipText
     logit_scale: float = math.log(1 / 0.07)
     logit_bias: float | None = None

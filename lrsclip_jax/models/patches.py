@@ -9,12 +9,16 @@ import jax.numpy as jnp
 
 from lrsclip_jax.models.clip import unit
 from lrsclip_jax.models.layers import layer_norm
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.sharding import gathered
 
 
-def patch_values(tower: ViT, params: Any, images: jax.Array) -> jax.Array:
+def patch_values(tower: ViT | ResNet, params: Any, images: jax.Array) -> jax.Array:
     """Unit rows of patches by the value path of the last block: `value_tokens`.
+
+    Of a ResNet each cell of the last feature map passes the value layer of the head and the projection, without its
+    position, as in MaskCLIP's code.
 
     Args:
       tower: the image tower; one with `size` other than the trained one takes a resized table of positions.
@@ -24,6 +28,9 @@ def patch_values(tower: ViT, params: Any, images: jax.Array) -> jax.Array:
     Returns:
       fp32 [B, patches, embed_dim], row by row.
     """
+    if isinstance(tower, ResNet):
+        cells: Any = tower.apply({"params": params}, images, method=lambda tower, x: tower.tokens(tower.cells(x)))
+        return unit(cells)
     hidden: Any = tower.apply({"params": params}, images, method="hidden_and_entering")
     return unit(value_tokens(tower, params, hidden[1]))
 

@@ -13,12 +13,14 @@ from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.layers import ACTIVATIONS
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.models.zoo_table import MODELS
 
 # By "kind", the first where none is said.
+IMAGE_TOWERS: dict[str, Any] = {"vit": ViT, "resnet": ResNet}
 TEXT_TOWERS: dict[str, Any] = {"transformer": TextTransformer, "bert": Bert, "siglip": SiglipText}
 
 # Fields that say how a tower is computed or trained, and not which function it is.
@@ -49,8 +51,8 @@ def create(
 
     Args:
       name: one of `names()`.
-      image, text: fields of the towers to replace, e.g. {"size": 112}, {"context_length": 248}. "kind" among those of
-        text chooses its class.
+      image, text: fields of the towers to replace, e.g. {"size": 112}, {"context_length": 248}. "kind" among them
+        chooses a tower's class.
       dtype: compute dtype of both towers (a dtype or its name); None is float32.
       logit_scale: initial value of the parameter, in log space.
       logit_bias: initial value of the parameter that models of the sigmoid loss have; None: there is none.
@@ -75,22 +77,24 @@ def create(
 def tower(role: str, fields: Mapping[str, Any], dtype: Any = None) -> Any:
     """One tower alone, without parameters: of role "image" or "text", by its fields as in `create`; errors as there."""
     fields = {"dtype": jnp.dtype(dtype or jnp.float32)} | dict(fields)
-    module: Any = ViT if role == "image" else _text_class(fields.pop("kind", "transformer"))
+    module = _class(role, fields.pop("kind", None))
     known = [field.name for field in dataclasses.fields(module) if field.name not in ("parent", "name")]
     for key in fields:
         if key not in known:
             raise InputError(f"{role} tower has no field {key!r}{nearest(key, known)}; it has {', '.join(known)}")
-    activation = fields.get("activation", module.activation)
-    if activation not in ACTIVATIONS:
-        raise InputError(f"{role} tower: unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
-    if "bands" in fields:
-        fields["bands"] = tuple(fields["bands"])
+    if "activation" in fields and fields["activation"] not in ACTIVATIONS:
+        unknown = f"{role} tower: unknown activation {fields['activation']!r}"
+        raise InputError(f"{unknown}; known: {', '.join(ACTIVATIONS)}")
+    for name in ("bands", "stages"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
     return module(**fields)
 
 
 def fields(model: CLIP) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the fields of image and text tower that shape their function: `create("custom", …)` makes it of them."""
-    return _values(model.image), {"kind": text_kind(model)} | _values(model.text)
+    kind = {"kind": "resnet"} if isinstance(model.image, ResNet) else {}  # of a ViT nothing is said, as of old
+    return kind | _values(model.image), {"kind": text_kind(model)} | _values(model.text)
 
 
 def text_kind(model: CLIP) -> str:
@@ -98,15 +102,28 @@ def text_kind(model: CLIP) -> str:
     return next(kind for kind, tower in TEXT_TOWERS.items() if isinstance(model.text, tower))
 
 
+def activation(*towers: Any) -> str | None:
+    """Returns the activation that towers share, a ResNet's ReLU aside; None where they have different ones, or none."""
+    found = {tower.activation for tower in towers if not isinstance(tower, ResNet)}
+    return found.pop() if len(found) == 1 else None
+
+
+def feature_width(tower: Any) -> int:
+    """Returns how many numbers the features of a tower have, before its projection."""
+    return tower.feature_width if isinstance(tower, ResNet) else tower.width
+
+
 def _values(tower: Any) -> dict[str, Any]:
     values = {field.name: getattr(tower, field.name) for field in dataclasses.fields(tower) if field.name not in HOW}
     for name, default in _LATER.items():
         if name in values and values[name] == default:
             del values[name]
-    return values | {"mlp_width": tower.mlp_width or 4 * tower.width}
+    return values | {"mlp_width": tower.mlp_width or 4 * tower.width} if "mlp_width" in values else values
 
 
-def _text_class(kind: str) -> Any:
-    if kind not in TEXT_TOWERS:
-        raise InputError(f"text tower: unknown kind {kind!r}; known: {', '.join(TEXT_TOWERS)}")
-    return TEXT_TOWERS[kind]
+def _class(role: str, kind: str | None) -> Any:
+    towers = IMAGE_TOWERS if role == "image" else TEXT_TOWERS
+    kind = next(iter(towers)) if kind is None else kind
+    if kind not in towers:
+        raise InputError(f"{role} tower: unknown kind {kind!r}; known: {', '.join(towers)}")
+    return towers[kind]

@@ -28,6 +28,11 @@ _GEMMA = _C4 | {"vocab_size": 256000, "pad_token": 0}
 _OPENVISION = _SIGLIP | {"activation": "gelu", "pre_norm": False, "pool": "mean"}
 _PIECES = _C4 | {"context_length": 80, "pad_token": 0}
 
+# CLIP's ResNets. The head of attention has heads of 64.
+_RN = {"kind": "resnet"}
+_RN_TEXT = {"width": 640, "layers": 12, "heads": 10, "embed_dim": 640}
+_H_TEXT = {"width": 1024, "layers": 12, "heads": 16, "embed_dim": 1024}
+
 # name: (fields of the image tower, fields of the text tower), over the defaults of their classes
 MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vitb32": (_B | {"patch": 32}, _B_TEXT),
@@ -37,6 +42,17 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vith14": (
         {"patch": 14, "width": 1280, "layers": 32, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
         {"width": 1024, "layers": 24, "heads": 16, "embed_dim": 1024, "activation": "gelu"},
+    ),
+    "rn50": (_RN, _B_TEXT | {"embed_dim": 1024}),
+    "rn101": (_RN | {"stages": (3, 4, 23, 3), "embed_dim": 512}, _B_TEXT),
+    "rn50x4": (_RN | {"size": 288, "width": 80, "stages": (4, 6, 10, 6), "heads": 40, "embed_dim": 640}, _RN_TEXT),
+    "rn50x16": (
+        _RN | {"size": 384, "width": 96, "stages": (6, 8, 18, 8), "heads": 48, "embed_dim": 768},
+        _L_TEXT,
+    ),
+    "rn50x64": (
+        _RN | {"size": 448, "width": 128, "stages": (3, 15, 36, 10), "heads": 64, "embed_dim": 1024},
+        _H_TEXT,
     ),
     # DINOv2's image tower with a small text tower, and with MiniLM
     "vits14": (_S, {"width": 384, "layers": 6, "heads": 6, "embed_dim": 384}),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lrsclip_jax import flops
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.plan.roofline import Job, Rows
 
 FLOAT32 = 4
@@ -126,6 +127,8 @@ def _remedy(part: str, now: Settings) -> tuple[str, Settings]:
 
 
 def _activations(tower: flops.Tower, rows: Sequence[Rows], now: Settings) -> float:
+    if isinstance(tower, ResNet):
+        return _of_resnet(tower) * now.share / now.microbatches
     width, hidden, itemsize = tower.width, tower.mlp_width or 4 * tower.width, tower.dtype.itemsize
     hidden *= 2 if getattr(tower, "gated", False) else 1  # a gate is as wide as what it multiplies
     kind, _, names = tower.remat.partition(":")
@@ -143,3 +146,10 @@ def _activations(tower: flops.Tower, rows: Sequence[Rows], now: Settings) -> flo
         }[kind]
         total += per_pair * (tower.layers * (stored + width * length * itemsize) + 2 * block)
     return total * now.share / now.microbatches / now.mesh["tensor"]
+
+
+def _of_resnet(tower: ResNet) -> float:
+    """Bytes of one image: what enters the bottlenecks is two thirds of their convolutions' results."""
+    products = flops.products(tower, flops.tokens(tower))
+    results = sum(each.m * each.n * each.count for each in products if each.name == "convolution")
+    return {"none": 2 + 2 / 3, "dense": 1 + 2 / 3, "full": 2 / 3}[tower.remat] * results * tower.dtype.itemsize

@@ -189,7 +189,7 @@ def _activation_bytes(product: flops.Product, itemsize: int) -> int:
     """Returns the bytes that one example's product reads and writes, without weights and those of attention."""
     if product.name in ("scores", "values"):
         return 0
-    operands = product.m * product.k + (0 if product.weights else product.k * product.n)
+    operands = product.m * product.k // product.taps + (0 if product.weights else product.k * product.n)
     return product.count * (operands + product.m * product.n) * itemsize
 
 

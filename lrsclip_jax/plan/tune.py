@@ -113,6 +113,7 @@ def tuned(recipe: str, overrides: Sequence[str], steps: int) -> Iterator[Trial]:
     for keys, values in TRIALS:
         now = configs.load(recipe, (*overrides, *_overrides(best.keys)))
         fields = dict(zip(("image", "text"), tower_fields(now), strict=True))
+        keys = tuple(key for key in keys if key.split(".")[2] in fields[key.split(".")[1]])  # a ResNet has not all
         for value in values:
             if not _changes(keys, value, fields):
                 continue

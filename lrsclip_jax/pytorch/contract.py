@@ -35,7 +35,8 @@ class ReadCheckpoint:
       family: whose layout the source has, such as "Long-CLIP".
       params: what it holds of {"image": …, "text": …, "logit_scale": scalar}, float32 numpy, and "logit_bias" of a
         model of the sigmoid loss. A tower pretrained alone has no "projection".
-      image: fields of `models.vit.ViT`, all that shape its function; None without an image tower.
+      image: fields of `models.vit.ViT`, all that shape its function, or of `models.resnet.ResNet` and then "kind", the
+        key of `zoo.IMAGE_TOWERS`; None without an image tower.
       text: fields of `models.text.TextTransformer`, `models.bert_tower.Bert` or `models.siglip_text.SiglipText`, and
         "kind", the key of `zoo.TEXT_TOWERS`.
       preprocessing: that the image tower was trained with; None without an image tower.

@@ -17,7 +17,7 @@ from lrsclip_jax import config as configs
 from lrsclip_jax import sharding
 from lrsclip_jax.config import checks, overrides
 from lrsclip_jax.config.keys import KEYS, describe_keys
-from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, KIND, TEXT_FIELDS, tower_keys
+from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, IMAGE_KIND, KIND, TEXT_FIELDS, tower_keys
 from lrsclip_jax.config.values import (
     Breakpoints,
     Choice,
@@ -38,7 +38,6 @@ from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.main import main
 from lrsclip_jax.models import attention, layers, precision, zoo
-from lrsclip_jax.models.vit import ViT
 
 QUICKSTART = "configs/quickstart.py"
 ALL = tower_keys() | KEYS
@@ -49,7 +48,11 @@ _NO_KEYS = ("parent", "name", "adapt")  # model.adapt is one key for both towers
 
 @pytest.mark.parametrize(
     ("fields", "module"),
-    [(IMAGE_FIELDS, ViT), *((fields, zoo.TEXT_TOWERS[kind]) for kind, fields in TEXT_FIELDS.items())],
+    [
+        (fields, classes[kind])
+        for by_kind, classes in ((IMAGE_FIELDS, zoo.IMAGE_TOWERS), (TEXT_FIELDS, zoo.TEXT_TOWERS))
+        for kind, fields in by_kind.items()
+    ],
 )
 def test_the_table_of_a_tower_is_that_of_its_class(fields, module):
     own = {field.name: field.default for field in dataclasses.fields(module) if field.name not in _NO_KEYS}
@@ -59,13 +62,14 @@ def test_the_table_of_a_tower_is_that_of_its_class(fields, module):
 
 
 def test_choices_are_those_of_the_code_that_takes_them():
-    image, bert = IMAGE_FIELDS, TEXT_FIELDS["bert"]
+    image, bert = IMAGE_FIELDS["vit"], TEXT_FIELDS["bert"]
     assert set(image["activation"].values.names) == set(layers.ACTIVATIONS) == set(bert["activation"].values.names)
     assert image["attention"].values.names == ("auto", *attention.IMPLEMENTATIONS)
     for name in image["products"].values.names:
         precision.dot_general(name)
     assert KEYS["model.name"].values.names == tuple(zoo.names())
-    assert KIND.values.names == tuple(zoo.TEXT_TOWERS) and KIND.default == next(iter(zoo.TEXT_TOWERS))
+    for kind, towers in ((KIND, zoo.TEXT_TOWERS), (IMAGE_KIND, zoo.IMAGE_TOWERS)):
+        assert kind.values.names == tuple(towers) and kind.default == next(iter(towers))
     (_, axes) = KEYS["mesh.rules"].values.values.kinds
     assert axes.values.values.names == sharding.AXES
     named = KEYS["eval.templates"].values.values.kinds[0].names

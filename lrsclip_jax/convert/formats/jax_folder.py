@@ -25,6 +25,7 @@ from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.precision import exactly
 from lrsclip_jax.models.siglip_text import SiglipText
+from lrsclip_jax.models.vit import ViT
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -52,7 +53,8 @@ def write(
     """
     optional("flatbuffers", "jax-export")  # without which jax.export can't serialise
     (batch,) = jax_export.symbolic_shape("batch")
-    image, text = (tower.clone(attention="xla") for tower in (model.image, model.text))
+    image = model.image.clone(attention="xla") if isinstance(model.image, ViT) else model.image
+    text = model.text.clone(attention="xla")
     weights = {tower: _flat(params[tower]) for tower in ("image", "text")}
     whole = isinstance(text, SiglipText)  # its texts fill their rows
     lengths = [text.context_length] if whole else static_lengths(text.context_length)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lrsclip_jax.models.bert_tower import Bert
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
@@ -16,6 +17,7 @@ _TOWER = {"width", "layers", "heads", "embed_dim", "mlp_width", "norm_eps", "act
 _TEXT = {"vocab_size", "context_length", "frozen_positions"} | _TOWER
 _FIELDS: Mapping[type, set[str]] = {
     ViT: {"size", "patch", "patch_bias", "pre_norm", "pool", "registers", "rotary_base", "gated"} | _TOWER,
+    ResNet: {"size", "width", "stages", "heads", "embed_dim"},
     TextTransformer: {"end_token"} | _TEXT,
     Bert: {"pool", "positions", "pad_token"} | _TEXT,
     SiglipText: {"pad_token"} | _TEXT,
@@ -23,6 +25,7 @@ _FIELDS: Mapping[type, set[str]] = {
 _ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh", "silu")
 _VALUES: Mapping[type, Mapping[str, tuple[str, ...]]] = {
     ViT: {"activation": _ACTIVATIONS, "pool": ("cls", "mean", "map")},
+    ResNet: {},
     TextTransformer: {"activation": _ACTIVATIONS},
     Bert: {"activation": _ACTIVATIONS, "pool": ("pooler", "cls")},
     SiglipText: {"activation": _ACTIVATIONS},
@@ -30,7 +33,7 @@ _VALUES: Mapping[type, Mapping[str, tuple[str, ...]]] = {
 
 
 def tower_faults(role: str, tower: Any) -> Iterator[str]:
-    """Yields why a tower is none of ViT, TextTransformer, Bert and SiglipText as they are listed here.
+    """Yields why a tower is none of those that are listed here.
 
     Args:
       role: "image" or "text".

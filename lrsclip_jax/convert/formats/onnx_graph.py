@@ -1,4 +1,4 @@
-"""The towers as ONNX graphs: what vit.py, text.py, bert_tower.py and siglip_text.py compute, in operators of opset 17.
+"""The towers as ONNX graphs: what models/vit.py, text.py, bert_tower.py and siglip_text.py compute, in opset 17.
 
 jax2onnx can't be installed next to this package (0.17 wants orbax-checkpoint below 0.11.37), and torch.onnx knows only
 models that transformers has, needs PyTorch and begins at opset 18. The graphs here have the same few operators in
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from lrsclip_jax.convert.formats import onnx_resnet
 from lrsclip_jax.convert.formats.onnx_builder import Graph
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.positions import rotary_angles
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
@@ -24,18 +26,25 @@ from lrsclip_jax.models.vit import ViT
 OLDEST = 17  # which has LayerNormalization
 
 
-def image_graph(tower: ViT, params: Mapping[str, Any], preprocessing: Preprocessing, opset: int) -> Any:
+def image_graph(tower: ViT | ResNet, params: Mapping[str, Any], preprocessing: Preprocessing, opset: int) -> Any:
     """Returns the ModelProto of an image tower: `images`, uint8 [batch, size, size, 3], to `image_embeddings`.
 
     These are float32 [batch, embed_dim] of unit length. Pixels are those of `Pretrained.preprocess`; the graph
     normalises them.
     """
     graph = Graph(params)
-    grid, patch = tower.size // tower.patch, tower.patch
     x = graph.add("Cast", "images", to=graph.onnx.TensorProto.FLOAT)
     x = graph.add("Div", x, graph.constant(np.float32(255)))
     x = graph.add("Sub", x, graph.constant(np.asarray(preprocessing.mean, np.float32)))
     x = graph.add("Div", x, graph.constant(np.asarray(preprocessing.std, np.float32)))
+    x = onnx_resnet.embeddings(graph, tower, x) if isinstance(tower, ResNet) else _vit(graph, tower, x)
+    shape = ["batch", tower.size, tower.size, 3]
+    return graph.model(tower, x, "images", graph.onnx.TensorProto.UINT8, shape, "image_embeddings", opset)
+
+
+def _vit(graph: Graph, tower: ViT, x: str) -> str:
+    """The embeddings, not yet unit, of normalised images."""
+    grid, patch = tower.size // tower.patch, tower.patch
     x = graph.reshaped(x, 0, grid, patch, grid, 3 * patch)
     x = graph.reshaped(graph.add("Transpose", x, perm=[0, 1, 3, 2, 4]), 0, grid * grid, 3 * patch * patch)
     x = graph.add("MatMul", x, graph.weight("patch_embedding/kernel", lambda kernel: kernel.reshape(-1, tower.width)))
@@ -52,10 +61,7 @@ def image_graph(tower: ViT, params: Mapping[str, Any], preprocessing: Preprocess
     x = graph.norm(_pooled(graph, tower, x), "post_norm", tower.norm_eps)
     if tower.pool == "map":
         x = _read_by_probe(graph, tower, x)
-    if tower.projects:
-        x = graph.add("MatMul", x, graph.weight("projection/kernel"))
-    shape = ["batch", tower.size, tower.size, 3]
-    return graph.model(tower, x, "images", graph.onnx.TensorProto.UINT8, shape, "image_embeddings", opset)
+    return graph.add("MatMul", x, graph.weight("projection/kernel")) if tower.projects else x
 
 
 def _token_rows(graph: Graph, tower: ViT, grid: int) -> np.ndarray:

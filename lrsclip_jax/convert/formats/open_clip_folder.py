@@ -11,6 +11,8 @@ from lrsclip_jax.convert.formats.model_card import ModelFacts, model_card
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.resnet import ResNet
+from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch.families.openai import BIAS, CONFIG, open_clip_tensors
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -45,21 +47,12 @@ def config(model: CLIP, preprocessing: Preprocessing, bias: Any = None) -> dict[
     With the bias of the sigmoid loss open_clip's model has such a parameter.
     """
     image, text = model.image, model.text
-    vision = _tower(image) | {
-        "image_size": image.size,
-        "patch_size": image.patch,
-        "head_width": image.width // image.heads,
-    }
-    if not image.pre_norm:
-        vision["no_ln_pre"] = True
-    if image.pool == "mean":
-        vision |= {"pool_type": "avg", "final_ln_after_pool": True}
     return {
         "model_cfg": {
             "embed_dim": image.embed_dim,
             **({} if bias is None else {"init_logit_bias": float(bias)}),
-            "quick_gelu": image.activation == "quick_gelu",
-            "vision_cfg": vision,
+            "quick_gelu": text.activation == "quick_gelu",
+            "vision_cfg": _resnet(image) if isinstance(image, ResNet) else _vit(image),
             "text_cfg": _tower(text)
             | {"context_length": text.context_length, "vocab_size": text.vocab_size, "heads": text.heads},
         },
@@ -73,11 +66,30 @@ def config(model: CLIP, preprocessing: Preprocessing, bias: Any = None) -> dict[
     }
 
 
+def _vit(tower: ViT) -> dict[str, Any]:
+    vision = _tower(tower) | {
+        "image_size": tower.size,
+        "patch_size": tower.patch,
+        "head_width": tower.width // tower.heads,
+    }
+    if not tower.pre_norm:
+        vision["no_ln_pre"] = True
+    if tower.pool == "mean":
+        vision |= {"pool_type": "avg", "final_ln_after_pool": True}
+    return vision
+
+
+def _resnet(tower: ResNet) -> dict[str, Any]:
+    sizes = {"image_size": tower.size, "layers": list(tower.stages), "width": tower.width, "patch_size": None}
+    return sizes | {"head_width": tower.feature_width // tower.heads}
+
+
 def untold(model: CLIP) -> str:
     """Returns what a file without a config leaves open."""
     image, text = model.image, model.text
-    said = f"{image.activation}, {image.heads} heads of the image tower and {text.heads} of the text tower"
-    return f"{said}, norms' eps {image.norm_eps:g} and {text.norm_eps:g}; a folder (--out without suffix) tells it"
+    said = f"{text.activation}, {image.heads} heads of the image tower and {text.heads} of the text tower"
+    eps = " and ".join(f"{tower.norm_eps:g}" for tower in (image, text) if not isinstance(tower, ResNet))
+    return f"{said}, norms' eps {eps}; a folder (--out without suffix) tells it"
 
 
 def _tower(tower: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lrsclip_jax.convert.formats.output_files import counts, new_output, write_j
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch.families import dinov2, mae
 from lrsclip_jax.pytorch.layout import LINEAR, Leaf, norm, to_theirs
@@ -54,6 +55,8 @@ def write(model: CLIP, params: Mapping[str, Any], preprocessing: Preprocessing, 
       InputError: no model of timm computes the same; `out` can't be written.
     """
     tower = model.image
+    if isinstance(tower, ResNet):
+        raise InputError("--format=timm writes ViTs, and the image tower is a ResNet: try --format=open_clip or openai")
     name, pool = _name(tower), "token" if tower.pool == "cls" else "avg"
     tensors = _tensors(params, tower, name)
     described = {

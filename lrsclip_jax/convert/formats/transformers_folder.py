@@ -23,6 +23,7 @@ from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
@@ -96,7 +97,9 @@ def _siglip(model: CLIP, params: Mapping[str, Any], margin: int) -> tuple[dict[s
     """Config and tensors of a SiglipModel; `margin` as in `Preprocessing`."""
     image, text = model.image, model.text
     plain = ("map", True, False, False, "")
-    if (image.pool, image.patch_bias, image.pre_norm, image.projects, image.parts) != plain:
+    if not isinstance(image, ViT) or plain != (
+        *(image.pool, image.patch_bias, image.pre_norm, image.projects, image.parts),
+    ):
         raise _unsayable("the text tower is SigLIP's and the image tower is not")
     vision = _shared(image) | {"image_size": image.size + margin, "patch_size": image.patch, "num_channels": 3}
     texts = _shared(text) | {
@@ -117,7 +120,7 @@ def _siglip(model: CLIP, params: Mapping[str, Any], margin: int) -> tuple[dict[s
     return config, to_theirs(siglip.table(), {"logit_bias": np.float32(0)} | dict(params))
 
 
-def _tensors(params: Mapping[str, Any], image: str, text: str, tower: ViT) -> dict[str, np.ndarray]:
+def _tensors(params: Mapping[str, Any], image: str, text: str, tower: Any) -> dict[str, np.ndarray]:
     if image == text == "clip":
         return to_theirs(huggingface.table(), params)
     params = params if image == "clip" else dinov2.with_unit_scales(params)
@@ -129,7 +132,9 @@ def _tensors(params: Mapping[str, Any], image: str, text: str, tower: ViT) -> di
     return {f"{next(filter(key.startswith, twice), '')}{key}": value for key, value in tensors.items()}
 
 
-def _image(tower: ViT) -> ExportedTower:
+def _image(tower: ViT | ResNet) -> ExportedTower:
+    if isinstance(tower, ResNet):
+        raise _unsayable("the image tower is a ResNet; try --format=open_clip or openai")
     if tower.pool == "map":
         raise _unsayable("the image tower is SigLIP's and the text tower is not")
     if tower.pool != "cls":

@@ -8,11 +8,12 @@ from lrsclip_jax.errors import InputError, nearest
 
 
 class Architecture(NamedTuple):
-    """The widths and patch size by which tensors show one of CLIP's architectures."""
+    """The widths and patch size, and of a ResNet the bottlenecks, by which tensors show one of CLIP's architectures."""
 
     image_width: int
     patch: int
     text_width: int
+    stages: tuple[int, ...] = ()
 
 
 class Published(NamedTuple):
@@ -30,6 +31,11 @@ ARCHITECTURES = {
     "ViT-H-14": Architecture(1280, 14, 1024),
     "ViT-g-14": Architecture(1408, 14, 1024),
     "ViT-bigG-14": Architecture(1664, 14, 1280),
+    "RN50": Architecture(64, 32, 512, (3, 4, 6, 3)),
+    "RN101": Architecture(64, 32, 512, (3, 4, 23, 3)),
+    "RN50x4": Architecture(80, 32, 640, (4, 6, 10, 6)),
+    "RN50x16": Architecture(96, 32, 768, (6, 8, 18, 8)),
+    "RN50x64": Architecture(128, 32, 1024, (3, 15, 36, 10)),
 }
 
 _OWN = "its own code has QuickGELU"
@@ -42,12 +48,18 @@ PUBLISHED = {
     "OpenAI-ViT-B-32": Published("ViT-B-32", "quick_gelu", _OWN),
     "OpenAI-ViT-B-16": Published("ViT-B-16", "quick_gelu", _OWN),
     "OpenAI-ViT-L-14": Published("ViT-L-14", "quick_gelu", _OWN),
+    "OpenAI-RN50": Published("RN50", "quick_gelu", _OWN),
+    "OpenAI-RN101": Published("RN101", "quick_gelu", _OWN),
+    "OpenAI-RN50x4": Published("RN50x4", "quick_gelu", _OWN),
+    "OpenAI-RN50x16": Published("RN50x16", "quick_gelu", _OWN),
+    "OpenAI-RN50x64": Published("RN50x64", "quick_gelu", _OWN),
     "LongCLIP-ViT-B-16": Published("ViT-B-16", "quick_gelu", _OWN),
     "LongCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _OWN),
     "LRSCLIP-ViT-B-16": Published("ViT-B-16", "quick_gelu", _OWN),
     "LRSCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _OWN),
     "DGTRS-CLIP-ViT-B-16": Published("ViT-B-16", "quick_gelu", _OWN),  # LRSCLIP's later name
     "DGTRS-CLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _OWN),
+    "RemoteCLIP-RN50": Published("RN50", "quick_gelu", _TUNED),
     "RemoteCLIP-ViT-B-32": Published("ViT-B-32", "quick_gelu", _TUNED),
     "RemoteCLIP-ViT-L-14": Published("ViT-L-14", "quick_gelu", _TUNED),
     "GeoRSCLIP-ViT-B-32": Published("ViT-B-32", "quick_gelu", _TUNED),
@@ -67,10 +79,12 @@ PUBLISHED = {
     "laion2b-ViT-bigG-14": Published("ViT-bigG-14", "gelu", _TABLE),
 }
 
-# All ViT configs of open_clip 3.3.0 (model_configs/*.json) whose towers are its own: those of one width agree on the
-# width of a head. The text width 1152 is left out, which SigLIP alone has.
+# All configs of open_clip 3.3.0 (model_configs/*.json) whose towers are its own: those of one width agree on the width
+# of a head. The last four of images are those of a ResNet's features. The text width 1152 is left out, which SigLIP
+# alone has.
 _HEAD_WIDTHS = {
-    "image": dict.fromkeys((384, 512, 768, 896, 1024), 64) | {1280: 80, 1408: 88, 1664: 104, 1792: 112},
+    "image": dict.fromkeys((384, 512, 768, 896, 1024, 2048, 2560, 3072, 4096), 64)
+    | {1280: 80, 1408: 88, 1664: 104, 1792: 112},
     "text": dict.fromkeys((256, 384, 512, 640, 768, 1024, 1280), 64),
 }
 
@@ -95,7 +109,7 @@ def check_architecture(name: str, shown: Architecture, where: str) -> None:
     expected = ARCHITECTURES[model(name).architecture]
     if shown != expected:
         ours, theirs = (
-            ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in architecture._asdict().items())
+            ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in architecture._asdict().items() if value)
             for architecture in (shown, expected)
         )
         raise InputError(f"{where} is not --model={name}: it has {ours}, that model {theirs}")

@@ -94,18 +94,21 @@ def towers(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[
       where: the file's name, for messages.
 
     Returns:
-      Fields of `models.vit.ViT`, of `models.text.TextTransformer`, and size, mean and std of the images.
+      Fields of `models.vit.ViT` or `models.resnet.ResNet`, of `models.text.TextTransformer`, and size, mean and std of
+      the images.
 
     Raises:
       InputError: not a config of open_clip, or of a model that our towers do not compute.
     """
     model, preprocess = parts(config, where, _KNOWN, _ONLY)
-    convert(model, f"{where}: model_cfg", _Model)
+    vision = model["vision_cfg"]
+    is_resnet = isinstance(vision.get("layers"), list)
+    convert(model, f"{where}: model_cfg", _ResNetModel if is_resnet else _Model)
     convert(preprocess, f"{where}: preprocess_cfg", _Pixels)
-    activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-    both = {"embed_dim": model["embed_dim"], "activation": activation}
-    pixels = _preprocessing(preprocess, where)
-    return both | image_fields(model["vision_cfg"], where), both | _text(model["text_cfg"]), pixels
+    activation = {"activation": "quick_gelu" if model.get("quick_gelu") else "gelu"}
+    image = _resnet(vision, where) if is_resnet else activation | image_fields(vision, where)
+    both = {"embed_dim": model["embed_dim"]}
+    return both | image, both | activation | _text(model["text_cfg"]), _preprocessing(preprocess, where)
 
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
@@ -139,11 +142,27 @@ class _Text(_Tower):
     heads: NotRequired[Size]
 
 
-class _Model(TypedDict):
+class _ResNet(TypedDict):
+    """A vision_cfg of open_clip's ModifiedResNet, whose layers are those of four stages."""
+
+    image_size: Size | list[Size]
+    layers: Annotated[list[Size], msgspec.Meta(min_length=4, max_length=4)]
+    width: Size
+    head_width: NotRequired[Size]
+
+
+class _Towers(TypedDict):
     embed_dim: Size
-    vision_cfg: Vision
     text_cfg: _Text
     quick_gelu: NotRequired[bool | None]
+
+
+class _Model(_Towers):
+    vision_cfg: Vision
+
+
+class _ResNetModel(_Towers):
+    vision_cfg: _ResNet
 
 
 class _Pixels(TypedDict, total=False):
@@ -208,6 +227,17 @@ def image_fields(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
         "heads": vision["width"] // vision.get("head_width", 64),
         "pool": {"tok": "cls", "avg": "mean"}[pool],
         "pre_norm": not vision.get("no_ln_pre"),
+    }
+
+
+def _resnet(vision: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns fields of `models.resnet.ResNet` of a checked vision_cfg."""
+    return {
+        "kind": "resnet",
+        "size": side(vision["image_size"], where),
+        "width": vision["width"],
+        "stages": tuple(vision["layers"]),
+        "heads": 32 * vision["width"] // vision.get("head_width", 64),
     }
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
+from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
-from lrsclip_jax.pytorch.families import known_models, open_clip_config, strangers, tower_fields
+from lrsclip_jax.pytorch.families import known_models, open_clip_config, resnet, strangers, tower_fields
 from lrsclip_jax.pytorch.families.tower_fields import FIRST_ROWS, first_positions, image_sizes, text_sizes, two_tables
 from lrsclip_jax.pytorch.files.tensors import Tensors
 from lrsclip_jax.pytorch.layout import CONVOLUTION, OUT, QKV, QKV_BIAS, Leaf
@@ -32,7 +34,7 @@ BIAS = "logit_bias"  # of the sigmoid loss, which open_clip's code has for any m
 
 # Numbers that OpenAI keeps as tensors in its archives, and buffers that older code saved.
 _NUMBERS = ("input_resolution", "context_length", "vocab_size")
-_BUFFERS = (*_NUMBERS, "attn_mask", "position_ids")
+_BUFFERS = (*_NUMBERS, "attn_mask", "position_ids", "num_batches_tracked")
 
 # Not visible in tensors; only open_clip's config can change them: torch's default of LayerNorm, OpenAI's architecture.
 _IMAGE = {"patch_bias": False, "pre_norm": True, "norm_eps": 1e-5, "pool": "cls"}
@@ -61,25 +63,32 @@ def table(model: CLIP, prefixes: Prefixes = OPENAI, positions: str = _FIRST_TABL
     """Returns where the parameters of a model stand under OpenAI's key names.
 
     Args:
-      model: its text tower is a `TextTransformer`, its image tower has no patch bias.
+      model: its text tower is a `TextTransformer`, its image tower a `ResNet`, or a `ViT` without patch bias.
       prefixes: of each tower's keys.
       positions: the key of the text tower's position table.
     """
     image, text = prefixes
+    tower = model.image
     return [
-        Leaf("image/patch_embedding/kernel", (f"{image}conv1.weight",), CONVOLUTION),
-        Leaf("image/class_embedding", (f"{image}class_embedding",)),
-        Leaf("image/position_embedding", (f"{image}positional_embedding",)),
-        *(layout.norm("image/pre_norm", f"{image}ln_pre") if model.image.pre_norm else []),
-        *blocks("image/blocks", f"{image}transformer.resblocks.{{}}"),
-        *layout.norm("image/post_norm", f"{image}ln_post"),
-        Leaf("image/projection/kernel", (f"{image}proj",)),  # x @ proj, as in a Flax kernel
+        *(resnet.table(tower.stages, image) if isinstance(tower, ResNet) else _vit_table(image, tower.pre_norm)),
         Leaf("text/token_embedding", (f"{text}token_embedding.weight",)),
         Leaf("text/position_embedding", (f"{text}{positions}",)),
         *blocks("text/blocks", f"{text}transformer.resblocks.{{}}"),
         *layout.norm("text/final_norm", f"{text}ln_final"),
         Leaf("text/projection/kernel", (f"{text}text_projection",)),
         Leaf("logit_scale", ("logit_scale",)),
+    ]
+
+
+def _vit_table(image: str, pre_norm: bool) -> list[Leaf]:
+    return [
+        Leaf("image/patch_embedding/kernel", (f"{image}conv1.weight",), CONVOLUTION),
+        Leaf("image/class_embedding", (f"{image}class_embedding",)),
+        Leaf("image/position_embedding", (f"{image}positional_embedding",)),
+        *(layout.norm("image/pre_norm", f"{image}ln_pre") if pre_norm else []),
+        *blocks("image/blocks", f"{image}transformer.resblocks.{{}}"),
+        *layout.norm("image/post_norm", f"{image}ln_post"),
+        Leaf("image/projection/kernel", (f"{image}proj",)),  # x @ proj, as in a Flax kernel
     ]
 
 
@@ -147,27 +156,32 @@ def read(tensors: Tensors, config: dict[str, Any] | None, hints: Hints, folder: 
     prefixes = _prefixes(tensors)
     family = _family(tensors, prefixes)
     long = family == LONG_CLIP
-    sketch = CLIP(ViT(pre_norm=image.get("pre_norm", True)), TextTransformer())
-    leaves = table(sketch, prefixes, _SECOND_TABLE if long else _FIRST_TABLE)
+    is_resnet = resnet.recognises(tensors, prefixes.image)
+    sketch = resnet.sketch(tensors, prefixes.image) if is_resnet else ViT(pre_norm=image.get("pre_norm", True))
+    leaves = table(CLIP(sketch, TextTransformer()), prefixes, _SECOND_TABLE if long else _FIRST_TABLE)
     shown = _shown(tensors, leaves, prefixes)
+    said_kind = {"kind": image.get("kind", "vit")} if image else {}
+    compare(tensors.name, "image", {"kind": shown["image"].get("kind", "vit")}, said_kind)
     for tower, said in (("image", image), ("text", text), ("image", {"size": pixels.get("size")})):
         compare(tensors.name, tower, shown[tower], said)
 
-    activation, reason = _activation(tensors, family, shown, image.get("activation"), hints)
-    fields = {"image": _IMAGE | image | shown["image"], "text": _TEXT | text | shown["text"]}
+    activation, reason = _activation(tensors, family, shown, text.get("activation"), hints)
+    fields = {"image": ({} if is_resnet else _IMAGE) | image | shown["image"], "text": _TEXT | text | shown["text"]}
     reasons = {"preprocessing": CONFIG if pixels else "CLIP's, as in all of these families"}
     for tower, said, hint in (("image", image, hints.image_heads), ("text", text, hints.text_heads)):
         reasons |= {f"{tower}.{field}": CONFIG for field in said.keys() - shown[tower].keys()}
-        width = shown[tower]["width"]
+        width = sketch.feature_width if tower == "image" and is_resnet else shown[tower]["width"]
         heads, reasons[f"{tower}.heads"] = _heads(tensors, family, tower, width, said.get("heads"), hint)
-        fields[tower] |= {"activation": activation, "heads": heads}
-        reasons[f"{tower}.activation"] = reason
+        fields[tower]["heads"] = heads
+        if tower == "text" or not is_resnet:  # which has ReLU
+            fields[tower]["activation"], reasons[f"{tower}.activation"] = activation, reason
 
-    shapes = layout.shapes(CLIP(ViT(**fields["image"]), TextTransformer(**fields["text"])))
+    shapes = layout.shapes(zoo.create("custom", fields["image"], fields["text"]))
     unused = tuple(sorted(key for key in tensors if key.split(".")[-1] in _BUFFERS))
     first = f"{prefixes.text}{_FIRST_TABLE}"
     layout.check(leaves, shapes, tensors, f"a checkpoint of {family}", (first, *unused) if long else unused)
     params = layout.to_ours(leaves, shapes, tensors)
+    resnet.check_variances(tensors, leaves)
     if long:
         tables = first, f"{prefixes.text}{_SECOND_TABLE}"
         params["text"]["position_embedding"][:FIRST_ROWS] = first_positions(tensors, *tables)[:FIRST_ROWS]
@@ -202,12 +216,17 @@ def _family(tensors: Tensors, prefixes: Prefixes) -> str:
     return OPENAI_CLIP if any(key in tensors for key in _NUMBERS) else OPEN_CLIP
 
 
-def _shown(tensors: Tensors, leaves: layout.Table, prefixes: Prefixes) -> dict[str, dict[str, int]]:
+def _shown(tensors: Tensors, leaves: layout.Table, prefixes: Prefixes) -> dict[str, dict[str, Any]]:
     """The fields of each tower that the tensors show."""
     projection = f"{prefixes.text}text_projection"
     if projection not in tensors or len(tensors.shape(projection)) != 2:
         raise InputError(f"{tensors.name} has no {projection} of two dimensions")
-    image, text = image_sizes(leaves, tensors), text_sizes(leaves, tensors)
+    image: dict[str, Any]
+    if resnet.recognises(tensors, prefixes.image):
+        image = resnet.image_fields(resnet.sketch(tensors, prefixes.image))
+    else:
+        image = image_sizes(leaves, tensors)
+    text = text_sizes(leaves, tensors)
     tokenizer = clip_tokenizer()
     if text["vocab_size"] != tokenizer.vocab_size:
         raise InputError(
@@ -235,7 +254,10 @@ def _activation(
     source = CONFIG
     if said is None and family != OPEN_CLIP:
         said, source = "quick_gelu", f"{family}'s model code"
-    architecture = known_models.Architecture(shown["image"]["width"], shown["image"]["patch"], shown["text"]["width"])
+    image = shown["image"]
+    architecture = known_models.Architecture(
+        image["width"], image.get("patch", ResNet.patch), shown["text"]["width"], image.get("stages", ())
+    )
     if hints.model:
         known = known_models.model(hints.model)
         known_models.check_architecture(hints.model, architecture, tensors.name)

@@ -7,6 +7,9 @@ import re
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.files.tensors import Tensors
 
+_RESNET = r"(^|\.)layer[1-4]\.\d+\.(conv|bn|downsample)"
+_CLIPS_HEAD = re.compile(r"(^|\.)attnpool\.")  # of the ResNets that `openai` reads
+
 _STRANGERS = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
@@ -14,10 +17,7 @@ _STRANGERS = tuple(
         (r"\.lora_(A|B|up|down)\.", "a LoRA adapter, to be merged into its model first"),
         (r"\.PCM\.\d", "a ViTAE, whose blocks hold convolutions"),
         (r"\.sampling_(offsets|scales|angles)\.", "an RVSA, whose attention moves its windows"),
-        (
-            r"(^|\.)layer[1-4]\.\d+\.(conv|bn|downsample)|\.attnpool\.",
-            "a CLIP with a ResNet, or a ResNet alone, of convolutions, batch norms and a head of attention",
-        ),
+        (_RESNET, "a ResNet without the head of attention (attnpool) that CLIP's have"),
         (r"^text_decoder\.|^visual\.attn_pool\.|^text\.cls_emb$", "a CoCa"),
         (r"^visual\.trunk\.", "an open_clip model with an image tower of timm"),
         (r"^visual\.(blocks|patch_embed|rope|cls_token)\b", "an EVA-CLIP"),
@@ -34,6 +34,12 @@ _STRANGERS = tuple(
 
 def refuse(tensors: Tensors) -> None:
     """Raises InputError, naming what it is, for a checkpoint of a model that can't be converted."""
+    keys = sorted(tensors)
+    if any(_CLIPS_HEAD.search(key) for key in keys):
+        keys = [key for key in keys if not re.search(_RESNET, key)]
     for pattern, what in _STRANGERS:
-        if key := next((key for key in sorted(tensors) if pattern.search(key)), None):
-            raise InputError(f"{tensors.name} is {what} (it has {key}): only plain ViTs and their text towers are read")
+        if key := next(filter(pattern.search, keys), None):
+            raise InputError(
+                f"{tensors.name} is {what} (it has {key}): only plain ViTs, CLIP's ResNets and their text towers are "
+                "read"
+            )

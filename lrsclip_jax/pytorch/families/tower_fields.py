@@ -117,13 +117,21 @@ def image_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
     sizes = {"patch": patch, "width": width} | _depth_and_mlp_width(first_key, tensors)
     if not (positions := first_key.get("position_embedding", "")):
         return sizes
+    return {"size": grid_side(tensors, positions, "class_embedding" in first_key) * patch} | sizes
+
+
+def grid_side(tensors: Tensors, positions: str, first_row: bool = True) -> int:
+    """Returns the side of the grid in a table of image positions, behind a first row of another token or none.
+
+    Raises InputError where it is no square.
+    """
     rows = _shape(tensors, positions)[-2:-1] or (0,)
-    first, words = (1, "row of a class token and a ") if "class_embedding" in first_key else (0, "")
+    first, words = (1, "row of a class token and a ") if first_row else (0, "")
     grid = math.isqrt(max(rows[0] - first, 0))
     if not grid or grid * grid != rows[0] - first:
         shape = list(tensors.shape(positions))
         raise InputError(f"{tensors.name}: {positions} of shape {shape} is no {words}square grid")
-    return {"size": grid * patch} | sizes
+    return grid
 
 
 def text_sizes(table: Table, tensors: Tensors) -> dict[str, int]:
