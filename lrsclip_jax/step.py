@@ -21,7 +21,6 @@ from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.image_rows import ImageRows
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models import lora_dropout, native, zoo
@@ -164,17 +163,17 @@ def placed(tree: Any, shapes: Any) -> Any:
 
 def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
     """Returns the layout of a config's batches on a mesh; InputError for rows shorter than a text may be."""
-    kinds = losses.loss_options(config.loss).kinds
+    loss = losses.loss_options(config.loss)
     fields = dict(zip(("image", "text"), tower_fields(config), strict=True))
     widths = {f"{name}_features": zoo.feature_width(zoo.tower(name, fields[name])) for name in towers_in_memory(config)}
     return BatchShape(
         config.batch_size,
         config.data.long_length,
         config.data.short_length,
-        kinds=kinds,
+        kinds=loss.texts,
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
-        shifted=tuple(kind for kind in kinds if config.data[f"{kind}_draw"].shift),
+        shifted=tuple(kind for kind in loss.kinds if config.data[f"{kind}_draw"].shift),
         turned=bool(turns_of_sources(config)),
         bands=len(fields["image"]["bands"]),
         image_keys=config.loss.same_image == "positive",
@@ -199,9 +198,7 @@ def batch_specs(
     pairs = layout.batch_size
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "image": ((pairs, image_size, image_size, layout.bands or 3), jnp.float32 if layout.bands else jnp.uint8),
-        "has_long": ((pairs,), jnp.bool_),
-        "has_short": ((pairs,), jnp.bool_),
-    }
+    } | {f"has_{kind}": ((pairs,), jnp.bool_) for kind in layout.all_kinds}
     if layout.image_features:
         del shapes["image"]
         shapes["image_features"] = ((pairs, layout.image_features), jnp.float32)
@@ -227,7 +224,7 @@ def batch_specs(
     else:
         names = ("ids", "segments", "positions", *(("shifts",) if layout.shifted else ()))
         shapes |= {name: ((rows, layout.row_length), jnp.int32) for name in names}
-        shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in KINDS}
+        shapes |= {f"{kind}_span": ((pairs, 2), jnp.int32) for kind in layout.all_kinds}
     sharding = batch_sharded(mesh)
     specs = {key: jax.ShapeDtypeStruct(*shape, sharding=sharding) for key, shape in shapes.items()}
     if layout.offloaded:
@@ -255,7 +252,8 @@ def make_train_step(
     """
     shardings = _shardings(shapes)
     mesh: Mesh = shardings.step.mesh
-    kinds, microbatches, groups = options.loss.kinds, options.microbatches, batch_shards(mesh)
+    kinds, all_texts = options.loss.kinds, options.loss.texts
+    microbatches, groups = options.microbatches, batch_shards(mesh)
 
     def objective(params: Any, step: jax.Array, batch: Batch, teacher: Any) -> tuple[jax.Array, Metrics]:
         # Frozen parameters are cut off before the towers, so that no gradient is computed for them.
@@ -267,14 +265,14 @@ def make_train_step(
             batch = batch | {"kept": kept_patches(model.image, options.seed, step, len(batch["has_long"]))}
         if options.loss.patches:
             batch = batch | {"box": drawn_boxes(options.seed, step, len(batch["has_long"]))}
-        encode = functools.partial(forward.encode, preprocessing=preprocessing, kinds=kinds, groups=groups)
-        trained = functools.partial(encode, model, params)
+        encode = functools.partial(forward.encode, preprocessing=preprocessing, groups=groups)
+        trained = functools.partial(encode, model, params, kinds=all_texts)
         if lora_dropout.drops(model.image.adapt) or lora_dropout.drops(model.text.adapt):
             batch = batch | {"sample": jnp.arange(len(batch["has_long"]))}
             trained = functools.partial(trained, key=jax.random.fold_in(jax.random.key(options.seed), step))
         rows = forward.in_microbatches(trained, batch, microbatches, mesh)
         keys = forward.text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
-        texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in kinds}
+        texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in all_texts}
         loss, metrics = losses.dual_loss(
             rows["image"],
             texts,
@@ -292,7 +290,8 @@ def make_train_step(
         if teacher is None:
             return loss, metrics
         teacher = jax.lax.stop_gradient(teacher)
-        taught = functools.partial(encode, plain(model), teacher)  # whose adapters, where it has some, do nothing
+        # Of a model whose adapters, where it has some, do nothing.
+        taught = functools.partial(encode, plain(model), teacher, kinds=kinds)
         wanted = forward.in_microbatches(taught, whole, microbatches, mesh)
         present = {kind: batch[f"has_{kind}"] for kind in kinds}
         moved = losses.preservation(rows, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
@@ -303,7 +302,7 @@ def make_train_step(
         at = optimizer.point(state.params, state.opt_state) if optimizer.point else state.params
         gradient, metrics = jax.grad(objective, has_aux=True)(at, state.step, batch, state.teacher)
         gradient = jax.tree.map(jax.lax.with_sharding_constraint, gradient, shardings.params)
-        metrics |= forward.token_counts(batch, model, kinds)
+        metrics |= forward.token_counts(batch, model, all_texts)
         metrics["gradient_norm"] = optax.global_norm(gradient)
         metrics["learning_rate"] = optimizer.learning_rate(state.step - state.skipped)
         metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])

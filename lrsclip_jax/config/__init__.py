@@ -74,6 +74,7 @@ LATER = (
     "loss.text_pca",
     "loss.text_pca_weight",
     "loss.rising",
+    "loss.hard_negatives",
     "loss.preserve",
     "loss.preserve_kind",
     "loss.preserve_teacher",

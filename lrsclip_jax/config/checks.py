@@ -154,6 +154,9 @@ def loss_faults(loss: Any) -> Iterator[str]:
     if loss.rising and len(kinds_used(loss.long_weight)) < 2:
         weight = loss.long_weight
         yield f"loss.rising={loss.rising} needs long and short texts, and loss.long_weight={weight} uses one kind"
+    if loss.hard_negatives and "short" not in kinds_used(loss.long_weight):
+        weight = loss.long_weight
+        yield f"loss.hard_negatives={loss.hard_negatives} needs short texts, and loss.long_weight={weight} uses none"
 
 
 def optimizer_faults(optimizer: ConfigDict) -> Iterator[str]:
@@ -305,6 +308,8 @@ def _texts(config: ConfigDict) -> Iterator[str]:
     changed = [key for key in data.short_draw if data.short_draw[key] != KEYS[f"data.short_draw.{key}"].default]
     if changed and data.short_text != "sentences":
         yield f"data.short_draw.{changed[0]} is about data.short_text='sentences', and that is {data.short_text!r}"
+    if config.loss.hard_negatives and data.short_text != "short":
+        yield f"data.short_text={data.short_text!r}: only short texts have loss.hard_negatives, set it to 'short'"
     for kind in kinds_used(config.loss.long_weight) if data.packed else ():
         if (length := data[f"{kind}_length"]) > data.row_length:
             yield f"data.{kind}_length={length} is more than data.row_length={data.row_length}, the tokens of a row"
@@ -434,6 +439,8 @@ def _features(config: ConfigDict) -> Iterator[str]:
         changed = [key for key in data.long_draw if data.long_draw[key] != KEYS[f"data.long_draw.{key}"].default]
         if changed:
             yield f"data.long_draw.{changed[0]}: data.text_features are of whole texts, leave it at its default"
+        if config.loss.hard_negatives:
+            yield f"loss.hard_negatives={config.loss.hard_negatives}: data.text_features have none, set it to 0"
 
 
 def _sources(config: ConfigDict) -> Iterator[str]:

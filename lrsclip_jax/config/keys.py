@@ -249,6 +249,13 @@ _TABLE = (
         "weight of a further term that has the long text of an image score above its short one; 0: no such term",
     ),
     Key(
+        "loss.hard_negatives",
+        0.0,
+        Number(0.0, 1e6),
+        "weight of a further term that has the short text of an image score above its hard negative, the same text "
+        "with a count, a colour or a side changed, where a set holds one (after NegCLIP); 0: no such term",
+    ),
+    Key(
         "loss.preserve",
         0.0,
         Number(0.0, 1e6),

@@ -16,7 +16,7 @@ from eval.whole import whole
 from lrsclip_jax.corpus.records.record import CorpusRecord
 from lrsclip_jax.errors import InputError, nearest
 
-PARTS = ("image", "long", "short", "source", "label", "licence", "split")  # of a row
+PARTS = ("image", "long", "short", "source", "label", "licence", "split", "negative")  # of a row
 
 
 def export_lrs2m(
@@ -27,9 +27,10 @@ def export_lrs2m(
 ) -> int:
     """Writes records as a JSON list, or to a .jsonl file as JSON lines, whole or not at all, and returns how many.
 
-    A row has the image, its texts (a text, or a list of several) and, where known, source, label, licence and split.
-    Images below `image_root` get a path relative to it, others keep their absolute one. `keys` renames keys:
-    {"long": "long_caption"}; InputError for a name that rows don't have, or two names with one key.
+    A row has the image, its texts (a text, or a list of several) and, where known, source, label, licence, split and
+    the hard negatives of its short texts. Images below `image_root` get a path relative to it, others keep their
+    absolute one. `keys` renames keys: {"long": "long_caption"}; InputError for a name that rows don't have, or two
+    names with one key.
     """
     path, count = Path(path), 0
     names = _names(keys or {})
@@ -61,6 +62,6 @@ def _row(record: CorpusRecord, root: Path | None) -> dict[str, Any]:
     image = Path(record.image)
     row = {name: getattr(record, name) for name in PARTS}
     row["image"] = image.relative_to(root).as_posix() if root and image.is_relative_to(root) else record.image
-    for kind in ("long", "short"):
+    for kind in ("long", "short", "negative"):
         row[kind] = row[kind][0] if len(row[kind]) == 1 else list(row[kind])
     return row

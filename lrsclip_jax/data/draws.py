@@ -31,3 +31,9 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
 def shuffled(rng: np.random.Generator, items: Sequence[T]) -> list[T]:
     """Draws an order of `items`."""
     return [items[i] for i in np.argsort(rng.random(len(items)), kind="stable")]
+
+
+def differing(rng: np.random.Generator, texts: Sequence[str], others: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Draws for each text one of those at its place in `others` that differ from it; "" where none does."""
+    there = [[other[place] for other in others if other[place] != text] for place, text in enumerate(texts)]
+    return tuple(pick(rng, each) if each else "" for each in there)

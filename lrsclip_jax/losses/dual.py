@@ -50,8 +50,11 @@ def dual_loss(
 
     Each is InfoNCE, or with `options.name="sigmoid"` SigLIP's loss. With `options.text_pca` a third term is added, of
     images with the principal part of the long texts of this batch (HiMo-CLIP, AAAI 2026), times a weight of its own.
-    HiMo-CLIP has no short text: that is ω = 1 and a weight of 1. With `options.rising` `rising_loss` is added, times
-    that weight.
+    HiMo-CLIP has no short text: that is ω = 1 and a weight of 1. Two further terms compare an image with its own texts
+    alone (`own_texts_loss`), each times its weight: with `options.rising` its long text is to score above its short
+    one, with `options.hard_negatives` its short text above the hard negative of that, a text with one fact changed.
+    NegCLIP (Yuksekgonul et al., ICLR 2023) adds the hard negatives of all pairs to the texts that an image is compared
+    with; here a pair meets its own alone, so the term needs no other device's texts.
 
     The paper's weights are 8:2, but it contradicts itself about which is which. Eq. 5 gives ω to the long
     text. The ablation (V-D-7) writes its ratios long to short: it calls 4:6 to 1:9 "excessively high short
@@ -61,7 +64,8 @@ def dual_loss(
 
     Args:
       image: [B, D] unit rows, the same for both terms.
-      texts: "long" and "short" texts. A kind that `options.kinds` leaves out is not used, and may be missing.
+      texts: "long" and "short" texts, and "negative", the short texts' hard negatives. A kind that `options.texts`
+        leaves out is not used, and may be missing.
       logit_scale: the factor of the cosines, the same for both terms.
       logit_bias: what the sigmoid loss adds to the scaled cosines, the same for both terms; InfoNCE has none.
       image_keys: uint32 [B, 2], equal for pairs of one image, which `same_image="positive"` compares.
@@ -72,7 +76,7 @@ def dual_loss(
     Returns:
       The loss, and the metrics `loss`, `logit_scale`, `logit_bias` with the sigmoid loss, and of each term computed
       `loss_long`, `accuracy_long`, `loss_short`, `accuracy_short`, `loss_text_pca`, `accuracy_text_pca`,
-      `loss_rising`, `accuracy_rising`. All are float32 scalars.
+      `loss_rising`, `accuracy_rising`, `loss_hard_negatives`, `accuracy_hard_negatives`. All are float32 scalars.
 
     Raises:
       InputError: a batch that does not split evenly over the mesh or into the groups of `pcm_scope`.
@@ -107,29 +111,37 @@ def dual_loss(
     else:
         loss, terms = weighted(_pair_losses(views, features, labels, logit_scale, options, mesh), labels, weights)
     if options.rising:
-        rising = rising_loss(image, features[0], features[1], logit_scale, labels[0].valid & labels[1].valid)
+        rising = own_texts_loss(image, features[0], features[1], logit_scale, labels[0].valid & labels[1].valid)
         loss += options.rising * rising[0]
         terms_of, terms = [*terms_of, "rising"], [*terms, rising]
+    if options.hard_negatives:
+        short, negative = options.kinds.index("short"), texts["negative"]
+        valid = labels[short].valid if negative.present is None else labels[short].valid & negative.present
+        wrong = negative.features.astype(jnp.float32)
+        above = own_texts_loss(image, features[short], wrong, logit_scale, valid)
+        loss += options.hard_negatives * above[0]
+        terms_of, terms = [*terms_of, "hard_negatives"], [*terms, above]
     for name, (term, accuracy) in zip(terms_of, terms, strict=True):
         metrics |= {f"loss_{name}": term, f"accuracy_{name}": accuracy}
     return loss, {"loss": loss, **metrics}
 
 
-def rising_loss(
-    image: jax.Array, long: jax.Array, short: jax.Array, logit_scale: jax.Array, valid: jax.Array
+def own_texts_loss(
+    image: jax.Array, right: jax.Array, wrong: jax.Array, logit_scale: jax.Array, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the loss of long texts that do not score above short ones, and the share of pairs where they do.
+    """Returns the loss of right texts that do not score above wrong ones, and the share of pairs where they do.
 
-    The loss is InfoNCE of an image with its own two texts, of which the long one is right: the mean over valid pairs of
-    log(1 + exp(scale · (cos(image, short) − cos(image, long)))). Other pairs' texts are no part of it. InfoNCE among
-    pairs says nothing of one image's texts, and a longer text that is as true may score lower (HiMo-CLIP, AAAI 2026).
+    The loss is InfoNCE of an image with two texts of its own: the mean over valid pairs of
+    log(1 + exp(scale · (cos(image, wrong) − cos(image, right)))). Other pairs' texts are no part of it. InfoNCE among
+    pairs says nothing of one image's texts: a longer text that is as true may score lower (HiMo-CLIP, AAAI 2026), and a
+    text with another count or side may score as high (Yuksekgonul et al., ICLR 2023).
 
     Args:
-      image, long, short: float32 [B, D] unit rows.
+      image, right, wrong: float32 [B, D] unit rows.
       logit_scale: the factor of the cosines.
       valid: bool [B], which pairs have both texts; of none, both results are 0.
     """
-    above = logit_scale * ((short - long) * image).sum(axis=-1)
+    above = logit_scale * ((wrong - right) * image).sum(axis=-1)
     count = jnp.maximum(valid.sum(), 1)
     loss = jnp.where(valid, jax.nn.softplus(above), 0).sum() / count
     return loss, (valid & (above < 0)).sum() / count

@@ -50,7 +50,8 @@ class LossOptions:
       text_pca: None, or how much of the long texts `principal_part` keeps for a further term of the loss: a share of
         their variance, a float, or a number of directions, an int.
       text_pca_weight: of that term.
-      rising: weight of a further term, `rising_loss`, by which long texts score above short ones; 0: no such term.
+      rising: weight of a further term, `own_texts_loss`, by which long texts score above short ones; 0: no such term.
+      hard_negatives: weight of the same term for short texts and their hard negatives; 0: no such term.
       preserve: weight of a further term, `preserve.preservation`, which holds the model to a teacher; 0: no such term.
       preserve_kind: "features" or "similarity", what of the teacher is preserved.
       patches: weight of a further term, `patches.region_loss`, by which the patches of a region are what a crop of it
@@ -74,6 +75,7 @@ class LossOptions:
     text_pca: float | int | None = None
     text_pca_weight: float = 1.0
     rising: float = 0.0
+    hard_negatives: float = 0.0
     preserve: float = 0.0
     preserve_kind: str = "features"
     patches: float = 0.0
@@ -90,7 +92,7 @@ class LossOptions:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The texts that the loss looks at: a kind that weighs the number 0 at every step is not even encoded."""
+        """The texts that are true: a kind that weighs the number 0 at every step is not even encoded."""
         return kinds_used(self.long_weight)
 
     @property
@@ -99,9 +101,14 @@ class LossOptions:
         return 2 if self.patches else 1
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """All texts that the loss looks at: these kinds, and "negative" where there are hard negatives."""
+        return (*self.kinds, "negative") if self.hard_negatives else self.kinds
+
+    @property
     def more_terms(self) -> int:
-        """How many terms the loss has besides one for each of these."""
-        return int(self.text_pca is not None)
+        """How many terms with all pairs of a batch the loss has besides one for each of the texts."""
+        return int(self.text_pca is not None) - int(self.hard_negatives > 0)
 
 
 def loss_options(config: ConfigDict) -> LossOptions:

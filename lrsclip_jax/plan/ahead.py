@@ -164,7 +164,7 @@ def donated(planned: PlannedStep, program: Program) -> Program:
 def job(planned: PlannedStep) -> Job:
     """Returns the facts of the step from which its time is estimated."""
     setup, packed = planned.setup, planned.packed
-    layout, kinds = setup.layout, setup.options.loss.kinds
+    layout, kinds = setup.layout, setup.options.loss.texts
     if packed:
         per_pair = planned.batch["ids"].shape[0] / layout.batch_size
         rows = (Rows(packed.row_length, per_pair, len(kinds)),)

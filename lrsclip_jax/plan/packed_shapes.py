@@ -12,7 +12,7 @@ from lrsclip_jax.data.batches import mixture
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.packing import place
-from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.data.prepared.records import NEGATIVE
 from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.models import zoo
 from lrsclip_jax.plan.lrs2m_lengths import drawn_lengths
@@ -71,8 +71,9 @@ def expected_shapes(setup: Setup) -> PackedShapes:
 
 def _lrs2m_lengths(shape: BatchShape, seed: int) -> Callable[[int], np.ndarray]:
     def lengths(step: int) -> np.ndarray:
-        drawn = drawn_lengths(shape.batch_size, seed + step)
-        cut = [np.minimum(getattr(drawn, kind), shape.length(kind)) * (kind in shape.kinds) for kind in KINDS]
+        drawn = drawn_lengths(shape.batch_size, seed + step)._asdict()
+        drawn[NEGATIVE] = drawn["short"]  # from which it differs in a word or two
+        cut = [np.minimum(drawn[kind], shape.length(kind)) * (kind in shape.kinds) for kind in shape.all_kinds]
         return np.stack(cut, axis=1)
 
     return lengths

@@ -27,7 +27,7 @@ class Throughput:
     Attributes:
       pair: returns the FLOPs of a pair with given texts, and `images` of any shape, `flops.train_pair` for the run's
         model and settings.
-      kinds: of text that are encoded, "long" and "short".
+      kinds: of text that are encoded: "long", "short" and "negative".
       batch_size: pairs in the global batch.
       devices: that share the work.
       peak: FLOP/s of one of them in bfloat16 (lrsclip_jax.chips), None if unknown.
@@ -95,7 +95,7 @@ def of_run(config: ConfigDict, model: CLIP, trainable: Any, mesh: Mesh) -> Throu
         views=loss.views,
     )
     chip = chips.find(mesh.devices.flat[0].device_kind)
-    return Throughput(pair, loss.kinds, config.batch_size, mesh.size, chip.flops if chip else None)
+    return Throughput(pair, loss.texts, config.batch_size, mesh.size, chip.flops if chip else None)
 
 
 def text_rows(batch: Batch, kinds: Sequence[str] = ("long", "short")) -> list[tuple[int, int]]:

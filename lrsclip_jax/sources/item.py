@@ -121,6 +121,8 @@ class Item:
       where: file and line, record or sample that it comes from.
       note: what was left out or clipped, for a record's provenance.
       empty_texts: texts left out because they held nothing.
+      negative: as many as `short`, the hard negative of each: that text with one fact changed, so that it is false of
+        the image, or "" where there is none; () where no text has one.
     """
 
     id: str
@@ -137,6 +139,7 @@ class Item:
     where: str = ""
     note: str = ""
     empty_texts: int = 0
+    negative: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,4 +91,9 @@ def _joined(first: Item, other: Item) -> Item:
         licence=first.licence or other.licence,
         split=first.split or other.split,
         empty_texts=first.empty_texts + other.empty_texts,
+        negative=_negatives(first) + _negatives(other) if first.negative or other.negative else (),
     )
+
+
+def _negatives(item: Item) -> tuple[str, ...]:
+    return item.negative or ("",) * len(item.short)

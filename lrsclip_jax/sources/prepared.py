@@ -48,6 +48,7 @@ def read_prepared(path: Path, split: str | None) -> Source:
                     record.licence,
                     name,
                     where=where,
+                    negative=record.negative or (),
                 )
 
     held = next(iter(parts.values())).band_set()
@@ -84,8 +85,9 @@ def drawing() -> Callable[[Item], Item]:
         seed, index = item.image
         records = of_seed.setdefault(seed, SceneRecords(sys.maxsize, seed))
         record = records[index]
-        image = Entry(records, index, item.id)
-        return Item(item.id, item.source, image, record.long, record.short, record.label, record.licence)
+        image, negative = Entry(records, index, item.id), record.negative or ()
+        texts = record.long, record.short
+        return Item(item.id, item.source, image, *texts, record.label, record.licence, negative=negative)
 
     return drawn
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +42,7 @@ class Keys:
     licence: str | None = None
     split: str | None = None
     source: str | None = None
+    negative: str | None = None
 
     def chosen(self) -> dict[str, str]:
         """Returns the keys that were given."""
@@ -60,6 +61,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "licence": ("licence",),
     "split": ("split",),
     "source": ("source",),
+    "negative": (),  # a column of this name may be anything
 }
 
 
@@ -113,8 +115,10 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
         if long is None and short is None and label is None:
             raise _no_texts(row, chosen)
         long, short, empty = long or (), short or (), 0
+        negative = _negatives(row, names.negative, short) if names.negative else ()
         if "" in long or "" in short:
             empty = long.count("") + short.count("")
+            negative = tuple(wrong for text, wrong in zip(short, negative, strict=False) if text)
             long, short = tuple(filter(None, long)), tuple(filter(None, short))
         if template and label and not long and not short:
             short = (caption_of_label(label, template),)
@@ -129,6 +133,7 @@ def row_reader(keys: Keys, root: Path, source: str, template: str | None = None)
             words.get("split"),
             where=where,
             empty_texts=empty,
+            negative=negative,
         )
 
     return RowReader(item, image_of)
@@ -167,6 +172,7 @@ class _Names(NamedTuple):
     long: tuple[str, ...]
     short: tuple[str, ...]
     label: tuple[str, ...]
+    negative: tuple[str, ...]
     words: tuple[tuple[str, tuple[str, ...]], ...]  # id, licence, split, source, as far as rows have them
 
 
@@ -176,7 +182,17 @@ def _names(row: Mapping[str, Any], chosen: Mapping[str, str]) -> _Names:
         if other in chosen and name not in chosen:
             names[name] = tuple(key for key in names[name] if key != chosen[other])
     words = tuple((name, names[name]) for name in ("id", "licence", "split", "source") if names[name])
-    return _Names(names["image"], names["long"], names["short"], names["label"], words)
+    return _Names(names["image"], names["long"], names["short"], names["label"], names["negative"], words)
+
+
+def _negatives(row: Mapping[str, Any], names: tuple[str, ...], short: Sequence[str]) -> tuple[str, ...]:
+    """The hard negative of each short text, "" for none; one that is the text itself is none."""
+    found = texts_under(row, names) or ()
+    if not any(found):
+        return ()
+    if len(found) != len(short):
+        raise InputError(f"'{names[0]}' holds {len(found)} texts for {len(short)} short ones: one for each is expected")
+    return tuple("" if wrong == text else wrong for text, wrong in zip(short, found, strict=True))
 
 
 def _names_found(row: Iterable[str]) -> str:

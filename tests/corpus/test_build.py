@@ -15,7 +15,7 @@ from lrsclip_jax.corpus.records import store
 from lrsclip_jax.corpus.records.record import CorpusRecord
 from lrsclip_jax.corpus.stages.filters import planned_filters
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.sources import open_source
+from lrsclip_jax.sources import Keys, open_source
 
 RECIPE = "lrsclip_jax/corpus/recipes/boxes.py"
 
@@ -61,7 +61,10 @@ def test_a_corpus_out_of_boxes_that_prepare_reads(scenes, capsys):
 
     items = list(open_source(str(out / "corpus")))
     assert [(item.id, item.long, item.short) for item in items] == [(r.id, r.long, r.short) for r in made]
-    assert all(item.image.is_file() for item in items)
+    assert all(item.image.is_file() for item in items) and not any(item.negative for item in items)
+    items = [*open_source(str(out / "corpus"), Keys(negative="negative"))]
+    assert [item.negative for item in items] == [r.negative for r in made]
+    assert any(text for r in made for text in r.negative)
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("part-*")}
     main(arguments)  # nothing is made again

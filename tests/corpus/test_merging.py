@@ -31,6 +31,7 @@ def sides(tmp_path):
             short=(f"short {name}",),
             licence="CC0-1.0",
             label=label,
+            negative=(f"wrong {name}",),
         )
         for name, label in (("a", None), ("b", "port"), ("d", None))
     ]
@@ -46,6 +47,7 @@ def test_texts_meet_at_their_image(sides, tmp_path, key):
         ("a", "VHM", ("long a",), ("short a", "again"), None),
         ("b", "VHM", ("long b",), ("short b",), "port"),
     ]
+    assert [r.negative for r in records] == [("wrong a", ""), ("wrong b",)]
     assert records[0].things == (Thing("ship"),) and records[0].image == sides[0][0].image
     assert records[0].licence is None and records[1].licence == "CC0-1.0"  # unknown where one of both is
     assert [record.provenance[-1].detail for record in records] == [f"short, by {key}"] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 
 import numpy as np
@@ -53,18 +54,33 @@ def caption(boxes, seed=0, **options):
     return describe(things(boxes), *SIZE, key=(seed,), **options)
 
 
-def test_every_statement_on_random_layouts_is_true_and_in_good_english():
-    read = 0
+def test_every_statement_on_random_layouts_is_true_and_in_good_english_and_hard_negatives_are_false():
+    read, negatives = 0, 0
     for seed in range(150):
         boxes = layout(seed)
         found, checker = caption(boxes, seed), Checker(boxes, *SIZE)
         checker.short(found.short)
         checker.long(found.long)
         read += checker.read
-        for text in (*found.short, found.long):
+        for text in (*found.short, found.long, *filter(None, found.negative)):
             grammar(text)
+        for place, wrong in enumerate(found.negative):
+            if wrong:
+                with pytest.raises(AssertionError):
+                    checker.short([*found.short[:place], wrong, *found.short[place + 1 :]])
+                assert changed_words(found.short[place], wrong) == 1
+                negatives += 1
         assert tokens(found.long) <= 240 and max(map(tokens, found.short)) <= 77
-    assert read > 900
+    assert read > 900 and negatives > 600
+
+
+def changed_words(one, other):
+    """How many runs of words of two texts differ, but for verbs and nouns that agree with another number."""
+    words = [re.sub(r"\b(is|are|lies?) ", "", text.lower()) for text in (one, other)]
+    for singular, plural in NOUNS.values():
+        words = [re.sub(rf"\b{plural}\b", singular, text) for text in words]
+    matching = difflib.SequenceMatcher(None, *(text.split() for text in words), autojunk=False)
+    return sum(tag != "equal" for tag, *_ in matching.get_opcodes())
 
 
 def test_the_checker_objects_to_the_captions_of_the_mirror_image():

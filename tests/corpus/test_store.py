@@ -21,6 +21,7 @@ FULL = CorpusRecord(
     split="train",
     licence="CC-BY-4.0",
     provenance=(Step("read", "voc"), Step("captions", "rules", "short")),
+    negative=("", "Drei Boote — 三"),
 )
 BARE = CorpusRecord("b", "b.png", "web")
 

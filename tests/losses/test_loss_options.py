@@ -35,6 +35,7 @@ def test_every_option_is_the_config_key_of_its_name():
         "text_pca": 0.9,
         "text_pca_weight": 0.5,
         "rising": 0.5,
+        "hard_negatives": 0.25,
         "preserve": 2.0,
         "preserve_kind": "similarity",
         "patches": 0.1,
@@ -74,6 +75,10 @@ def test_options_read_from_json_are_the_same_and_can_be_compared():
             {"rising": 0.5, "long_weight": 1},
             "loss.rising=0.5 needs long and short texts, and loss.long_weight=1 uses one kind",
         ),
+        (
+            {"hard_negatives": 0.5, "long_weight": 1},
+            "loss.hard_negatives=0.5 needs short texts, and loss.long_weight=1 uses none",
+        ),
         ({"long_weight": 1.5}, "loss.long_weight=1.5 must be a number from 0 to 1"),
     ],
     ids=str,
@@ -94,7 +99,9 @@ def test_a_bad_option_is_named(options, message):
     ],
 )
 def test_a_text_that_never_weighs_anything_is_not_looked_at(long_weight, kinds):
-    assert LossOptions(long_weight).kinds == kinds
+    assert LossOptions(long_weight).kinds == LossOptions(long_weight).texts == kinds
+    if "short" in kinds:
+        assert LossOptions(long_weight, hard_negatives=0.1).texts == (*kinds, "negative")
 
 
 def test_long_weight_is_a_number_or_a_schedule():

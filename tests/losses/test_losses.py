@@ -75,20 +75,20 @@ def oracle(image, text, scale, *, valid=None, equal=None, same=None, smoothing=0
     return value, (scale * of_image @ text, scale * of_text.T @ image, (whole * cosines).sum())
 
 
-def rising_oracle(image, long, short, scale, valid):
-    """How far short texts score above long ones, one pair at a time, with gradients to image, long, short and scale."""
-    image, long, short = np.float64(image), np.float64(long), np.float64(short)
-    value, (d_image, d_long, d_short), d_scale, right = 0.0, np.zeros((3, *image.shape)), 0.0, 0
+def own_texts_oracle(image, right, wrong, scale, valid):
+    """How far wrong texts score above right ones, one pair at a time, with gradients to image, both, and scale."""
+    image, right, wrong = np.float64(image), np.float64(right), np.float64(wrong)
+    value, (d_image, d_right, d_wrong), d_scale, above = 0.0, np.zeros((3, *image.shape)), 0.0, 0
     for i in np.flatnonzero(valid):
-        cosines = np.array([image[i] @ long[i], image[i] @ short[i]])
+        cosines = np.array([image[i] @ right[i], image[i] @ wrong[i]])
         log_p = scale * cosines - np.log(np.exp(scale * (cosines - cosines.max())).sum()) - scale * cosines.max()
-        wrong = np.exp(log_p[1]) / valid.sum()  # the probability of the short text
+        p_wrong = np.exp(log_p[1]) / valid.sum()
         value -= log_p[0] / valid.sum()
-        d_image[i] = scale * wrong * (short[i] - long[i])
-        d_long[i], d_short[i] = -scale * wrong * image[i], scale * wrong * image[i]
-        d_scale += wrong * (cosines[1] - cosines[0])
-        right += cosines[0] > cosines[1]
-    return value, (d_image, d_long, d_short, d_scale), right / max(valid.sum(), 1)
+        d_image[i] = scale * p_wrong * (wrong[i] - right[i])
+        d_right[i], d_wrong[i] = -scale * p_wrong * image[i], scale * p_wrong * image[i]
+        d_scale += p_wrong * (cosines[1] - cosines[0])
+        above += cosines[0] > cosines[1]
+    return value, (d_image, d_right, d_wrong, d_scale), above / max(valid.sum(), 1)
 
 
 def assert_close(got, want):
@@ -287,13 +287,41 @@ def test_long_texts_score_above_short_ones(scale, some):
 
     (without, _), others = compiled(0.0)(image, long, short, scale)
     (value, metrics), gradients = compiled(0.5)(image, long, short, scale)
-    want, want_gradients, right = rising_oracle(image, long, short, scale, has_long & has_short)
+    want, want_gradients, right = own_texts_oracle(image, long, short, scale, has_long & has_short)
     np.testing.assert_allclose(value - without, 0.5 * want, rtol=1e-5)
     np.testing.assert_allclose(metrics["loss_rising"], want, rtol=1e-6)
     np.testing.assert_allclose(metrics["accuracy_rising"], right, rtol=1e-6)
     assert (0 < right < 1 and want > 0) if some else right == want == 0
     for found, other, expected in zip(gradients, others, want_gradients, strict=True):
         assert np.abs(found - other - 0.5 * expected).max() <= 1e-5 * np.abs(found).max()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", ["info_nce", "sigmoid"])
+def test_short_texts_score_above_their_hard_negatives(scale, name):
+    image, long, short, has_long, has_short = batch(9)
+    negative, has_negative = unit_rows(300, len(image))[1], np.random.default_rng(3).random(len(image)) < 0.7
+
+    @partial(jax.jit, static_argnames="weight")
+    @partial(jax.value_and_grad, argnums=(0, 1, 2, 3), has_aux=True)
+    def compiled(image, short, negative, scale, weight):
+        texts = {"long": Texts(long, has_long), "short": Texts(short, has_short)}
+        texts["negative"] = Texts(negative, has_negative)
+        options = LossOptions(0.8, name=name, hard_negatives=weight)
+        return losses.dual_loss(image, texts, scale, options, logit_bias=-10.0)
+
+    (without, _), others = compiled(image, short, negative, scale, weight=0.0)
+    (value, metrics), gradients = compiled(image, short, negative, scale, weight=0.5)
+    both = has_short & has_negative
+    want, want_gradients, right = own_texts_oracle(image, short, negative, scale, both)
+    assert 0 < right < 1 and 0 < both.sum() < min(has_short.sum(), has_negative.sum())
+    np.testing.assert_allclose(value - without, 0.5 * want, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_hard_negatives"], want, rtol=1e-6)
+    np.testing.assert_allclose(metrics["accuracy_hard_negatives"], right, rtol=1e-6)
+    for found, other, expected in zip(gradients, others, want_gradients, strict=True):
+        assert np.abs(found - other - 0.5 * expected).max() <= 1e-5 * np.abs(found).max()
+    elsewhere = np.where(both[:, None], negative, -negative)  # of pairs without one, anything
+    assert compiled(image, short, elsewhere, scale, weight=0.5)[0][0] == value and not gradients[2][~both].any()
 
 
 def test_a_weight_of_zero_leaves_its_term_out():

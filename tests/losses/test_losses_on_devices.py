@@ -20,14 +20,15 @@ import numpy as np
 import pytest
 import test_preserve
 from jax.sharding import AxisType
-from test_losses import oracle, rising_oracle, unit_rows
+from test_losses import oracle, own_texts_oracle, unit_rows
 from test_sigmoid import sigmoid_oracle
 
 from lrsclip_jax import losses
 from lrsclip_jax.sharding import AXES, batch_sharded
 
 PAIRS, WIDTH, COMPONENTS = 40, 16, 4
-OMEGA, BIAS, TEXT_PCA_WEIGHT, RISING = 0.8, -10.0, 0.5, 0.7
+OMEGA, BIAS, TEXT_PCA_WEIGHT, RISING, NEGATIVES = 0.8, -10.0, 0.5, 0.7, 0.6
+TEXTS = ("long", "short", "negative")
 VARIANTS = [(scale, missing) for scale in (14.3, 100.0) for missing in ("none", "some", "all long")]
 
 
@@ -44,6 +45,7 @@ class Case(NamedTuple):
     loss: str = "info_nce"
     text_pca: float | int | None = None
     rising: bool = False
+    negatives: bool = False
 
     @property
     def name(self) -> str:
@@ -57,26 +59,26 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("gather", (1, 1, 1), 0, 0.1, "negative", "group:10", "full", text_pca=6),
+    Case("gather", (1, 1, 1), 0, 0.1, "negative", "group:10", "full", text_pca=6, negatives=True),
     Case("gather", (1, 1, 1), 3, 0.0, "ignore", "global", "reference", same_image="positive"),
     Case("gather", (2, 1, 1), 5, 0.0, "negative", "group:10", "reference", "short"),
-    Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference", same_image="positive"),
+    Case("gather", (2, 2, 1), 5, 0.0, "ignore", "global", "reference", same_image="positive", negatives=True),
     Case("gather", (2, 2, 1), 0, 0.1, "ignore", None, "reference", "long", text_pca=0.6),
-    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full", same_image="positive", text_pca=0.6, rising=True),
+    Case("gather", (2, 2, 2), 5, 0.1, "negative", None, "full", "both", "positive", "info_nce", 0.6, True, True),
     Case("gather", (8, 1, 1), 0, 0.0, "negative", "global", "full"),
     Case("ring", (1, 1, 1), 5, 0.1, "ignore", None, "reference", same_image="positive"),
-    Case("ring", (2, 1, 1), 3, 0.1, "ignore", "global", "full"),
+    Case("ring", (2, 1, 1), 3, 0.1, "ignore", "global", "full", negatives=True),
     Case("ring", (2, 1, 1), 0, 0.0, "negative", None, "full", "long", same_image="positive", text_pca=0.6),
     Case("ring", (2, 2, 1), 3, 0.1, "negative", "group:10", "full", same_image="positive"),
     Case("ring", (2, 2, 2), 0, 0.0, "ignore", "group:10", "reference", "short", same_image="positive"),
     Case("ring", (2, 2, 2), 3, 0.1, "ignore", "global", "reference"),
-    Case("ring", (8, 1, 1), 3, 0.0, "negative", None, "reference", rising=True),
+    Case("ring", (8, 1, 1), 3, 0.0, "negative", None, "reference", rising=True, negatives=True),
     Case("ring", (8, 1, 1), 1, 0.1, "ignore", "group:10", "full", same_image="positive", text_pca=0.6),
-    Case("full", (2, 2, 2), 0, 0.1, "ignore", None, "full"),
+    Case("full", (2, 2, 2), 0, 0.1, "ignore", None, "full", negatives=True),
     Case("full", (8, 1, 1), 0, 0.0, "negative", "global", "reference"),
     Case("full", (8, 1, 1), 0, 0.0, "ignore", "global", "full", same_image="positive", loss="sigmoid"),
     Case("gather", (2, 1, 1), 3, 0.0, "ignore", "global", "full", loss="sigmoid"),
-    Case("gather", (2, 2, 2), 0, 0.0, "negative", None, "full", "short", same_image="positive", loss="sigmoid"),
+    Case("gather", (2, 2, 2), 0, 0.0, "negative", None, "full", "short", "positive", "sigmoid", negatives=True),
     Case("ring", (1, 1, 1), 3, 0.0, "negative", None, "full", loss="sigmoid"),
     Case(
         "ring", (2, 1, 1), 0, 0.0, "ignore", None, "full", "long", same_image="positive", loss="sigmoid", text_pca=0.6
@@ -161,8 +163,10 @@ def batch(missing: str) -> dict[str, np.ndarray]:
         "image": image.astype(np.float32),
         "long": long,
         "short": short.astype(np.float32),
+        "negative": unit_rows(2, PAIRS, WIDTH)[1],
         "has_long": has_long & (missing != "all long"),
         "has_short": has_short,
+        "has_negative": np.arange(PAIRS) % 3 > 0,
         "long_ids": rng.integers(0, 25, (PAIRS, 1)).repeat(5, 1).astype(np.int32),
         "short_ids": rng.integers(0, 12, (PAIRS, 1)).repeat(3, 1).astype(np.int32),
         "image_keys": rng.integers(0, 30, (PAIRS, 1)).astype(np.uint32),
@@ -208,14 +212,14 @@ def principal_texts_and_jacobian(wanted: float | int, missing: str) -> tuple[np.
 
 
 def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.ndarray], dict[str, float]]:
-    """Loss, gradients to image, long, short, scale and bias, and the accuracy of each term."""
+    """Loss, gradients to image, texts, scale and bias, and the accuracy of each term."""
     data = batch(missing)
     sigmoid = case.loss == "sigmoid"
     options = {} if sigmoid else {"smoothing": case.label_smoothing, "gradient": case.gradient}
     omega = {"both": OMEGA, "long": 1.0, "short": 0.0}[case.terms]
     weights = {"long": omega, "short": 1 - omega, "text_pca": TEXT_PCA_WEIGHT if case.text_pca else 0.0}
     loss, accuracies = 0.0, {}
-    gradients = {"image": 0.0, "long": np.zeros((PAIRS, WIDTH)), "short": np.zeros((PAIRS, WIDTH)), "logits": 0.0}
+    gradients = {"image": 0.0, **{kind: np.zeros((PAIRS, WIDTH)) for kind in TEXTS}, "logits": 0.0}
     for term, weight in weights.items():
         kind = "short" if term == "short" else "long"
         ids, valid, image, text = data[f"{kind}_ids"], data[f"has_{kind}"], data["image"], data[kind]
@@ -240,15 +244,18 @@ def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.nda
         accuracies[term] = accuracy(image, text, valid, equal | same)
         for name, gradient in (("image", d_image), (kind, d_text), ("logits", np.array(d_logits))):
             gradients[name] = gradients[name] + weight * gradient
-    if case.rising:
-        features = [data[name] for name in ("image", "long", "short")]
-        value, (*slopes, d_scale), accuracies["rising"] = rising_oracle(
-            *features, scale, data["has_long"] & data["has_short"]
-        )
-        loss += RISING * value
+    own_texts = {"rising": (RISING, "long", "short"), "hard_negatives": (NEGATIVES, "short", "negative")}
+    for term, there in (("rising", case.rising), ("hard_negatives", case.negatives)):
+        if not there:
+            continue
+        weight, *kinds = own_texts[term]
+        both = data[f"has_{kinds[0]}"] & data[f"has_{kinds[1]}"]
+        features = [data[name] for name in ("image", *kinds)]
+        value, (*slopes, d_scale), accuracies[term] = own_texts_oracle(*features, scale, both)
+        loss += weight * value
         slopes.append(np.array([d_scale, 0.0] if sigmoid else [d_scale]))
-        for name, slope in zip(gradients, slopes, strict=True):
-            gradients[name] = gradients[name] + RISING * slope
+        for name, slope in zip(("image", *kinds, "logits"), slopes, strict=True):
+            gradients[name] = gradients[name] + weight * slope
     logits = gradients.pop("logits")
     return loss, [*gradients.values(), *np.broadcast_to(logits, 2 if sigmoid else 1)], accuracies
 
@@ -285,22 +292,24 @@ def measure(case: Case) -> dict:
         text_pca=case.text_pca,
         text_pca_weight=TEXT_PCA_WEIGHT,
         rising=RISING if case.rising else 0.0,
+        hard_negatives=NEGATIVES if case.negatives else 0.0,
     )
 
-    def loss(image, long, short, scale, bias, omega, data):
+    def loss(image, long, short, negative, scale, bias, omega, data):
         texts = {
             kind: losses.Texts(features, data[f"has_{kind}"], losses.text_keys(data[f"{kind}_ids"]))
             for kind, features in (("long", long), ("short", short))
         }
+        texts["negative"] = losses.Texts(negative, data["has_negative"])
         keys = data["image_keys"]
         return losses.dual_loss(image, texts, scale, options, logit_bias=bias, image_keys=keys, step=omega, mesh=mesh)
 
     def arguments(scale, missing):
         data = jax.device_put(batch(missing), batch_sharded(mesh))
-        features = [data.pop(key) for key in ("image", "long", "short")]
+        features = [data.pop(key) for key in ("image", *TEXTS)]
         return *features, np.float32(scale), np.float32(BIAS), np.float32(OMEGA), data
 
-    learnt = (0, 1, 2, 3, 4) if case.loss == "sigmoid" else (0, 1, 2, 3)
+    learnt = (0, 1, 2, 3, 4, 5) if case.loss == "sigmoid" else (0, 1, 2, 3, 4)
     compiled = jax.jit(jax.value_and_grad(loss, learnt, has_aux=True)).lower(*arguments(1.0, "none")).compile()
     errors = {}
     for scale, missing in VARIANTS:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from source_files import lines, split_up, write
 
-from lrsclip_jax.sources import grouping, open_source
+from lrsclip_jax.sources import Keys, grouping, open_source
 from lrsclip_jax.sources.grouping import find_repeats, grouped
 from lrsclip_jax.sources.json_files import JsonLines, JsonLists
 from lrsclip_jax.sources.numbering import SeenTexts
@@ -89,6 +89,16 @@ def test_all_that_rows_say_of_an_image_is_kept_and_contradictions_are_faults(tmp
     ]
 
 
+def test_rows_of_an_image_keep_each_short_text_with_its_hard_negative(tmp_path):
+    rows = [
+        {"image": "a.jpg", "caption": "a road"},
+        {"image": "a.jpg", "caption": ["", "two roads"], "wrong": ["x", "a road"]},
+        {"image": "a.jpg", "caption": "three roads", "wrong": "three roads"},
+    ]
+    (item,) = open_source(write(tmp_path / "a.jsonl", lines(rows)), Keys(negative="wrong"))
+    assert item.short == ("a road", "two roads", "three roads") and item.negative == ("", "a road", "")
+
+
 def test_seen_texts_are_new_once():
     seen, texts = SeenTexts(), [f"text {n % 20_000}" for n in range(50_000)]
     assert [seen.add(text) for text in texts] == [n < 20_000 for n in range(50_000)]
@@ -96,7 +106,7 @@ def test_seen_texts_are_new_once():
 
 MEASURE = """
 import sys
-from lrsclip_jax.sources import open_source
+from lrsclip_jax.sources import Keys, open_source
 source = open_source(sys.argv[1])
 texts = sum(len(getattr(item, "short", ())) for item in source)
 # Not what getrusage says, which is the parent's memory at first.

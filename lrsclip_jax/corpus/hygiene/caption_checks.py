@@ -103,7 +103,9 @@ def _with_texts(record: CorpusRecord, short: Sequence[str], long: Sequence[str],
     if not out:
         return record
     step = Step("captions", detail=f"{out} of {before} texts out: {why}")
-    return replace(record, short=tuple(short), long=tuple(long), provenance=(*record.provenance, step))
+    negative = tuple(record.negative_of[text] for text in short) if record.negative else ()
+    provenance = (*record.provenance, step)
+    return replace(record, short=tuple(short), long=tuple(long), negative=negative, provenance=provenance)
 
 
 class NearCaptions:

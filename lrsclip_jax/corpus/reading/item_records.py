@@ -70,6 +70,7 @@ def of_item(found: Item | Fault, origin: Origin) -> CorpusRecord | SetAside:
         split=found.split or origin.split,
         licence=found.licence or origin.licence,
         provenance=(Step(STAGE, origin.kind, clean_name("; ".join(filter(None, (found.where, found.note))))),),
+        negative=found.negative,
     )
 
 

@@ -34,6 +34,8 @@ class CorpusRecord:
       split: of the source, where it has several.
       licence: of image and texts, as SPDX or in words; None where it is unknown.
       provenance: the stages behind it, first to last.
+      negative: as many as `short`, the hard negative of each: that text with one fact changed, so that it is false of
+        the image, or "" where there is none; () where no text has one.
     """
 
     id: str
@@ -48,16 +50,27 @@ class CorpusRecord:
     split: str | None = None
     licence: str | None = None
     provenance: tuple[Step, ...] = ()
+    negative: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path:
         """The path by which the image is opened."""
         return Path(named(self.image))
 
+    @property
+    def negative_of(self) -> dict[str, str]:
+        """The hard negative of each short text."""
+        return dict(zip(self.short, self.negative, strict=True)) if self.negative else {}
+
     def __post_init__(self) -> None:
         if not self.id or not self.image or not self.source:
             raise InputError(
                 f"record {self.id!r}: id, image and source are needed, got {self.image!r}, {self.source!r}"
+            )
+        if self.negative and len(self.negative) != len(self.short):
+            raise InputError(
+                f"record {self.id!r}: {len(self.negative)} negative texts for {len(self.short)} short ones: one for "
+                "each is expected"
             )
 
 

@@ -50,6 +50,7 @@ SCHEMA = pa.schema(
         "split": pa.string(),
         "licence": pa.string(),
         "provenance": pa.list_(pa.struct({"stage": pa.string(), "by": pa.string(), "detail": pa.string()})),
+        "negative": _TEXTS,
     }
 )
 

@@ -10,8 +10,9 @@ from scipy.sparse import csgraph
 
 from lrsclip_jax.corpus.rules import wording
 
-_PARTS = wording.NINTHS | wording.QUARTERS | wording.THIRDS | wording.HALVES  # the smaller come first
-_REGIONS, _BOUNDS = tuple(_PARTS), np.array(list(_PARTS.values()))
+PARTS = wording.NINTHS | wording.QUARTERS | wording.THIRDS | wording.HALVES  # the smaller come first
+_NAMES = {bounds: place for place, bounds in PARTS.items()}
+_REGIONS, _BOUNDS = tuple(PARTS), np.array(list(PARTS.values()))
 _NINTHS, _QUARTERS = tuple(wording.NINTHS), tuple(wording.QUARTERS)
 _MOST = 0.75
 _PAIRWISE = 1500  # boxes up to which all pairs are compared
@@ -51,6 +52,13 @@ def region(points: np.ndarray, size: tuple[int, int], share: float = 1.0) -> str
     start, stop = _BOUNDS[:, :2], np.where(_BOUNDS[:, 2:] == 12, np.inf, _BOUNDS[:, 2:])
     shares = ((start <= scaled) & (scaled < stop)).all(-1).mean(0)
     return _REGIONS[int((shares >= share).argmax())] if (shares >= share).any() else None
+
+
+def mirrored(place: str) -> str:
+    """Returns the named part of the image that lies opposite, left and right changed, or else top and bottom."""
+    left, top, right, bottom = PARTS[place]
+    sideways, upright = (12 - right, top, 12 - left, bottom), (left, 12 - bottom, right, 12 - top)
+    return _NAMES[upright if sideways == PARTS[place] else sideways]
 
 
 def mostly(boxes: np.ndarray, size: tuple[int, int]) -> str | None:

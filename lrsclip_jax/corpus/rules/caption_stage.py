@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from lrsclip_jax.corpus.records.record import CorpusRecord, SetAside, Step
 from lrsclip_jax.corpus.rules.long import long
 from lrsclip_jax.corpus.rules.scene import sort
-from lrsclip_jax.corpus.rules.short import short
+from lrsclip_jax.corpus.rules.short import negatives, short
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.errors import InputError, MissingPackage
 from lrsclip_jax.sources.item import Thing
@@ -21,10 +22,15 @@ STAGE = "captions"
 
 @dataclass(frozen=True)
 class Description:
-    """Five short captions, and a long one of several sentences; "" where there are no boxes to speak of."""
+    """Five short captions, and a long one of several sentences; "" where there are no boxes to speak of.
+
+    `negative` has for each short caption a hard negative: the same with a number or a place changed, so that it is
+    false; "" where it says none.
+    """
 
     short: tuple[str, ...]
     long: str
+    negative: tuple[str, ...]
 
 
 def describe(
@@ -57,12 +63,16 @@ def describe(
     if not (scene.groups or scene.present or scene.label):
         raise InputError("there are no things, and no label to describe it by")
     digest = hashlib.sha256(repr(key).encode()).digest()
-    rng = stream(int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big"))
-    return Description(short(scene, rng), long(scene, rng, max_tokens))
+    numbers = functools.partial(stream, int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big"))
+    rng = numbers()
+    texts = short(scene, rng)
+    return Description(texts, long(scene, rng, max_tokens), negatives(scene, texts, numbers, numbers(purpose=1)))
 
 
 def caption_by_rules(records: Iterable[CorpusRecord], seed: int = 0) -> Iterator[CorpusRecord | SetAside]:
     """Yields each record with short and long texts where it had none; texts that it has are kept.
+
+    Short texts that it gets bring their hard negatives.
 
     A record that ends without any text is set aside with the reason. Memory is that of one record.
     """
@@ -77,10 +87,11 @@ def caption_by_rules(records: Iterable[CorpusRecord], seed: int = 0) -> Iterator
         except InputError as error:
             yield record if record.short or record.long else SetAside(record.id, STAGE, str(error))
             continue
+        negative = record.negative if record.short or not any(found.negative) else found.negative
         filled: dict[str, Any] = {
             "short": record.short or found.short,
             "long": record.long or ((found.long,) if found.long else ()),
         }
         added = [name for name, texts in filled.items() if texts != getattr(record, name)]
         steps = (Step(STAGE, "rules", ", ".join(added)),) if added else ()
-        yield dataclasses.replace(record, **filled, provenance=record.provenance + steps)
+        yield dataclasses.replace(record, **filled, negative=negative, provenance=record.provenance + steps)

@@ -24,15 +24,22 @@ class Group:
       noun: the class in words.
       boxes: float64 [N, 4], within the image, pixels.
       share: of the image that their outlines cover, 0 to 1; None where some have no outline.
+      miscount: how many more of them are said to be there than there are, for a text that is to be false.
     """
 
     noun: Noun
     boxes: np.ndarray
     share: float | None = None
+    miscount: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many of them are said to be there, at least one."""
+        return max(len(self.boxes) + self.miscount, 1)
 
     def where(self, chosen: np.ndarray) -> Group:
         """Returns the group with some of its boxes."""
-        return Group(self.noun, self.boxes[chosen])
+        return Group(self.noun, self.boxes[chosen], miscount=self.miscount)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +82,7 @@ def counted(groups: Sequence[Group], rng: np.random.Generator) -> Phrase:
     shown, rest = groups[:LISTED], groups[LISTED:]
     if sum(len(group.boxes) for group in rest if not group.noun.stuff) < 2:
         shown, rest = groups[: LISTED + 1], ()
-    items = [(quantity(len(group.boxes), group.noun, rng), _is_plural(group)) for group in shown]
+    items = [(quantity(group.count, group.noun, rng), _is_plural(group)) for group in shown]
     return phrase([*items, (OTHERS, True)] if rest else items)
 
 
@@ -86,7 +93,7 @@ def _scene(label: str | None, found: Sequence[Noun]) -> str | None:
 
 
 def _is_plural(group: Group) -> bool:
-    return group.noun.plural if group.noun.stuff else len(group.boxes) > 1
+    return group.noun.plural if group.noun.stuff else group.count > 1
 
 
 def _group(what: Noun, things: Sequence[Thing], width: int, height: int) -> Group:

@@ -5,12 +5,15 @@ After RemoteCLIP's box-to-caption conversion (arXiv 2306.11029, Algorithm 1), wh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from lrsclip_jax.corpus.rules import arrangement, wording
-from lrsclip_jax.corpus.rules.english import listed, say
-from lrsclip_jax.corpus.rules.scene import Group, SceneFacts, counted
-from lrsclip_jax.data.draws import pick, shuffled
+from lrsclip_jax.corpus.rules.english import NUMBERS, listed, say
+from lrsclip_jax.corpus.rules.scene import LISTED, Group, SceneFacts, counted
+from lrsclip_jax.data.draws import differing, pick, shuffled
 
 
 def short(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:
@@ -20,6 +23,35 @@ def short(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:
     if scene.present:
         return tuple(say(rng, [template], names=listed(scene.present)) for template in shuffled(rng, wording.PRESENT))
     return tuple(say(rng, [template], label=scene.label or "") for template in shuffled(rng, wording.SCENE))
+
+
+def negatives(
+    scene: SceneFacts, texts: Sequence[str], said_by: Callable[[], np.random.Generator], rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Returns a hard negative for each short caption of a scene; "" where it has none.
+
+    It is the same caption with one number changed by one, up to ten, or with the place mirrored, so that it is false.
+
+    Args:
+      scene: of the captions.
+      texts: the captions, as `short` returns them.
+      said_by: returns the random numbers with which they were said.
+      rng: decides what is changed.
+    """
+    others = [[*map(_mirrored, texts)]]
+    for number, group in enumerate(scene.groups[: LISTED + 1]):
+        steps = [step for step in (-1, 1) if 0 < len(group.boxes) + step < len(NUMBERS)]
+        if len(group.boxes) < len(NUMBERS) and not group.noun.stuff:
+            wrong = replace(group, miscount=pick(rng, steps))
+            groups = (*scene.groups[:number], wrong, *scene.groups[number + 1 :])
+            others.append([*short(replace(scene, groups=groups), said_by())])
+    return differing(rng, texts, others)
+
+
+def _mirrored(text: str) -> str:
+    """The text with its place mirrored; itself where it names none."""
+    place = next((place for place in arrangement.PARTS if place in text), "")
+    return text.replace(place, arrangement.mirrored(place)) if place else text
 
 
 def _of_groups(scene: SceneFacts, rng: np.random.Generator) -> tuple[str, ...]:

@@ -109,15 +109,17 @@ def _joined(key: str, record: CorpusRecord, other: CorpusRecord) -> CorpusRecord
     def both(name: str) -> tuple:
         return tuple(dict.fromkeys((*getattr(record, name), *getattr(other, name))))
 
+    wrong, short = other.negative_of | record.negative_of, both("short")
     brought = "".join(f"{kind}, " for kind in ("long", "short") if getattr(other, kind))
     return replace(
         record,
-        short=both("short"),
+        short=short,
         long=both("long"),
         things=both("things"),
         label=record.label or other.label,
         licence=_licence(record.licence, other.licence),
         provenance=(*record.provenance, *other.provenance, Step(STAGE, other.source, f"{brought}by {key}")),
+        negative=tuple(wrong.get(text, "") for text in short) if wrong else (),
     )
 
 

@@ -119,6 +119,7 @@ def _tile(scene: CorpusRecord, window: Window, file: Path, min_visible: float) -
         image=str(file),
         short=(),
         long=(),
+        negative=(),
         things=tuple(itertools.chain.from_iterable(parts)),
         label=None,
         width=c1 - c0,

@@ -10,10 +10,10 @@ import numpy as np
 
 from lrsclip_jax.data.batches.image_rows import ImageRows
 from lrsclip_jax.data.batches.packing import joined, pack, place
-from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE
 from lrsclip_jax.errors import InputError
 
-# The ids of each pair's text of a kind, or None.
+# The ids of each pair's text of a kind, or None; of long and short texts, and of hard negatives where they are wanted.
 Texts = Mapping[str, Sequence[Sequence[int] | None]]
 
 
@@ -24,7 +24,7 @@ class BatchShape:
     Attributes:
       batch_size: pairs of the global batch.
       long_length, short_length: most tokens of a text, which is cut there; without packing also its slots.
-      kinds: the texts that the loss uses; others are neither packed nor padded.
+      kinds: the texts that the loss uses, hard negatives among them; others are neither packed nor padded.
       row_length: None, or the slots of the rows that all texts of a group share.
       groups: of the global batch, each with rows of its own: the shards of the mesh times the microbatches.
       shifted: the texts whose tokens are moved within the position table (`sentence_draws`).
@@ -60,8 +60,13 @@ class BatchShape:
                     "raise data.row_length"
                 )
 
+    @property
+    def all_kinds(self) -> tuple[str, ...]:
+        """The texts of which a batch says whether they are there: long and short ones, and wanted hard negatives."""
+        return (*KINDS, NEGATIVE) if NEGATIVE in self.kinds else KINDS
+
     def length(self, kind: str) -> int:
-        return {"long": self.long_length, "short": self.short_length}[kind]
+        return {"long": self.long_length, "short": self.short_length, NEGATIVE: self.short_length}[kind]
 
     def groups_of(self, rows: np.ndarray) -> Iterator[tuple[int, slice]]:
         """Yields the number of each group that some rows of the global batch are, and which of them."""
@@ -75,7 +80,7 @@ class BatchShape:
 
 def padded(texts: Texts, shape: BatchShape, pad: int) -> dict[str, np.ndarray]:
     """Returns the texts of a batch, of the kinds that the loss uses, in a row each, filled up with `pad`."""
-    batch, lengths_of = _has(texts), dict(zip(KINDS, text_lengths(texts).T, strict=True))
+    batch, lengths_of = _has(texts), dict(zip(texts, text_lengths(texts).T, strict=True))
     for kind in shape.kinds:
         lengths = lengths_of[kind]
         present = (ids for ids in texts[kind] if ids is not None)
@@ -98,7 +103,8 @@ def packed(
       texts: of some of the pairs of a global batch, whole groups of them.
       shape: of the batch.
       rows: int [pairs], which pairs of the global batch they are.
-      lengths: int [B, 2], of the texts of the global batch as they were drawn; they alone decide the number of rows.
+      lengths: int [B, kinds], of the texts of the global batch as they were drawn; they alone decide the number of
+        rows.
       shifts: of each kind that `shape.shifted` names, int32 [pairs], as `packing.pack` takes them; None: no kind.
     """
     shifts = shifts or {}
@@ -107,11 +113,11 @@ def packed(
     placed, granted = place(lengths, shape.groups, shape.row_length)
     groups = []
     for group, part in shape.groups_of(rows):
-        both = [ids for kind in KINDS for ids in texts[kind][part]]
+        all_texts = [ids for of_kind in texts.values() for ids in of_kind[part]]
         unmoved = np.zeros(len(rows), np.int32)
-        moved = [shifts.get(kind, unmoved)[part] for kind in KINDS] if shape.shifted else []
+        moved = [shifts.get(kind, unmoved)[part] for kind in texts] if shape.shifted else []
         by = np.concatenate(moved) if moved else None
-        groups.append(pack(both, placed[group], shape.row_length, granted, by))
+        groups.append(pack(all_texts, placed[group], shape.row_length, granted, by, kinds=[*texts]))
     return joined(groups) | _has(texts)
 
 
@@ -134,9 +140,9 @@ def packed_images(images: np.ndarray, grids: np.ndarray, shape: BatchShape, rows
 
 
 def text_lengths(texts: Texts) -> np.ndarray:
-    """Returns int64 [pairs, 2]: how many ids the long and the short text of each pair have, 0 where it has none."""
-    return np.asarray([[0 if ids is None else len(ids) for ids in texts[kind]] for kind in KINDS]).T
+    """Returns int64 [pairs, kinds]: how many ids the text of each kind of each pair has, 0 where it has none."""
+    return np.asarray([[0 if ids is None else len(ids) for ids in of_kind] for of_kind in texts.values()]).T
 
 
 def _has(texts: Texts) -> dict[str, np.ndarray]:
-    return {f"has_{kind}": np.asarray([ids is not None for ids in texts[kind]]) for kind in KINDS}
+    return {f"has_{kind}": np.asarray([ids is not None for ids in of_kind]) for kind, of_kind in texts.items()}

@@ -21,7 +21,7 @@ from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.order import random_numbers, shuffle_seeds
 from lrsclip_jax.data.batches.row_reader import draw
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_lengths, numbers
-from lrsclip_jax.data.prepared.records import KINDS, Records
+from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Records
 from lrsclip_jax.data.sentences import split
 from lrsclip_jax.data.tokenizer import Tokenizer
 
@@ -37,23 +37,25 @@ def global_lengths(
     draws: Mapping[str, SentenceDraw] = MappingProxyType({}),
     short_text: str = "short",
 ) -> Callable[[int], np.ndarray]:
-    """Returns a function from the step, the first being 0, to the lengths of all texts of its global batch, int [B, 2].
+    """Returns a function from the step, the first being 0, to the lengths of all texts of its global batch.
 
-    They are those of the long and the short text that `batches` draws, cut, and 0 where there is none. Only how long
-    the texts of the sets are is held in memory (`text_lengths`), so every host knows the batches of all. Where texts
-    are drawn by their sentences, how long these are is held, too, for which all records are read once.
+    They are int [B, kinds], those of the long and the short text that `batches` draws and of a wanted hard negative,
+    cut, and 0 where there is none. Only how long the texts of the sets are is held in memory (`text_lengths`), so every
+    host knows the batches of all. Where texts are drawn by their sentences, or have hard negatives, how long these are
+    is held, too, for which all records are read once.
     """
     indices = [records.text_lengths(tokenizer) for records, _ in sources]
     drawn_anew = {kind: draw for kind, draw in draws.items() if draw.changes and kind in shape.kinds}
     sentences = [SentenceLengths.of(records, tokenizer) for records, _ in sources] if drawn_anew else []
+    wrong = [negative_lengths(records, tokenizer) for records, _ in sources] if NEGATIVE in shape.kinds else []
     sizes, weights = [len(records) for records, _ in sources], [weight for _, weight in sources]
     generators = random_numbers(len(sources), seed)
-    most = [shape.length(kind) if kind in shape.kinds else 0 for kind in KINDS]
+    most = [shape.length(kind) if kind in shape.kinds else 0 for kind in shape.all_kinds]
 
     def lengths(step: int) -> np.ndarray:
         positions = step * shape.batch_size + np.arange(shape.batch_size)
         source, record, turn = places_at(positions, sizes, weights, seed)
-        found = np.zeros((shape.batch_size, len(KINDS)), np.int64)
+        found = np.zeros((shape.batch_size, len(most)), np.int64)
         texts = np.full((shape.batch_size, len(KINDS)), -1)
         for number, index in enumerate(indices):
             (here,) = np.nonzero(source == number)
@@ -65,7 +67,9 @@ def global_lengths(
                 texts[row] = [-1 if drawn[kind] is None else drawn[kind] for kind in KINDS]
             if short_text == "sentences":
                 texts[here, 1] = texts[here, 0]
-            found[here] = index.tokens_of(texts[here])
+            found[here, : len(KINDS)] = index.tokens_of(texts[here])
+            if wrong:
+                found[here, -1] = wrong[number][texts[here, 1]]
         for kind, of_kind in drawn_anew.items():
             found[:, KINDS.index(kind)] = _drawn(kind, of_kind, source, texts[:, KINDS.index(kind)], step)
         return np.minimum(found, most)
@@ -80,6 +84,19 @@ def global_lengths(
         return lengths
 
     return lengths
+
+
+def negative_lengths(records: Records, tokenizer: Tokenizer) -> np.ndarray:
+    """Returns how many tokens the hard negative of each text has, uint16 [texts + 1]; 0 where it has none.
+
+    Reads all records, whose texts are numbered as `text_lengths` numbers them; the last one, −1, is of no text.
+    """
+    tokens: list[int] = []
+    for index in tqdm(range(len(records)), "measuring hard negatives", unit=" records", leave=False, disable=None):
+        ids = records.tokenised(index, tokenizer).ids
+        tokens += [0] * len(ids["long"])
+        tokens += map(len, ids.get(NEGATIVE) or [()] * len(ids["short"]))
+    return np.asarray([*tokens, 0], np.uint16)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
 
     A sample is a record, or with `data.sampling="pairs"` a record with one of its texts (`data.prepared.pairs`).
     The texts of pairs are all in the place of long ones, so that the loss is one InfoNCE over the pairs of a batch.
-    Raises InputError for a source that is not there, holds no samples, or other bands than the model reads.
+    Raises InputError for a source that is not there, holds no samples, or other bands than the model reads, and where
+    the loss asks for hard negatives that no source holds.
     """
     opened = [(open_records(name), weight) for name, weight in weighted(config.data.sources)]
     sources: list[tuple[Records, float]] = [*opened]
@@ -42,6 +43,11 @@ def open_sources(config: ConfigDict) -> list[tuple[Records, float]]:
         if not len(records):
             raise InputError(f"data.sources: {name} holds no {samples}")
         check_bands(f"data.sources: {name}", records, tower_fields(config)[0]["bands"])
+    if config.loss.hard_negatives and sources and not any(records.has_negatives() for records, _ in sources):
+        raise InputError(
+            f"loss.hard_negatives={config.loss.hard_negatives}: no set of data.sources holds hard negatives: "
+            "lrsclip prepare --negative-key=KEY reads them"
+        )
     return sources
 
 

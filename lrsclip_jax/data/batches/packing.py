@@ -1,4 +1,4 @@
-"""Packing: long and short texts of a group of pairs laid end to end in rows of one length.
+"""Packing: all texts of a group of pairs laid end to end in rows of one length.
 
 Where both captions of LRS2M are padded to 248, more than two thirds of the slots are padding. Packed rows leave it out;
 the text tower gives every text the positions and the view that it would have alone (`lrsclip_jax.models.packed`), so
@@ -68,12 +68,12 @@ def place(lengths: np.ndarray, groups: int, row_length: int) -> tuple[list[Place
     """Places the texts or images of a global batch, group by group, and says how many rows each group is granted.
 
     Args:
-      lengths: int [B, 2], of the long and the short text of each pair, or [B, 1] of an image; 0 where there is none.
+      lengths: int [B, kinds], of the text of each kind of each pair, or [B, 1] of an image; 0 where there is none.
       groups: of B/groups consecutive pairs each.
       row_length: slots of a row.
 
     Returns:
-      For each group the placement of its long texts and then its short ones; the rows of every group, the same for all.
+      For each group the placement of its texts, kind after kind; the rows of every group, the same for all.
     """
     lengths = np.asarray(lengths)
     by_group = lengths.reshape(groups, -1, lengths.shape[1])
@@ -87,34 +87,33 @@ def pack(
     row_length: int,
     rows: int,
     shifts: np.ndarray | None = None,
+    kinds: Sequence[str] = ("long", "short"),
 ) -> dict[str, np.ndarray]:
     """Returns the texts of one group of P pairs in `rows` rows.
 
     Args:
-      texts: token ids of the pairs' long texts and then of their short ones, each as long as when it was placed, or
-        None where a pair lacks it.
+      texts: token ids of the pairs' texts, kind after kind, each as long as when it was placed, or None where a pair
+        lacks it.
       placement: of these texts, from `best_fit`.
       row_length: slots of a row.
       rows: at least those of the placement.
-      shifts: int [2·P], by how many positions the tokens of each text but its first are moved; None: none is.
+      shifts: int [kinds·P], by how many positions the tokens of each text but its first are moved; None: none is.
+      kinds: of these texts.
 
     Returns:
-      "ids", "segments", "positions": int32 [rows, row_length], and "long_span", "short_span": int32 [P, 2], start and
-      length in the rows·row_length slots (0, 0 for None). With `shifts` also "shifts", int32 [rows, row_length], to be
-      added to the positions.
+      "ids", "segments", "positions": int32 [rows, row_length], and of each kind, "long_span", "short_span": int32
+      [P, 2], start and length in the rows·row_length slots (0, 0 for None). With `shifts` also "shifts", int32
+      [rows, row_length], to be added to the positions.
     """
     lengths = np.asarray([0 if text is None else len(text) for text in texts])
     lay = laid(lengths, placement, row_length, rows)
     ids = np.zeros(rows * row_length, np.int32)
     ids[lay.slots] = np.fromiter(itertools.chain.from_iterable(text for text in texts if text is not None), np.int32)
-    long, short = np.split(lay.spans, 2)
     packed = {
         "ids": ids.reshape(rows, row_length),
         "segments": lay.segments,
         "positions": lay.positions,
-        "long_span": long,
-        "short_span": short,
-    }
+    } | {f"{kind}_span": span for kind, span in zip(kinds, np.split(lay.spans, len(kinds)), strict=True)}
     if shifts is None:
         return packed
     moved = np.zeros(rows * row_length, np.int32)

@@ -28,7 +28,7 @@ from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_texts, numbers, shifts
 from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts
 from lrsclip_jax.data.images import Preprocessing
-from lrsclip_jax.data.prepared.records import KINDS, Records
+from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
 from lrsclip_jax.errors import InputError
 
@@ -58,19 +58,20 @@ def batches(
     """Yields `rows` of the global batches from `start_step` on, without end.
 
     A batch is {"image": uint8 [b, H, W, 3], "long": int32 [b, L], "short": int32 [b, S], "has_long": bool [b],
-    "has_short": bool [b]}, without the texts of a kind that `shape.kinds` leaves out. Where `preprocessing` names bands
-    its images are float32 [b, H, W, bands]. With `shape.row_length` N it has,
-    in place of "long" and "short", "ids", "segments", "positions": int32 [R, N] and "long_span", "short_span": int32
-    [b, 2], as `batches.packing.pack` has them for each group of consecutive pairs. All groups have the same number of
-    rows, which follows from the lengths of all texts of the global batch. Where `shape.shifted` names a kind, a batch
-    also has by how many positions the tokens of its texts but the first are moved: "long_shift" or "short_shift",
-    int32 [b], or for packed texts "shifts", int32 [R, N], to be added to the positions. With `turns`, from
+    "has_short": bool [b]}, without the texts of a kind that `shape.kinds` leaves out; where that names hard negatives
+    also "negative", int32 [b, S], and "has_negative", bool [b], the drawn short text with one fact changed. Where
+    `preprocessing` names bands its images are float32 [b, H, W, bands]. With `shape.row_length` N it has, in place of
+    "long" and "short", "ids", "segments", "positions": int32 [R, N] and "long_span", "short_span": int32 [b, 2], as
+    `batches.packing.pack` has them for each group of consecutive pairs. All groups have the same number of rows, which
+    follows from the lengths of all texts of the global batch. Where `shape.shifted` names a kind, a batch also has by
+    how many positions the tokens of its texts but the first are moved: "long_shift" or "short_shift", int32 [b], or for
+    packed texts "shifts", int32 [R, N], to be added to the positions. With `turns`, from
     `batches.turns.turns_of_sources`, it has "turn", int32 [b], by which the images have yet to be turned. With
     `shape.image_keys` it has "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes. With
     `image_features`, one for each source, it has "image_features", float32 [b, D], in place of "image", and with
-    `text_features` also "long_features" and "short_features", float32 [b, D]; the rest of it is the same.
-    With `shape.image_rows` it has the arrays of `batch.packed_images` in place of "image": images of any shape in rows
-    that those of a group share, whose number follows from the shapes of all images of the global batch.
+    `text_features` also "long_features" and "short_features", float32 [b, D]; the rest of it is the same. With
+    `shape.image_rows` it has the arrays of `batch.packed_images` in place of "image": images of any shape in rows that
+    those of a group share, whose number follows from the shapes of all images of the global batch.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
@@ -121,7 +122,7 @@ def batches(
             wanted = drawn_turns(turns, found.sources, seed, step, shape.batch_size, rows)
             texts, turn["turn"] = turned_texts(texts, wanted, tokenizer)
         texts, here = _kept(replace(found, drawn=texts), tokenizer, shape, report)
-        lengths_of = dict(zip(KINDS, here.T, strict=True))
+        lengths_of = dict(zip(texts, here.T, strict=True))
         moved = {
             kind: shifts(lengths_of[kind], draws[kind], at(numbers(*anew[kind], 0), rows)) for kind in shape.shifted
         }
@@ -158,16 +159,23 @@ def _assembled(
 
 
 def _kept(found: Rows, tokenizer: Tokenizer, shape: BatchShape, report: DataReport) -> tuple[Texts, np.ndarray]:
-    """Cuts the drawn texts and leaves out those of torn records; also returns the lengths of all, int [b, 2].
+    """Cuts the drawn texts and leaves out those of torn records; also returns the lengths of all, int [b, kinds].
 
-    Those of torn records count where texts are packed: other hosts can't know that they are torn.
+    Left out is also a hard negative that, so cut, is its short text. What is left out counts in the lengths: other
+    hosts, which have to know these for packing, can't know that.
     """
-    texts = {kind: [ids and cut(ids, shape.length(kind), tokenizer.end) for ids in found.drawn[kind]] for kind in KINDS}
+    texts = {
+        kind: [ids and cut(ids, shape.length(kind), tokenizer.end) for ids in drawn]
+        for kind, drawn in found.drawn.items()
+    }
     lengths = text_lengths(texts)
     for row, (record, reason) in found.torn.items():
         report.count_torn(record, reason)
-        for kind in KINDS:
-            texts[kind][row] = None
+        for of_kind in texts.values():
+            of_kind[row] = None
+    if NEGATIVE in texts:
+        both = zip(texts["short"], texts[NEGATIVE], strict=True)
+        texts[NEGATIVE] = [None if short is None or [*short] == [*(wrong or ())] else wrong for short, wrong in both]
     for kind in KINDS:
         report.count_texts(kind, found.drawn[kind], texts[kind])
     return texts, lengths

@@ -21,7 +21,7 @@ from lrsclip_jax.data.batches.order import Place
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.native import cut
-from lrsclip_jax.data.prepared.records import KINDS, Record, Records, token_ids
+from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Record, Records, token_ids
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 
@@ -51,7 +51,7 @@ class Rows:
 
 def joined(runs: Sequence[Rows]) -> Rows:
     """Returns some rows and those that follow them as one."""
-    drawn = {kind: [ids for rows in runs for ids in rows.drawn[kind]] for kind in KINDS}
+    drawn = {kind: [ids for rows in runs for ids in rows.drawn[kind]] for kind in runs[0].drawn}
     firsts = itertools.accumulate((len(rows.drawn["long"]) for rows in runs), initial=0)
     torn = [(first + row, why) for first, rows in zip(firsts, runs, strict=False) for row, why in rows.torn.items()]
     sources = [source for rows in runs for source in rows.sources]
@@ -84,7 +84,7 @@ class RowReader:
       order: which of them stands at each position, see `batches.order`.
       generators: the random numbers of each source's turns.
       tokenizer, preprocessing: of the towers.
-      kinds: the texts that are wanted.
+      kinds: the texts that are wanted, NEGATIVE among them for the hard negatives of the drawn short texts.
       short_text, crop_scale, decoder: as in the config.
       image_keys: whether keys of the images are wanted.
       image_features: of each source, to be written in place of pixels; none: pixels.
@@ -134,7 +134,8 @@ class RowReader:
                     torn[row] = name, str(error)
             if rng:
                 self.generators[source].release_rng(rng)
-        drawn = {kind: [read.drawn[kind] if kind in self.kinds else None for read in records] for kind in KINDS}
+        all_kinds = dict.fromkeys((*KINDS, *self.kinds))
+        drawn = {kind: [read.drawn[kind] if kind in self.kinds else None for read in records] for kind in all_kinds}
         keys = np.stack([_image_key(read.image) for read in records]) if self.image_keys else None
         features = {kind: self._texts(kind, places, records) for kind in (self.kinds if self.text_features else ())}
         return Rows(drawn, torn, [place.source for place in places], keys, features, grids)
@@ -158,6 +159,9 @@ class RowReader:
         which = draw({kind: range(len(texts[kind])) for kind in KINDS}, rng)
         drawn = {kind: None if text is None else texts[kind][text] for kind, text in which.items()}
         places = {kind: (which[kind] or 0) + (len(texts["long"]) if kind == "short" else 0) for kind in KINDS}
+        if NEGATIVE in self.kinds:
+            short, negatives = which["short"], texts.get(NEGATIVE)
+            drawn[NEGATIVE] = (negatives[short] or None) if negatives and short is not None else None
         if self.short_text == "sentences":  # of which `sentence_draws` makes a text of its own
             drawn["short"] = drawn["long"]
         if self.short_text == "first_sentence":

@@ -1,7 +1,7 @@
 """Images turned on the device, and the words of their texts with them.
 
 An aerial scene has no up: every turn of it is a scene as good (SkyScript and FarSLIP train with such rotations). A pair
-is turned only where both of its texts can say so (`data.directions`), and with as many tokens, so that all hosts know
+is turned only where all of its texts can say so (`data.directions`), and with as many tokens, so that all hosts know
 how long they are; otherwise it is left as it is. Which turn is drawn is a function of (seed, step, pair).
 """
 
@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from lrsclip_jax.data.batches.batch import Texts
 from lrsclip_jax.data.directions import TURNS, WORDS, turned_words
 from lrsclip_jax.data.draws import stream
-from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.data.tokenizer import Tokenizer, pieces
 
 _PURPOSE = 103  # of the stream of random numbers
@@ -50,11 +49,11 @@ def drawn_turns(
 
 def turned_texts(texts: Texts, turns: np.ndarray, tokenizer: Tokenizer) -> tuple[Texts, np.ndarray]:
     """Returns the texts of pairs as they are once the images are turned, and the turns: 0 where a text can't say it."""
-    found = {kind: _turned(texts[kind], turns, tokenizer) for kind in KINDS}
+    found = {kind: _turned(of_kind, turns, tokenizer) for kind, of_kind in texts.items()}
     sayable = np.logical_and.reduce([said for _, said in found.values()])
     new = {
-        kind: [new if can else old for new, old, can in zip(found[kind][0], texts[kind], sayable, strict=True)]
-        for kind in KINDS
+        kind: [new if can else old for new, old, can in zip(found[kind][0], of_kind, sayable, strict=True)]
+        for kind, of_kind in texts.items()
     }
     return new, np.where(sayable, turns, 0).astype(np.int32)
 

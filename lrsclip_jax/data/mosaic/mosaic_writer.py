@@ -27,7 +27,7 @@ from eval.whole import whole, write_text
 from lrsclip_jax.data.draws import shuffled, stream
 from lrsclip_jax.data.images import check_side, read_image, resize_and_crop
 from lrsclip_jax.data.mosaic.mosaic_text import MAX_TOKENS, CountTokens, choose_clauses, clause, describe, summaries
-from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
+from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter, encoded
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
@@ -210,7 +210,7 @@ def _record(name: str, mosaic: Mosaic, tiles: Sequence[Record]) -> Record:
         long=(mosaic.long,),
         short=mosaic.short,
         licence=licences.pop() if len(licences) == 1 else None,
-        tokens={tokenizer.hash: {"long": tokenizer.encode([mosaic.long]), "short": tokenizer.encode(mosaic.short)}},
+        tokens={tokenizer.hash: encoded(tokenizer, [mosaic.long], mosaic.short)},
     )
 
 

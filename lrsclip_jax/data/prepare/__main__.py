@@ -61,6 +61,7 @@ _KEY_HELP = {
     "licence": "its licence",
     "split": "its split; the other records are of --split",
     "source": "the data set it comes from (else the name of SOURCE)",
+    "negative": "hard negatives, one for each short text or '': the text with a fact changed (loss.hard_negatives)",
 }
 
 

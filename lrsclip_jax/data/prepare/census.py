@@ -21,11 +21,12 @@ _MOST_FAULTS = 10_000  # that are held while it is not known how many rows there
 
 
 class Census(NamedTuple):
-    """What a list holds: the size of each split, a digest of the items, and the rows that make none."""
+    """What a list holds: the size of each split, a digest of the items, the rows that make none, any hard negatives."""
 
     sizes: dict[str, int]
     digest: str
     faults: list[Fault]
+    negatives: bool
 
 
 def take_census(source: Source, split: str, max_bad: int | None = None) -> Census:
@@ -38,7 +39,7 @@ def take_census(source: Source, split: str, max_bad: int | None = None) -> Censu
     digest = hashlib.sha256()
     faults: list[Fault] = []
     probed: list[Path] = []
-    labels = texts = False
+    labels = texts = negatives = False
     for item in tqdm(usable(source, split), desc="reading the list", unit=" records", leave=False, disable=None):
         if isinstance(item, Fault):
             faults.append(item)
@@ -48,7 +49,9 @@ def take_census(source: Source, split: str, max_bad: int | None = None) -> Censu
         sizes[item.split or split] += 1
         digest.update(_line(item).encode("utf-8", "surrogateescape"))
         labels = labels or item.label is not None
-        texts = texts or bool(item.long or item.short) or isinstance(item.image, Drawing)
+        drawn = isinstance(item.image, Drawing)
+        texts = texts or bool(item.long or item.short) or drawn
+        negatives = negatives or bool(item.negative) or drawn
         if isinstance(item.image, Path) and len(probed) < _PROBED:
             probed.append(item.image)
     _check_faults(faults, len(faults) + sizes.total(), max_bad)
@@ -62,7 +65,7 @@ def take_census(source: Source, split: str, max_bad: int | None = None) -> Censu
             f"{source.name}: none of the first {len(probed)} images exists, as {clean_name(str(probed[0]))}: "
             "set --image-root (or --image-key=FOLDER_KEY/FILE_KEY where the folder has a key of its own)"
         )
-    return Census(dict(sizes), digest.hexdigest(), faults)
+    return Census(dict(sizes), digest.hexdigest(), faults, negatives)
 
 
 def bad_limit(total: int, max_bad: int | None) -> int:
@@ -99,4 +102,4 @@ def _line(item: Item) -> str:
     return (
         f"Item(id={item.id!r}, source={item.source!r}, image={image}, long={item.long!r}, short={item.short!r}, "
         f"label={item.label!r}, licence={item.licence!r}, split={item.split!r}, empty_texts={item.empty_texts!r})"
-    )
+    ) + (f", negative={item.negative!r}" if item.negative else "")

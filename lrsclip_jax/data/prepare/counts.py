@@ -30,6 +30,7 @@ class StatisticsDocument(TypedDict):
     skipped: list[dict[str, str]]
     lengths: TextLengthCounts
     sums: NotRequired[list[list[float]]]
+    negatives: NotRequired[int]
 
 
 @dataclass
@@ -37,7 +38,8 @@ class Statistics:
     """Counts that add up, from one item to a whole set.
 
     `bytes` are those of the written records, `skipped` is [{"id", "reason", "detail"}], `lengths` is
-    {kind: {tokens with start and end: texts}}, `sums` those of the values of each band, see `prepared.band_set`.
+    {kind: {tokens with start and end: texts}}, `sums` those of the values of each band, see `prepared.band_set`, and
+    `negatives` are hard negatives.
     """
 
     written: int = 0
@@ -46,6 +48,7 @@ class Statistics:
     skipped: list[dict[str, str]] = field(default_factory=list)
     lengths: dict[str, Counter[int]] = field(default_factory=lambda: {kind: Counter() for kind in KINDS})
     sums: list[list[float]] = field(default_factory=list)
+    negatives: int = 0
 
     @property
     def items(self) -> int:
@@ -65,12 +68,13 @@ class Statistics:
         for kind in KINDS:
             self.lengths[kind] += other.lengths[kind]
         self.sums = added(self.sums, other.sums)
+        self.negatives += other.negatives
         return self
 
     def to_json(self) -> dict:
         """Returns it as JSON types; `from_json` reads it back."""
         return {
-            **{name: value for name, value in vars(self).items() if value or name != "sums"},
+            **{name: value for name, value in vars(self).items() if value or name not in ("sums", "negatives")},
             "lengths": {kind: sorted(counts.items()) for kind, counts in self.lengths.items()},
         }
 
@@ -85,6 +89,7 @@ class Statistics:
             skipped=document["skipped"],
             lengths={"long": Counter(dict(lengths["long"])), "short": Counter(dict(lengths["short"]))},
             sums=document.get("sums", []),
+            negatives=document.get("negatives", 0),
         )
 
 
@@ -103,6 +108,8 @@ def table(splits: dict[str, Statistics]) -> str:
         lines += ["", f"{total.empty_texts:,} empty texts left out"]
     for kind in KINDS:
         lines += ["", *histogram(kind, total.lengths[kind])]
+    if total.negatives:
+        lines += ["", f"{total.negatives:,} short texts have a hard negative"]
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from lrsclip_jax.data.band_image import BandImage, read_bands, write_bands
 from lrsclip_jax.data.images import read_file, read_image, resize_shorter
 from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
 from lrsclip_jax.data.prepared.band_set import sums_of
-from lrsclip_jax.data.prepared.records import KINDS, Record, serialize
+from lrsclip_jax.data.prepared.records import KINDS, Record, encoded, serialize
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Cell, Drawing, Entry, Item, Member
@@ -32,6 +32,7 @@ class Options:
       bands: numbers of one or three bands that become RGB, or names of any number of bands that are kept as they are.
       stretch: percentiles that RGB shows.
       layout: the bands of files that do not name them.
+      negatives: whether records say which hard negatives they have, as they do where one of the list has any.
     """
 
     size: int = 256
@@ -39,6 +40,7 @@ class Options:
     bands: tuple[int, ...] | tuple[str, ...] | None = None
     stretch: tuple[float, float] = (2.0, 98.0)
     layout: tuple[str, ...] | None = None
+    negatives: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -74,7 +76,9 @@ def encode_item(item: Item, options: Options) -> tuple[bytes | None, Statistics]
         return None, Statistics(skipped=[skipped], empty_texts=item.empty_texts)
     lengths = {kind: Counter(map(len, record.tokens[clip_tokenizer().hash][kind])) for kind in KINDS}
     data = serialize(record)
-    return data, Statistics(written=1, bytes=len(data), empty_texts=item.empty_texts, lengths=lengths, sums=sums)
+    counts = Statistics(written=1, bytes=len(data), empty_texts=item.empty_texts, lengths=lengths, sums=sums)
+    counts.negatives = sum(map(bool, record.negative or ()))
+    return data, counts
 
 
 def encode_jpeg(data: bytes, options: Options, name: str) -> bytes:
@@ -126,11 +130,11 @@ def _read(item: Item, image: Path | Member | Cell | Entry, options: Options) -> 
         raise _Skip(NO_TEXT, "")
     name = clean_name(str(image))
     try:
-        encoded = read_file(image) if isinstance(image, Path) else image.read_bytes()
+        data = read_file(image) if isinstance(image, Path) else image.read_bytes()
         if options.names:
-            encoded, sums = encode_bands(encoded, options, name)
+            data, sums = encode_bands(data, options, name)
         else:
-            encoded, sums = encode_jpeg(encoded, options, name), []
+            data, sums = encode_jpeg(data, options, name), []
     except (FileNotFoundError, NotADirectoryError):
         raise _Skip(MISSING, name) from None
     except OSError as error:
@@ -138,16 +142,17 @@ def _read(item: Item, image: Path | Member | Cell | Entry, options: Options) -> 
     except InputError as error:
         raise _Skip(UNREADABLE, str(error)) from None
     tokenizer = clip_tokenizer()
-    ids = tokenizer.encode(item.long + item.short)
+    negative = (item.negative or ("",) * len(item.short)) if options.negatives else None
     record = Record(
         id=item.id,
         source=spelled(item.source),
-        image=encoded,
+        image=data,
         long=item.long,
         short=item.short,
         label=item.label,
         licence=item.licence,
-        tokens={tokenizer.hash: {"long": ids[: len(item.long)], "short": ids[len(item.long) :]}},
+        tokens={tokenizer.hash: encoded(tokenizer, item.long, item.short, negative)},
+        negative=negative,
     )
     return record, sums
 

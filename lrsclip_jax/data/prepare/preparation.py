@@ -15,8 +15,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,10 +85,11 @@ def prepare(
     out = check_out(out)
     if shard_size < 1:
         raise InputError(f"shard size {shard_size}: a positive number of records is expected")
-    sizes, digest, faults = take_census(source, split, max_bad)
+    sizes, digest, faults, negatives = take_census(source, split, max_bad)
     total = sum(sizes.values())
     limit = bad_limit(total + len(faults), max_bad) - len(faults)
-    settings = {key: value for key, value in asdict(options).items() if value is not None or key != "layout"}
+    settings = {key: value for key, value in asdict(options).items() if value or key not in ("layout", "negatives")}
+    options = replace(options, negatives=negatives)
     plan = {"source": digest, "split": split, **settings, "shard_size": shard_size}
     plan["tokenizer"] = clip_tokenizer().hash
     with alone(out, "lrsclip prepare"):
@@ -120,7 +121,7 @@ def prepare(
                     files |= add_shard(out, plan, shard, of_shard)
                     counts[shard] = of_shard
             statistics = finished.statistics if finished else _in_all(plan["split"], counts, faults)
-            return _finish(out, plan, options.names, statistics, files)
+            return _finish(out, plan, options, statistics, files)
         except OSError as error:
             raise InputError(f"{error}; finished shards stay, the same command continues") from None
 
@@ -200,7 +201,7 @@ def _in_all(unnamed: str, counts: dict[Shard, Statistics], faults: Iterable[Faul
 
 
 def _finish(
-    out: Path, plan: dict, bands: Sequence[str], splits: dict[str, Statistics], shards: dict[str, Checksum]
+    out: Path, plan: dict, options: Options, splits: dict[str, Statistics], shards: dict[str, Checksum]
 ) -> dict[str, Statistics]:
     """Makes the shards a data set: metadata for TFDS, the list of what was skipped, and last the manifest."""
     skipped = [{"split": split, **skip} for split in splits for skip in splits[split].skipped]
@@ -211,10 +212,11 @@ def _finish(
         )
     lines = "".join(json.dumps(skip, ensure_ascii=False) + "\n" for skip in skipped)
     write_text(out / SKIPPED, lines)
-    write_metadata(out, [plan["tokenizer"]], "Captioned images prepared by lrsclip_jax.data.prepare", bands)
+    about = "Captioned images prepared by lrsclip_jax.data.prepare"
+    write_metadata(out, [plan["tokenizer"]], about, options.names, negatives=options.negatives)
     names = [*_OTHERS]
-    if bands:
-        write_band_set(out, bands, {split: counts.sums for split, counts in splits.items()})
+    if options.names:
+        write_band_set(out, options.names, {split: counts.sums for split, counts in splits.items()})
         names.append(band_set.FILE)
     others = dict(zip(names, checksums([out / name for name in names]), strict=True))
     finish(out, plan, Finished(splits, {**shards, **others}))

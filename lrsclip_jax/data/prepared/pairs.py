@@ -35,7 +35,7 @@ class Pairs(Records):
             tokenizer: {"long": [[*ids["long"], *ids["short"]][text]], "short": []}
             for tokenizer, ids in record.tokens.items()
         }
-        return replace(record, long=((*record.long, *record.short)[text],), short=(), tokens=tokens)
+        return replace(record, long=((*record.long, *record.short)[text],), short=(), tokens=tokens, negative=None)
 
     def tokenised(self, index: int, tokenizer: Tokenizer) -> Tokenised:
         row, text = self._place(index)

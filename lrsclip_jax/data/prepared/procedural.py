@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from lrsclip_jax.data.prepared.records import Record, Records, token_ids
+from lrsclip_jax.data.prepared.records import Record, Records, encoded, token_ids
 from lrsclip_jax.data.prepared.text_lengths import TextLengths
 from lrsclip_jax.data.scenes import scene
 from lrsclip_jax.data.tokenizer import Tokenizer, clip_tokenizer
@@ -67,5 +67,6 @@ class SceneRecords(Records):
             short=drawn.short,
             label=drawn.label,
             licence="Apache-2.0",
-            tokens={tokenizer.hash: {"long": tokenizer.encode([drawn.long]), "short": tokenizer.encode(drawn.short)}},
+            tokens={tokenizer.hash: encoded(tokenizer, [drawn.long], drawn.short, drawn.negative)},
+            negative=drawn.negative,
         )

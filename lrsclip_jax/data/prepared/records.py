@@ -40,6 +40,7 @@ R = TypeVar("R")
 
 NAME = "lrs2m"
 KINDS = ("long", "short")
+NEGATIVE = "negative"  # the kind of hard negatives, which are false of their image
 # How TFDS lays out a sequence of sequences in an Example.
 _FLAT, _LENGTHS = "/ragged_flat_values", "/ragged_row_lengths_0"
 
@@ -48,7 +49,9 @@ _FLAT, _LENGTHS = "/ragged_flat_values", "/ragged_row_lengths_0"
 class Record:
     """A captioned image: encoded `image` bytes, its texts, and their untruncated token ids by tokenizer hash.
 
-    `tokens` is {tokenizer hash: {"long": [ids, …], "short": [ids, …]}}, with one list for each text.
+    `tokens` is {tokenizer hash: {"long": [ids, …], "short": [ids, …]}}, with one list for each text. In a set with hard
+    negatives every record has `negative`, and ids of this kind: as many as short texts, each what one becomes when a
+    fact is changed in it, or "" (no ids) where there is none. In other sets it is None.
     """
 
     id: str
@@ -59,6 +62,7 @@ class Record:
     label: str | None = None
     licence: str | None = None
     tokens: Mapping[str, Mapping[str, list[list[int]]]] = field(default_factory=dict)
+    negative: tuple[str, ...] | None = None
 
 
 class Tokenised(NamedTuple):
@@ -80,9 +84,10 @@ def serialize(record: Record) -> bytes:
         "label": _text([record.label or ""]),
         "licence": _text([record.licence or ""]),
     }
+    if record.negative is not None:
+        features[NEGATIVE] = _text(record.negative)
     for tokenizer, texts in record.tokens.items():
-        for kind in KINDS:
-            rows = texts[kind]
+        for kind, rows in texts.items():
             features[f"tokens/{tokenizer}/{kind}{_FLAT}"] = _integers(itertools.chain.from_iterable(rows))
             features[f"tokens/{tokenizer}/{kind}{_LENGTHS}"] = _integers(map(len, rows))
     return Example(features=Features(feature=features)).SerializeToString(deterministic=True)
@@ -110,6 +115,7 @@ def deserialize(data: bytes) -> Record:
         label=texts("label")[0] or None,
         licence=texts("licence")[0] or None,
         tokens=tokens,
+        negative=texts(NEGATIVE) if NEGATIVE in features else None,
     )
 
 
@@ -118,7 +124,8 @@ def deserialize_tokenised(data: bytes, tokenizer: str) -> Tokenised | None:
     features = Example.FromString(data).features.feature
     if f"tokens/{tokenizer}/long{_FLAT}" not in features:
         return None
-    ids = {kind: _rows(features, f"tokens/{tokenizer}/{kind}") for kind in KINDS}
+    kinds = (*KINDS, NEGATIVE) if NEGATIVE in features else KINDS
+    ids = {kind: _rows(features, f"tokens/{tokenizer}/{kind}") for kind in kinds}
     return Tokenised(features["image"].bytes_list.value[0], ids, features["id"].bytes_list.value[0].decode())
 
 
@@ -132,8 +139,18 @@ def _rows(features: Mapping[str, Any], name: str) -> list[list[int]]:
 
 def token_ids(record: Record, tokenizer: Tokenizer) -> Mapping[str, list[list[int]]]:
     """Returns the untruncated ids of a record's texts: the stored ones, or new ones for another tokenizer."""
-    stored = record.tokens.get(tokenizer.hash)
-    return stored or {"long": tokenizer.encode(record.long), "short": tokenizer.encode(record.short)}
+    return record.tokens.get(tokenizer.hash) or encoded(tokenizer, record.long, record.short, record.negative)
+
+
+def encoded(
+    tokenizer: Tokenizer, long: Sequence[str], short: Sequence[str], negative: Sequence[str] | None = None
+) -> dict[str, list[list[int]]]:
+    """Returns the untruncated ids of a record's texts by kind; of hard negatives where they are not None."""
+    ids = {"long": tokenizer.encode(long), "short": tokenizer.encode(short)}
+    if negative is not None:
+        there = iter(tokenizer.encode([text for text in negative if text]))
+        ids[NEGATIVE] = [next(there) if text else [] for text in negative]
+    return ids
 
 
 class Records(Sequence[Record]):
@@ -158,6 +175,10 @@ class Records(Sequence[Record]):
         Records are read until both are found.
         """
         return _kinds((bool(record.long), bool(record.short)) for record in self)
+
+    def has_negatives(self) -> bool:
+        """Returns whether short texts may have hard negatives, which every record of a set says."""
+        return len(self) > 0 and self[0].negative is not None
 
     def text_counts(self) -> np.ndarray:
         """Returns int [records]: how many texts each record has, long and short ones together."""

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsclip_jax.data.prepared.records import KINDS, NAME
+from lrsclip_jax.data.prepared.records import KINDS, NAME, NEGATIVE
 from lrsclip_jax.data.prepared.shard import Shard
 from lrsclip_jax.errors import InputError
 
 
 def write_metadata(
-    folder: str | os.PathLike, tokenizers: Iterable[str], description: str = "", bands: Sequence[str] = ()
+    folder: str | os.PathLike,
+    tokenizers: Iterable[str],
+    description: str = "",
+    bands: Sequence[str] = (),
+    *,
+    negatives: bool = False,
 ) -> None:
     """Describes the shards in `folder` to TFDS; `tokenizers` are the hashes of the token ids in the records.
 
-    Images of `bands` are TIFFs, which TFDS gives as their bytes.
+    Images of `bands` are TIFFs, which TFDS gives as their bytes. `negatives` says whether the records have hard
+    negatives.
 
     Splits and shard lengths are read from the shards themselves. Raises InputError if there is none, or one
     is torn.
@@ -47,28 +53,28 @@ def write_metadata(
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=tfds_features(tokenizers, bands),
+        features=tfds_features(tokenizers, bands, negatives=negatives),
         split_infos=splits,
         description=description,
         check_data=False,  # would read through tf.data, with TensorFlow
     )
 
 
-def tfds_features(tokenizers: Iterable[str], bands: Sequence[str] = ()):
+def tfds_features(tokenizers: Iterable[str], bands: Sequence[str] = (), *, negatives: bool = False):
     """Returns a record's `tfds.features.FeaturesDict`; an absent label or licence is the empty string."""
     import tensorflow_datasets as tfds
 
     text = tfds.features.Text
-    ids = {kind: tfds.features.Sequence(tfds.features.Sequence(np.int32)) for kind in KINDS}
+    kinds = (*KINDS, NEGATIVE) if negatives else KINDS
+    ids = {kind: tfds.features.Sequence(tfds.features.Sequence(np.int32)) for kind in kinds}
     return tfds.features.FeaturesDict(
         {
             "id": text(),
             "source": text(),
             "image": text() if bands else tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "long": tfds.features.Sequence(text()),
-            "short": tfds.features.Sequence(text()),
             "label": text(),
             "licence": text(),
             "tokens": {tokenizer: ids for tokenizer in tokenizers},
         }
+        | {kind: tfds.features.Sequence(text()) for kind in kinds}
     )

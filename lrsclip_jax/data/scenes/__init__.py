@@ -6,12 +6,14 @@ pen.py) and described (captions.py). Picture and words come from one plan, so ev
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.data.scenes.drawing import bounds, draw
+from lrsclip_jax.data.scenes.hard_negatives import negatives
 from lrsclip_jax.data.scenes.kinds import KINDS
 from lrsclip_jax.data.scenes.plan import Box, ScenePlan, plan
 from lrsclip_jax.data.scenes.scene_captions import captions
@@ -28,7 +30,9 @@ class DrawnScene:
 
     image: uint8 [size, size, 3]; short: four captions of at most 20 words; long: several sentences, 80 to 220
     CLIP tokens; label: one of `LABELS`; boxes: (class, x0, y0, x1, y1) in pixels of every area and of every
-    object on it, as many of a class as the captions say. Cars, trees and bushes are texture, not objects.
+    object on it, as many of a class as the captions say. Cars, trees and bushes are texture, not objects;
+    negative: the hard negative of each short caption, the same words with one number, colour or place changed, so that
+    they are false; "" where it says none.
     """
 
     image: np.ndarray
@@ -36,6 +40,7 @@ class DrawnScene:
     long: str
     label: str
     boxes: tuple[tuple[str, float, float, float, float], ...]
+    negative: tuple[str, ...]
 
 
 def scene(seed: int, index: int, size: int = 64) -> DrawnScene:
@@ -46,10 +51,11 @@ def scene(seed: int, index: int, size: int = 64) -> DrawnScene:
     """
     if not (0 <= seed < 2**63 and 0 <= index < 2**63 and size >= 16):
         raise InputError(f"scene {index} of seed {seed} at {size} px: give numbers from 0 and at least 16 px")
-    layout = plan(seed, index)
-    short, long = captions(layout, stream(seed, index, purpose=1))
-    image = draw(layout, size, stream(seed, index, purpose=2))
-    return DrawnScene(image, short, long, layout.label, _boxes(layout, size))
+    layout, numbers = plan(seed, index), functools.partial(stream, seed, index)
+    short, long = captions(layout, numbers(purpose=1))
+    negative = negatives(layout, short, lambda: numbers(purpose=1), numbers(purpose=3))
+    image = draw(layout, size, numbers(purpose=2))
+    return DrawnScene(image, short, long, layout.label, _boxes(layout, size), negative)
 
 
 def _boxes(layout: ScenePlan, size: int) -> tuple[tuple[str, float, float, float, float], ...]:

@@ -65,6 +65,7 @@ class Layout(NamedTuple):
 
 
 OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+RIVERS = ("blue", "green", "brown")  # their colours
 MAX_TILT = 0.09
 EDGE = 0.055  # the outermost margin, which the tilt may turn out of the picture
 
@@ -122,7 +123,7 @@ def _by_a_river(rng: np.random.Generator) -> Layout:
     """Four quarters with a river and, across it, a road."""
     x, y = _cut(rng), _cut(rng)
     regions = shuffled(rng, list(_quarters(x, y).items()))
-    colour = pick(rng, ("blue", "green", "brown"))
+    colour = pick(rng, RIVERS)
     if rng.random() < 0.5:
         return Layout(regions, [Seam("river", "vertical", x, colour=colour), Seam("road", "horizontal", y)])
     return Layout(regions, [Seam("river", "horizontal", y, colour=colour), Seam("road", "vertical", x)])

@@ -94,7 +94,7 @@ SIDES = {"left": "left side", "right": "right side", "top": "upper side", "botto
 
 def captions(plan: ScenePlan, rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
     """Returns the short captions and the long one."""
-    return _short(plan, rng), _long(plan, rng)
+    return short_captions(plan, rng), _long(plan, rng)
 
 
 def _long(plan: ScenePlan, rng: np.random.Generator) -> str:
@@ -110,7 +110,8 @@ def _long(plan: ScenePlan, rng: np.random.Generator) -> str:
     return " ".join([opening, main, *shuffled(rng, around), _relation(plan, rng)])
 
 
-def _short(plan: ScenePlan, rng: np.random.Generator) -> tuple[str, ...]:
+def short_captions(plan: ScenePlan, rng: np.random.Generator) -> tuple[str, ...]:
+    """Returns the short captions."""
     label = LABELS[plan.label]
     around = shuffled(rng, plan.areas if plan.bridge else plan.areas[1:])
     near, other, somewhere = (_kind(around[i]) for i in (0, 1, -1))

@@ -109,13 +109,16 @@ def test_a_caption_with_another_word_is_capped_where_that_is_near():
 
 def test_captions_are_bounded_by_their_tokens():
     assert [len(ids) for ids in clip_tokenizer().encode(["a pond", "a pond near a road"])] == [4, 7]
-    texts = {"short": ("a pond", "a pond near a road"), "long": ("a pond near a road",)}
+    texts = {"short": ("a pond near a road", "a pond"), "long": ("a pond near a road",), "negative": ("", "a lake")}
     outcomes = list(bound_captions([record("a", **texts), record("b", short=("pond",))], short=(4, 6), long=(7, 9)))
-    assert outcomes[0].short == ("a pond",) and outcomes[0].long == ("a pond near a road",)
+    assert (outcomes[0].short, outcomes[0].negative) == (("a pond",), ("a lake",))
+    assert outcomes[0].long == ("a pond near a road",)
     assert outcomes[0].provenance[-1].stage == "captions" and kept(outcomes) == ["a"]
     assert "not of 4 to 6 tokens (short) or 7 to 9 (long)" in reasons(outcomes)["b"]
     with pytest.raises(InputError, match="long captions of 9 to 7 tokens"):
         list(bound_captions([], long=(9, 7)))
+    with pytest.raises(InputError, match="record 'a': 1 negative texts for 2 short ones"):
+        record("a", short=("a pond", "a road"), negative=("a lake",))
 
 
 def test_balance_draws_by_seed_and_id_alone():

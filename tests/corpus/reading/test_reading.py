@@ -197,12 +197,12 @@ def test_ids_stay_single_over_sources(tmp_path):
 def test_lrs2m_goes_out_and_comes_back(tmp_path, file):
     records = [
         CorpusRecord("x/1", str(tmp_path / "a/1.jpg"), "DIOR", ("s",), ("l",), licence="MIT", split="train"),
-        CorpusRecord("x/2", "/elsewhere/2.jpg", "DOTA", ("s", "t ü"), (), label="Port"),
+        CorpusRecord("x/2", "/elsewhere/2.jpg", "DOTA", ("s", "t ü"), (), label="Port", negative=("", "ü")),
     ]
-    keys = {"long": "long_caption", "image": "file"}
+    keys = {"long": "long_caption", "image": "file", "negative": "wrong"}
     assert export_lrs2m(records, tmp_path / file, keys, tmp_path) == 2
     back, reasons = split_up(read_source("lrs2m", str(tmp_path / file), keys=keys))
-    fields = ("image", "source", "short", "long", "label", "licence", "split")
+    fields = ("image", "source", "short", "long", "label", "licence", "split", "negative")
     assert not reasons
     for one, other in zip(records, back, strict=True):
         assert [getattr(one, field) for field in fields] == [getattr(other, field) for field in fields]

@@ -85,6 +85,30 @@ def test_prepared_records_hold_everything(tmp_path):
     assert (tmp_path / "out/skipped.jsonl").read_text() == "" and not (tmp_path / "out/.progress").exists()
 
 
+def test_hard_negatives_are_read_by_their_key_alone(tmp_path):
+    wrong = [["scene 9", ""], "scene 9", None, ["scene 2", " a lake "], [], ["", ""]]
+    path = source(tmp_path, 6, change=lambda i, row: {**row, "wrong": wrong[i]} if i < 5 else row)
+    prepare(opened(path), tmp_path / "plain", Options(size=24))
+    assert RecordReader(tmp_path / "plain")[0].negative is None
+    assert not RecordReader(tmp_path / "plain").has_negatives()
+    counts = prepare(opened(path, negative="wrong"), tmp_path / "out", Options(size=24))["train"]
+    assert [(skip["id"], skip["detail"]) for skip in counts.skipped] == [
+        ("1.jpg", "list.jsonl, line 2: 'wrong' holds 1 texts for 2 short ones: one for each is expected")
+    ]
+    reader, tokenizer = RecordReader(tmp_path / "out"), clip_tokenizer()
+    expected = [("scene 9", ""), ("", ""), ("scene 2", "a lake"), ("", ""), ("", "")]
+    assert reader.has_negatives() and [record.negative for record in reader] == expected
+    ids = reader.tokenised(0, tokenizer).ids["negative"]
+    assert [list(each) for each in ids] == [*tokenizer.encode(["scene 9"]), []]
+    assert counts.negatives == 3 and "3 short texts have a hard negative" in table({"train": counts})
+    theirs = tfds.builder_from_directory(tmp_path / "out").as_data_source("train")
+    assert [tuple(text.decode() for text in row["negative"]) for row in theirs] == expected
+    again = prepare(open_source(str(tmp_path / "out")), tmp_path / "again", Options(size=24))["train"]
+    assert again.negatives == 3 and [record.negative for record in RecordReader(tmp_path / "again")] == expected
+    with pytest.raises(InputError, match="no record has the key 'wrng' that --negative-key names.*mean 'wrong'"):
+        opened(path, negative="wrng")
+
+
 def test_nothing_is_enlarged_and_small_jpegs_stay_as_they_are():
     small = jpeg(20, 30, quality=70)
     assert encode_jpeg(small, Options(size=20), "x") == encode_jpeg(small, Options(size=256), "x") == small

@@ -36,7 +36,13 @@ def record(index: int) -> Record:
         for name, offset in (("0123456789ab", 1), ("e79b3f2160c3", 49406))
     }
     label = None if index % 2 else "Airport"
-    return Record(f"a/{index}.jpg", "test", file.getvalue(), long, short, label, None, tokens)
+    negative = None
+    if index % 4 == 3:
+        negative = tuple("one plane" * (number == 0) for number in range(len(short)))
+        tokens = {
+            name: {**ids, "negative": [[1, 2] if text else [] for text in negative]} for name, ids in tokens.items()
+        }
+    return Record(f"a/{index}.jpg", "test", file.getvalue(), long, short, label, None, tokens, negative)
 
 
 def write(folder, lengths=(3, 0, 4), split="train") -> list[Record]:

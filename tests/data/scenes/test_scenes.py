@@ -14,6 +14,7 @@ from PIL import Image
 
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.data.scenes import LABELS, scene
+from lrsclip_jax.data.scenes.hard_negatives import negatives
 from lrsclip_jax.data.scenes.plan import plan
 from lrsclip_jax.data.scenes.scene_captions import captions
 from lrsclip_jax.data.tokenizer import clip_tokenizer
@@ -221,6 +222,39 @@ def test_the_first_twenty_tokens_tell_only_the_kind(texts):
 
 def test_long_captions_are_nearly_all_distinct(texts):
     assert len({long for _, long in texts}) > 0.99 * len(texts)
+
+
+def facts(layout, text):
+    """What a short caption says that can be another way, and whether the plan has it so."""
+    things = [thing for area in layout.areas for thing in area.things]
+    roofed = re.findall(r"(house|warehouse|barn|cabin)s? with (?:an? )?(\w+) roof", text)
+    plain = re.findall(rf"\b({'|'.join(PAINT)}) (?:storage )?(tank|umbrella|plane|ship|running track|pond)s?\b", text)
+    coloured = [*roofed, *((name, colour) for colour, name in plain)]
+    said = [{thing.colour for thing in things if thing.kind == name} == {colour} for name, colour in coloured]
+    counted = re.findall(rf"\b({'|'.join(NUMBERS)}) (barn)s?\b", text.lower())
+    said += [sum(thing.kind == name for thing in things) == NUMBERS[number] for number, name in counted]
+    placed = re.findall(r"with (?:an? )?([\w ]+) in the ([\w ]+) corner", text)
+    said += [any((a.content, a.place) == (name, f"in the {at} corner") for a in layout.areas) for name, at in placed]
+    return said + [layout.seams[0].colour == colour for colour in re.findall(r"crosses a (\w+) river", text)]
+
+
+def test_hard_negatives_of_1000_scenes_are_false_in_one_fact_and_use_the_words_of_true_texts():
+    words, found = [set(), set()], []
+    for index in range(1000):
+        layout, said_by = plan(5, index), lambda index=index: stream(5, index, purpose=1)
+        short, _ = captions(layout, said_by())
+        negative = negatives(layout, short, said_by, stream(5, index, purpose=3))
+        assert index > 2 or negative == scene(5, index, 16).negative
+        for text, wrong in zip(short, negative, strict=True):
+            said = facts(layout, text)
+            assert all(said), text
+            assert not said or wrong or "pond" in text  # ponds are blue
+            if wrong:
+                assert len(facts(layout, wrong)) == len(said) and facts(layout, wrong).count(False) == 1, (text, wrong)
+                found.append(wrong)
+            for of, seen in zip((text, wrong), words, strict=True):
+                seen.update(of.split())
+    assert len(found) > 1800 and words[1] <= words[0]
 
 
 def test_grammar(texts):
