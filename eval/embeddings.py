@@ -6,9 +6,10 @@
     images.npy        float32 [I, D], unit rows      image_norms.npy  float32 [I], their lengths before
     images.jsonl      a line an image: id, label?, split?, scene?, window? [r0, r1, c0, c1], look? (2), file?
     texts.npy         float32 [T, D], unit rows      text_norms.npy   float32 [T]
-    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query" | "shuffled" | "edited"); what it
-                      belongs to: `image` (an id), `label`, or `scene`; template?, points? [[[x, y], …], …], tokens?,
-                      length?; of an edited text: edit ("first" | "shuffled" | "without_first"), sentences?, whole, of
+    texts.jsonl       a line a text: text, kind ("long" | "short" | "class" | "query" | "shuffled" | "edited" |
+                      "negative"); what it belongs to: `image` (an id), `label`, or `scene`; template?, points?
+                      [[[x, y], …], …], tokens?, length?; of an edited text: edit ("first" | "shuffled" |
+                      "without_first"), sentences?, whole, of; of a negative: whole
 
 A set may lack its images or its texts. `tokens` is the number of tokens that the text was cut to (a length sweep);
 `length` counts a text's own tokens, start and end token included, before any cut. `file` is a path to the picture,
@@ -21,7 +22,8 @@ it measures; whoever edits a file deletes them.
 hold no other models. SeLo v2 needs windows that v1 leaves out, with `look` 2, and texts of the kind "shuffled": the
 words of a query, which `query` repeats, in another order. A text of the kind "edited" is what became of the text
 `whole`, of the kind `of`, by sentences (eval/text_sentences.py): the first `sentences` of them, all of them in another
-order, or all but the first.
+order, or all but the first. A "negative" is the hard negative of the text `whole` of its image: that text with one fact
+changed (eval/hard_negatives.py).
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ from eval.whole import whole, write_text
 
 META = "meta.json"
 FEATURES = ("projected", "encoder")
-EDITED = "edited"
-KINDS = ("long", "short", "class", "query", "shuffled", EDITED)
+EDITED, NEGATIVE = "edited", "negative"
+KINDS = ("long", "short", "class", "query", "shuffled", EDITED, NEGATIVE)
 SIDES = {"images": "image", "texts": "text"}
 
 _Length = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]  # tokens of a text

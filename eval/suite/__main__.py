@@ -30,13 +30,14 @@ tasks, and what a set must hold for each (eval/embeddings.py describes sets; `lr
   length        such texts, cut to n tokens as well (embed --text-lengths=…): R@1 against n
   sentences     such texts, edited by sentences as well (embed --sentences=10): HiMo@K, whether the score rises with
                 every sentence; R@1 with the sentences shuffled, and without the first one
+  negatives     such texts with one fact changed as well (embed --negatives): how often the text scores above that
   text_lengths  texts that tell how many tokens they have
   zeroshot      images with labels, texts of classes; with several templates both ways to average them
   linear_probe  images with labels; so knn and few_shot. --probes=itra adds RemoteCLIP's protocol
   selo          windows of scenes, and queries with the regions that they speak of (semantic localisation)
 
-Where images carry several splits and one is "test", retrieval, length, sentences and zeroshot are of the test
-images.
+Where images carry several splits and one is "test", retrieval, length, sentences, negatives and zeroshot are of
+the test images.
 Models are told apart by `model` in meta.json; each has its own row and curve.
 
 in --out:

@@ -12,6 +12,7 @@ _KINDS: dict[str, Kind] = {
     "retrieval": "captions",
     "length": "captions",
     "sentences": "captions",
+    "negatives": "captions",
     "text_lengths": "captions",
     "selo": "scenes",
 }

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from eval.cleaned import cleaned_retrieval
-from eval.embeddings import EDITED, EmbeddingSet
+from eval.embeddings import EDITED, NEGATIVE, EmbeddingSet
 from eval.errors import InputError
+from eval.hard_negatives import negative_accuracy
 from eval.retrieval import chance, retrieval_metrics
 from eval.selo.of_set import selo_of_set
 from eval.suite.result_files import kept_split
@@ -23,7 +24,7 @@ CAPTIONS = ("long", "short")
 PROBES = ("linear_probe", "knn", "few_shot")
 CLEANED = ("retrieval", "zeroshot")  # measured once more without the images that are near training images
 ITRA = "itra"  # the variant of probes that follows ITRA, RemoteCLIP's code
-NAMES = ("retrieval", "length", "sentences", "text_lengths", "zeroshot", *PROBES, "selo")
+NAMES = ("retrieval", "length", "sentences", "negatives", "text_lengths", "zeroshot", *PROBES, "selo")
 
 
 class EvalTask(NamedTuple):
@@ -58,6 +59,7 @@ def tasks_of(embedding_set: EmbeddingSet) -> list[EvalTask]:
         found += [EvalTask("retrieval", kind) for kind in CAPTIONS if kind in whole]
         found += [EvalTask("length", kind) for kind in CAPTIONS if kind in cut]
         found += [EvalTask("sentences", kind) for kind in CAPTIONS if kind in edited]
+        found += [EvalTask("negatives")] if NEGATIVE in whole else []
     if any(text.get("length") is not None and text["kind"] in CAPTIONS for text in embedding_set.text_rows):
         found.append(EvalTask("text_lengths"))
     if labelled and templates:
@@ -89,6 +91,9 @@ def measure(
         case "sentences":
             part = evaluated_part(embedding_set)
             return {"split": part.split, **sentence_effects(part, task.variant)}
+        case "negatives":
+            part = evaluated_part(embedding_set)
+            return {"split": part.split, **negative_accuracy(part)}
         case "text_lengths":
             return length_histogram(embedding_set)
         case "zeroshot":

@@ -136,6 +136,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
 
     add(
+        "--negatives",
+        action="store_true",
+        help="also the hard negatives of short texts, of scenes, prepared sets, and lists with --negative-key",
+    )
+    add(
         "--strip-stops",
         action="store_true",
         help="take the last full stop, and the space before it, from short texts: RSICD's end in ' .', and RemoteCLIP "
@@ -144,7 +149,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
     add = parse.add_argument_group("lists of images").add_argument
     add("--image-root", metavar="DIR", type=expanded, help="folder of the images (default: the folder of SOURCE)")
-    for name in ("image", "long", "short", "id", "label", "split"):
+    for name in ("image", "long", "short", "id", "label", "split", "negative"):
         add(f"--{name}-key", metavar="KEY", help="where a record keeps it: see lrsclip prepare --help")
 
     add = parse.add_argument_group("large images").add_argument
@@ -248,7 +253,7 @@ def _material(options: argparse.Namespace) -> Any:
         return windows_of(source, options.steps, options.crops == "reference", options.second_look)
     if options.second_look:
         raise InputError(f"--second-look: {options.data} has no scenes with queries")
-    material = material_of(source, options.strip_stops)
+    material = material_of(source, options.strip_stops, options.negatives)
     if options.tile is None:
         return material
     from lrsclip_jax.embed.scene_tiles import cut

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from eval.embeddings import NEGATIVE
 from eval.file_names import spelled
 from lrsclip_jax.data.band_image import AnyImage, seen
 from lrsclip_jax.data.images import Preprocessing, read_image
@@ -59,10 +60,11 @@ def open_material(
     return material_of(open_source(spec, keys, image_root, folders=folders))
 
 
-def material_of(source: Source, strip_stops: bool = False) -> Material:
+def material_of(source: Source, strip_stops: bool = False, negatives: bool = False) -> Material:
     """Returns what a source holds. Of scenes with queries the whole scenes are the images, see `embed.windows`.
 
     `strip_stops` takes the full stop at its end, and spaces around it, from every short text that has other characters.
+    With `negatives` the hard negatives of short texts are among the texts; InputError where there are none.
     """
     items: list[Item] = []
     faults: list[Fault] = []
@@ -75,6 +77,11 @@ def material_of(source: Source, strip_stops: bool = False) -> Material:
     if not items and not source.queries:
         raise InputError(f"{source.name}: no images in it")
     texts = [text for item in items for text in _captions(item)]
+    if negatives:
+        wrong = [text for item in items for text in _negatives(item)]
+        if not wrong:
+            raise InputError(f"{source.name}: --negatives: no text has a hard negative; --negative-key says where")
+        texts += wrong
     if strip_stops:
         texts = [_without_stop(text) for text in texts]
     texts += [{"text": query.text, "kind": "query"} for query in source.queries]
@@ -120,6 +127,11 @@ def _captions(item: Item) -> list[Row]:
     return [{"text": text, "kind": kind, "image": item.id} for kind in _KINDS for text in getattr(item, kind)]
 
 
+def _negatives(item: Item) -> list[Row]:
+    both = zip(item.short, item.negative, strict=True) if item.negative else ()
+    return [{"text": wrong, "kind": NEGATIVE, "image": item.id, "whole": text} for text, wrong in both if wrong]
+
+
 def _without_stop(row: Row) -> Row:
-    shorter = row["text"].rstrip(" .") if row["kind"] == "short" else ""
-    return {**row, "text": shorter} if shorter else row
+    fields = [name for name in ("text", "whole") if name in row and row["kind"] in ("short", NEGATIVE)]
+    return {**row, **{name: row[name].rstrip(" .") or row[name] for name in fields}}

@@ -6,6 +6,8 @@ metrics.jsonl has a row every `log.every_steps` steps. Of the batch of its `step
     accuracy_long, accuracy_short   share of the images whose own text is the nearest of the batch
     loss_text_pca, accuracy_text_pca  of the term of loss.text_pca
     loss_rising, accuracy_rising    of the term of loss.rising: the share of images whose long text scores higher
+    loss_hard_negatives, accuracy_hard_negatives  of the term of loss.hard_negatives: the share of images whose short
+                                    text scores above its hard negative, of those with both
     loss_preserve                   of the term of loss.preserve, before its weight
     loss_patches                    of the term of loss.patches, before its weight
     logit_scale, learning_rate      at that step

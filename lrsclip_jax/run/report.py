@@ -39,6 +39,7 @@ _LOSSES = {
     "loss_short": "short text",
     "loss_text_pca": "text PCA",
     "loss_rising": "long above short",
+    "loss_hard_negatives": "hard negatives",
     "loss_preserve": "preservation",
     "loss_patches": "patches",
 }
