@@ -272,6 +272,7 @@ NEWER = {
     },
     "text PCA, ring": {"loss__form": "ring", "loss__chunk": 4, "loss__text_pca": 0.9, "loss__text_pca_weight": 0.5},
     "turns": {"data__augmentation__turns": "all"},
+    "hard negatives, turns": {"loss__hard_negatives": 0.3, "data__augmentation__turns": "flips"},
 }
 
 

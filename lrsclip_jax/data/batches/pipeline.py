@@ -161,8 +161,8 @@ def _assembled(
 def _kept(found: Rows, tokenizer: Tokenizer, shape: BatchShape, report: DataReport) -> tuple[Texts, np.ndarray]:
     """Cuts the drawn texts and leaves out those of torn records; also returns the lengths of all, int [b, kinds].
 
-    A hard negative that is its short text, once both are cut, is left out, too. All of these count in the lengths: other
-    hosts, which have to know the lengths for packing, can't know what was left out.
+    A hard negative that is its short text, once both are cut, is left out, too. All of these count in the lengths:
+    other hosts, which have to know the lengths for packing, can't know what was left out.
     """
     texts = {
         kind: [ids and cut(ids, shape.length(kind), tokenizer.end) for ids in drawn]

@@ -76,9 +76,14 @@ def encode_item(item: Item, options: Options) -> tuple[bytes | None, Statistics]
         return None, Statistics(skipped=[skipped], empty_texts=item.empty_texts)
     lengths = {kind: Counter(map(len, record.tokens[clip_tokenizer().hash][kind])) for kind in KINDS}
     data = serialize(record)
-    counts = {"written": 1, "bytes": len(data), "empty_texts": item.empty_texts}
-    negatives = sum(map(bool, record.negative or ()))
-    return data, Statistics(**counts, lengths=lengths, sums=sums, negatives=negatives)
+    return data, Statistics(
+        written=1,
+        bytes=len(data),
+        empty_texts=item.empty_texts,
+        lengths=lengths,
+        sums=sums,
+        negatives=sum(map(bool, record.negative or ())),
+    )
 
 
 def encode_jpeg(data: bytes, options: Options, name: str) -> bytes:
