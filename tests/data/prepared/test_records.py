@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,13 +37,14 @@ def record(index: int) -> Record:
         for name, offset in (("0123456789ab", 1), ("e79b3f2160c3", 49406))
     }
     label = None if index % 2 else "Airport"
-    negative = None
-    if index % 4 == 3:
-        negative = tuple("one plane" * (number == 0) for number in range(len(short)))
-        tokens = {
-            name: {**ids, "negative": [[1, 2] if text else [] for text in negative]} for name, ids in tokens.items()
-        }
-    return Record(f"a/{index}.jpg", "test", file.getvalue(), long, short, label, None, tokens, negative)
+    return Record(f"a/{index}.jpg", "test", file.getvalue(), long, short, label, None, tokens)
+
+
+def with_negatives(plain: Record) -> Record:
+    negative = tuple("one plane" * (number == 0) for number in range(len(plain.short)))
+    ids = [[1, 2] if text else [] for text in negative]
+    tokens = {name: {**texts, "negative": ids} for name, texts in plain.tokens.items()}
+    return replace(plain, negative=negative, tokens=tokens)
 
 
 def write(folder, lengths=(3, 0, 4), split="train") -> list[Record]:
@@ -59,6 +61,7 @@ def write(folder, lengths=(3, 0, 4), split="train") -> list[Record]:
 @pytest.mark.parametrize("index", range(12))
 def test_serialisation_round_trips(index):
     assert deserialize(serialize(record(index))) == record(index)
+    assert deserialize(serialize(with_negatives(record(index)))) == with_negatives(record(index)) != record(index)
     assert serialize(record(index)) == serialize(record(index))
 
 
