@@ -294,7 +294,8 @@ def make_train_step(
         taught = functools.partial(encode, plain(model), teacher, kinds=kinds)
         wanted = forward.in_microbatches(taught, whole, microbatches, mesh)
         present = {kind: batch[f"has_{kind}"] for kind in kinds}
-        moved = losses.preservation(rows, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
+        found = {name: rows[name] for name in wanted}
+        moved = losses.preservation(found, wanted, present, jnp.exp(teacher["logit_scale"]), options.loss, mesh)
         loss += options.loss.preserve * moved
         return loss, metrics | {"loss": loss, "loss_preserve": moved}
 

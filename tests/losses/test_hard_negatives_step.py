@@ -63,3 +63,10 @@ def test_packed_and_accumulated_batches_have_the_update_of_padded_ones():
     same, there = update(change=elsewhere)
     assert same["loss"] == metrics["loss"]
     jax.tree.map(np.testing.assert_array_equal, there, moved)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_teacher_encodes_no_negatives(packed):
+    of, step = compiled("loss.preserve=1.0", f"data.packed={packed}")
+    _, metrics = jax.eval_shape(step, of.shapes, of.batch_specs(6 if packed else None))
+    assert {"loss_preserve", "loss_hard_negatives"} <= metrics.keys()
