@@ -37,11 +37,11 @@ def load(*overrides):
     return configs.load("configs/quickstart.py", [*TINY, *overrides])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param((), marks=pytest.mark.exhaustive),
+        (),
         (
             "data.packed=True",
             "data.row_length=160",
@@ -50,14 +50,11 @@ def load(*overrides):
             "loss.same_image=positive",
             "loss.patches=0.1",
         ),
-        pytest.param(
-            (
-                "loss.name=sigmoid",
-                "loss.long_weight=((0, 0.2), (100, 0.8))",
-                "loss.form=ring",
-                "model.image.patch_dropout=0.5",
-            ),
-            marks=pytest.mark.exhaustive,
+        (
+            "loss.name=sigmoid",
+            "loss.long_weight=((0, 0.2), (100, 0.8))",
+            "loss.form=ring",
+            "model.image.patch_dropout=0.5",
         ),
     ],
 )

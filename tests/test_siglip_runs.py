@@ -66,7 +66,7 @@ def test_a_random_text_tower_has_no_tokenizer(folder, tmp_path):
         train_and_evaluate(run_config(folder, "random"), str(tmp_path / "run"))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_begins_with_the_weights_and_their_bias_and_its_export_is_transformers_own(folder, tmp_path):
     run = tmp_path / "run"
     train_and_evaluate(run_config(folder, folder), str(run))

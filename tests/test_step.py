@@ -274,7 +274,7 @@ def test_the_patch_term_goes_with_microbatches_bfloat16_an_average_and_a_teacher
         assert full["loss"] == pytest.approx(terms, rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # in CI test_sharding.py
 def test_images_in_host_memory_change_no_bit():
     batches = [batch(0), batch(1)]
     keys = ("train.microbatches=4", "optimizer.name=adamw")

@@ -190,7 +190,7 @@ def bert(tmp_path):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_text_tower_of_its_own(bert):
     """BERT's table gives its first rows, or its first 77 stretched; its pooler serves one pooling of two."""
     tensors = load_file(bert / "model.safetensors")

@@ -100,7 +100,7 @@ def onnxruntime():
     ("name", "opset"),
     [
         *((name, 17) for name in TOWERS if name not in SLOW),
-        *(pytest.param(name, 21, marks=pytest.mark.slow) for name in ("CLIP", *SLOW)),
+        *(pytest.param(name, 21, marks=pytest.mark.exhaustive) for name in ("CLIP", *SLOW)),
     ],
 )
 def test_onnx_runtime_gives_our_embeddings(name, opset, onnxruntime, tmp_path):
@@ -193,8 +193,8 @@ def test_a_process_with_jax_alone_gives_our_embeddings(name, tmp_path):
     ("format", "folder"),
     [
         ("onnx", tiny_clip.clip_folder),
-        pytest.param("jax", tiny_clip.clip_folder, marks=pytest.mark.slow),
-        pytest.param("onnx", tiny_siglip.siglip_folder, marks=pytest.mark.slow),
+        pytest.param("jax", tiny_clip.clip_folder, marks=pytest.mark.exhaustive),
+        pytest.param("onnx", tiny_siglip.siglip_folder, marks=pytest.mark.exhaustive),
     ],
 )
 def test_compare_computes_a_folder_by_its_own_runtime(format, folder, onnxruntime, tmp_path, capsys):

@@ -155,7 +155,7 @@ def meeting(folder, *overrides, devices=1):
     return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_meet(start, tmp_path):
     ended = [finish(process) for process in start(2, lambda _: meeting(tmp_path, devices=2))]
     # A line of Gloo's may be among them.

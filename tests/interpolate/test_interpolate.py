@@ -41,7 +41,7 @@ def points(out):
     return json.loads((out / "interpolation.json").read_text())["points"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_ends_of_the_line_score_as_embed_and_evaluate_say(folder, whole, tmp_path, capsys):
     measured = {}
     for alpha, name in (("0.0", "a"), ("1.0", "b")):

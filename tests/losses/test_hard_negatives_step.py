@@ -43,7 +43,7 @@ def update(*overrides, change=lambda batch: batch):
     return jax.device_get(metrics), jax.tree.map(lambda new, old: np.asarray(new) - old, state.params, before)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_packed_and_accumulated_batches_have_the_update_of_padded_ones():
     metrics, moved = update()
     assert metrics["loss_hard_negatives"] > 0 and 0 <= metrics["accuracy_hard_negatives"] <= 1

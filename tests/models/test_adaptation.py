@@ -217,7 +217,7 @@ PACKED = Packed(
 )
 
 
-@pytest.mark.parametrize("text", [{}, {"kind": "bert"}])
+@pytest.mark.parametrize("text", [{}, pytest.param({"kind": "bert"}, marks=pytest.mark.exhaustive)])
 def test_packed_texts_are_adapted_and_dropped_as_alone(text):
     fields = {"context_length": 12, "kind": "bert"} if text else {}
     rules = ((".*", "lora", 3, 3.0, 0.5), (".*/mlp", "adapter", 4), (".*/attention", "prefix", 2))

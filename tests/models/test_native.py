@@ -81,7 +81,7 @@ def assert_alike(found, wanted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", ["clip", "dinov3", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("mean", "siglip"))]
+    "kind", ["clip", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in [*TOWERS][1:])]
 )
 def test_features_and_gradients_are_those_of_images_alone(kind):
     tower, pixels = TOWERS[kind], images()

@@ -135,8 +135,8 @@ def test_a_saved_clip_model(tmp_path, activations, context_length, end_token, ep
 @pytest.mark.parametrize(
     ("name", "layers", "activations"),
     [
-        ("B/32", 12, ("quick_gelu", "gelu")),
-        pytest.param("B/16", 2, ("gelu", "quick_gelu"), marks=pytest.mark.exhaustive),
+        pytest.param("B/32", 12, ("quick_gelu", "gelu"), marks=pytest.mark.exhaustive),
+        ("B/16", 2, ("gelu", "quick_gelu")),
         pytest.param("L/14", 2, ("quick_gelu", "gelu"), marks=pytest.mark.exhaustive),
         pytest.param("H/14", 2, ("gelu", "quick_gelu"), marks=pytest.mark.exhaustive),
     ],

@@ -137,6 +137,7 @@ def test_a_box_follows_from_seed_step_and_place():
     assert all((np.abs(other - first) > 1e-3).any(axis=1).all() for other in others)
 
 
+@pytest.mark.exhaustive
 def test_every_kind_of_pooling_has_regions_and_rows_of_its_own():
     model = tiny_siglip.model(50)
     params = parameters(model)

@@ -320,7 +320,7 @@ def test_a_step_moves_everything_but_the_statistics(start):
     assert not [path for path in frozen if path.endswith(("/mean", "/var"))]  # nor is there a moment of them
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_bottlenecks_store_changes_no_gradient(found):
     images, params = normalise(jnp.asarray(pixels(2)), PREPROCESSING), found.params["image"]
 
@@ -334,7 +334,7 @@ def test_what_bottlenecks_store_changes_no_gradient(found):
             np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
 
 
-@pytest.mark.parametrize("format", ["onnx", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("jax", marks=pytest.mark.exhaustive)])
 def test_runtimes_without_this_package_give_our_embeddings(format, found, file, tmp_path):
     pytest.importorskip({"onnx": "onnxruntime", "jax": "flatbuffers"}[format])
     export(MODEL, found.params, PREPROCESSING, format=format, out=tmp_path / "x", source="a test")

@@ -54,7 +54,7 @@ def ended() -> dict[str, tuple[int, str]]:
     return {name: (process.returncode, errors[name]) for name, process in running.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_loop_that_hangs_is_ended_with_a_line_and_stacks(ended):
     status, err = ended["hanging"]
     line = err.splitlines()[0]

@@ -112,7 +112,7 @@ def test_batches_are_what_grain_makes_record_by_record(crop_scale):
                 np.testing.assert_array_equal(batch[kind][row], expected)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_change_neither_the_batches_nor_the_report():
     records = [several(11), [record(n) for n in range(100, 106)]]
     records[0][4] = dataclasses.replace(records[0][4], image=b"torn")

@@ -272,7 +272,7 @@ def test_too_many_unusable_images_stop_it_and_more_can_be_allowed(tmp_path):
     assert counts["train"].written == 27 and (tmp_path / "out" / shards[0]).stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_at_any_moment_it_continues_to_the_same_bytes(tmp_path):
     path = source(
         tmp_path,
