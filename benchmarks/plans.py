@@ -41,6 +41,8 @@ ROWS = {
     "v5p-packed": ("configs/vitb16.py", "v5p:2x2x2", 4_096),
     "v5e-plain": ("configs/vitb16.py", "v5e:4x4", 2_048, *_PLAIN),
     "v5p-plain": ("configs/vitb16.py", "v5p:2x2x2", 4_096, *_PLAIN),
+    "pod-packed": ("configs/vitb16.py", "v5e:16x16", 32_768),
+    "pod-plain": ("configs/vitb16.py", "v5e:16x16", 32_768, *_PLAIN),
     "v6e-packed": ("configs/vitb16.py", "v6e:4x4", 4_096),
     "v6e-plain": ("configs/vitb16.py", "v6e:4x4", 4_096, *_PLAIN),
     "l14-packed": ("configs/vitl14.py", "v5e:4x4", 1_024, "--config.mesh.fsdp=16"),
