@@ -174,7 +174,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
         shifted=tuple(kind for kind in loss.kinds if config.data[f"{kind}_draw"].shift),
-        turned=bool(turns_of_sources(config)),
+        turned=bool(turns_of_sources(config)) and not config.data.image_features,
         bands=len(fields["image"]["bands"]),
         image_keys=config.loss.same_image == "positive",
         offloaded=config.train.microbatches if offloads(config, "images") else 0,

@@ -257,6 +257,12 @@ def _resnet(config: ConfigDict, image: Mapping[str, Any]) -> Iterator[str]:
         yield "model.image.resolution='native' is of patches: a ResNet's images are squares, leave it at 'fixed'"
 
 
+def _turns(config: ConfigDict) -> bool:
+    """Returns whether images of a source are turned."""
+    turns = config.data.augmentation.turns
+    return bool(({turns} if isinstance(turns, str) else {*turns}) - {"none"})
+
+
 def _native(config: ConfigDict) -> Iterator[str]:
     """Yields why images can't keep their shape."""
     image = tower_fields(config)[0]
@@ -269,9 +275,8 @@ def _native(config: ConfigDict) -> Iterator[str]:
     if least is not None and least > budget:
         yield f"model.image.min_patches={least} is more than the {budget} patches of model.image.size={image['size']}"
     why = "does not go with model.image.resolution='native'"
-    turns = config.data.augmentation.turns
-    if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
-        yield f"data.augmentation.turns={shown(turns)} {why}: set it to 'none'"
+    if _turns(config):
+        yield f"data.augmentation.turns={shown(config.data.augmentation.turns)} {why}: set it to 'none'"
     if image["patch_dropout"]:
         yield f"model.image.patch_dropout={image['patch_dropout']} {why}: set it to 0.0"
     if offloads(config, "images"):
@@ -335,9 +340,9 @@ def _siglip(config: ConfigDict) -> Iterator[str]:
             yield f"data.{group}.{changed[0]}: {why} where sentences end, leave it at its default"
     if data.short_text == "sentences":
         yield f"data.short_text='sentences': {why} where sentences end, set it to 'first_sentence' or 'short'"
-    turns = data.augmentation.turns
-    if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
-        yield f"data.augmentation.turns={shown(turns)}: {why} which words are directions, set it to 'none'"
+    if _turns(config):
+        turns = shown(data.augmentation.turns)
+        yield f"data.augmentation.turns={turns}: {why} which words are directions, set it to 'none'"
 
 
 def _batch(config: ConfigDict) -> Iterator[str]:
@@ -428,9 +433,7 @@ def _features(config: ConfigDict) -> Iterator[str]:
         if data[key] is not None and count != len(data.sources):
             yield f"data.{key}={shown(data[key])}: {count} for {len(data.sources)} data.sources, name one for each"
     if data.image_features is not None:
-        turns, dropout = data.augmentation.turns, tower_fields(config)[0].get("patch_dropout")
-        if ({turns} if isinstance(turns, str) else {*turns}) - {"none"}:
-            yield f"data.augmentation.turns={shown(turns)}: data.image_features can't be turned, set it to 'none'"
+        dropout = tower_fields(config)[0].get("patch_dropout")
         if dropout:
             yield f"model.image.patch_dropout={dropout}: data.image_features have no patches, set it to 0.0"
     if data.text_features is not None:
@@ -439,6 +442,9 @@ def _features(config: ConfigDict) -> Iterator[str]:
         changed = [key for key in data.long_draw if data.long_draw[key] != KEYS[f"data.long_draw.{key}"].default]
         if changed:
             yield f"data.long_draw.{changed[0]}: data.text_features are of whole texts, leave it at its default"
+        if _turns(config):
+            turns = shown(data.augmentation.turns)
+            yield f"data.augmentation.turns={turns}: words of data.text_features do not turn, set it to 'none'"
         if config.loss.hard_negatives:
             yield f"loss.hard_negatives={config.loss.hard_negatives}: data.text_features have none, set it to 0"
 

@@ -76,6 +76,11 @@ def parser(prog: str) -> argparse.ArgumentParser:
         "--crop-scale", metavar="A,B", type=floats, default=(0.8, 1.0), help="shares of the area of such a crop (0.8,1)"
     )
     add(
+        "--turns",
+        action="store_true",
+        help="with --features=encoder: every image, or crop of it, in all eight turns, for data.augmentation.turns",
+    )
+    add(
         "--batch-size",
         type=whole_number(1, 2**24),
         metavar="N",
@@ -188,11 +193,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     from lrsclip_jax.embed import parts
     from lrsclip_jax.embed.scene_tiles import counting_crops
     from lrsclip_jax.embed.set_writer import make_set
-    from lrsclip_jax.embed.views import views_of
+    from lrsclip_jax.embed.views import turns_of, views_of
     from lrsclip_jax.pytorch.contract import Hints
 
     parts.check_out(options.out)
-    for option in ("tower", "views"):
+    for option in ("tower", "views", "turns"):
         if getattr(options, option) and options.features != "encoder":
             raise InputError(f"--{option} is about --features=encoder")
     material = _material(options)
@@ -213,6 +218,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m lrsclip_
     material = _named(_for_model(_with_texts(material, options, context_length), model), options)
     if options.views:
         material = views_of(material, options.views, options.crop_scale, model.preprocessing.size)
+    material = turns_of(material) if options.turns else material
     out = options.out
     cropped: list[int] = []
     skipped, cut = make_set(
@@ -329,6 +335,7 @@ def _about(options: argparse.Namespace, material: Any, model: Any) -> dict[str, 
         "crops": options.crops if material.scenes else None,
         **({"stops": "stripped"} if options.strip_stops else {}),
         **({"views": options.views, "crop_scale": list(options.crop_scale)} if options.views else {}),
+        **({"turns": "all"} if options.turns else {}),
     }
 
 

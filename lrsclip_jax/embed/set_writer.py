@@ -24,6 +24,7 @@ from lrsclip_jax.data.tokenizer import Tokenizer, cut, fit
 from lrsclip_jax.embed import parts
 from lrsclip_jax.embed.about_model import about_encoder
 from lrsclip_jax.embed.material import Material, Row
+from lrsclip_jax.embed.views import turned
 from lrsclip_jax.encoders import static_length
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pretrained import Pretrained
@@ -158,7 +159,7 @@ def _embed_images(
         if pictures:
             assert isinstance(image, Image.Image), "images of bands are no pictures, as main says"
             _keep(image, out / material.images[row]["file"])
-        return model.preprocess(image)
+        return turned(model.preprocess(image), material.images[row].get("turn", 0))
 
     missing = {
         path: span

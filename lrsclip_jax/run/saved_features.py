@@ -15,6 +15,7 @@ from eval.file_names import named
 from eval.reading import Positive, convert
 from lrsclip_jax.data.batches import mixture
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures, image_features, text_features
+from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.errors import InputError
@@ -43,7 +44,7 @@ def of_images(
       sources: from `mixture.open_sources(config)`.
 
     Raises:
-      InputError: a set is torn, or of another tower, preprocessing, crop, or data set.
+      InputError: a set is torn, or of another tower, preprocessing, crop, or data set, or lacks the turns of images.
     """
 
     def opened(folder: Path, records: Records, source: str) -> ImageFeatures:
@@ -53,7 +54,14 @@ def of_images(
         _check_crops(found, config.data.crop_scale)
         return image_features(found, records, source)
 
-    return _of_sources(config, "image", sources, opened)
+    found = _of_sources(config, "image", sources, opened)
+    for features, turns in zip(found, turns_of_sources(config), strict=False):
+        if turns != "none" and features.turns == 1:
+            raise InputError(
+                f"data.image_features: {features.rows.folder} has one turn of each image, and "
+                f"data.augmentation.turns={turns!r}: embed with --turns"
+            )
+    return found
 
 
 def of_texts(

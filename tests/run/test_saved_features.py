@@ -198,6 +198,39 @@ def test_views_are_crops_as_training_draws_them_and_all_are_met(sets, tmp_path):
         opened(sets, *from_memory(sets, towers=("image",)), "data.crop_scale=(0.5,1.0)")
 
 
+def test_turns_from_memory_are_the_turns_of_the_tower_in_the_loop(sets, tmp_path):
+    made = [SCENES, f"--checkpoint={sets / 'clip'}", "--features=encoder", "--batch-size=8"]
+    embed([*made, "--turns", f"--out={tmp_path / 'turned'}"])
+    found, turned = open_set(tmp_path / "turned"), f"data.image_features={tmp_path / 'turned'}"
+    assert [(row["id"], row["image"], row["turn"]) for row in found.image_rows[7:9]] == [
+        ("scene-3-0@7", "scene-3-0", 7),
+        ("scene-3-1@0", "scene-3-1", 0),
+    ]
+    plain, in_loop = losses_of(sets, 2)[0], losses_of(sets, 2, "data.augmentation.turns=all")[0]
+    from_turned = losses_of(sets, 2, "data.augmentation.turns=all", turned)[0]
+    np.testing.assert_allclose(from_turned, in_loop, rtol=1e-6)
+    np.testing.assert_allclose(losses_of(sets, 2, turned)[0], plain, rtol=1e-6)
+    assert abs(in_loop[0] - plain[0]) > 1e-4
+    (first, *_), (second, *_) = (batches(sets, 1, turned, f"data.augmentation.turns={of}") for of in ("all", "none"))
+    assert set(first) == set(second) and not np.array_equal(first["image_features"], second["image_features"])
+
+
+def test_each_source_has_turns_of_its_own_from_memory(sets, tmp_path):
+    made = [SCENES, f"--checkpoint={sets / 'clip'}", "--features=encoder", "--batch-size=8"]
+    embed([*made, "--turns", "--views=2", "--crop-scale=0.5,0.9", f"--out={tmp_path / 'turned'}"])
+    embed([OTHERS, *made[1:], "--views=3", "--crop-scale=0.5,0.9", f"--out={tmp_path / 'plain'}"])
+    folders, crops = f"('{tmp_path / 'turned'}','{tmp_path / 'plain'}')", "data.crop_scale=(0.5,0.9)"
+    keys = (f"data.image_features={folders}", crops, "data.augmentation.turns=('all','none')")
+    met = np.concatenate([b["image_features"] for b in batches(sets, 9, *keys, sources=(SCENES, OTHERS))])
+    saved = [open_set(tmp_path / name) for name in ("turned", "plain")]
+    rows = np.concatenate([of.images * of.image_norms[:, None] for of in saved])
+    nearest = [int(np.argmin(np.abs(rows - row).sum(axis=1))) for row in met]
+    assert {number % 8 for number in nearest if number < len(saved[0].images)} >= {0, 2, 4, 6}
+    assert {(number - len(saved[0].images)) % 3 for number in nearest} >= {0, 1, 2}
+    with pytest.raises(InputError, match=f"{tmp_path / 'plain'} has one turn .*turns='flips'"):
+        opened(sets, *keys[:2], "data.augmentation.turns=('all','flips')", sources=(SCENES, OTHERS))
+
+
 def changed(sets, tmp_path, side, **changes):
     """A copy of a set, with other fields in its meta.json, and without checksums."""
     folder = tmp_path / "changed"
@@ -222,9 +255,10 @@ def changed(sets, tmp_path, side, **changes):
         (("data.image_features={scenes_images}", "optimizer.freeze=()"), "is trained: set optimizer.freeze="),
         (("data.text_features={scenes_texts}", "optimizer.freeze=('image/.*',)"), "frozen tower gave, and text/"),
         (("data.image_features=('a','b')",), "2 for 1 data.sources, name one for each"),
-        (("data.image_features={scenes_images}", "data.augmentation.turns=all"), "can't be turned, set it to 'none'"),
+        (("data.image_features={scenes_images}", "data.augmentation.turns=all"), "one turn of each .*with --turns"),
         (("data.image_features={scenes_images}", "model.image.patch_dropout=0.5"), "set it to 0.0"),
         (("data.text_features={scenes_texts}", "data.short_text=first_sentence"), "set it to 'short'"),
+        (("data.text_features={scenes_texts}", "data.augmentation.turns=flips"), "do not turn, set it to 'none'"),
         (("data.text_features={scenes_texts}", "data.long_draw.drop=0.1"), "data.long_draw.drop: .*default"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

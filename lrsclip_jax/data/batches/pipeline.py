@@ -27,6 +27,7 @@ from lrsclip_jax.data.batches.row_reader import RowReader, Rows, joined
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_texts, numbers, shifts
 from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts
+from lrsclip_jax.data.directions import TURNS
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Records
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
@@ -68,10 +69,11 @@ def batches(
     packed texts "shifts", int32 [R, N], to be added to the positions. With `turns`, from
     `batches.turns.turns_of_sources`, it has "turn", int32 [b], by which the images have yet to be turned. With
     `shape.image_keys` it has "image_key", uint32 [b, 2], equal for images that are encoded in the same bytes. With
-    `image_features`, one for each source, it has "image_features", float32 [b, D], in place of "image", and with
-    `text_features` also "long_features" and "short_features", float32 [b, D]; the rest of it is the same. With
-    `shape.image_rows` it has the arrays of `batch.packed_images` in place of "image": images of any shape in rows that
-    those of a group share, whose number follows from the shapes of all images of the global batch.
+    `image_features`, one for each source, it has "image_features", float32 [b, D], of the images as turned, in place of
+    "image" and "turn", and with `text_features` also "long_features" and "short_features", float32 [b, D]; the rest of
+    it is the same. With `shape.image_rows` it has the arrays of `batch.packed_images` in place of "image": images of
+    any shape in rows that those of a group share, whose number follows from the shapes of all images of the global
+    batch.
 
     `rows`, int [b], are the positions in the global batch that this host reads, in this order (None: all of them),
     so the global batches are the same for any number of hosts and any mesh. One long and one short text are drawn for
@@ -110,7 +112,7 @@ def batches(
     if shape.image_rows:
         image = (preprocessing.budget, shape.image_rows.patch**2 * preprocessing.channels)
     if image_features:
-        image, dtype = (image_features[0].rows.width,), np.float32
+        image, dtype = (len(TURNS["all"]) if turns else 1, image_features[0].rows.width), np.float32
     feeding = {"start": start_step, "threads": threads, "workers": workers}
     runs = feed(read, rows, shape.batch_size, image, dtype=dtype, **feeding)
 
@@ -132,17 +134,19 @@ def batches(
             batch = packed(texts, shape, rows, lengths(step) if lengths else here[np.argsort(rows)], moved)
         return batch | turn
 
-    def images_of(images: np.ndarray, found: Rows) -> dict[str, np.ndarray]:
+    def images_of(images: np.ndarray, found: Rows, turn: np.ndarray | None) -> dict[str, np.ndarray]:
         if found.grids is not None:
             return packed_images(images, found.grids, shape, rows)
-        return {"image_features" if image_features else "image": images}
+        if image_features:
+            return {"image_features": images[np.arange(len(images)), 0 if turn is None else turn]}
+        return {"image": images} if turn is None else {"image": images, "turn": turn}
 
     return _assembled(runs, images_of, texts_of, start_step)
 
 
 def _assembled(
     runs: Generator[tuple[np.ndarray, list[Rows]]],
-    images_of: Callable[[np.ndarray, Rows], dict[str, np.ndarray]],
+    images_of: Callable[[np.ndarray, Rows, np.ndarray | None], dict[str, np.ndarray]],
     texts_of: Callable[[int, Rows], dict[str, np.ndarray]],
     start_step: int,
 ) -> Generator[dict[str, np.ndarray]]:
@@ -151,7 +155,8 @@ def _assembled(
         rows = joined(found)
         keys = {} if rows.image_keys is None else {"image_key": rows.image_keys}
         features = {f"{kind}_features": found for kind, found in rows.text_features.items()}
-        return images_of(images, rows) | keys | features | texts_of(step, rows)
+        texts = texts_of(step, rows)
+        return images_of(images, rows, texts.pop("turn", None)) | keys | features | texts
 
     with contextlib.closing(runs):
         for step in itertools.count(start_step):

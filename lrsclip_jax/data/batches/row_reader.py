@@ -107,8 +107,9 @@ class RowReader:
     def __call__(self, positions: Sequence[int], images: np.ndarray) -> Rows:
         """Writes the images of the rows at n positions to `images`, and returns the rest.
 
-        They are pixels, [n, S, S, C] as `Preprocessing` has them, or features, float32 [n, D]. Of images of any shape
-        they are patches, [n, budget, patch·patch·C], the first ones of each as many as its grid has.
+        They are pixels, [n, S, S, C] as `Preprocessing` has them, or features, float32 [n, turns, D]; where these have
+        one turn alone and `images` has room for more, it stands for all. Of images of any shape they are patches,
+        [n, budget, patch·patch·C], the first ones of each as many as its grid has.
         """
         torn: dict[int, tuple[str, str]] = {}
         grids = np.ones((len(positions), 2), np.int64) if self.preprocessing.patch else None
@@ -120,7 +121,7 @@ class RowReader:
             source, number, _ = places[row]
             if self.image_features:
                 record = self.sources[source].record_of(number)
-                images[row] = self.image_features[source].of(record, name, rng)
+                images[row] = self.image_features[source].of(record, name, rng)[: images.shape[1]]
             else:
                 try:
                     drawn_by = cast(np.random.Generator, rng)  # None only where no crop is drawn

@@ -2,8 +2,9 @@
 
 `lrsclip embed SOURCE --features=encoder` writes such a set: the tower's output before its projection, as unit rows and
 their lengths. Row i is of record i of the source; of a set with views, rows K·i to K·i + K − 1 are K drawn crops of it.
-A set of texts has those of each record, the long ones first, as `text_counts` numbers them. The matrices are mapped
-into memory: what the page cache holds is read from there.
+In a set with turns eight rows, in the order of the turns, stand for each of these. A set of texts has those of each
+record, the long ones first, as `text_counts` numbers them. The matrices are mapped into memory: what the page cache
+holds is read from there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from eval.embeddings import SIDES, EmbeddingSet
 from eval.reading import read_array
+from lrsclip_jax.data.directions import TURNS
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.errors import InputError
 
@@ -57,24 +59,27 @@ class ImageFeatures:
 
     Attributes:
       rows: of the set.
-      views: rows of each record.
+      views: drawn crops of each record, or 1.
+      turns: rows of each of them, 8 in a set with turns, or 1.
       names: uint64 [records], a hash of each record's id.
       source: its name, for messages.
     """
 
     rows: SavedRows
     views: int
+    turns: int
     names: np.ndarray
     source: str
 
     def of(self, record: int, name: str, rng: np.random.Generator | None) -> np.ndarray:
-        """Returns the features of a record's image, float32 [D]: of several views one that `rng` draws.
+        """Returns the features of a record's image, float32 [turns, D]: of several views one that `rng` draws.
 
         Raises InputError where the set has another image in its place, whose id is not `name`.
         """
         _check_name(self.rows, self.names, record, name, self.source)
         view = int(rng.random() * self.views) if rng and self.views > 1 else 0
-        return self.rows[record * self.views + view]
+        first = (record * self.views + view) * self.turns
+        return np.stack([self.rows[first + turn] for turn in range(self.turns)])
 
 
 @dataclass(frozen=True)
@@ -128,12 +133,13 @@ def image_features(found: EmbeddingSet, records: Records, source: str) -> ImageF
       source: its name.
     """
     count = records.record_of(len(records) - 1) + 1
-    views = int(found.meta.get("views") or 1)
-    if len(found.images) != count * views:
-        each = f" with {views} views each" if views > 1 else ""
-        raise InputError(_misfit(found, source, f"{len(found.images) // views:,} images{each}", f"{count:,} records"))
-    ids = [row["image"] if views > 1 else row["id"] for row in found.image_rows[::views]]
-    features = ImageFeatures(SavedRows(found.path, "images"), views, _hashes(ids), source)
+    views, turns = int(found.meta.get("views") or 1), len(TURNS["all"]) if found.meta.get("turns") else 1
+    each = views * turns
+    if len(found.images) != count * each:
+        many = f" with {each} views each" if each > 1 else ""
+        raise InputError(_misfit(found, source, f"{len(found.images) // each:,} images{many}", f"{count:,} records"))
+    ids = [row["image"] if each > 1 else row["id"] for row in found.image_rows[::each]]
+    features = ImageFeatures(SavedRows(found.path, "images"), views, turns, _hashes(ids), source)
     for sample in _some(len(records)):
         features.of(records.record_of(sample), records[sample].id, None)
     return features
