@@ -204,7 +204,7 @@ def recomputed(tower: Tower, forward: Iterable[Product]) -> list[Product]:
     last = {"fc2"} if isinstance(tower, Bert) else set()
     repeated = {
         "none": set(),
-        "dense": {"scores", "values"},
+        "dense": {"scores", "out" if tower.attention == "rows" else "values"},
         "full": {"convolution", "qkv", "scores", "values", "out", "fc1", "gate"} | last,
         # The backward pass of softmax needs its weights, so the scores come again even if their use is stored.
         "names": {"scores", "out"} | last | {product for product, name in _STORED if name not in stored.split(",")},

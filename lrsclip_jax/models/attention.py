@@ -82,13 +82,26 @@ def attention(
     Raises:
       InputError: an unknown implementation, or one that this device does not have.
     """
+    implementation = chosen(implementation, q, causal, segments, prefix)
+    if prefix is not None:
+        return _xla(q, k, v, causal, segments, prefix)
+    return IMPLEMENTATIONS[implementation](q, k, v, causal, segments)
+
+
+def chosen(
+    implementation: str, q: jax.Array, causal: bool, segments: jax.Array | None, prefix: PrefixKeys | None = None
+) -> str:
+    """Returns the name of the way that `attention` takes of these arguments, never "auto"; InputError as there."""
     if prefix is not None:
         if implementation not in ("auto", "xla"):
             raise InputError(f"attention={implementation!r} computes no prefix; write xla")
-        return _xla(q, k, v, causal, segments, prefix)
+        return "xla"
     if implementation == "auto":
-        implementation = _fastest(q, causal, segments)
-    return _implementation(implementation)(q, k, v, causal, segments)
+        return _fastest(q, causal, segments)
+    if implementation not in IMPLEMENTATIONS:
+        known = ("auto", *IMPLEMENTATIONS)
+        raise InputError(f"attention={implementation!r} is none of {', '.join(known)}{nearest(implementation, known)}")
+    return implementation
 
 
 def offered(platform: str, dtype: str) -> tuple[str, ...]:
@@ -118,20 +131,30 @@ def scored(tokens: int, causal: bool) -> int:
 def _fastest(q: jax.Array, causal: bool, segments: jax.Array | None) -> str:
     platform, kind = _device()
     heads = q.shape[2] // jax.sharding.get_abstract_mesh().shape.get("tensor", 1)  # of a device
-    takes = whole_rows.takes(q.shape[1], heads, q.shape[3])
-    names = [name for name in offered(platform, q.dtype.name) if name != "rows" or takes]
     if kind != jax.local_devices()[0].device_kind:
-        # A plan for a device that is not here: nothing can be timed, so the way that moves the fewest bytes.
-        return "rows" if "rows" in names else names[0]
+        return untimed(platform, q.dtype.name, q.shape[1], heads, q.shape[3])
     case = Case(mask_kind(causal, segments), q.dtype.name, *q.shape)
-    return fastest(case, {name: way(name, causal) for name in names})
+    return fastest(
+        case, {name: way(name, causal) for name in _taking(platform, q.dtype.name, q.shape[1], heads, q.shape[3])}
+    )
 
 
-def _implementation(name: str) -> Callable:
-    if name not in IMPLEMENTATIONS:
-        known = ("auto", *IMPLEMENTATIONS)
-        raise InputError(f"attention={name!r} is none of {', '.join(known)}{nearest(name, known)}")
-    return IMPLEMENTATIONS[name]
+def untimed(platform: str, dtype: str, tokens: int, heads: int, width: int) -> str:
+    """Returns the way for a device that is not here: nothing can be timed, so the one that moves the fewest bytes.
+
+    Args:
+      platform, dtype: as `offered` takes them.
+      tokens: of a row.
+      heads: on one device.
+      width: of a head.
+    """
+    names = _taking(platform, dtype, tokens, heads, width)
+    return "rows" if "rows" in names else names[0]
+
+
+def _taking(platform: str, dtype: str, tokens: int, heads: int, width: int) -> list[str]:
+    takes = whole_rows.takes(tokens, heads, width)
+    return [name for name in offered(platform, dtype) if name != "rows" or takes]
 
 
 def _device() -> tuple[str, str]:

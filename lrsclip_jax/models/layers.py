@@ -15,8 +15,8 @@ from jax.nn.initializers import normal
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models import lora_dropout, row_attention
 from lrsclip_jax.models.adaptation import adapted
-from lrsclip_jax.models.attention import PrefixKeys, Rotation, attention, rotated
-from lrsclip_jax.models.precision import dot_general
+from lrsclip_jax.models.attention import PrefixKeys, Rotation, attention, chosen, rotated
+from lrsclip_jax.models.precision import dot_general, unstored
 from lrsclip_jax.sharding import BATCH, constrain, gathered
 
 ACTIVATIONS = {
@@ -101,16 +101,18 @@ class Attention(nn.Module):
         q, k, v = jnp.moveaxis(qkv, -3, 0)
         if rotation is not None:
             q, k = rotated(q, rotation), rotated(k, rotation)
+        way = chosen(self.implementation, q, self.causal, segments, prefix)
         out = nn.DenseGeneral(
             width,
             axis=(-2, -1),
             dtype=self.dtype,
             kernel_init=normal((2 * width * self.depth) ** -0.5),
             promote_dtype=cast_and_gather("tensor", None, None),
-            dot_general=dot_general(self.products),
+            # remat="dense" stores the kernel's result, so it need not store this one, which is as large.
+            dot_general=unstored(self.products) if way == "rows" else dot_general(self.products),
             name="out",
         )
-        mixed = attention(q, k, v, self.causal, segments, self.implementation, prefix)
+        mixed = attention(q, k, v, self.causal, segments, way, prefix)
         return out(checkpoint_name(mixed, "attention"))
 
 
@@ -190,7 +192,8 @@ class Block(nn.Module):
 
 # Values stored for the backward pass, by name; all others are computed again. "dense" keeps results of dense layers:
 # against "none" 40 % of the memory, and no slower (two CPU cores, ViT-S/14 and text at 248). "full" keeps only what
-# enters each block, for one more forward pass.
+# enters each block, for one more forward pass. Where a kernel computes whole rows, "dense" keeps its result and not
+# that of `out`: as much memory, and attention is not computed again (benchmarks/README.md, "Bytes of a step on a TPU").
 _REMAT = {
     "none": jax.checkpoint_policies.everything_saveable,
     "dense": jax.checkpoint_policies.save_from_both_policies(

@@ -59,6 +59,17 @@ def dot_general(name: str) -> Callable | None:
     return known[name]
 
 
+def unstored(name: str) -> Callable:
+    """Returns the same of a layer whose result remat="dense" does not store, but computes again."""
+    return dot_general(name) or _unstored_dot_general
+
+
+def _unstored_dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:
+    # A product with a batch dimension, which the policy passes over; of size one, the compiler drops it.
+    of_x, of_kernel = ([axis + 1 for axis in axes] for axes in dimension_numbers[0])
+    return jax.lax.dot_general(x[None], kernel[None], ((of_x, of_kernel), ((0,), (0,))), precision=precision)[0]
+
+
 def _int8_dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None) -> jax.Array:
     (axes, _), _ = dimension_numbers
     return _product(x, kernel, len(axes))

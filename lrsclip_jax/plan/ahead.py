@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lrsclip_jax import chips
@@ -17,7 +18,10 @@ from lrsclip_jax.config.checks import check, total_steps, towers_in_memory
 from lrsclip_jax.data.batches import mixture, text_kinds
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.flops import Texts, frozen_towers
+from lrsclip_jax.flops import Texts, frozen_towers, tokens
+from lrsclip_jax.models.attention import untimed
+from lrsclip_jax.models.clip import CLIP
+from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.plan.accessed import accessed
 from lrsclip_jax.plan.hlo import Collectives, collectives
 from lrsclip_jax.plan.packed_shapes import PackedShapes, expected_shapes
@@ -172,7 +176,7 @@ def job(planned: PlannedStep) -> Job:
         rows = tuple(Rows(layout.length(kind)) for kind in kinds)
     learning = jax.tree.leaves(setup.shapes.params), jax.tree.leaves(setup.optimizer.trainable)
     return Job(
-        model=setup.model,
+        model=_with_ways(setup, max(each.slots for each in rows)),
         rows=rows,
         texts=Texts(len(kinds), packed.tokens, packed.squares) if packed else None,
         batch_size=layout.batch_size,
@@ -190,6 +194,21 @@ def job(planned: PlannedStep) -> Job:
         hosted_bytes=host_bytes(setup.shapes),
         gradient_bytes=device_bytes([leaf for leaf, trains in zip(*learning, strict=True) if trains]),
     )
+
+
+def _with_ways(setup: Setup, slots: int) -> CLIP:
+    """Returns the model with the attention that is compiled in place of "auto"; `slots` are those of a text's row."""
+    platform = setup.mesh.devices.flat[0].platform
+
+    def named(tower: Any, length: int) -> Any:
+        if isinstance(tower, ResNet) or tower.attention != "auto":
+            return tower
+        heads = tower.heads // setup.mesh.shape["tensor"]
+        dtype, width = jnp.dtype(tower.dtype).name, tower.width // tower.heads
+        return tower.clone(attention=untimed(platform, dtype, length, heads, width))
+
+    model = setup.model
+    return model.clone(image=named(model.image, tokens(model.image)), text=named(model.text, slots))
 
 
 def device_bytes(shapes: Any) -> int:

@@ -94,13 +94,31 @@ def test_fused_attention_is_not_computed_again_by_dense_rematerialisation():
     x = jax.random.normal(jax.random.key(0), (2, TOKENS, 24))
 
     def kernels(remat):
-        blocks = stack(
-            2, remat, 1, heads=3, causal=False, mlp_width=8, activation="gelu", norm_eps=1e-5, attention="rows"
-        )
-        params = blocks.init(jax.random.key(0), x)
+        blocks, params = small_blocks(remat, "rows", x)
         return str(jax.make_jaxpr(jax.grad(lambda x: blocks.apply(params, x)[0].sum()))(x)).count("pallas_call[")
 
     assert (kernels("dense"), kernels("full")) == (2, 3)
+
+
+@pytest.mark.parametrize("remat", ["dense", "full", "none", "names:qkv,attention,mlp_hidden"])
+def test_fused_attention_makes_the_backward_pass_store_no_more(remat):
+    """With remat="dense" the kernel's result is stored in place of the next product's, which is computed again."""
+    x = jax.random.normal(jax.random.key(0), (2, TOKENS, 24))
+
+    def stored(way):
+        blocks, params = small_blocks(remat, way, x)
+        value, backward = jax.vjp(lambda params, x: blocks.apply(params, x)[0], params, x)
+        return sum(leaf.size for leaf in jax.tree.leaves(backward)), jax.tree.leaves((value, backward(value)))
+
+    (plain, expected), (fused, found) = stored("xla"), stored("rows")
+    assert fused <= plain
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def small_blocks(remat, way, x):
+    blocks = stack(2, remat, 1, heads=3, causal=False, mlp_width=8, activation="gelu", norm_eps=1e-5, attention=way)
+    return blocks, blocks.init(jax.random.key(0), x)
 
 
 @pytest.mark.parametrize(
