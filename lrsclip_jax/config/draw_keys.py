@@ -6,9 +6,10 @@ from lrsclip_jax.config.allowed import FRACTION, SENTENCES, TOKENS
 from lrsclip_jax.config.values import Key, OrNone, Span, Whole, either
 
 
-def draw_keys(group: str, texts: str) -> tuple[Key, ...]:
+def draw_keys(group: str, texts: str, others: str) -> tuple[Key, ...]:
     """How texts are drawn by their sentences at every step, see lrsclip_jax/data/batches/sentence_draws.py."""
     return (
+        Key(f"{group}.share", 1.0, FRACTION, f"of {texts}: how often their sentences are drawn; {others}"),
         Key(f"{group}.drop_first", 0.0, FRACTION, f"of {texts}: how often the first sentence, the summary, goes"),
         Key(f"{group}.drop", 0.0, FRACTION, f"of {texts}: how often each sentence that is left goes; one stays"),
         Key(

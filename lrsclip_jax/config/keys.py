@@ -158,8 +158,10 @@ _TABLE = (
         "processes that share these threads, where the Python of one process is the limit; 0: none",
     ),
     Key("data.max_torn", 100, Whole(), "unreadable records that are left out before the run stops"),
-    *draw_keys("data.long_draw", "long texts"),
-    *draw_keys("data.short_draw", "short texts, where data.short_text='sentences'"),
+    *draw_keys("data.long_draw", "long texts", "the others stay whole"),
+    *draw_keys(
+        "data.short_draw", "short texts, where data.short_text='sentences'", "the others are short texts of the data"
+    ),
     Key(
         "data.augmentation.turns",
         "none",

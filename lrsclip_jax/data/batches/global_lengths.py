@@ -20,7 +20,7 @@ from tqdm import tqdm
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.order import random_numbers, shuffle_seeds
 from lrsclip_jax.data.batches.row_reader import draw
-from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_lengths, numbers
+from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_lengths, drawn_pairs, numbers
 from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Records
 from lrsclip_jax.data.sentences import split
 from lrsclip_jax.data.tokenizer import Tokenizer
@@ -54,6 +54,7 @@ def global_lengths(
 
     def lengths(step: int) -> np.ndarray:
         positions = step * shape.batch_size + np.arange(shape.batch_size)
+        taken = {kind: drawn_pairs(draws.get(kind), kind, seed, step, shape.batch_size) for kind in KINDS}
         source, record, turn = places_at(positions, sizes, weights, seed)
         found = np.zeros((shape.batch_size, len(most)), np.int64)
         texts = np.full((shape.batch_size, len(KINDS)), -1)
@@ -66,12 +67,14 @@ def global_lengths(
                 generators[number].release_rng(rng)
                 texts[row] = [-1 if drawn[kind] is None else drawn[kind] for kind in KINDS]
             if short_text == "sentences":
-                texts[here, 1] = texts[here, 0]
+                texts[here, 1] = np.where(taken["short"][here], texts[here, 0], texts[here, 1])
             found[here, : len(KINDS)] = index.tokens_of(texts[here])
             if wrong:
                 found[here, -1] = wrong[number][texts[here, 1]]
         for kind, of_kind in drawn_anew.items():
-            found[:, KINDS.index(kind)] = _drawn(kind, of_kind, source, texts[:, KINDS.index(kind)], step)
+            column = KINDS.index(kind)
+            of_texts = np.where(taken[kind], texts[:, column], -1)
+            found[:, column] = np.where(taken[kind], _drawn(kind, of_kind, source, of_texts, step), found[:, column])
         return np.minimum(found, most)
 
     def _drawn(kind: str, draw: SentenceDraw, source: np.ndarray, texts: np.ndarray, step: int) -> np.ndarray:

@@ -23,9 +23,9 @@ from lrsclip_jax.data.batches.data_report import DataReport
 from lrsclip_jax.data.batches.feed import feed
 from lrsclip_jax.data.batches.global_lengths import global_lengths
 from lrsclip_jax.data.batches.order import Place, endless_order, random_numbers
-from lrsclip_jax.data.batches.row_reader import RowReader, Rows, joined
+from lrsclip_jax.data.batches.row_reader import SENTENCES, RowReader, Rows, joined
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
-from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_texts, numbers, shifts
+from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_pairs, drawn_texts, numbers, shifts
 from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts
 from lrsclip_jax.data.directions import TURNS
 from lrsclip_jax.data.images import Preprocessing
@@ -118,8 +118,13 @@ def batches(
 
     def texts_of(step: int, found: Rows) -> dict[str, np.ndarray]:
         anew = {kind: (kind, seed, step, shape.batch_size) for kind in KINDS}
-        drawn = {kind: drawn_texts(found.drawn[kind], tokenizer, draws[kind], anew[kind], rows) for kind in draws}
-        texts, turn = {**found.drawn, **drawn}, {}
+        texts, turn = {**found.drawn}, {}
+        if whole := texts.pop(SENTENCES, None):
+            taken = drawn_pairs(draws.get("short"), *anew["short"])[rows]
+            texts["short"] = [
+                long if drawn else own for long, own, drawn in zip(whole, texts["short"], taken, strict=True)
+            ]
+        texts |= {kind: drawn_texts(texts[kind], tokenizer, draws[kind], anew[kind], rows) for kind in draws}
         if turns:
             wanted = drawn_turns(turns, found.sources, seed, step, shape.batch_size, rows)
             texts, turn["turn"] = turned_texts(texts, wanted, tokenizer)

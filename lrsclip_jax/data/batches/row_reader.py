@@ -25,6 +25,8 @@ from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Record, Records, 
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 
+SENTENCES = "sentences"  # of the long text, of which `sentence_draws` makes a short one
+
 T = TypeVar("T")
 
 
@@ -33,7 +35,8 @@ class Rows:
     """What some rows of a batch hold next to their images; it travels between processes.
 
     Attributes:
-      drawn: for each kind the untruncated ids of each row's text, None where there is none.
+      drawn: for each kind the untruncated ids of each row's text, None where there is none; and SENTENCES, the long
+        texts from which short ones are to be drawn.
       torn: the rows whose image can't be read, each with the record's id and the reason.
       sources: the source of each row.
       image_keys: uint32 [rows, 2], equal for images that are encoded in the same bytes; None: not asked for.
@@ -135,8 +138,9 @@ class RowReader:
                     torn[row] = name, str(error)
             if rng:
                 self.generators[source].release_rng(rng)
-        all_kinds = dict.fromkeys((*KINDS, *self.kinds))
-        drawn = {kind: [read.drawn[kind] if kind in self.kinds else None for read in records] for kind in all_kinds}
+        wanted = (*self.kinds, *((SENTENCES,) if self.short_text == "sentences" else ()))
+        all_kinds = dict.fromkeys((*KINDS, *wanted))
+        drawn = {kind: [read.drawn[kind] if kind in wanted else None for read in records] for kind in all_kinds}
         keys = np.stack([_image_key(read.image) for read in records]) if self.image_keys else None
         features = {kind: self._texts(kind, places, records) for kind in (self.kinds if self.text_features else ())}
         return Rows(drawn, torn, [place.source for place in places], keys, features, grids)
@@ -163,8 +167,8 @@ class RowReader:
         if NEGATIVE in self.kinds:
             short, negatives = which["short"], texts.get(NEGATIVE)
             drawn[NEGATIVE] = (negatives[short] or None) if negatives and short is not None else None
-        if self.short_text == "sentences":  # of which `sentence_draws` makes a text of its own
-            drawn["short"] = drawn["long"]
+        if self.short_text == "sentences":
+            drawn[SENTENCES] = drawn["long"]
         if self.short_text == "first_sentence":
             long = which["long"]
             drawn["short"] = None if long is None else _first_sentence(record, self.tokenizer, long)

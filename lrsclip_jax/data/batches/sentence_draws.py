@@ -27,6 +27,7 @@ from lrsclip_jax.data.sentences import split
 from lrsclip_jax.data.tokenizer import Tokenizer
 
 _PURPOSES = {"long": 101, "short": 102}  # of their streams of random numbers
+_SHARES = {"long": 105, "short": 106}  # of those that say which texts are drawn
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SentenceDraw:
     """How the texts of a kind are drawn; the fields but the last are keys of `data.long_draw` and `data.short_draw`.
 
     Attributes:
+      share: of the texts whose sentences are drawn; the others stay as they are.
       drop_first: probability with which the first sentence, the summary, is left out.
       drop: probability with which each of the others is left out; of the first, too, where that stayed.
       sample: how many of the rest are kept at most, drawn from (least, most); None: all.
@@ -43,6 +45,7 @@ class SentenceDraw:
       positions: rows of the position table, within which a text stays.
     """
 
+    share: float = 1.0
     drop_first: float = 0.0
     drop: float = 0.0
     sample: tuple[int, int] | None = None
@@ -80,9 +83,15 @@ def sentence_draws(config: ConfigDict) -> dict[str, SentenceDraw]:
         if (sample := values["sample"]) is not None:
             values["sample"] = (sample, sample) if isinstance(sample, int) else tuple(sample)
         draw = SentenceDraw(**values, positions=rows)
-        if draw.changes or draw.shift:
+        if draw.changes or draw.shift or draw.share < 1:
             draws[kind] = draw
     return draws
+
+
+def drawn_pairs(draw: SentenceDraw | None, kind: str, seed: int, step: int, pairs: int) -> np.ndarray:
+    """Returns of which pairs of a global batch the text of this kind is drawn by its sentences, bool [pairs]."""
+    share = draw.share if draw else 1.0
+    return stream(seed, step, _SHARES[kind]).random(pairs) < share
 
 
 def numbers(kind: str, seed: int, step: int, pairs: int, sentences: int) -> Numbers:
@@ -156,7 +165,8 @@ def drawn_texts(
       drawn: kind, seed, step and pairs of the global batch, as `numbers` takes them.
       rows: int [b], which pairs of the global batch these are.
     """
-    there = [row for row, ids in enumerate(texts) if ids is not None]
+    taken = drawn_pairs(draw, *drawn)[rows]
+    there = [row for row, ids in enumerate(texts) if ids is not None and taken[row]]
     if not (draw.changes and there):
         return list(texts)
     found = split([texts[row] for row in there], tokenizer)  # type: ignore[misc]

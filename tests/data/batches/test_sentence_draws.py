@@ -123,6 +123,7 @@ def test_numbers_depend_on_seed_step_and_pair_alone():
 
 SCENES = [SceneRecords(24, size=16), SceneRecords(9, 1, size=16)]
 DRAWS = {"long": ALL, "short": SentenceDraw(drop_first=1.0, sample=(1, 1), shift=9, positions=60)}
+HALF = {kind: dataclasses.replace(draw, share=0.5) for kind, draw in DRAWS.items()}
 
 
 def take(steps, start=0, rows=None, row_length=None, short_text="sentences", draws=DRAWS, report=None):
@@ -155,9 +156,11 @@ def test_a_run_that_is_continued_draws_what_it_would_have_drawn(row_length):
 
 
 @pytest.mark.parametrize("row_length", [None, 64])
-@pytest.mark.parametrize("short_text", ["short", "sentences"])
-def test_two_hosts_draw_what_one_draws(row_length, short_text):
-    draws = DRAWS if short_text == "sentences" else {"long": ALL}
+@pytest.mark.parametrize(
+    ("short_text", "draws"), [("short", {"long": ALL}), ("sentences", DRAWS), ("sentences", "half")], ids=str
+)
+def test_two_hosts_draw_what_one_draws(row_length, short_text, draws):
+    draws = HALF if draws == "half" else draws
     whole = take(3, row_length=row_length, short_text=short_text, draws=draws)
     hosts = [
         take(3, rows=np.arange(first, first + 8), row_length=row_length, short_text=short_text, draws=draws)
@@ -199,9 +202,34 @@ def test_the_short_text_is_of_the_long_one_without_its_summary_and_that_stays_wh
     assert report.cut["long"] == report.drawn["long"] == 32 and not report.cut["short"]
 
 
+def test_a_share_of_the_texts_is_drawn_and_the_others_are_those_of_the_data():
+    tokenizer, own, drawn = clip_tokenizer(), {"long": 0, "short": 0}, 0
+    records = [record for scenes in SCENES for record in scenes]
+    texts = {kind: {tuple(ids[:39]) for r in records for ids in tokenizer.encode(getattr(r, kind))} for kind in own}
+    for batch, as_drawn in zip(take(20, draws=HALF), take(20), strict=True):
+        for kind in own:
+            for row, other in zip(batch[kind], as_drawn[kind], strict=True):
+                text = tuple(row[: np.argmax(row == tokenizer.end) + 1][:39].tolist())
+                own[kind] += text in texts[kind]
+                drawn += text not in texts[kind] and np.array_equal(row, other)
+    # Some 320 of each kind, half of them drawn; a drawn long text may be the whole one.
+    assert 130 < own["short"] < 190 and own["long"] > 130 and 130 < drawn
+
+
+def test_which_texts_are_drawn_follows_from_the_step():
+    draw = SentenceDraw(share=0.3)
+    taken = np.concatenate([sentence_draws.drawn_pairs(draw, "long", 3, step, 1000) for step in range(20)])
+    assert abs(taken.mean() - 0.3) < 0.015
+    again = sentence_draws.drawn_pairs(draw, "long", 3, 19, 1000)
+    np.testing.assert_array_equal(taken[-1000:], again)
+    assert not np.array_equal(again, sentence_draws.drawn_pairs(draw, "short", 3, 19, 1000))
+    assert sentence_draws.drawn_pairs(None, "short", 3, 0, 5).all()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["data.short_draw.share=0.5"], "data.short_draw.share is about data.short_text='sentences', .* 'short'"),
         (["data.long_draw.drop=1.5"], "data.long_draw.drop=1.5: expected a number from 0 to 1"),
         (["data.long_draw.sample=0"], "data.long_draw.sample=0: expected a whole number from 1"),
         (
