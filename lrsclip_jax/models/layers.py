@@ -198,7 +198,8 @@ _REMAT = {
     "none": jax.checkpoint_policies.everything_saveable,
     "dense": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(row_attention.STORED),
+        # With their biases, where something behind them needs these: else these sums are computed and written again.
+        jax.checkpoint_policies.save_only_these_names("qkv", "mlp_hidden", row_attention.STORED),
     ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }

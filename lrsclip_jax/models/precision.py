@@ -51,7 +51,7 @@ def dot_general(name: str) -> Callable | None:
     "float": in the tower's dtype. "int8": forward, and backward to the layer's input, each row of activations or of
     their gradient and each column of the kernel is rounded to integers from −127 to 127 by its own largest value; the
     kernel's gradient, a sum over all tokens, stays in the tower's dtype. To `jax.checkpoint` these are no products, so
-    remat="dense" stores as little as "full"; "names:…" stores what it says. Raises InputError for another name.
+    remat="dense" stores those alone that have a name, `qkv` and `mlp_hidden`. Raises InputError for another name.
     """
     known = {"float": None, "int8": _int8_dot_general}
     if name not in known:
