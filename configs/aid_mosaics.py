@@ -6,7 +6,8 @@
         --n=3 --size=168 --summary --out=DATA/mosaics; done
     cp dinov2_vits14.safetensors DATA; cd DATA
     lrsclip embed aid:train --checkpoint=dinov2_vits14.safetensors --features=encoder --size=98 --out=aid_images
-    lrsclip embed mosaics:train --checkpoint=dinov2_vits14.safetensors --features=encoder --size=168 --out=mosaic_images
+    lrsclip embed mosaics:train --checkpoint=dinov2_vits14.safetensors --features=encoder --size=168 --turns \
+        --out=mosaic_images
 
 The image tower is DINOv2's ViT-S/14, frozen and from memory. A small text tower first learns words from short texts of
 single scenes. From there it is stretched, and trained on mosaics, whose long texts are a summary and nine sentences:
