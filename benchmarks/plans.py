@@ -47,6 +47,12 @@ ROWS = {
     "v6e-plain": ("configs/vitb16.py", "v6e:4x4", 4_096, *_PLAIN),
     "l14-packed": ("configs/vitl14.py", "v5e:4x4", 1_024, "--config.mesh.fsdp=16"),
     "l14-plain": ("configs/vitl14.py", "v5e:4x4", 1_024, "--config.mesh.fsdp=16", *_PLAIN),
+    "l14-pod-packed": ("configs/vitl14.py", "v5e:16x16", 16_384, "--config.mesh.fsdp=256"),
+    "l14-pod-plain": ("configs/vitl14.py", "v5e:16x16", 16_384, "--config.mesh.fsdp=256", *_PLAIN),
+    "l14-v5p-packed": ("configs/vitl14.py", "v5p:2x2x2", 1_024, "--config.mesh.fsdp=4"),
+    "l14-v5p-plain": ("configs/vitl14.py", "v5p:2x2x2", 1_024, "--config.mesh.fsdp=4", *_PLAIN),
+    "l14-v6e-packed": ("configs/vitl14.py", "v6e:4x4", 2_048, "--config.mesh.fsdp=16"),
+    "l14-v6e-plain": ("configs/vitl14.py", "v6e:4x4", 2_048, "--config.mesh.fsdp=16", *_PLAIN),
     "b16-512-cpu": ("configs/vitb16.py", "cpu:1", 512, *_TWO, "--chip=H100-SXM"),
     "b16-4k-cpu": ("configs/vitb16.py", "cpu:1", 4_096, *_TWO, "--chip=H100-SXM", "--config.train.microbatches=8"),
 }

@@ -15,7 +15,7 @@ single scenes. From there it is stretched, and trained on mosaics, whose long te
     lrsclip train --config=aid_mosaics:words:DATA --workdir=runs/words
     lrsclip train --config=aid_mosaics:long:DATA --workdir=runs/lrsclip --config.model.text_init=runs/words
     lrsclip train --config=lrsclip_plus:aid_mosaics:long:DATA --workdir=runs/plus \
-        --config.model.text_init=runs/words --config.optimizer.learning_rate=1e-3
+        --config.model.text_init=runs/words --config.optimizer.warmup_steps=60
     lrsclip embed DATA/mosaics:test --checkpoint=runs/plus --sentences=10 --out=sets/plus
 
 benchmarks/README.md has the table, and how the learning rates were chosen.
