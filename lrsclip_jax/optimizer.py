@@ -32,7 +32,8 @@ import optax
 from ml_collections import ConfigDict
 
 from lrsclip_jax import averaging, muon, parameter_rules
-from lrsclip_jax.config.checks import check_group, optimizer_faults, tower_fields, warmup_steps
+from lrsclip_jax.config.checks import check_group, optimizer_faults
+from lrsclip_jax.config.facts import tower_fields, warmup_steps
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules
 

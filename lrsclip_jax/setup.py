@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrsclip_jax import parameter_rules
-from lrsclip_jax.config import checks
+from lrsclip_jax.config import facts
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
@@ -140,7 +140,7 @@ def set_up(
             config.mesh.rules,
             ema=config.train.ema is not None,
             teacher=config.loss.preserve > 0,
-            offload=checks.offloads(config, "optimizer"),
+            offload=facts.offloads(config, "optimizer"),
         ),
     )
 
@@ -162,7 +162,7 @@ def _check_frozen(config: ConfigDict, trainable: Any) -> None:
             f"loss.patches={config.loss.patches} trains the image tower, of which "
             f"optimizer.freeze={config.optimizer.freeze} leaves nothing to train: set one of them alone"
         )
-    for tower in checks.towers_in_memory(config):
+    for tower in facts.towers_in_memory(config):
         paths = [path_of(path) for path, trains in jax.tree.leaves_with_path(trainable[tower]) if trains]
         if learns := [path for path in paths if not path.startswith("projection/")]:
             raise InputError(
@@ -172,5 +172,5 @@ def _check_frozen(config: ConfigDict, trainable: Any) -> None:
 
 
 def run_length(config: ConfigDict, samples: int) -> RunLength:
-    """Returns the length of a run whose sources hold `samples`; InputError as `checks.total_steps` has it."""
-    return RunLength(checks.total_steps(config, samples), samples / config.batch_size)
+    """Returns the length of a run whose sources hold `samples`; InputError as `facts.total_steps` has it."""
+    return RunLength(facts.total_steps(config, samples), samples / config.batch_size)

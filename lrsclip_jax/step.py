@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from lrsclip_jax import averaging, forward, host_memory, losses
 from lrsclip_jax.config import ConfigDict
-from lrsclip_jax.config.checks import offloads, tower_fields, towers_in_memory
+from lrsclip_jax.config.facts import offloads, tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.image_rows import ImageRows
 from lrsclip_jax.data.batches.turns import turns_of_sources

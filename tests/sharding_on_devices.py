@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import host_memory, sharding
-from lrsclip_jax.config.checks import offloads
+from lrsclip_jax.config.facts import offloads
 from lrsclip_jax.data.batches.batch import BatchShape, packed, text_lengths
 from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.native import cut

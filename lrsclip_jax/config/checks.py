@@ -1,29 +1,25 @@
 """Checks of a config before JAX is imported: every value by its key, and values that cannot work together.
 
-`check` needs the config alone; `total_steps` is for those who know how many samples the sources hold.
+`check` needs the config alone; `facts.total_steps` is for those who know how many samples the sources hold.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config.facts import both_warmups, kinds_used, offloads, tower_fields, turned
 from lrsclip_jax.config.keys import KEYS
-from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, IMAGE_KIND, KIND, TEXT_FIELDS, tower_keys
+from lrsclip_jax.config.tower_checks import band_faults, native_faults, siglip_faults, tower_faults
+from lrsclip_jax.config.tower_keys import tower_keys
 from lrsclip_jax.config.values import Key, hint, shown
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.models import adapt_rules
-from lrsclip_jax.models.zoo_table import MODELS
 
 _KNOWN = tower_keys() | KEYS
 GROUPS = {name.rpartition(".")[0] for name in KEYS} - {""}
 
-LongWeight = float | Sequence[Sequence[float]]  # a number, or breakpoints (step, weight)
-
-_MOST_STEPS = 2**31 - 1  # the state counts steps in int32
 _LARGEST_RATIO = 1e5  # of weights: the order of the records counts in int64
 
 
@@ -64,11 +60,11 @@ def check(config: ConfigDict, where: str = "") -> None:
     if missing := [key for key in KEYS if key not in found]:
         raise InputError(f"{where}the config lacks {missing[0]}: start from lrsclip_jax.config.defaults()")
     groups = (
-        _towers,
-        _native,
-        _bands,
+        tower_faults,
+        native_faults,
+        band_faults,
         _texts,
-        _siglip,
+        siglip_faults,
         _batch,
         _offload,
         _loss,
@@ -92,54 +88,6 @@ def check_group(config: ConfigDict, group: str) -> None:
             raise InputError(f"{group}.{name}: unknown key{hint(name, known)}")
         if fault := known[name].values.fault(value):
             raise InputError(f"{group}.{name}={shown(value)}: {fault}")
-
-
-def total_steps(config: ConfigDict, samples: int) -> int:
-    """Returns the steps of a run over sources that hold `samples` samples together.
-
-    Raises InputError where there is none, or more than can be counted; where the warm-up or the steps to profile go
-    beyond the last; where the texts' tokens are more than the text tower has.
-    """
-    _, text = tower_fields(config)
-    ids = TEXT_FIELDS[text["kind"]]["vocab_size"].default
-    if text["kind"] != "siglip" and text["vocab_size"] < ids:  # whose tokenizer comes with the weights
-        raise InputError(f"model.text.vocab_size={text['vocab_size']} is less than the {ids} ids of the tokenizer")
-    steps = math.floor(config.epochs * samples / config.batch_size)
-    run = f"epochs={config.epochs} over {samples:,} samples of data.sources with batch_size={config.batch_size}"
-    if not steps:
-        raise InputError(f"{run} make no batch: lower batch_size, or raise epochs")
-    if steps > _MOST_STEPS:
-        raise InputError(f"{run} make {steps} steps, more than {_MOST_STEPS}: lower epochs")
-    if config.log.profile and config.log.profile[1] > steps:
-        raise InputError(f"log.profile={shown(config.log.profile)} goes beyond the run: {run} make {steps:,} steps")
-    try:
-        warmup_steps(config.optimizer, steps, samples / config.batch_size)
-    except InputError as error:
-        raise InputError(f"{error}: {run}") from None
-    return steps
-
-
-def warmup_steps(config: ConfigDict, total_steps: int, steps_per_epoch: float) -> int:
-    """Returns the steps of the warm-up of `config.optimizer`.
-
-    Raises InputError where both its steps and its epochs are set, or where the run of `total_steps` is shorter.
-    """
-    if config.warmup_steps and config.warmup_epochs:
-        raise InputError(_both(config))
-    steps = config.warmup_steps or round(config.warmup_epochs * steps_per_epoch)
-    if steps > total_steps:
-        key = "warmup_steps" if config.warmup_steps else "warmup_epochs"
-        raise InputError(
-            f"optimizer.{key}={config[key]}: the warm-up of {steps} steps is longer than the run of {total_steps}"
-        )
-    return steps
-
-
-def kinds_used(long_weight: LongWeight) -> tuple[str, ...]:
-    """Returns the texts, "long" and "short", that a loss with this `loss.long_weight` looks at."""
-    if long_weight == 0:
-        return ("short",)
-    return ("long",) if long_weight == 1 else ("long", "short")
 
 
 def loss_faults(loss: Any) -> Iterator[str]:
@@ -171,132 +119,6 @@ def optimizer_faults(optimizer: ConfigDict) -> Iterator[str]:
             yield "optimizer.b1=0: optimizer.name='schedule_free' needs a share above 0, usually 0.9"
 
 
-def tower_fields(config: ConfigDict) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns all fields of image and text tower, that of "kind" too: the config's, the model's, the classes'."""
-    image, text = MODELS[config.model.name]
-    image = {"kind": IMAGE_KIND.default} | image | config.model.image.to_dict()
-    text = {"kind": KIND.default} | text | config.model.text.to_dict()
-    return _defaults(IMAGE_FIELDS[image["kind"]]) | image, _defaults(TEXT_FIELDS[text["kind"]]) | text
-
-
-def offloads(config: ConfigDict, arrays: str) -> bool:
-    """Returns whether `train.offload` keeps these arrays, "images" or "optimizer", in host memory."""
-    return config.train.offload in (arrays, "all")
-
-
-def towers_in_memory(config: ConfigDict) -> tuple[str, ...]:
-    """Returns the towers, "image" and "text", whose features come from memory in training."""
-    return tuple(tower for tower in ("image", "text") if config.data[f"{tower}_features"] is not None)
-
-
-def _defaults(fields: Mapping[str, Key]) -> dict[str, Any]:
-    return {name: key.default for name, key in fields.items()}
-
-
-def _towers(config: ConfigDict) -> Iterator[str]:
-    """Yields why the towers cannot be built; a value that the config does not set names its model."""
-    towers = dict(zip(("image", "text"), tower_fields(config), strict=True))
-    image, text = towers.values()
-
-    def named(tower: str, field: str) -> str:
-        own = field in config.model[tower]
-        return f"model.{tower}.{field}={towers[tower][field]}" + (
-            "" if own else f" (of model.name={config.model.name})"
-        )
-
-    for tower, by_kind in (("image", IMAGE_FIELDS), ("text", TEXT_FIELDS)):
-        kind = towers[tower]["kind"]
-        for name in towers[tower]:
-            if name not in by_kind[kind] and name != "kind":
-                other = next(other for other, fields in by_kind.items() if name in fields)
-                of = "" if name in config.model[tower] else f" (of model.name={config.model.name})"
-                key = f"model.{tower}.{name}{of}"
-                yield f"{key}: a field of model.{tower}.kind={other!r} alone, and the kind is {kind!r}"
-    if image["kind"] == "resnet":
-        yield from _resnet(config, image)
-    else:
-        yield from _vit(image, named)
-    for tower, fields in towers.items():
-        width = 32 * fields["width"] if fields["kind"] == "resnet" else fields["width"]
-        if width % fields["heads"]:
-            yield f"{named(tower, 'width')} does not divide into {named(tower, 'heads')}"
-        if fields.get("unroll", 1) > fields.get("layers", 1):
-            yield f"{named(tower, 'unroll')} is more than {named(tower, 'layers')}"
-    if image["embed_dim"] != text["embed_dim"]:
-        yield f"{named('image', 'embed_dim')} and {named('text', 'embed_dim')} must be equal"
-    if text["frozen_positions"] > text["context_length"]:
-        yield f"{named('text', 'frozen_positions')} is more than {named('text', 'context_length')}"
-    for token in ("end_token", "pad_token"):
-        if token in text and text[token] >= text["vocab_size"]:
-            yield f"{named('text', token)} is not below {named('text', 'vocab_size')}"
-    yield from adapt_rules.faults(config.model.adapt, towers)
-
-
-def _vit(image: Mapping[str, Any], named: Callable[[str, str], str]) -> Iterator[str]:
-    """Yields why images can't be cut into patches, or patches have no positions; `named` is a key with its value."""
-    if image["size"] % image["patch"]:
-        yield f"{named('image', 'size')} is not a multiple of {named('image', 'patch')}"
-    if image["rotary_base"] is not None and image["width"] // image["heads"] % 4:
-        yield f"{named('image', 'rotary_base')} needs heads of a width that 4 divides: change {named('image', 'heads')}"
-    patches = (image["size"] // image["patch"]) ** 2
-    if round(image["patch_dropout"] * patches) >= patches:
-        yield f"{named('image', 'patch_dropout')} leaves none of the {patches} patches"
-
-
-def _resnet(config: ConfigDict, image: Mapping[str, Any]) -> Iterator[str]:
-    """Yields why a ResNet can't be built."""
-    if image["size"] % 32:
-        yield f"model.image.size={image['size']} is not a multiple of 32, a ResNet's stride"
-    if len(image["stages"]) != 4:
-        yield f"model.image.stages={shown(image['stages'])}: a ResNet has four stages"
-    if image["width"] % 2:
-        yield f"model.image.width={image['width']} is odd: a ResNet begins with half of it"
-    if image["remat"].startswith("names:"):
-        yield f"model.image.remat={image['remat']!r}: a ResNet's is 'none', 'dense' or 'full'"
-    if image["resolution"] == "native":
-        yield "model.image.resolution='native' is of patches: a ResNet's images are squares, leave it at 'fixed'"
-
-
-def _turns(config: ConfigDict) -> bool:
-    """Returns whether images of a source are turned."""
-    turns = config.data.augmentation.turns
-    return bool(({turns} if isinstance(turns, str) else {*turns}) - {"none"})
-
-
-def _native(config: ConfigDict) -> Iterator[str]:
-    """Yields why images can't keep their shape."""
-    image = tower_fields(config)[0]
-    least = image["min_patches"]
-    if image["resolution"] != "native":
-        if least is not None:
-            yield f"model.image.min_patches={least} is about model.image.resolution='native', and that is 'fixed'"
-        return
-    budget = (image["size"] // image["patch"]) ** 2
-    if least is not None and least > budget:
-        yield f"model.image.min_patches={least} is more than the {budget} patches of model.image.size={image['size']}"
-    why = "does not go with model.image.resolution='native'"
-    if _turns(config):
-        yield f"data.augmentation.turns={shown(config.data.augmentation.turns)} {why}: set it to 'none'"
-    if image["patch_dropout"]:
-        yield f"model.image.patch_dropout={image['patch_dropout']} {why}: set it to 0.0"
-    if offloads(config, "images"):
-        yield f"train.offload={config.train.offload!r} {why}: set it to 'none' or 'optimizer'"
-    if config.data.image_features is not None:
-        yield f"data.image_features={shown(config.data.image_features)} {why}: leave it at None"
-
-
-def _bands(config: ConfigDict) -> Iterator[str]:
-    """Yields why bands can't be read or normalised."""
-    model, bands = config.model, tower_fields(config)[0]["bands"]
-    if twice := [name for number, name in enumerate(bands) if name in bands[:number]]:
-        yield f"model.image.bands={shown(bands)}: {shown(twice[0])} stands twice in it"
-    if (model.band_mean is None) != (model.band_std is None):
-        yield f"model.band_mean={shown(model.band_mean)}, model.band_std={shown(model.band_std)}: set both, or neither"
-    for key in ("band_mean", "band_std"):
-        if model[key] is not None and len(model[key]) != len(bands):
-            yield f"model.{key}={shown(model[key])}: {len(model[key])} numbers for {len(bands)} of model.image.bands"
-
-
 def _texts(config: ConfigDict) -> Iterator[str]:
     """Yields why texts fit neither the text tower nor their rows."""
     data, context = config.data, tower_fields(config)[1]["context_length"]
@@ -323,26 +145,6 @@ def _texts(config: ConfigDict) -> Iterator[str]:
             f"loss.long_weight={shown(config.loss.long_weight)}: data.sampling='pairs' has all texts in the place of "
             "long ones, set it to 1.0"
         )
-
-
-def _siglip(config: ConfigDict) -> Iterator[str]:
-    """Yields why SigLIP's text tower can't have texts as the data makes them."""
-    if tower_fields(config)[1]["kind"] != "siglip":
-        return
-    data, why = config.data, "SigLIP's tokenizers do not show"
-    if data.packed:
-        yield "data.packed=True: a SigLIP text fills all its positions and sees its padding, set it to False"
-    for group in ("long_draw", "short_draw"):
-        changed = [key for key in data[group] if data[group][key] != KEYS[f"data.{group}.{key}"].default]
-        if changed == ["shift"]:
-            yield f"data.{group}.shift={data[group].shift}: a SigLIP text fills all its positions, set it to 0"
-        elif changed:
-            yield f"data.{group}.{changed[0]}: {why} where sentences end, leave it at its default"
-    if data.short_text == "sentences":
-        yield f"data.short_text='sentences': {why} where sentences end, set it to 'first_sentence' or 'short'"
-    if _turns(config):
-        turns = shown(data.augmentation.turns)
-        yield f"data.augmentation.turns={turns}: {why} which words are directions, set it to 'none'"
 
 
 def _batch(config: ConfigDict) -> Iterator[str]:
@@ -415,14 +217,9 @@ def _warmup(config: ConfigDict) -> Iterator[str]:
     """Yields why the warm-up does not fit the run, as far as that is known without its data."""
     epochs = config.optimizer.warmup_epochs
     if config.optimizer.warmup_steps and epochs:
-        yield _both(config.optimizer)
+        yield both_warmups(config.optimizer)
     if epochs > config.epochs:
         yield f"optimizer.warmup_epochs={epochs} is longer than the run of epochs={config.epochs}"
-
-
-def _both(config: ConfigDict) -> str:
-    steps, epochs = config.warmup_steps, config.warmup_epochs
-    return f"optimizer.warmup_steps={steps} and optimizer.warmup_epochs={epochs}: set one of them to 0"
 
 
 def _features(config: ConfigDict) -> Iterator[str]:
@@ -442,7 +239,7 @@ def _features(config: ConfigDict) -> Iterator[str]:
         changed = [key for key in data.long_draw if data.long_draw[key] != KEYS[f"data.long_draw.{key}"].default]
         if changed:
             yield f"data.long_draw.{changed[0]}: data.text_features are of whole texts, leave it at its default"
-        if _turns(config):
+        if turned(config):
             turns = shown(data.augmentation.turns)
             yield f"data.augmentation.turns={turns}: words of data.text_features do not turn, set it to 'none'"
         if config.loss.hard_negatives:

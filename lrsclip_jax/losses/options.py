@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.checks import kinds_used, loss_faults
+from lrsclip_jax.config.checks import loss_faults
+from lrsclip_jax.config.facts import kinds_used
 from lrsclip_jax.errors import InputError, nearest
 
 _CHOICES = {

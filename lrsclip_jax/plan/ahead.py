@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from lrsclip_jax import chips
-from lrsclip_jax.config.checks import check, total_steps, towers_in_memory
+from lrsclip_jax.config.checks import check
+from lrsclip_jax.config.facts import total_steps, towers_in_memory
 from lrsclip_jax.data.batches import mixture, text_kinds
 from lrsclip_jax.data.images import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError

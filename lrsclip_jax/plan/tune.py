@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.command import command_line, expanded, whole_number
 from lrsclip_jax import config as configs
-from lrsclip_jax.config.checks import tower_fields
+from lrsclip_jax.config.facts import tower_fields
 from lrsclip_jax.errors import InputError, cli
 
 if TYPE_CHECKING:

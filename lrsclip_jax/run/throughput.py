@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from lrsclip_jax import chips
-from lrsclip_jax.config.checks import towers_in_memory
+from lrsclip_jax.config.facts import towers_in_memory
 from lrsclip_jax.flops import PairWork, Texts, frozen_towers, train_pair
 from lrsclip_jax.losses import loss_options
 from lrsclip_jax.models.clip import CLIP

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lrsclip_jax import chips
 from lrsclip_jax.chips import Chip
 from lrsclip_jax.config import ConfigDict
-from lrsclip_jax.config.checks import total_steps
+from lrsclip_jax.config.facts import total_steps
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.studies import running
 from lrsclip_jax.studies.trainings import Cell, PlannedStudy, Training, embed_command

@@ -10,7 +10,7 @@ import pytest
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import parameter_rules
-from lrsclip_jax.config import checks
+from lrsclip_jax.config import facts
 from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.main import main
@@ -112,7 +112,7 @@ def test_values_that_work_together_are_taken():
 
 def test_the_length_of_a_run_names_all_that_makes_it():
     def steps(samples, *overrides):
-        return checks.total_steps(configs.load(QUICKSTART, ["batch_size=8", *overrides]), samples)
+        return facts.total_steps(configs.load(QUICKSTART, ["batch_size=8", *overrides]), samples)
 
     assert steps(100, "epochs=6") == 75
     for samples, overrides, message in (

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.checks import tower_fields
+from lrsclip_jax.config.facts import tower_fields
 from lrsclip_jax.data.draws import stream
 from lrsclip_jax.data.prepared.records import KINDS
 from lrsclip_jax.data.sentences import split

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.checks import LongWeight, kinds_used
+from lrsclip_jax.config.facts import LongWeight, kinds_used
 from lrsclip_jax.config.values import shown
 from lrsclip_jax.data.prepared.records import KINDS, Records
 from lrsclip_jax.errors import InputError
