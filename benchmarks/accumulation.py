@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.command import command_line
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.setup import RunLength, set_up

@@ -24,10 +24,10 @@ from PIL import Image
 from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.augmentation import DECODERS, training_pixels
 from lrsclip_jax.data.batches.batch import BatchShape
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter, Tokenised
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError, cli
 

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.programs import Job
 from benchmarks.tables import Row, markdown, spread
 from eval.command import command_line, whole_number
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.errors import cli
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.models.pixels import normalise

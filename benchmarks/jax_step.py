@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from benchmarks.programs import OURS, WEIGHTS, Job, Prepared, batch_of
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.families import huggingface

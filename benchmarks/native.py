@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks.tables import markdown, spread
 from eval.command import command_line
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, SUFFIXES, preprocess, read_image
+from lrsclip_jax.data.images import SUFFIXES, read_image
 from lrsclip_jax.data.native import cut
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, preprocess
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.native import PackedImages, image_rows, packed_images

@@ -14,7 +14,7 @@ from eval.command import command_line
 from eval.errors import InputError, cli
 from lrsclip_jax import pretrained
 from lrsclip_jax.convert.export import export
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.search.assembly import assemble

@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from eval.command import command_line
 from lrsclip_jax.data.draws import pick, shuffled, stream
-from lrsclip_jax.data.images import read_image, resize_and_crop
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.mosaic.mosaic_writer import plan_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader
+from lrsclip_jax.data.preprocessing import resize_and_crop
 from lrsclip_jax.errors import InputError, cli
 
 

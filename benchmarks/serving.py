@@ -16,7 +16,7 @@ from lrsclip_jax import heldout, pretrained, weights
 from lrsclip_jax.convert.compare import as_side, first, measure
 from lrsclip_jax.convert.export import export
 from lrsclip_jax.convert.served import Towers, served, towers
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.errors import cli
 from lrsclip_jax.pretrained import Pretrained
 

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.programs import TORCH, WEIGHTS, Job, Prepared, batch_of
 from benchmarks.torch_clip import TorchCLIP
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.weights import build_model
 
 Batch = Mapping[str, torch.Tensor]

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.native import cut
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.native import PackedImages, image_rows, packed_images
 from lrsclip_jax.models.pixels import normalise

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from lrsclip_jax.data.bands import RGB, band, find
-from lrsclip_jax.data.images import check_side
+from lrsclip_jax.data.preprocessing import check_side
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from lrsclip_jax import losses
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models import lora_dropout
 from lrsclip_jax.models.clip import CLIP, unit
 from lrsclip_jax.models.native import packed_images

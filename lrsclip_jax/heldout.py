@@ -16,10 +16,10 @@ from eval.class_texts import class_texts
 from eval.html.galleries import Query
 from eval.html.retrieval_table import best_five
 from lrsclip_jax.data import band_image
-from lrsclip_jax.data.images import Preprocessing, preprocess
 from lrsclip_jax.data.parallel import in_threads
 from lrsclip_jax.data.prepared.opening import check_bands, open_records
 from lrsclip_jax.data.prepared.records import Record, token_ids
+from lrsclip_jax.data.preprocessing import Preprocessing, preprocess
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Encoders, embed
 from lrsclip_jax.errors import InputError, nearest

@@ -21,8 +21,9 @@ from PIL import Image
 from lrsclip_jax import config, fitting, weights
 from lrsclip_jax.data.band_image import AnyImage, BandImage, seen
 from lrsclip_jax.data.bands import LAYOUTS
-from lrsclip_jax.data.images import Preprocessing, as_rgb, preprocess, read_image
+from lrsclip_jax.data.images import as_rgb, read_image
 from lrsclip_jax.data.parallel import in_threads
+from lrsclip_jax.data.preprocessing import Preprocessing, preprocess
 from lrsclip_jax.data.tokenizer import Tokenizer, fit
 from lrsclip_jax.encoders import Fed, embed, embedded, fed, fed_images, static_length
 from lrsclip_jax.errors import InputError

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from lrsclip_jax import parameter_rules
 from lrsclip_jax.config import facts
 from lrsclip_jax.data.batches.batch import BatchShape
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.flops import frozen_towers
 from lrsclip_jax.models.clip import CLIP, init_params

@@ -20,7 +20,7 @@ from lrsclip_jax.config.facts import offloads, tower_fields, towers_in_memory
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.image_rows import ImageRows
 from lrsclip_jax.data.batches.turns import turns_of_sources
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
 from lrsclip_jax.models import lora_dropout, native, zoo

@@ -16,7 +16,7 @@ from eval.reading import convert
 from lrsclip_jax import fitting
 from lrsclip_jax.adapters import base, peft
 from lrsclip_jax.data import tokenizer_file
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules, adaptation, zoo

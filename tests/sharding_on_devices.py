@@ -14,9 +14,9 @@ from lrsclip_jax import config as configs
 from lrsclip_jax import host_memory, sharding
 from lrsclip_jax.config.facts import offloads
 from lrsclip_jax.data.batches.batch import BatchShape, packed, text_lengths
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.native import cut
 from lrsclip_jax.data.prepared.records import KINDS
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models import adapt_rules, native, zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.optimizer import create

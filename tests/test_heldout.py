@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from lrsclip_jax import heldout
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import Record
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.encoders import Encoders
 from lrsclip_jax.errors import InputError

@@ -13,9 +13,9 @@ import lrsclip_jax
 from eval.embeddings import open_set
 from lrsclip_jax import config as configs
 from lrsclip_jax.convert.__main__ import main as convert
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.native import cut
 from lrsclip_jax.data.prepare.__main__ import main as prepare
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.embed.__main__ import main as embed
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import init_params

@@ -8,7 +8,7 @@ import pytest
 from lrsclip_jax import config as configs
 from lrsclip_jax import host_memory
 from lrsclip_jax.config.facts import offloads
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.optimizer import create

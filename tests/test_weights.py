@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.positions import resize_positions, stretch_positions

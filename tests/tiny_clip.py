@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from lrsclip_jax.convert.export import export
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP, init_params
 from lrsclip_jax.pytorch.families import bert, mae

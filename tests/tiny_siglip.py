@@ -10,7 +10,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from lrsclip_jax.convert.export import export
 from lrsclip_jax.data import tokenizer_file
-from lrsclip_jax.data.images import SIGLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import SIGLIP_PREPROCESSING
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import CLIP
 

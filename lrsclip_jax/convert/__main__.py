@@ -208,7 +208,7 @@ def _export(options: argparse.Namespace) -> None:
     from lrsclip_jax.convert.formats import peft_folder
     from lrsclip_jax.convert.formats.output_files import check_new
     from lrsclip_jax.convert.model_facts import facts_of
-    from lrsclip_jax.data.images import CLIP_PREPROCESSING
+    from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 
     check_new(Path(options.out))
     if (options.push or options.licence) and not has_card(options.format, Path(options.out)):

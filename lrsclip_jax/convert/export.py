@@ -18,7 +18,7 @@ from lrsclip_jax.convert.formats import (
 )
 from lrsclip_jax.convert.formats.model_card import ModelFacts
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_pt, write_safetensors
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError, nearest
 from lrsclip_jax.models.bert_tower import Bert

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax import config as configs
 from lrsclip_jax import fitting, weights
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo

@@ -15,7 +15,7 @@ from jax import export as jax_export
 from eval.reading import read_json
 from lrsclip_jax.convert.formats.serving_files import ABOUT, TOKENIZER
 from lrsclip_jax.convert.reference import ReferenceTower, Side
-from lrsclip_jax.data.images import Preprocessing, preprocess
+from lrsclip_jax.data.preprocessing import Preprocessing, preprocess
 from lrsclip_jax.errors import InputError, optional
 
 

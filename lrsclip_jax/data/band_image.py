@@ -16,7 +16,8 @@ from PIL import Image
 
 from lrsclip_jax.data.bands import RGB, bands_in, find, places, rgb_numbers
 from lrsclip_jax.data.geotiff import driver_of, fits_memory, imported, opened, pixel_limit, too_large
-from lrsclip_jax.data.images import Preprocessing, raster_driver, read_image
+from lrsclip_jax.data.images import raster_driver, read_image
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.stretch import unstretched
 from lrsclip_jax.errors import InputError
 

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from eval.embeddings import NEGATIVE
 from eval.file_names import spelled
 from lrsclip_jax.data.band_image import AnyImage, seen
-from lrsclip_jax.data.images import Preprocessing, read_image
+from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Fault, Item, Keys, Source, open_source
 from lrsclip_jax.sources.prepared import drawing, read_item

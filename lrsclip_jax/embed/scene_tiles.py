@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from lrsclip_jax.data.band_image import AnyImage, of_pixels
 from lrsclip_jax.data.bands import rgb_numbers
-from lrsclip_jax.data.images import Preprocessing, size_of
+from lrsclip_jax.data.images import size_of
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.data.shared_scenes import scene_opener
 from lrsclip_jax.data.tiling import levels_of, windows

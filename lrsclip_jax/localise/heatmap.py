@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from lrsclip_jax.data.images import preprocess
 from lrsclip_jax.data.parallel import in_threads
+from lrsclip_jax.data.preprocessing import preprocess
 from lrsclip_jax.encoders import embed, fed
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.patches import patch_values

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lrsclip_jax.data.batches.image_rows import ImageRows
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models.pixels import normalise
 from lrsclip_jax.models.positions import angles_at, antialiased
 from lrsclip_jax.sharding import BATCH, constrain

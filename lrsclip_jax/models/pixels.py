@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 
 
 def of_words(words: jax.Array, size: int, channels: int, dtype: Any) -> jax.Array:

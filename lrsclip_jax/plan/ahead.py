@@ -17,7 +17,7 @@ from lrsclip_jax import chips
 from lrsclip_jax.config.checks import check
 from lrsclip_jax.config.facts import total_steps, towers_in_memory
 from lrsclip_jax.data.batches import mixture, text_kinds
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.flops import Texts, frozen_towers, tokens
 from lrsclip_jax.models.attention import untimed

@@ -31,7 +31,7 @@ from lrsclip_jax import host_memory
 from lrsclip_jax.adapters import base
 from lrsclip_jax.config import curve_hash
 from lrsclip_jax.data import tokenizer_file
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.hosts import distributed

@@ -16,8 +16,8 @@ from eval.reading import Positive, convert
 from lrsclip_jax.data.batches import mixture
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures, image_features, text_features
 from lrsclip_jax.data.batches.turns import turns_of_sources
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, Records
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.losses import loss_options
 from lrsclip_jax.models.clip import CLIP

@@ -15,8 +15,8 @@ from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.batches.sentence_draws import sentence_draws
 from lrsclip_jax.data.batches.turns import turns_of_sources
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import Records
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.run.throughput import Batch
 from lrsclip_jax.sharding import local_rows, to_devices

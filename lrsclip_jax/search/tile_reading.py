@@ -13,7 +13,7 @@ import simplejpeg
 
 from lrsclip_jax.data.band_image import of_pixels
 from lrsclip_jax.data.geotiff import imported
-from lrsclip_jax.data.images import Preprocessing, preprocess
+from lrsclip_jax.data.preprocessing import Preprocessing, preprocess
 from lrsclip_jax.data.rasters import AnyScene
 from lrsclip_jax.data.remote import gdal_options
 from lrsclip_jax.data.shared_scenes import scene_opener

@@ -8,7 +8,7 @@ from benchmarks import epoch, step
 from benchmarks.lengths import texts
 from benchmarks.programs import Job, Prepared, batch_of
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.plan.lrs2m_lengths import drawn_lengths, subsets
 from lrsclip_jax.pytorch import layout
 from lrsclip_jax.pytorch.families import huggingface

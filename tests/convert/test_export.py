@@ -14,7 +14,7 @@ from lrsclip_jax import weights
 from lrsclip_jax.convert.__main__ import main
 from lrsclip_jax.convert.export import FORMATS, export
 from lrsclip_jax.convert.formats.output_files import write_pt
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import init_params

@@ -22,7 +22,7 @@ from lrsclip_jax.convert.export import export
 from lrsclip_jax.convert.formats import jax_folder, onnx_folder
 from lrsclip_jax.convert.formats.tokenizer_files import serving_tokenizer
 from lrsclip_jax.data import tokenizer_file
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING
 from lrsclip_jax.data.tokenizer import fit, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.pixels import normalise

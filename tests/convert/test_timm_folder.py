@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from lrsclip_jax.convert.export import export
 from lrsclip_jax.convert.formats import timm_folder
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import unit
 

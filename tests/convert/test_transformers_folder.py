@@ -14,7 +14,7 @@ from PIL import Image
 
 from lrsclip_jax.convert.export import export
 from lrsclip_jax.convert.formats.model_card import model_card
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, preprocess
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING, preprocess
 from lrsclip_jax.data.tokenizer import fit, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo

@@ -6,7 +6,8 @@ from PIL import Image
 
 from lrsclip_jax.data.band_image import BandImage, picture, read_bands, seen, write_bands
 from lrsclip_jax.data.bands import LAYOUTS
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, Preprocessing, preprocess, read_image
+from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING, Preprocessing, preprocess
 from lrsclip_jax.data.rasters import open_bands
 from lrsclip_jax.errors import InputError
 

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrsclip_jax.data.images import (
+from lrsclip_jax.data.images import as_rgb, read_file, read_image
+from lrsclip_jax.data.preprocessing import (
     CLIP_PREPROCESSING,
     SIGLIP_PREPROCESSING,
     Preprocessing,
-    as_rgb,
     preprocess,
-    read_file,
-    read_image,
     resize_and_crop,
     resize_shorter,
 )
@@ -87,7 +85,7 @@ def test_the_middle_of_a_long_image_is_that_of_the_whole_resized(monkeypatch):
         image = Image.fromarray(pixels(height, width))
         for crop in ("center", "center_floor"):
             whole = resize_and_crop(image, 33, crop)
-            monkeypatch.setattr("lrsclip_jax.data.images._MOST_RESIZED", 1)
+            monkeypatch.setattr("lrsclip_jax.data.preprocessing._MOST_RESIZED", 1)
             cut = resize_and_crop(image, 33, crop).astype(int)
             np.testing.assert_allclose(cut, whole, atol=1)  # the last bit of where a pixel lies
             monkeypatch.undo()

@@ -397,7 +397,7 @@ def test_a_large_tiff_is_known_by_its_blocks(tmp_path):
 def test_an_image_of_one_row_is_cropped_before_it_is_enlarged():
     resource = pytest.importorskip("resource")
     from lrsclip_jax.data.batches.augmentation import training_pixels
-    from lrsclip_jax.data.images import CLIP_PREPROCESSING, preprocess
+    from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, preprocess
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for size in ((65500, 1), (1, 65500)):

@@ -65,7 +65,7 @@ from etils import epath
 from types import SimpleNamespace
 from lrsclip_jax import config as configs, encoders, sharding
 from lrsclip_jax.hosts import distributed
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models import attention_choice
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import lrsclip_jax
 from eval import selo
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.localise import finding
 from lrsclip_jax.localise.__main__ import main
 from lrsclip_jax.localise.background import ABSENT, Moments, deviation

@@ -10,7 +10,7 @@ import pytest
 from test_sigmoid_step import PAIRS, setup, start, texts
 
 from lrsclip_jax.data.batches.batch import packed, padded, text_lengths
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.sharding import to_devices
 from lrsclip_jax.step import initial_state
 

@@ -11,7 +11,7 @@ import pytest
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches.batch import packed, padded, text_lengths
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.fitting import fitted
 from lrsclip_jax.models.clip import init_params
 from lrsclip_jax.pytorch.contract import ReadCheckpoint

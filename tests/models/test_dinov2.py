@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch.contract import Hints

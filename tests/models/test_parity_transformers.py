@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, preprocess, read_image
+from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, preprocess
 from lrsclip_jax.data.tokenizer import fit, tokenizer_for
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.clip import unit

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from lrsclip_jax import fitting
 from lrsclip_jax.convert.export import export
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import adapt_rules, adaptation, zoo
 from lrsclip_jax.models.clip import init_params, unit

@@ -16,7 +16,7 @@ from lrsclip_jax import config as configs
 from lrsclip_jax import fitting, flops, sharding
 from lrsclip_jax.convert.export import export
 from lrsclip_jax.convert.served import towers
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.patches import patch_values

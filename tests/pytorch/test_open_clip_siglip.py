@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 import lrsclip_jax
 from lrsclip_jax import weights
 from lrsclip_jax.convert.__main__ import main
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch import read as pytorch
 from lrsclip_jax.pytorch.contract import Hints

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.pytorch.families.preprocessor import normalisation, preprocessing
 

@@ -25,7 +25,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.run import checkpoint, manifest
 from lrsclip_jax.run.workdir import steps

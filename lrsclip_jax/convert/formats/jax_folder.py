@@ -17,7 +17,7 @@ from jax import export as jax_export
 
 from lrsclip_jax.convert.formats.output_files import new_output
 from lrsclip_jax.convert.formats.serving_files import write_serving_files
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.encoders import static_lengths
 from lrsclip_jax.errors import InputError, optional

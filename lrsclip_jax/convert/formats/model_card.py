@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jinja2
 
 from eval.file_names import writable
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.zoo import text_kind
 

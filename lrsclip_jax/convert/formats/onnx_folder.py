@@ -13,7 +13,7 @@ from lrsclip_jax.convert.formats import onnx_graph
 from lrsclip_jax.convert.formats.known_towers import tower_faults
 from lrsclip_jax.convert.formats.output_files import new_output
 from lrsclip_jax.convert.formats.serving_files import write_serving_files
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError, optional
 from lrsclip_jax.models.clip import CLIP

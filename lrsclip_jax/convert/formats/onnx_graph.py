@@ -15,7 +15,7 @@ import numpy as np
 
 from lrsclip_jax.convert.formats import onnx_resnet
 from lrsclip_jax.convert.formats.onnx_builder import Graph
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models.bert_tower import Bert
 from lrsclip_jax.models.positions import rotary_angles
 from lrsclip_jax.models.resnet import ResNet

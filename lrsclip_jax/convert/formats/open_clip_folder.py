@@ -9,7 +9,7 @@ from typing import Any
 from eval.whole import write_text
 from lrsclip_jax.convert.formats.model_card import ModelFacts, model_card
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.resnet import ResNet
 from lrsclip_jax.models.vit import ViT

@@ -10,7 +10,7 @@ from typing import Any
 
 from lrsclip_jax.convert.formats.output_files import write_json
 from lrsclip_jax.convert.formats.tokenizer_files import serving_tokenizer
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP

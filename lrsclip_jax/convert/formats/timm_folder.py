@@ -14,7 +14,7 @@ import numpy as np
 
 from lrsclip_jax.convert.formats.known_towers import tower_faults
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
-from lrsclip_jax.data.images import Preprocessing
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import CLIP
 from lrsclip_jax.models.resnet import ResNet

@@ -17,7 +17,7 @@ from eval.whole import write_text
 from lrsclip_jax.convert.formats.model_card import ModelFacts, model_card
 from lrsclip_jax.convert.formats.output_files import counts, new_output, write_json, write_safetensors
 from lrsclip_jax.convert.formats.tokenizer_files import write_tokenizer
-from lrsclip_jax.data.images import Preprocessing, filter_of
+from lrsclip_jax.data.preprocessing import Preprocessing, filter_of
 from lrsclip_jax.data.tokenizer import Tokenizer, tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from lrsclip_jax.data.images import read_image, resize_and_crop
+from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.preprocessing import resize_and_crop
 from lrsclip_jax.errors import InputError
 
 QUALITY = 92  # of the JPEG

@@ -9,9 +9,9 @@ import functools
 
 import numpy as np
 
-from lrsclip_jax.data import images
+from lrsclip_jax.data import preprocessing as of_towers
 from lrsclip_jax.data.band_image import seen
-from lrsclip_jax.data.images import Preprocessing, filter_of, preprocess
+from lrsclip_jax.data.preprocessing import Preprocessing, filter_of, preprocess
 from lrsclip_jax.errors import InputError
 
 DECODERS = ("exact", "fast")
@@ -89,4 +89,4 @@ def central_box(width: int, height: int, preprocessing: Preprocessing) -> Box:
     if preprocessing.resize == "squash" or preprocessing.patch:
         share = preprocessing.size / (preprocessing.size + preprocessing.margin)
         return 0.0, 0.0, share * width, share * height
-    return images.central_box(width, height, preprocessing.size, preprocessing.crop)
+    return of_towers.central_box(width, height, preprocessing.size, preprocessing.crop)

@@ -8,11 +8,11 @@ from dataclasses import replace
 from ml_collections import ConfigDict
 
 from lrsclip_jax.config.facts import tower_fields
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.band_set import mean_and_std
 from lrsclip_jax.data.prepared.opening import check_bands, open_records
 from lrsclip_jax.data.prepared.pairs import Pairs
 from lrsclip_jax.data.prepared.records import Records
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 

@@ -28,8 +28,8 @@ from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, drawn_pairs, drawn_texts, numbers, shifts
 from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts
 from lrsclip_jax.data.directions import TURNS
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Records
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer, cut
 from lrsclip_jax.errors import InputError
 

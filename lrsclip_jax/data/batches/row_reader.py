@@ -19,9 +19,9 @@ from lrsclip_jax.data.batches.augmentation import training_pixels
 from lrsclip_jax.data.batches.batch import Texts
 from lrsclip_jax.data.batches.order import Place
 from lrsclip_jax.data.batches.saved_features import ImageFeatures, TextFeatures
-from lrsclip_jax.data.images import Preprocessing
 from lrsclip_jax.data.native import cut
 from lrsclip_jax.data.prepared.records import KINDS, NEGATIVE, Record, Records, token_ids
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 

@@ -25,10 +25,11 @@ from eval.output import check_folder
 from eval.reading import read_json
 from eval.whole import whole, write_text
 from lrsclip_jax.data.draws import shuffled, stream
-from lrsclip_jax.data.images import check_side, read_image, resize_and_crop
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.mosaic.mosaic_text import MAX_TOKENS, CountTokens, choose_clauses, clause, describe, summaries
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter, encoded
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
+from lrsclip_jax.data.preprocessing import check_side, resize_and_crop
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 

@@ -13,10 +13,11 @@ from PIL.ExifTags import Base
 
 from eval.file_names import spelled
 from lrsclip_jax.data.band_image import BandImage, read_bands, write_bands
-from lrsclip_jax.data.images import read_file, read_image, resize_shorter
+from lrsclip_jax.data.images import read_file, read_image
 from lrsclip_jax.data.prepare.counts import MISSING, NO_TEXT, UNREADABLE, Statistics
 from lrsclip_jax.data.prepared.band_set import sums_of
 from lrsclip_jax.data.prepared.records import KINDS, Record, encoded, serialize
+from lrsclip_jax.data.preprocessing import resize_shorter
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Cell, Drawing, Entry, Item, Member

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout

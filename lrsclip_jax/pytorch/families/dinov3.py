@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from eval.reading import convert
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lrsclip_jax.data.images import CLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo

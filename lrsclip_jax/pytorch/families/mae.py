@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from eval.reading import convert
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from eval.reading import convert
 from lrsclip_jax.data import tokenizer_file
-from lrsclip_jax.data.images import SIGLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import SIGLIP_PREPROCESSING
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from eval.reading import convert
 from lrsclip_jax.data import tokenizer_file
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo

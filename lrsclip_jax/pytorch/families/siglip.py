@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrsclip_jax.data import tokenizer_file
-from lrsclip_jax.data.images import SIGLIP_PREPROCESSING
+from lrsclip_jax.data.preprocessing import SIGLIP_PREPROCESSING
 from lrsclip_jax.data.tokenizer import Tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lrsclip_jax.data.images import IMAGENET_PREPROCESSING, Preprocessing
+from lrsclip_jax.data.preprocessing import IMAGENET_PREPROCESSING, Preprocessing
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models import zoo
 from lrsclip_jax.pytorch import layout

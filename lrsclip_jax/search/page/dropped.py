@@ -18,7 +18,8 @@ from PIL import Image
 
 from lrsclip_jax.data import band_image
 from lrsclip_jax.data.geotiff import driver_of, opened
-from lrsclip_jax.data.images import FORMATS, KNOWN, Preprocessing, preprocess
+from lrsclip_jax.data.images import FORMATS, KNOWN
+from lrsclip_jax.data.preprocessing import Preprocessing, preprocess
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.search.page.sentences import Refusal
 

@@ -8,7 +8,8 @@ import simplejpeg
 from PIL import Image
 
 from lrsclip_jax.data.batches.augmentation import check_decoder, random_box, training_pixels
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, SIGLIP_PREPROCESSING, preprocess, read_image
+from lrsclip_jax.data.images import read_image
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, SIGLIP_PREPROCESSING, preprocess
 from lrsclip_jax.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow warns of damaged files before it refuses them

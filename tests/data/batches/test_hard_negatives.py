@@ -11,8 +11,8 @@ from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.mixture import open_sources
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.prepared.procedural import SceneRecords
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
 

@@ -14,9 +14,9 @@ from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.augmentation import training_pixels
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.image_rows import ImageRows
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, SIGLIP_PREPROCESSING, Preprocessing, preprocess
 from lrsclip_jax.data.native import cut, grid_of
 from lrsclip_jax.data.prepared.records import Record
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, SIGLIP_PREPROCESSING, Preprocessing, preprocess
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 

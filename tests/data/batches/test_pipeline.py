@@ -10,11 +10,11 @@ from PIL import Image
 from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.augmentation import training_pixels
 from lrsclip_jax.data.batches.batch import BatchShape
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.prepared.opening import open_records
 from lrsclip_jax.data.prepared.pairs import Pairs
 from lrsclip_jax.data.prepared.records import KINDS, Record, Records, token_ids
 from lrsclip_jax.data.prepared.text_lengths import TextLengths
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
 

@@ -13,8 +13,8 @@ from lrsclip_jax.data.batches import pipeline, sentence_draws
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, chosen, numbers, shifts
 from lrsclip_jax.data.batches.turns import turns_of_sources
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.prepared.procedural import SceneRecords
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.setup import RunLength, set_up

@@ -12,8 +12,8 @@ from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts, turns_of_sources
 from lrsclip_jax.data.directions import TURNS, turned_words
-from lrsclip_jax.data.images import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.prepared.procedural import SceneRecords
+from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.pixels import turned

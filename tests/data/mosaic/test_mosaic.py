@@ -16,12 +16,13 @@ from PIL import Image
 
 from eval.sentences import sentences
 from lrsclip_jax.data.draws import stream
-from lrsclip_jax.data.images import read_image, resize_and_crop
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.mosaic.__main__ import main
 from lrsclip_jax.data.mosaic.mosaic_text import choose_clauses, clause, describe, place, summaries
 from lrsclip_jax.data.mosaic.mosaic_writer import compose, plan_mosaics
 from lrsclip_jax.data.prepared.records import Record, RecordReader, RecordWriter
 from lrsclip_jax.data.prepared.tfds_metadata import write_metadata
+from lrsclip_jax.data.preprocessing import resize_and_crop
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 

@@ -13,12 +13,13 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from lrsclip_jax.data.images import read_image, resize_shorter
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.census import take_census
 from lrsclip_jax.data.prepare.counts import Statistics, table
 from lrsclip_jax.data.prepare.encode import Options, encode_jpeg
 from lrsclip_jax.data.prepare.preparation import prepare
 from lrsclip_jax.data.prepared.records import RecordReader
+from lrsclip_jax.data.preprocessing import resize_shorter
 from lrsclip_jax.data.tokenizer import clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.sources import Keys, open_source

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.band_image import read_bands
 from lrsclip_jax.data.batches import mixture
-from lrsclip_jax.data.images import Preprocessing, read_image
+from lrsclip_jax.data.images import read_image
 from lrsclip_jax.data.prepare.__main__ import main
 from lrsclip_jax.data.prepared.band_set import read_band_set
 from lrsclip_jax.data.prepared.opening import check_bands, open_records
+from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.errors import InputError
 
 rasterio = pytest.importorskip("rasterio")
