@@ -115,6 +115,22 @@ def test_the_backward_pass_and_what_it_repeats_are_what_the_gradient_traces_to(c
     check_gradient(create(remat))
 
 
+def test_dense_rematerialisation_of_the_kernel_of_whole_rows_repeats_the_product_behind_it():
+    """Outside the kernel, as traced: the text tower's `out`, once more for each layer."""
+    texts = jnp.zeros((BATCH, 77), jnp.int32)
+
+    def outer_products(remat):
+        text = {"width": 128, "heads": 2, "layers": 3, "remat": remat, "attention": "rows"}
+        tower = zoo.create("tiny", text=text | {"vocab_size": 60, "end_token": 49}).text
+        params = jax.eval_shape(tower.init, jax.random.key(0), texts)
+        gradient = jax.grad(lambda params, texts: tower.apply(params, texts).sum())
+        repeated = flops.recomputed(tower, flops.products(tower, 77))
+        return counted(gradient, params, texts), flops.work(p for p in repeated if p.name == "out").executed
+
+    (dense, out), (none, _) = outer_products("dense"), outer_products("none")
+    assert dense - none == BATCH * out > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "dense", "full"])
 def test_the_backward_pass_of_a_resnet_too(remat):

@@ -16,6 +16,20 @@ from lrsclip_jax.models.clip import init_params
 CASE = Case("causal", "float32", rows=2, tokens=8, heads=2, width=4)
 
 
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (("tpu", "bfloat16", 197, 12, 64), "rows"),
+        (("tpu", "bfloat16", 785, 12, 64), "xla"),  # more tokens than the chip holds
+        (("tpu", "bfloat16", 256, 8, 80), "xla"),  # heads that do not divide the lanes
+        (("gpu", "bfloat16", 197, 12, 64), "xla"),
+        (("cpu", "float32", 197, 12, 64), "xla"),
+    ],
+)
+def test_a_device_that_is_not_here_has_the_way_that_moves_the_fewest_bytes(case, expected):
+    assert attention_module.untimed(*case) == expected
+
+
 def plain(q, k, v, segments):
     return attention(q, k, v, True, segments, "xla")
 
