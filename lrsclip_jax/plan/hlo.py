@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_FUSED_COLLECTIVE = "async_collective_fusion"  # of the TPU compiler
+_WORK = ("fusion", "dot", "convolution", "custom-call", "while", "call")
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute", "collective-broadcast")
 
 
@@ -25,12 +27,14 @@ class Collectives:
       bytes: that one device sends for them, by the ring algorithm: (n−1)/n of the whole array when n devices gather
         or scatter it, twice that for an all-reduce, the operand for a permutation.
       exact: False if one is in a loop whose number of passes the text does not tell; it then counts once.
+      overlapped: of the bytes, those that travel while the device works, in the order that the compiler chose.
     """
 
     kind: str
     count: int
     bytes: int
     exact: bool = True
+    overlapped: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def collectives(text: str) -> list[Collectives]:
     """
     computations, entry = parse(text)
     devices = int(found[1]) if (found := re.search(r"num_partitions=(\d+)", text)) else 1
-    counts, sent = Counter[str](), Counter[str]()
+    counts, sent, overlapped = Counter[str](), Counter[str](), Counter[str]()
+    in_background = _in_background(computations)
     inexact: set[str] = set()
     for instruction, scope, times, exact in executed(computations, entry):
         kind = instruction.opcode.removesuffix("-start")
@@ -71,10 +76,49 @@ def collectives(text: str) -> list[Collectives]:
             continue
         size = sum(array_bytes(scope.instructions[name].type) for name in instruction.operands)
         counts[kind] += times
-        sent[kind] += times * _sent(kind, size, _group_size(instruction.text, devices))
+        bytes_ = times * _sent(kind, size, _group_size(instruction.text, devices))
+        sent[kind] += bytes_
+        overlapped[kind] += bytes_ if id(instruction) in in_background else 0
         if not exact:
             inexact.add(kind)
-    return [Collectives(kind, counts[kind], sent[kind], kind not in inexact) for kind in KINDS if counts[kind]]
+    return [
+        Collectives(kind, counts[kind], sent[kind], kind not in inexact, overlapped[kind])
+        for kind in KINDS
+        if counts[kind]
+    ]
+
+
+def _in_background(computations: dict[str, Computation]) -> set[int]:
+    """Returns the `id` of every collective that travels while the device works.
+
+    The TPU compiler fuses the middle of a collective with products, and leaves its two ends, of the same channel, as they
+    are; other collectives have a start and a done, between which something else stands.
+    """
+    found: set[int] = set()
+    fused = {
+        _channel(instruction)
+        for name, computation in computations.items()
+        if name.startswith(_FUSED_COLLECTIVE)
+        for instruction in computation.instructions.values()
+    } - {None}
+    for computation in computations.values():
+        order = [*computation.instructions.values()]
+        found.update(id(instruction) for instruction in order if _channel(instruction) in fused)
+        for place, instruction in enumerate(order):
+            if not instruction.opcode.endswith("-start"):
+                continue
+            for later in order[place + 1 :]:
+                if instruction.name in later.operands:
+                    break
+                if later.opcode in _WORK:
+                    found.add(id(instruction))
+                    break
+    return found
+
+
+def _channel(collective: Instruction) -> str | None:
+    found = re.search(r"channel_id=(\d+)", collective.text)
+    return found[1] if found else None
 
 
 def _sent(kind: str, size: int, group: int) -> int:

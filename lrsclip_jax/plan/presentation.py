@@ -293,10 +293,11 @@ def _collectives(plan: Plan) -> list[str]:
     if not found:
         return ["collectives: none", ""]
     rows = [
-        f"  {kind.kind:<20}{kind.count:>8,}{_size(kind.bytes):>14}{'' if kind.exact else '  at least'}"
+        f"  {kind.kind:<20}{kind.count:>8,}{_size(kind.bytes):>14}{_size(kind.overlapped):>16}"
+        + ("" if kind.exact else "  at least")
         for kind in found
     ]
-    return [f"{'collectives in a step':<22}{'count':>8}{'a device sends':>16}".rstrip(), *rows, ""]
+    return [f"{'collectives in a step':<22}{'count':>8}{'a device sends':>16}{'while it works':>16}", *rows, ""]
 
 
 def _time(plan: Plan) -> list[str]:

@@ -125,6 +125,47 @@ def test_a_loop_that_cannot_be_counted_is_said_to_be():
     assert found == hlo.Collectives("all-reduce", count=1, bytes=64, exact=False)
 
 
+def test_a_collective_overlaps_what_stands_between_its_start_and_its_end():
+    alone = module("LT")
+    (found,) = hlo.collectives(alone)
+    assert found.overlapped == 0
+    busy = alone.replace("  %done = ", "  %other = f32[16]{0} custom-call(%x)\n  %done = ")
+    (found,) = hlo.collectives(busy)
+    assert found.overlapped == found.bytes == 6 * 64
+    small = alone.replace("  %done = ", "  %other = f32[16]{0} bitcast(%x)\n  %done = ")
+    assert hlo.collectives(small)[0].overlapped == 0
+
+
+def test_a_collective_whose_middle_is_fused_with_a_product_overlaps_it():
+    gathered = "all-gather(%x), channel_id=3, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}"
+    flag = 'backend_config={"async_collective_fusion_config":{"flag_start":"FLAG"}}'
+    fused = f"""HloModule jit_f, is_scheduled=true, num_partitions=8
+
+%begun (x: f32[4]) -> f32[16] {{
+  %x = f32[4]{{0}} parameter(0)
+  ROOT %start = f32[16]{{0}} {gathered}, {flag.replace("FLAG", "-1")}
+}}
+
+%NAME (x: f32[4], y: f32[8,8]) -> (f32[16], f32[8,8]) {{
+  %x = f32[4]{{0}} parameter(0)
+  %y = f32[8,8]{{1,0}} parameter(1)
+  %middle = f32[16]{{0}} {gathered}, {flag.replace("FLAG", "2")}
+  %z = f32[8,8]{{1,0}} dot(%y, %y), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}
+  ROOT %out = (f32[16]{{0}}, f32[8,8]{{1,0}}) tuple(%middle, %z)
+}}
+
+ENTRY %main (x: f32[4], y: f32[8,8]) -> (f32[16], f32[8,8]) {{
+  %x = f32[4]{{0}} parameter(0)
+  %y = f32[8,8]{{1,0}} parameter(1)
+  %first = f32[16]{{0}} fusion(%x), kind=kLoop, calls=%begun
+  ROOT %fusion = (f32[16]{{0}}, f32[8,8]{{1,0}}) fusion(%x, %y), kind=kLoop, calls=%NAME
+}}
+"""
+    for name, overlapped in (("async_collective_fusion.7", 48), ("fused_computation", 0)):
+        (found,) = hlo.collectives(fused.replace("%NAME", f"%{name}"))
+        assert (found.kind, found.count, found.bytes, found.overlapped) == ("all-gather", 1, 48, overlapped)
+
+
 @pytest.mark.parametrize(
     ("groups", "size"),
     [
