@@ -91,7 +91,7 @@ def collectives(text: str) -> list[Collectives]:
 def _in_background(computations: dict[str, Computation]) -> set[int]:
     """Returns the `id` of every collective that travels while the device works.
 
-    The TPU compiler fuses the middle of a collective with products, and leaves its two ends, of the same channel, alone.
+    The TPU compiler fuses the middle of a collective with products, and leaves its ends, of the same channel, alone.
     Other collectives have a start and a done, between which something else stands.
     """
     found: set[int] = set()
