@@ -16,10 +16,9 @@ from jax.sharding import Mesh
 
 from lrsclip_jax import averaging, forward, host_memory, losses
 from lrsclip_jax.config import ConfigDict
-from lrsclip_jax.config.facts import offloads, tower_fields, towers_in_memory
+from lrsclip_jax.config.facts import offloads, tower_fields, towers_in_memory, turns_images
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.image_rows import ImageRows
-from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.forward import Batch
 from lrsclip_jax.losses import LossOptions
@@ -174,7 +173,7 @@ def batch_layout(config: ConfigDict, mesh: Mesh) -> BatchShape:
         row_length=config.data.row_length if config.data.packed else None,
         groups=batch_shards(mesh) * config.train.microbatches,
         shifted=tuple(kind for kind in loss.kinds if config.data[f"{kind}_draw"].shift),
-        turned=bool(turns_of_sources(config)) and not config.data.image_features,
+        turned=turns_images(config) and not config.data.image_features,
         bands=len(fields["image"]["bands"]),
         image_keys=config.loss.same_image == "positive",
         offloaded=config.train.microbatches if offloads(config, "images") else 0,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.facts import both_warmups, kinds_used, offloads, tower_fields, turned
+from lrsclip_jax.config.facts import both_warmups, kinds_used, offloads, tower_fields, turns_images
 from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.config.tower_checks import band_faults, native_faults, siglip_faults, tower_faults
 from lrsclip_jax.config.tower_keys import tower_keys
@@ -239,7 +239,7 @@ def _features(config: ConfigDict) -> Iterator[str]:
         changed = [key for key in data.long_draw if data.long_draw[key] != KEYS[f"data.long_draw.{key}"].default]
         if changed:
             yield f"data.long_draw.{changed[0]}: data.text_features are of whole texts, leave it at its default"
-        if turned(config):
+        if turns_images(config):
             turns = shown(data.augmentation.turns)
             yield f"data.augmentation.turns={turns}: words of data.text_features do not turn, set it to 'none'"
         if config.loss.hard_negatives:

@@ -36,7 +36,7 @@ def towers_in_memory(config: ConfigDict) -> tuple[str, ...]:
     return tuple(tower for tower in ("image", "text") if config.data[f"{tower}_features"] is not None)
 
 
-def turned(config: ConfigDict) -> bool:
+def turns_images(config: ConfigDict) -> bool:
     """Returns whether images of any source are turned, see `data.augmentation.turns`."""
     turns = config.data.augmentation.turns
     return bool(({turns} if isinstance(turns, str) else {*turns}) - {"none"})

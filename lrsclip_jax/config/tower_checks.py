@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lrsclip_jax.config.facts import offloads, tower_fields, turned
+from lrsclip_jax.config.facts import offloads, tower_fields, turns_images
 from lrsclip_jax.config.keys import KEYS
 from lrsclip_jax.config.tower_keys import IMAGE_FIELDS, TEXT_FIELDS
 from lrsclip_jax.config.values import shown
@@ -90,7 +90,7 @@ def native_faults(config: ConfigDict) -> Iterator[str]:
     if least is not None and least > budget:
         yield f"model.image.min_patches={least} is more than the {budget} patches of model.image.size={image['size']}"
     why = "does not go with model.image.resolution='native'"
-    if turned(config):
+    if turns_images(config):
         yield f"data.augmentation.turns={shown(config.data.augmentation.turns)} {why}: set it to 'none'"
     if image["patch_dropout"]:
         yield f"model.image.patch_dropout={image['patch_dropout']} {why}: set it to 0.0"
@@ -127,6 +127,6 @@ def siglip_faults(config: ConfigDict) -> Iterator[str]:
             yield f"data.{group}.{changed[0]}: {why} where sentences end, leave it at its default"
     if data.short_text == "sentences":
         yield f"data.short_text='sentences': {why} where sentences end, set it to 'first_sentence' or 'short'"
-    if turned(config):
+    if turns_images(config):
         turns = shown(data.augmentation.turns)
         yield f"data.augmentation.turns={turns}: {why} which words are directions, set it to 'none'"

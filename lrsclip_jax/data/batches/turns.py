@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from ml_collections import ConfigDict
 
+from lrsclip_jax.config.facts import turns_images
 from lrsclip_jax.data.batches.batch import Texts
 from lrsclip_jax.data.directions import TURNS, WORDS, turned_words
 from lrsclip_jax.data.draws import stream
@@ -27,7 +28,7 @@ def turns_of_sources(config: ConfigDict) -> tuple[str, ...]:
     """Returns which turns are drawn for each of a config's sources, keys of TURNS; () where none is for any."""
     turns = config.data.augmentation.turns
     by_source = (turns,) * len(config.data.sources) if isinstance(turns, str) else tuple(turns)
-    return by_source if {*by_source} - {"none"} else ()
+    return by_source if turns_images(config) else ()
 
 
 def drawn_turns(
