@@ -6,17 +6,15 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from drawn_batches import drawn, same
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.mixture import open_sources
 from lrsclip_jax.data.prepared.procedural import SceneRecords
-from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer, fit
 from lrsclip_jax.errors import InputError
-
-SMALL = Preprocessing(size=8, mean=CLIP_PREPROCESSING.mean, std=CLIP_PREPROCESSING.std)
 
 
 class Mixed(SceneRecords):
@@ -35,21 +33,8 @@ KINDS, CLIP = ("long", "short", "negative"), clip_tokenizer()
 
 def take(steps, start=0, rows=None, tokenizer=CLIP, kinds=KINDS, turns=(), **shape):
     shape = BatchShape(16, 144, **{"short_length": 40, "groups": 2, "turned": bool(turns), "kinds": kinds, **shape})
-    batches = pipeline.batches(
-        *(SOURCES, tokenizer, SMALL, shape, pipeline.DataReport(99)),
-        seed=3,
-        start_step=start,
-        threads=2,
-        rows=rows,
-        turns=turns,
-    )
-    return [next(batches) for _ in range(steps)]
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for key in one:
-        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+    of_hosts = {"rows": rows, "turns": turns}
+    return drawn(steps, SOURCES, shape, start, tokenizer, pipeline.DataReport(99), **of_hosts)
 
 
 @pytest.mark.parametrize("tokenizer", [clip_tokenizer(), bert_tokenizer()], ids=["clip", "bert"])

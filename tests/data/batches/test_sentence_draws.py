@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from drawn_batches import SMALL, drawn, same
 
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.batches import pipeline, sentence_draws
@@ -14,13 +15,11 @@ from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.sentence_draws import SentenceDraw, at, chosen, numbers, shifts
 from lrsclip_jax.data.batches.turns import turns_of_sources
 from lrsclip_jax.data.prepared.procedural import SceneRecords
-from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.setup import RunLength, set_up
 from lrsclip_jax.train import train_and_evaluate
 
-SMALL = Preprocessing(size=8, mean=CLIP_PREPROCESSING.mean, std=CLIP_PREPROCESSING.std)
 ALL = SentenceDraw(drop_first=0.5, drop=0.3, sample=(1, 4), consecutive=0.5, shuffle=0.5, shift=20)
 TEXTS = [record.long[0] for record in SceneRecords(48)]
 
@@ -128,23 +127,9 @@ HALF = {kind: dataclasses.replace(draw, share=0.5) for kind, draw in DRAWS.items
 
 def take(steps, start=0, rows=None, row_length=None, short_text="sentences", draws=DRAWS, report=None):
     shape = BatchShape(16, 64, 40, row_length=row_length, groups=2, shifted=tuple(draws))
-    batches = pipeline.batches(
-        [(SCENES[0], 2.0), (SCENES[1], 1.0)],
-        *(clip_tokenizer(), SMALL, shape, report or pipeline.DataReport(0)),
-        seed=3,
-        start_step=start,
-        threads=2,
-        rows=rows,
-        short_text=short_text,
-        draws=draws,
-    )
-    return [next(batches) for _ in range(steps)]
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for key in one:
-        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+    sources = [(SCENES[0], 2.0), (SCENES[1], 1.0)]
+    texts = {"short_text": short_text, "draws": draws}
+    return drawn(steps, sources, shape, start, report=report, rows=rows, **texts)
 
 
 @pytest.mark.parametrize("row_length", [None, 64])
@@ -203,7 +188,7 @@ def test_the_short_text_is_of_the_long_one_without_its_summary_and_that_stays_wh
 
 
 def test_a_share_of_the_texts_is_drawn_and_the_others_are_those_of_the_data():
-    tokenizer, own, drawn = clip_tokenizer(), {"long": 0, "short": 0}, 0
+    tokenizer, own, others = clip_tokenizer(), {"long": 0, "short": 0}, 0
     records = [record for scenes in SCENES for record in scenes]
     texts = {kind: {tuple(ids[:39]) for r in records for ids in tokenizer.encode(getattr(r, kind))} for kind in own}
     for batch, as_drawn in zip(take(20, draws=HALF), take(20), strict=True):
@@ -211,9 +196,9 @@ def test_a_share_of_the_texts_is_drawn_and_the_others_are_those_of_the_data():
             for row, other in zip(batch[kind], as_drawn[kind], strict=True):
                 text = tuple(row[: np.argmax(row == tokenizer.end) + 1][:39].tolist())
                 own[kind] += text in texts[kind]
-                drawn += text not in texts[kind] and np.array_equal(row, other)
+                others += text not in texts[kind] and np.array_equal(row, other)
     # Some 320 of each kind, half of them drawn; a drawn long text may be the whole one.
-    assert 130 < own["short"] < 190 and own["long"] > 130 and 130 < drawn
+    assert 130 < own["short"] < 190 and own["long"] > 130 and 130 < others
 
 
 def test_which_texts_are_drawn_follows_from_the_step():

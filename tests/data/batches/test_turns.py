@@ -6,19 +6,16 @@ import re
 import jax
 import numpy as np
 import pytest
+from drawn_batches import drawn, same
 
 from lrsclip_jax import config as configs
-from lrsclip_jax.data.batches import pipeline
 from lrsclip_jax.data.batches.batch import BatchShape
 from lrsclip_jax.data.batches.turns import drawn_turns, turned_texts, turns_of_sources
 from lrsclip_jax.data.directions import TURNS, turned_words
 from lrsclip_jax.data.prepared.procedural import SceneRecords
-from lrsclip_jax.data.preprocessing import CLIP_PREPROCESSING, Preprocessing
 from lrsclip_jax.data.tokenizer import bert_tokenizer, clip_tokenizer
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.pixels import turned
-
-SMALL = Preprocessing(size=8, mean=CLIP_PREPROCESSING.mean, std=CLIP_PREPROCESSING.std)
 
 
 class Placed(SceneRecords):
@@ -95,21 +92,8 @@ def test_turns_come_equally_often_and_by_source():
 
 def take(steps, start=0, rows=None, row_length=None, turns=("all", "none")):
     shape = BatchShape(16, 144, 40, row_length=row_length, groups=2, turned=bool(turns))
-    batches = pipeline.batches(
-        *([(SCENES[0], 2.0), (SCENES[1], 1.0)], clip_tokenizer(), SMALL, shape, pipeline.DataReport(0)),
-        seed=3,
-        start_step=start,
-        threads=2,
-        rows=rows,
-        turns=turns,
-    )
-    return [next(batches) for _ in range(steps)]
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for key in one:
-        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+    sources = [(SCENES[0], 2.0), (SCENES[1], 1.0)]
+    return drawn(steps, sources, shape, start, rows=rows, turns=turns)
 
 
 @pytest.mark.parametrize("row_length", [None, 160])
