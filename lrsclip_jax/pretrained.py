@@ -37,7 +37,7 @@ from lrsclip_jax.models.text import TextTransformer
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.parameter_rules import path_of
 from lrsclip_jax.pytorch.contract import Hints
-from lrsclip_jax.run import checkpoint
+from lrsclip_jax.run import checkpoint_reader
 from lrsclip_jax.sharding import batch_shards, make_mesh, replicated
 
 ImageLike = str | os.PathLike | Image.Image | BandImage | np.ndarray
@@ -309,7 +309,7 @@ def load(
         text = zoo.tower("text", found.text, precision) if found.text and tower != "image" else None
     mesh = make_mesh(config.defaults().mesh, jax.local_devices())
     encoders = _encoders(image, text, features, found.preprocessing, mesh)
-    folder = checkpoint.find(source)
+    folder = checkpoint_reader.find(source)
     shards = batch_shards(mesh)
     return Pretrained(
         source=source,

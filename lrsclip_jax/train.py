@@ -23,6 +23,7 @@ from lrsclip_jax.hosts import distributed
 from lrsclip_jax.optimizer import learning_rate_schedule
 from lrsclip_jax.run import (
     checkpoint,
+    checkpoint_reader,
     preemption,
     profile,
     report,
@@ -129,7 +130,7 @@ def _open(setup: Setup, sources: Sources, path: epath.Path, laps: startup.Laps) 
     score = heldout.scorer(held_out, towers, tokenizer, preprocessing, setup.text_lengths, config.eval)
     about = checkpoint.metadata(config, preprocessing, tokenizer, params)
     checkpoints = checkpoint.open_checkpoints(path, config.checkpoint)
-    state = checkpoint.restore(checkpoints, setup.shapes, about, params)
+    state = checkpoint_reader.restore(checkpoints, setup.shapes, about, params)
     if state is None:
         state = initial_state(params, setup.optimizer, setup.shapes)
     if setup.shapes.teacher is not None:

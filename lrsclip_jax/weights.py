@@ -27,7 +27,7 @@ from lrsclip_jax.pytorch import read as pytorch
 from lrsclip_jax.pytorch.contract import Hints, ReadCheckpoint
 from lrsclip_jax.pytorch.files import hub
 from lrsclip_jax.pytorch.layout import is_finite
-from lrsclip_jax.run import checkpoint
+from lrsclip_jax.run import checkpoint_reader
 
 RUN = "lrsclip_jax"  # the family of lrsclip_jax's own runs
 _OWN_TOKENIZER = "siglip"  # the kind of text tower whose tokenizer comes with the weights
@@ -62,7 +62,7 @@ def read(source: str, hints: Hints | None = None) -> ReadCheckpoint:
     Raises:
       InputError: there is none, it is damaged or of an unknown family, or a hint is needed.
     """
-    if folder := checkpoint.find(source):
+    if folder := checkpoint_reader.find(source):
         return _of_run(folder)
     hints, path = hints or Hints(), hub.local(source)
     if (path / peft.CONFIG).is_file():
@@ -98,8 +98,8 @@ def initial_tokenizer(model: CLIP, config: ConfigDict) -> Tokenizer:
             f"model.init={source!r}: a SigLIP text tower has the tokenizer of its weights, and there are none: name a "
             "source as model.init or model.text_init"
         )
-    if folder := checkpoint.find(source):
-        tokenizer = checkpoint.tokenizer_of_run(folder, checkpoint.read_metadata(folder))
+    if folder := checkpoint_reader.find(source):
+        tokenizer = checkpoint_reader.tokenizer_of_run(folder, checkpoint_reader.read_metadata(folder))
     else:
         path = hub.local(source)
         tokenizer = tokenizer_file.in_folder(path if path.is_dir() else path.parent)
@@ -237,14 +237,14 @@ def merged(found: ReadCheckpoint, source: str) -> ReadCheckpoint:
 
 
 def _of_run(folder: epath.Path) -> ReadCheckpoint:
-    about = checkpoint.read_metadata(folder)
+    about = checkpoint_reader.read_metadata(folder)
     try:
         config = ConfigDict(about["config"])
         model = build_model(config)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: its config is damaged ({error})") from None
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
-    params = jax.tree.map(np.asarray, checkpoint.load_params(folder, base.trained(about, shapes)))
+    params = jax.tree.map(np.asarray, checkpoint_reader.load_params(folder, base.trained(about, shapes)))
     if "base" in about:
         params = _with_base(model, config, folder, about, params)
     for path, value in jax.tree.leaves_with_path(params):
@@ -252,7 +252,7 @@ def _of_run(folder: epath.Path) -> ReadCheckpoint:
             raise InputError(f"{folder}: {path_of(path)} holds NaN or infinite numbers: the run diverged before it")
     image, text = zoo.fields(model)
     saved: Preprocessing = convert(about["preprocessing"], f"{folder}: preprocessing", Preprocessing)
-    tokenizer = checkpoint.tokenizer_of_run(folder, about)
+    tokenizer = checkpoint_reader.tokenizer_of_run(folder, about)
     of_base = about["base"] | {"adapt_with": tuple(config.model.adapt_with)} if "base" in about else None
     return ReadCheckpoint(RUN, params, image, text, saved, tokenizer, base=of_base)
 

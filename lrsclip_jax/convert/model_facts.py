@@ -6,7 +6,7 @@ from typing import Any
 
 from lrsclip_jax.convert.formats.model_card import ModelFacts
 from lrsclip_jax.data.batches.mixture import weighted
-from lrsclip_jax.run import checkpoint
+from lrsclip_jax.run import checkpoint_reader
 from lrsclip_jax.run.metrics import read_metrics
 
 _LONGEST = 8  # runs that began from each other's weights
@@ -25,7 +25,7 @@ def facts_of(source: str, licence: str = "", repository: str = "") -> ModelFacts
       InputError: a run is damaged.
     """
     bases, data = _behind(source, _LONGEST)
-    folder = checkpoint.find(source)
+    folder = checkpoint_reader.find(source)
     rows = read_metrics(folder.parent.parent) if folder else ()
     step = int(folder.name) if folder else 0
     scores = {name: value for row in rows if row["step"] == step for name, value in row.items()}
@@ -37,10 +37,10 @@ def _behind(source: str, most: int) -> tuple[list[str], list[str]]:
     """The models of the Hub that a source began from, and the data sets that it has seen, the latest last."""
     if source.startswith("hf:"):
         return ["/".join(source.removeprefix("hf:").partition("@")[0].split("/")[:2])], []
-    folder = checkpoint.find(source) if most else None
+    folder = checkpoint_reader.find(source) if most else None
     if folder is None:
         return [], []
-    config: dict[str, Any] = checkpoint.read_metadata(folder)["config"]
+    config: dict[str, Any] = checkpoint_reader.read_metadata(folder)["config"]
     bases: list[str] = []
     data: list[str] = []
     for key in ("init", "image_init", "text_init"):

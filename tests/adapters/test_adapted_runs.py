@@ -16,7 +16,7 @@ from lrsclip_jax.data.tokenizer import tokenizer_for
 from lrsclip_jax.errors import InputError
 from lrsclip_jax.models.clip import plain
 from lrsclip_jax.parameter_rules import path_of
-from lrsclip_jax.run import checkpoint, workdir
+from lrsclip_jax.run import checkpoint, checkpoint_reader, workdir
 from lrsclip_jax.setup import RunLength, Setup, set_up
 from lrsclip_jax.step import TrainState, initial_state
 from lrsclip_jax.train import train_and_evaluate
@@ -108,10 +108,10 @@ def test_what_no_rule_names_is_untouched_to_the_bit_and_has_no_state(trained):
 
 
 def test_a_checkpoint_holds_what_trains_and_the_name_and_hash_of_its_base(trained):
-    folder = checkpoint.find(str(trained.run))
-    about = checkpoint.read_metadata(folder)
+    folder = checkpoint_reader.find(str(trained.run))
+    about = checkpoint_reader.read_metadata(folder)
     assert about["base"]["init"].endswith("/base") and len(about["base"]["sha256"]) == 64
-    saved = named(checkpoint.load_params(folder, base.trained(about, trained.setup.shapes.params)))
+    saved = named(checkpoint_reader.load_params(folder, base.trained(about, trained.setup.shapes.params)))
     assert set(saved) == set(named(base.trained(about, trained.start)))
     whole = sum(np.size(leaf) for leaf in jax.tree.leaves(trained.start)) * 4
     assert sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) < whole / 5
@@ -124,7 +124,7 @@ def test_a_run_continues_to_the_bit(trained):
     config, setup = trained.setup.config, trained.setup
     start, preprocessing = weights.initial_parameters(setup.model, config)
     with checkpoint.closing(checkpoints := checkpoint.open_checkpoints(trained.run, config.checkpoint)):
-        state = checkpoint.restore(checkpoints, setup.shapes, trained.about, start)
+        state = checkpoint_reader.restore(checkpoints, setup.shapes, trained.about, start)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(trained.states[1]))
     drawn = batches()
     for _ in range(100):
@@ -140,10 +140,10 @@ def test_adapters_of_another_base_are_refused_in_one_line(trained, tmp_path):
     about |= base.described(config, other)
     with checkpoint.closing(checkpoints := checkpoint.open_checkpoints(trained.run, config.checkpoint)):
         with pytest.raises(InputError, match=f"{folder} holds adapters of another base: they were trained on .*/base"):
-            checkpoint.restore(checkpoints, trained.setup.shapes, about, other)
+            checkpoint_reader.restore(checkpoints, trained.setup.shapes, about, other)
         del about["base"]
         with pytest.raises(InputError, match="holds adapters, and by model.adapt this run has whole weights"):
-            checkpoint.restore(checkpoints, trained.setup.shapes, about, other)
+            checkpoint_reader.restore(checkpoints, trained.setup.shapes, about, other)
     kept = trained.run.parent / "base"
     shutil.move(kept, tmp_path / "away")
     try:

@@ -17,7 +17,7 @@ from lrsclip_jax.errors import InputError, cli
 from lrsclip_jax.models import zoo
 from lrsclip_jax.models.positions import resize_positions, stretch_positions
 from lrsclip_jax.pytorch.contract import Hints
-from lrsclip_jax.run import checkpoint
+from lrsclip_jax.run import checkpoint_reader
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_source_whose_name_is_no_utf8_is_imported_and_weights_that_are_not_fin
     main(["import", str(source), f"--workdir={tmp_path / 'run'}"])
     config = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
     assert config["init"] == f"{tmp_path}/cl?ip"
-    read = checkpoint.load_params
+    read = checkpoint_reader.load_params
     run = str(tmp_path / "run")
 
     def diverged(*arguments):
@@ -80,7 +80,7 @@ def test_a_source_whose_name_is_no_utf8_is_imported_and_weights_that_are_not_fin
         return params | {"logit_scale": params["logit_scale"] * np.nan}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "load_params", diverged)
+        patch.setattr(checkpoint_reader, "load_params", diverged)
         refused(lambda: weights.read(run), "checkpoints/0: logit_scale holds NaN")
     weights.read(run)
 

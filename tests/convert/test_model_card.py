@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from lrsclip_jax.convert.formats.model_card import ModelFacts, model_card
 from lrsclip_jax.convert.model_facts import facts_of
-from lrsclip_jax.run import checkpoint
+from lrsclip_jax.run import checkpoint_reader
 
 RECALLS = {
     f"{way}/R@{k}": float(value)
@@ -87,8 +87,8 @@ def test_facts_of_a_run_reach_back_to_where_it_began(monkeypatch):
     def find(source):
         return epath.Path(source) / "checkpoints" / "7" if source in began else None
 
-    monkeypatch.setattr(checkpoint, "find", find)
-    monkeypatch.setattr(checkpoint, "read_metadata", metadata)
+    monkeypatch.setattr(checkpoint_reader, "find", find)
+    monkeypatch.setattr(checkpoint_reader, "read_metadata", metadata)
     assert facts_of("runs/tuned", "mit", "me/x") == ModelFacts(
         ("openai/clip", "a/b"), ("rsicd", "rsitmd:train", "scenes:40:0"), {}, "mit", "me/x"
     )
@@ -100,9 +100,9 @@ def test_scores_are_those_of_the_checkpoint_that_is_exported(tmp_path, monkeypat
     folder = tmp_path / "checkpoints" / "20"
     rows = [{"step": 10, "eval/a/long/mean_recall": 1.0}, {"step": 20, "loss": 2.0, "eval/a/long/mean_recall": 3.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    monkeypatch.setattr(checkpoint, "find", lambda source: epath.Path(folder))
+    monkeypatch.setattr(checkpoint_reader, "find", lambda source: epath.Path(folder))
     config = ConfigDict({"model": {"init": "random"}, "data": {"sources": ()}}).to_dict()
-    monkeypatch.setattr(checkpoint, "read_metadata", lambda folder: {"config": config})
+    monkeypatch.setattr(checkpoint_reader, "read_metadata", lambda folder: {"config": config})
     assert facts_of("run").scores == {"eval/a/long/mean_recall": 3.0}
 
 

@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from lrsclip_jax import config as configs
 from lrsclip_jax.data.preprocessing import Preprocessing
 from lrsclip_jax.errors import InputError
-from lrsclip_jax.run import checkpoint, manifest
+from lrsclip_jax.run import checkpoint, checkpoint_reader, manifest
 from lrsclip_jax.run.workdir import steps
 from lrsclip_jax.step import TrainState
 
@@ -73,7 +73,7 @@ def saved(run, *steps, metrics=None, **keys):
 
 
 def restored(run, like=None, **overrides):
-    return checkpoint.restore(
+    return checkpoint_reader.restore(
         checkpoint.open_checkpoints(run, keeping()), state(0) if like is None else like, about(**overrides)
     )
 
@@ -133,14 +133,14 @@ def test_a_state_that_was_saved_does_not_stay_in_memory(tmp_path):
 def test_the_bundle(tmp_path):
     run = epath.Path(tmp_path)
     checkpoints = checkpoint.open_checkpoints(run, keeping())
-    assert checkpoint.restore(checkpoints, state(0), about()) is None
+    assert checkpoint_reader.restore(checkpoints, state(0), about()) is None
     with checkpoint.closing(checkpoints):
         checkpoint.save(checkpoints, state(7, skipped=2), 7, about(seed=3))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state(0))
     assert_equal(restored(run, shapes), state(7, skipped=2))
-    assert_equal(checkpoint.load_params(run / "checkpoints" / "7", shapes.params), state(7).params)
+    assert_equal(checkpoint_reader.load_params(run / "checkpoints" / "7", shapes.params), state(7).params)
 
-    found = checkpoint.read_metadata(checkpoint.find(str(run)))
+    found = checkpoint_reader.read_metadata(checkpoint_reader.find(str(run)))
     batch_size = found["config"]["batch_size"]
     assert found["step"] == 7 and found["skipped"] == 2 and found["data"] == {"seed": 3, "sample": 7 * batch_size}
     assert (
@@ -155,7 +155,7 @@ def test_the_average_is_what_others_read_and_both_are_restored(tmp_path):
     checkpoints = checkpoint.open_checkpoints(run, keeping())
     with checkpoint.closing(checkpoints):
         checkpoint.save(checkpoints, averaged, 7, about())
-    assert_equal(checkpoint.load_params(run / "checkpoints" / "7", plain.params), state(8).params)
+    assert_equal(checkpoint_reader.load_params(run / "checkpoints" / "7", plain.params), state(8).params)
     assert_equal(restored(run, averaged), averaged)
     assert_equal(restored(run, plain), plain)  # train.ema is set no more
 
@@ -431,7 +431,7 @@ def on_eight_devices(run):
         shardings = sharded(devices[:count], fsdp, state(0))
         checkpoints = checkpoint.open_checkpoints(run, keeping())
         with checkpoint.closing(checkpoints):
-            found = checkpoint.restore(checkpoints, state(0, shardings=shardings), about())
+            found = checkpoint_reader.restore(checkpoints, state(0, shardings=shardings), about())
             if step > 1:
                 assert_equal(found, state(step - 1))
                 assert jax.tree.map(lambda leaf: leaf.sharding, found) == shardings

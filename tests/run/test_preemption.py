@@ -16,7 +16,7 @@ from etils import epath
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from lrsclip_jax.run import checkpoint, preemption
+from lrsclip_jax.run import checkpoint, checkpoint_reader, preemption
 from lrsclip_jax.run.workdir import steps
 from lrsclip_jax.step import TrainState
 
@@ -103,7 +103,7 @@ def train(run, address, processes, process):
         shardings,
     )
     checkpoints = checkpoint.open_checkpoints(epath.Path(run), KEEP)
-    state = checkpoint.restore(checkpoints, like, ABOUT)
+    state = checkpoint_reader.restore(checkpoints, like, ABOUT)
     continued = state is not None
     if not continued:
         state = jax.jit(lambda: zeros, out_shardings=shardings)()

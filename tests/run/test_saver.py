@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 from ml_collections import ConfigDict
 
-from lrsclip_jax.run import checkpoint, saver
+from lrsclip_jax.run import checkpoint, checkpoint_reader, saver
 from lrsclip_jax.run.nonfinite import NotFinite
 from lrsclip_jax.run.saver import Saver
 from lrsclip_jax.run.workdir import steps
@@ -117,7 +117,7 @@ def test_the_state_before_a_step_that_was_not_finite_is_saved_as_it_was(run, tmp
     checkpoints.wait()
     assert steps(epath.Path(tmp_path)) == [11]
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state(0))
-    restored = checkpoint.restore(checkpoints, like, ABOUT)
+    restored = checkpoint_reader.restore(checkpoints, like, ABOUT)
     jax.tree.map(np.testing.assert_array_equal, restored, state(11, skipped=2))
 
 
