@@ -17,6 +17,7 @@ from lrsclip_jax.models.native import packed_images
 from lrsclip_jax.models.packed import Packed
 from lrsclip_jax.models.pixels import normalise, of_words, turned
 from lrsclip_jax.models.regions import encode_regions
+from lrsclip_jax.models.siglip_text import SiglipText
 from lrsclip_jax.models.vit import ViT
 from lrsclip_jax.sharding import BATCH, batch_shards, constrain
 
@@ -100,17 +101,22 @@ def text_keys(batch: Batch, kinds: Sequence[str], groups: int) -> dict[str, jax.
     return _apart(losses.packed_text_keys(packed.ids, packed.positions, packed.spans), kinds)
 
 
+def text_lengths(batch: Batch, model: CLIP, kinds: Sequence[str]) -> dict[str, jax.Array]:
+    """Returns the numbers of tokens, int32 [B], of each kind of text, without padding; 0 for a pair without one."""
+    if "ids" in batch:
+        return {kind: batch[f"{kind}_span"][:, 1] for kind in kinds}
+    return {kind: jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0) for kind in kinds}
+
+
 def token_counts(batch: Batch, model: CLIP, kinds: Sequence[str]) -> dict[str, jax.Array]:
     """Returns the tokens of the texts, with which dense layers grow, and their squares, with which attention does.
 
-    Of images of any shape both as well.
+    Of images of any shape both as well. Of SigLIP's texts the tower computes the padding, too.
     """
-    counts = [
-        batch[f"{kind}_span"][:, 1]
-        if "ids" in batch
-        else jnp.where(batch[f"has_{kind}"], model.text.lengths(batch[kind]), 0)
-        for kind in kinds
-    ]
+    if isinstance(model.text, SiglipText):
+        counts = [jnp.where(batch[f"has_{kind}"], model.text.context_length, 0) for kind in kinds]
+    else:
+        counts = [*text_lengths(batch, model, kinds).values()]
     found = {"text": jnp.stack(counts).astype(jnp.float32)}
     if "image_span" in batch:
         found["image"] = batch["image_span"][:, 1].astype(jnp.float32)

@@ -271,7 +271,11 @@ def make_train_step(
             trained = functools.partial(trained, key=jax.random.fold_in(jax.random.key(options.seed), step))
         rows = forward.in_microbatches(trained, batch, microbatches, mesh)
         keys = forward.text_keys(batch, kinds, groups * microbatches) if options.loss.same_text == "ignore" else {}
-        texts = {kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind)) for kind in all_texts}
+        lengths = forward.text_lengths(batch, model, kinds) if options.loss.rising else {}
+        texts = {
+            kind: losses.Texts(rows[kind], batch[f"has_{kind}"], keys.get(kind), lengths.get(kind))
+            for kind in all_texts
+        }
         loss, metrics = losses.dual_loss(
             rows["image"],
             texts,

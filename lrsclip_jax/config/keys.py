@@ -248,7 +248,8 @@ _TABLE = (
         "loss.rising",
         0.0,
         Number(0.0, 1e6),
-        "weight of a further term that has the long text of an image score above its short one; 0: no such term",
+        "weight of a further term that has the long text of an image score above its short one, where it has more "
+        "tokens; 0: no such term",
     ),
     Key(
         "loss.hard_negatives",

@@ -28,11 +28,13 @@ class Texts(NamedTuple):
       features: [B, D] unit rows.
       present: bool [B], which pairs have such a text; None: all.
       keys: uint32 [B, 2], `text_keys` of the texts, which `same_text="ignore"` compares; else None.
+      lengths: int32 [B], numbers of tokens, which `rising` compares; else None.
     """
 
     features: jax.Array
     present: jax.Array | None = None
     keys: jax.Array | None = None
+    lengths: jax.Array | None = None
 
 
 def dual_loss(
@@ -52,7 +54,8 @@ def dual_loss(
     images with the principal part of the long texts of this batch (HiMo-CLIP, AAAI 2026), times a weight of its own.
     HiMo-CLIP has no short text: that is ω = 1 and a weight of 1. Two further terms compare an image with its own texts
     alone (`own_texts_loss`), each times its weight: with `options.rising` its long text is to score above its short
-    one, with `options.hard_negatives` its short text above the hard negative of that, a text with one fact changed.
+    one, where it has more tokens, as drawn texts may not; with `options.hard_negatives` its short text above the hard
+    negative of that, a text with one fact changed.
     NegCLIP (Yuksekgonul et al., ICLR 2023) adds the hard negatives of all pairs to the texts that an image is compared
     with; here a pair meets its own alone, so the term needs no other device's texts.
 
@@ -111,7 +114,11 @@ def dual_loss(
     else:
         loss, terms = weighted(_pair_losses(views, features, labels, logit_scale, options, mesh), labels, weights)
     if options.rising:
-        rising = own_texts_loss(image, features[0], features[1], logit_scale, labels[0].valid & labels[1].valid)
+        lengths = [of_kind.lengths for of_kind in chosen]
+        if lengths[0] is None or lengths[1] is None:
+            raise ValueError("loss.rising compares lengths of texts")
+        longer = labels[0].valid & labels[1].valid & (lengths[0] > lengths[1])
+        rising = own_texts_loss(image, features[0], features[1], logit_scale, longer)
         loss += options.rising * rising[0]
         terms_of, terms = [*terms_of, "rising"], [*terms, rising]
     if options.hard_negatives:
@@ -139,7 +146,7 @@ def own_texts_loss(
     Args:
       image, right, wrong: float32 [B, D] unit rows.
       logit_scale: the factor of the cosines.
-      valid: bool [B], which pairs have both texts; of none, both results are 0.
+      valid: bool [B], the pairs that count; of none, both results are 0.
     """
     above = logit_scale * ((wrong - right) * image).sum(axis=-1)
     count = jnp.maximum(valid.sum(), 1)

@@ -96,8 +96,8 @@ class SiglipText(nn.Module):
         raise InputError("text tower: a SigLIP text fills its row with padding that it sees: data.packed must be False")
 
     def lengths(self, ids: jax.Array) -> jax.Array:
-        """[B, L] -> int32 [B]: the tokens that the tower computes for each text, padding included."""
-        return jnp.full(len(ids), self.context_length, jnp.int32)
+        """[B, L] -> int32 [B]: the tokens of each text before its padding; the tower computes `context_length`."""
+        return jnp.sum(ids != self.pad_token, axis=1)
 
     def tokens(self, hidden: jax.Array) -> jax.Array:
         """Every token after `final_norm` and projection: [B, context_length, width] -> fp32 [B, …, embed_dim]."""

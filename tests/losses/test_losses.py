@@ -276,9 +276,10 @@ def test_long_texts_score_above_short_ones(scale, some):
     image, long, short, has_long, has_short = batch(8)
     long, short = (np.where(np.arange(len(image))[:, None] % 2, *pair) for pair in ((long, short), (short, long)))
     has_long &= some
+    longer, lengths = np.arange(len(image)) % 5 > 0, np.full(len(image), 40)  # drawn texts may be as long
 
     def loss(image, long, short, scale, rising):
-        texts = {"long": Texts(long, has_long), "short": Texts(short, has_short)}
+        texts = {"long": Texts(long, has_long, None, lengths), "short": Texts(short, has_short, None, lengths - longer)}
         value, metrics = losses.dual_loss(image, texts, scale, LossOptions(0.8, rising=rising))
         return value, metrics
 
@@ -287,7 +288,7 @@ def test_long_texts_score_above_short_ones(scale, some):
 
     (without, _), others = compiled(0.0)(image, long, short, scale)
     (value, metrics), gradients = compiled(0.5)(image, long, short, scale)
-    want, want_gradients, right = own_texts_oracle(image, long, short, scale, has_long & has_short)
+    want, want_gradients, right = own_texts_oracle(image, long, short, scale, has_long & has_short & longer)
     np.testing.assert_allclose(value - without, 0.5 * want, rtol=1e-5)
     np.testing.assert_allclose(metrics["loss_rising"], want, rtol=1e-6)
     np.testing.assert_allclose(metrics["accuracy_rising"], right, rtol=1e-6)

@@ -170,6 +170,8 @@ def batch(missing: str) -> dict[str, np.ndarray]:
         "long_ids": rng.integers(0, 25, (PAIRS, 1)).repeat(5, 1).astype(np.int32),
         "short_ids": rng.integers(0, 12, (PAIRS, 1)).repeat(3, 1).astype(np.int32),
         "image_keys": rng.integers(0, 30, (PAIRS, 1)).astype(np.uint32),
+        "long_lengths": rng.integers(4, 9, PAIRS, np.int32),
+        "short_lengths": rng.integers(3, 6, PAIRS, np.int32),
     }
 
 
@@ -250,6 +252,8 @@ def expected(case: Case, scale: float, missing: str) -> tuple[float, list[np.nda
             continue
         weight, *kinds = own_texts[term]
         both = data[f"has_{kinds[0]}"] & data[f"has_{kinds[1]}"]
+        if term == "rising":
+            both &= data["long_lengths"] > data["short_lengths"]
         features = [data[name] for name in ("image", *kinds)]
         value, (*slopes, d_scale), accuracies[term] = own_texts_oracle(*features, scale, both)
         loss += weight * value
@@ -297,7 +301,9 @@ def measure(case: Case) -> dict:
 
     def loss(image, long, short, negative, scale, bias, omega, data):
         texts = {
-            kind: losses.Texts(features, data[f"has_{kind}"], losses.text_keys(data[f"{kind}_ids"]))
+            kind: losses.Texts(
+                features, data[f"has_{kind}"], losses.text_keys(data[f"{kind}_ids"]), data[f"{kind}_lengths"]
+            )
             for kind, features in (("long", long), ("short", short))
         }
         texts["negative"] = losses.Texts(negative, data["has_negative"])
