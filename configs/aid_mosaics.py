@@ -66,9 +66,11 @@ def get_config(stage_and_data):
         config.data.sources = (f"{data}/mosaics:train",)
         config.data.image_features = f"{data}/mosaic_images"
         config.data.long_length = 240
+        config.data.packed = True
         config.loss.long_weight = 0.8
         config.batch_size = 64
         config.epochs = 8.0
+        config.optimizer.name = "muon"
         config.optimizer.learning_rate = 2e-3
         config.optimizer.warmup_steps = 20
     return config

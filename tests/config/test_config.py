@@ -89,9 +89,9 @@ def test_the_recipe_of_debias_changes_the_short_text_alone():
 def test_lrsclip_plus_changes_how_texts_are_drawn_what_turns_and_that_longer_texts_score_higher():
     for spec, base in (("lrsclip_plus", "vitb16"), ("lrsclip_plus:aid_mosaics:long:D", "aid_mosaics:long:D")):
         lines = configs.curve_differences(configs.load(base).to_dict(), configs.load(spec))
-        long, short = ("drop", "drop_first", "shuffle"), ("sample", "share")
+        long, short = ("drop_first", "sample", "share", "shuffle"), ("sample", "share")
         expected = ["data.augmentation.turns", *(f"data.long_draw.{key}" for key in long)]
-        expected += [*(f"data.short_draw.{key}" for key in short), "data.short_text", "loss.rising"]
+        expected += [*(f"data.short_draw.{key}" for key in short), "data.short_text", "loss.long_weight", "loss.rising"]
         assert [line.split(":")[0] for line in lines if "short_length" not in line] == expected
         assert configs.load(spec).data.short_length == max(configs.load(base).data.short_length, 96)
 
