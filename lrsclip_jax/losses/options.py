@@ -51,7 +51,8 @@ class LossOptions:
       text_pca: None, or how much of the long texts `principal_part` keeps for a further term of the loss: a share of
         their variance, a float, or a number of directions, an int.
       text_pca_weight: of that term.
-      rising: weight of a further term, `own_texts_loss`, by which long texts score above short ones; 0: no such term.
+      rising: weight of a further term, `own_texts_loss`, by which long texts score above short ones of the same image
+        that have fewer tokens; 0: no such term.
       hard_negatives: weight of the same term for short texts and their hard negatives; 0: no such term.
       preserve: weight of a further term, `preserve.preservation`, which holds the model to a teacher; 0: no such term.
       preserve_kind: "features" or "similarity", what of the teacher is preserved.

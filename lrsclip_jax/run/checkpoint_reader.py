@@ -47,7 +47,7 @@ sys.unraisablehook = _without_late_answers(sys.unraisablehook)
 
 
 class _About(TypedDict):
-    """The keys of `metadata` and `save` without which a checkpoint can't be read."""
+    """The keys of `checkpoint.metadata` and `checkpoint.save` without which a checkpoint can't be read."""
 
     config: dict[str, Any]
     preprocessing: dict[str, Any]
@@ -65,7 +65,7 @@ def find(source: str) -> epath.Path | None:
 
 
 def read_metadata(folder: epath.Path) -> dict[str, Any]:
-    """Returns the JSON of a checkpoint: that of `metadata`, with "step", "skipped" and "data".
+    """Returns the JSON of a checkpoint: that of `checkpoint.metadata`, with "step", "skipped" and "data".
 
     "data" is the position in the data: the seed, and how many samples of its stream the steps so far have read.
     """
@@ -102,10 +102,10 @@ def restore(
     """Returns the newest checkpoint's state, or None if there is none.
 
     Args:
-      checkpoints: from `open_checkpoints`.
+      checkpoints: from `checkpoint.open_checkpoints`.
       like: the shapes, dtypes and shardings wanted (arrays or jax.ShapeDtypeStruct). The mesh, the devices and the
         number of processes may differ from those that wrote the checkpoint.
-      about: from `metadata`.
+      about: from `checkpoint.metadata`.
       start: the parameters that the run starts from; those of an adapted run's base are taken from here.
 
     Raises:

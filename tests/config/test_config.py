@@ -86,7 +86,7 @@ def test_the_recipe_of_debias_changes_the_short_text_alone():
         assert [line.split(":")[0] for line in lines] == expected
 
 
-def test_lrsclip_plus_changes_how_texts_are_drawn_what_turns_and_that_longer_texts_score_higher():
+def test_lrsclip_plus_changes_how_texts_are_drawn_and_weighed_and_what_turns():
     for spec, base in (("lrsclip_plus", "vitb16"), ("lrsclip_plus:aid_mosaics:long:D", "aid_mosaics:long:D")):
         lines = configs.curve_differences(configs.load(base).to_dict(), configs.load(spec))
         long, short = ("drop_first", "sample", "share", "shuffle"), ("sample", "share")
